@@ -1,0 +1,1 @@
+"""Admin: what operators, the kubelet and Prometheus ask."""

@@ -1,0 +1,1 @@
+"""Proxy: the data plane. Bytes from clients to the application and back."""
