@@ -1,0 +1,34 @@
+"""Where sockets are: what is listened on, and where the application listens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """A TCP address to listen on. `host` None: every address of the machine, IPv4 and IPv6."""
+
+    host: str | None
+    port: int
+
+    def __str__(self) -> str:
+        """Return it as it is written in a setting."""
+        host = self.host or ""
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamAddress:
+    """Where the application listens: TCP host and port, or a Unix socket's path."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        """Return it as it is written in a setting."""
+        if self.path:
+            return f"unix:{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"

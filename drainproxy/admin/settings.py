@@ -1,0 +1,24 @@
+"""The admin room's settings. The string under each field is the manual (docs/configuration.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from drainproxy.addresses import ListenAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminSettings:
+    """Durations in seconds."""
+
+    admin: ListenAddress = ListenAddress(None, 29900)
+    """Address of health checks, metrics, status and /drain/wait."""
+
+    control_socket: str = "/run/drainproxy/control.sock"
+    """Unix socket for `drain` and `undrain`, in a directory that only the sidecar mounts."""
+
+    final_scrape_wait: float = 15.0
+    """After draining, wait for one more scrape from each Prometheus whose next one is due within this long."""
+
+    termination_log: str = "/dev/termination-log"
+    """Where the drain report goes for `kubectl describe pod`, if the file exists."""

@@ -1,0 +1,233 @@
+"""Everything that can go wrong with a request, as a tree whose type says who is to blame.
+
+A leaf fixes three facts that must agree everywhere: the status a client sees, a kebab-case `reason`
+(log field, metric label, row of docs/errors.md) and the error type of RFC 9209. `proxy/replies.py` is
+the only place that turns one into bytes.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class DrainproxyError(Exception):
+    """Root of every error this package raises on purpose."""
+
+
+class ConfigError(DrainproxyError):
+    """Settings that cannot be run. Carries every problem found, one sentence each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class ListenError(DrainproxyError):
+    """A listening socket could not be bound."""
+
+
+class RequestError(DrainproxyError):
+    """One request that gets an error reply, or a cut where its response has already begun.
+
+    `sent` is True once a byte of the request was handed to the application's connection.
+    """
+
+    status: ClassVar[int]
+    reason: ClassVar[str]
+    proxy_status: ClassVar[str]
+    """Error type of RFC 9209 section 2.3."""
+    retry_after_s: ClassVar[int | None] = None
+
+    def __init__(self, detail: str = "", *, sent: bool = False) -> None:
+        super().__init__(detail or self.reason)
+        self.detail = detail
+        self.sent = sent
+
+
+class ClientError(RequestError):
+    """The client's doing: nothing of it reached the application unless a body broke half-way."""
+
+    status = 400
+    proxy_status = "http_request_error"
+
+
+class MalformedHead(ClientError):
+    """The request line or a field does not parse, or holds a byte it must not (RFC 9112 section 2.2)."""
+
+    reason = "malformed-head"
+
+
+class AmbiguousFraming(ClientError):
+    """Two readings of the message's length exist (RFC 9112 section 6.3)."""
+
+    reason = "ambiguous-framing"
+
+
+class InvalidHost(ClientError):
+    """Host is missing, repeated or not `host[:port]` (RFC 9112 section 3.2)."""
+
+    reason = "invalid-host"
+
+
+class InvalidTarget(ClientError):
+    """The request target has none of the four forms of RFC 9112 section 3.2."""
+
+    reason = "invalid-target"
+
+
+class MalformedBody(ClientError):
+    """A chunk or trailer does not parse: the forwarded request is never completed."""
+
+    reason = "malformed-body"
+
+
+class UnsupportedCoding(ClientError):
+    """A transfer coding other than one final `chunked` (RFC 9112 section 6.1)."""
+
+    status = 501
+    reason = "unsupported-transfer-coding"
+
+
+class UnknownMethod(ClientError):
+    """A method the parser has never heard of: its framing cannot be trusted."""
+
+    status = 501
+    reason = "unknown-method"
+
+
+class MethodRefused(ClientError):
+    """CONNECT and TRACE are not for a gateway in front of one application."""
+
+    status = 405
+    reason = "method-refused"
+
+
+class UpgradeUnsupported(ClientError):
+    """An upgrade to a protocol this version cannot tunnel."""
+
+    status = 501
+    reason = "upgrade-unsupported"
+
+
+class UnsupportedVersion(ClientError):
+    """Neither HTTP/1.0 nor HTTP/1.1."""
+
+    status = 505
+    reason = "unsupported-version"
+
+
+class TargetTooLong(ClientError):
+    """The request line is over its limit."""
+
+    status = 414
+    reason = "target-too-long"
+
+
+class FieldsTooLarge(ClientError):
+    """Too many fields, or too many bytes of them (RFC 6585 section 5)."""
+
+    status = 431
+    reason = "fields-too-large"
+
+
+class HeadTimeout(ClientError):
+    """The client began a head and did not finish it in time."""
+
+    status = 408
+    reason = "head-timeout"
+
+
+class ClientGone(ClientError):
+    """The client left before its answer was complete: nobody is there to reply to."""
+
+    status = 499
+    reason = "client-gone"
+
+
+class UpstreamError(RequestError):
+    """The application's doing."""
+
+    status = 502
+    proxy_status = "http_protocol_error"
+
+
+class UpstreamRefused(UpstreamError):
+    """The application does not accept connections: it is not up."""
+
+    status = 503
+    reason = "upstream-refused"
+    proxy_status = "connection_refused"
+    retry_after_s = 1
+
+
+class ConnectTimeout(UpstreamError):
+    """The application's listener did not answer in `connect_timeout`."""
+
+    status = 504
+    reason = "connect-timeout"
+    proxy_status = "connection_timeout"
+
+
+class UpstreamGone(UpstreamError):
+    """The application closed its connection before the response was complete."""
+
+    reason = "upstream-gone"
+    proxy_status = "connection_terminated"
+
+
+class UpstreamMalformed(UpstreamError):
+    """The application sent something that is not an unambiguous HTTP/1 response."""
+
+    reason = "upstream-malformed"
+
+
+class ResponseHeadTimeout(UpstreamError):
+    """No response head within `response_head_timeout`."""
+
+    status = 504
+    reason = "response-head-timeout"
+    proxy_status = "http_response_timeout"
+
+
+class TotalTimeout(UpstreamError):
+    """The exchange took longer than `total_timeout`."""
+
+    status = 504
+    reason = "total-timeout"
+    proxy_status = "http_response_timeout"
+
+
+class Refusal(RequestError):
+    """Turned away by policy before a byte of it reached the application, or ended by the drain."""
+
+    status = 503
+    proxy_status = "proxy_internal_response"
+    retry_after_s = 1
+
+
+class DrainEnding(Refusal):
+    """A request that came with less than `refuse_window` of the drain left."""
+
+    reason = "drain-ending"
+
+
+class DrainDeadline(Refusal):
+    """The drain's deadline passed while the request was being answered."""
+
+    reason = "drain-deadline"
+
+
+class InternalError(RequestError):
+    """A defect of drainproxy."""
+
+    status = 500
+    reason = "internal"
+    proxy_status = "proxy_internal_error"
+
+
+def leaves(root: type[RequestError] = RequestError) -> list[type[RequestError]]:
+    """Return every concrete request error below `root`, in the order of this file."""
+    children = root.__subclasses__()
+    if not children:
+        return [root]
+    return [leaf for child in children for leaf in leaves(child)]

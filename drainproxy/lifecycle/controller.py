@@ -1,0 +1,430 @@
+"""The single writer of the phase: facts and timers in, phase out.
+
+It owns one timer. Every fact (a signal, a late arrival, the last hold let go, the cluster's word) leads to
+`_review`, which fires the events that are due and sets the timer to the next moment that matters. What the
+data plane may read is `published`, replaced whole at every change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from drainproxy.lifecycle import budget as budgets
+from drainproxy.lifecycle import propagation
+from drainproxy.lifecycle.drain import Drain
+from drainproxy.lifecycle.machine import POLICY, Event, Phase, Policy, Readiness, Reuse, step
+from drainproxy.lifecycle.propagation import Evidence, Reason, Routability, Rules
+from drainproxy.lifecycle.report import Cause
+from drainproxy.lifecycle.sound import Sound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from drainproxy.lifecycle.inflight import InFlight
+    from drainproxy.lifecycle.report import Report
+    from drainproxy.lifecycle.settings import LifecycleSettings
+    from drainproxy.log import Log
+    from drainproxy.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What everybody else may know, at one moment. Times are loop times; `math.inf` for never."""
+
+    phase: Phase
+    policy: Policy
+    drain_started: float
+    """Requests on connections accepted after this are late arrivals."""
+    discourage_reuse: bool
+    refuse_from: float
+    """From here on a new request is refused: too little is left to answer it."""
+    work_deadline: float
+    """By when an admitted request must have ended."""
+
+    @property
+    def draining(self) -> bool:
+        """A drain has begun and was not taken back."""
+        return self.drain_started < math.inf
+
+
+class Controller:
+    """One process, one lifecycle, however many listeners."""
+
+    def __init__(
+        self,
+        *,
+        settings: LifecycleSettings,
+        rules: Rules,
+        inflight: InFlight,
+        metrics: Metrics,
+        log: Log,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._settings = settings
+        self._inflight = inflight
+        self._metrics = metrics
+        self._log = log
+        self._loop = loop
+        self.budget = budgets.plan(
+            budgets.Shares(
+                propagation_max_s=rules.max_s,
+                leave_spread_s=settings.leave_spread,
+                app_stop_s=settings.app_stop,
+                reserve_s=settings.reserve,
+            ),
+            settings.grace_period,
+        )
+        self._rules = replace(rules, max_s=self.budget.propagation_max_s)
+        self.sound = Sound(settings.health_check_agents)
+        self.upstream_up = False
+        self.drain: Drain | None = None
+        self.report: Report | None = None
+        self.sigterm_at: float | None = None
+        self._first_wait: float | None = None
+        self._evidence = propagation.UNKNOWN
+        self._last_byte = -math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._listeners: list[Callable[[], None]] = []
+        self.phase_since = loop.time()
+        self.phases_s: dict[Phase, float] = {}
+        self.published = self._publishable(Phase.STARTING)
+        metrics.phase.choose(Phase.STARTING)
+        metrics.config_problems.set(float(len(self.budget.problems)))
+        metrics.before_scrape.append(self._refresh_metrics)
+
+    # Facts, from outside.
+
+    def upstream_answers(self) -> None:
+        """The application accepts connections."""
+        self.upstream_up = True
+        self._fire(Event.UPSTREAM_UP, "the application answers")
+
+    def upstream_refuses(self) -> None:
+        """The application has refused connections for long enough to say so."""
+        self.upstream_up = False
+        self._fire(Event.UPSTREAM_DOWN, "the application refuses connections")
+
+    def terminate(self, cause: Cause, *, sigterm: bool = False, prestop: bool = False) -> None:
+        """Begin a drain, or give a manual one the clock of a real termination."""
+        now = self._loop.time()
+        if sigterm and self.sigterm_at is None:
+            self.sigterm_at = now
+        if self.drain is None:
+            t0 = now if self._first_wait is None else self._first_wait
+            self.drain = Drain.begin(
+                cause=cause,
+                started=now,
+                t0=t0,
+                in_flight=len(self._inflight),
+                metrics=self._metrics,
+            )
+            self._inflight.on_empty = self._review
+            self._last_byte = now
+            self._announce()
+            self._fire(Event.TERMINATE, _why(sigterm=sigterm, prestop=prestop))
+        elif self.drain.cause is Cause.MANUAL and cause is not Cause.MANUAL:
+            # A manual drain has no SIGKILL behind it; a termination that follows has its own grace.
+            self.drain.cause = cause
+            self.drain.t0 = now
+            self._announce()
+            self._publish(self.published.phase)
+        self.drain.final = self.drain.final or sigterm or prestop
+        self._review()
+
+    def resume(self) -> str | None:
+        """Take a manual drain back. Return why not, or None when it was done."""
+        phase = self.published.phase
+        if self.drain is None:
+            return "not draining"
+        if self.drain.final:
+            return "the pod is terminating"
+        if phase is not Phase.PROPAGATING:
+            return f"{phase} cannot be taken back"
+        self.drain = None
+        self._inflight.on_empty = None
+        self._metrics.termination_cause.choose("")
+        self._fire(Event.RESUME, "undrain")
+        return None
+
+    def abandon(self, why: str) -> None:
+        """End the drain now and cut what is left: the application is gone, or a person insists."""
+        if self.drain is not None:
+            self._fire(Event.DEADLINE, why)
+
+    def evidence(self, word: Evidence) -> None:
+        """Take the cluster's word."""
+        self._evidence = word
+        if self.drain is not None and word.state is Routability.GONE:
+            self._metrics.endpoint_flip.set(max(0.0, word.since - self.drain.started))
+        self._review()
+
+    def request_byte(self) -> None:
+        """A client sent something while a drain runs."""
+        self._last_byte = self._loop.time()
+
+    def late_arrival(self, now: float) -> None:
+        """A request came, after the drain began, on a connection accepted after it began."""
+        drain = self.drain
+        if drain is None:
+            return
+        drain.last_late = now
+        self._metrics.late_connection_age.observe(now - drain.started)
+
+    # What others wait for.
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every change of phase or policy."""
+        self._listeners.append(listener)
+
+    async def until(self, reached: Callable[[], bool]) -> None:
+        """Return once `reached()` is true; it is asked after every change."""
+        changed = asyncio.Event()
+        self._listeners.append(changed.set)
+        try:
+            while not reached():
+                await changed.wait()
+                changed.clear()
+        finally:
+            self._listeners.remove(changed.set)
+
+    async def released(self) -> str:
+        """Wait as an application's preStop hook does; return why it may stop now."""
+        if self.drain is None:
+            self._expect_termination()
+        await self.until(lambda: self.drained or (self.drain is None and self._first_wait is None))
+        return "drained" if self.drained else "not draining"
+
+    @property
+    def drained(self) -> bool:
+        """Admitted work has ended."""
+        return self.published.phase is Phase.DRAINED
+
+    @property
+    def may_exit(self) -> bool:
+        """Drained and told to go: after a drain without SIGTERM the process stays."""
+        return self.drained and self.sigterm_at is not None
+
+    @property
+    def ready(self) -> bool:
+        """What /readyz answers."""
+        readyz = self.published.policy.readyz
+        if readyz is Readiness.WHILE_UPSTREAM_UP:
+            return self.upstream_up
+        if readyz is Readiness.BY_SETTING and self.drain is not None:
+            delay_s = self._settings.readiness_on_drain.delay_s
+            return self.upstream_up and self._loop.time() < self.drain.started + delay_s
+        return False
+
+    @property
+    def deadline(self) -> float:
+        """Loop time of the drain's deadline; `math.inf` while none runs."""
+        return math.inf if self.drain is None else self.budget.deadline(self.drain.t0)
+
+    def waiting_for(self) -> str:
+        """Say what the present phase waits for, in the words of the manual."""
+        phase = self.published.phase
+        if phase is Phase.STARTING:
+            return "the application to answer"
+        if phase is Phase.READY:
+            return "nothing" if self.upstream_up else "the application to answer again"
+        if phase is Phase.PROPAGATING:
+            return self._judge(self._loop.time()).waiting_for
+        if phase is Phase.DRAINING:
+            count = len(self._inflight)
+            return f"{count} in flight" if count else "settle, after the last byte"
+        return "exit" if self.sigterm_at is not None else "SIGTERM"
+
+    # Decisions.
+
+    def _judge(self, now: float) -> propagation.Verdict:
+        drain = self.drain
+        assert drain is not None  # noqa: S101 - asked in propagating only
+        facts = propagation.Facts(
+            drain.started, self._evidence, drain.last_late, self.sound.arrivals_per_s(drain.started)
+        )
+        return propagation.judge(self._rules, facts, now)
+
+    def _review(self) -> None:
+        """Fire what is due; set the timer to when something may be due next."""
+        if self.drain is None:
+            return
+        now = self._loop.time()
+        check_at = math.inf
+        if self.published.phase is Phase.PROPAGATING:
+            check_at = self._review_propagation(now)
+        if self.published.phase is Phase.DRAINING:
+            check_at = self._review_draining(now)
+        self._set_timer(check_at)
+
+    def _review_propagation(self, now: float) -> float:
+        assert self.drain is not None  # noqa: S101 - checked by _review
+        if now >= self.deadline:
+            self._end_propagation(Reason.DEADLINE)
+            self._fire(Event.DEADLINE, "the drain's deadline")
+            return math.inf
+        verdict = self._judge(now)
+        if verdict.over is not None:
+            self._end_propagation(verdict.over)
+            self._fire(Event.FORGOTTEN, f"propagation is over: {verdict.over}")
+            return math.inf
+        close_from = self.drain.started + self._rules.min_s
+        if self._rules.balancer and not self.published.discourage_reuse:
+            if now < close_from:
+                return min(verdict.check_at, self.deadline, close_from)
+            self._publish(Phase.PROPAGATING)
+        return min(verdict.check_at, self.deadline)
+
+    def _review_draining(self, now: float) -> float:
+        drain = self.drain
+        assert drain is not None  # noqa: S101 - checked by _review
+        if now >= self.deadline:
+            self._fire(Event.DEADLINE, "the drain's deadline")
+            return math.inf
+        if len(self._inflight):
+            return self.deadline
+        idle_at = self._last_byte + self._settings.settle
+        if drain.propagation_ended is Reason.MAX and drain.last_late is not None:
+            # The cap was reached while callers still came: their silence is the last evidence left.
+            quiet_at = drain.last_late + self._rules.quiet_s
+            idle_at = max(idle_at, min(quiet_at, self.published.refuse_from))
+        if now >= idle_at:
+            self._fire(Event.IDLE, "nothing is in flight")
+            return math.inf
+        return min(idle_at, self.deadline)
+
+    def _end_propagation(self, reason: Reason) -> None:
+        assert self.drain is not None  # noqa: S101 - asked in propagating only
+        self.drain.propagation_ended = reason
+        self._metrics.propagation_end.inc(reason)
+
+    def _fire(self, event: Event, why: str) -> None:
+        was = self.published.phase
+        routable = self._evidence.state is Routability.ROUTABLE
+        phase = step(was, event, routable=routable)
+        if phase is was:
+            if event in {Event.UPSTREAM_UP, Event.UPSTREAM_DOWN}:
+                self._tell()
+            return
+        now = self._loop.time()
+        self._account(now)
+        spent = now - self.phase_since
+        self.phase_since = now
+        if self.drain is not None:
+            self.drain.entered[phase] = now
+            if was is Phase.PROPAGATING and self.drain.propagation_ended is None:
+                self._end_propagation(Reason.DEADLINE)
+        self._metrics.phase.choose(phase)
+        self._log.event(
+            "phase",
+            phase=phase,
+            was=was,
+            after_s=round(spent, 3),
+            in_flight=len(self._inflight),
+            why=why,
+        )
+        if phase is Phase.DRAINED:
+            self._finish(event, why, now)
+        self._publish(phase)
+        self._review()
+
+    def _finish(self, event: Event, why: str, now: float) -> None:
+        """Cut what a deadline caught, then write the one report."""
+        drain = self.drain
+        assert drain is not None  # noqa: S101 - no way into drained without a drain
+        if event is Event.DEADLINE:
+            for work in self._inflight:
+                work.cut("drain-deadline")
+        self._inflight.on_empty = None
+        unused = max(0.0, self.deadline - now)
+        self._metrics.drain_unused.set(unused)
+        self.report = drain.report(
+            now=now, unused_s=unused, ended_by=why, evidence=self._evidence, metrics=self._metrics
+        )
+        self._log.event("drain_report", **self.report.fields())
+
+    # Publication.
+
+    def _publishable(self, phase: Phase) -> Published:
+        policy = POLICY[phase]
+        drain = self.drain
+        now = self._loop.time()
+        if drain is None:
+            return Published(phase, policy, math.inf, False, math.inf, math.inf)
+        wait = self._rules.min_s if self._rules.balancer else 0.0
+        timeout = self._settings.drain_timeout
+        return Published(
+            phase,
+            policy,
+            drain.started,
+            policy.reuse is Reuse.CLOSE or (policy.reuse is Reuse.DISCOURAGE and now >= drain.started + wait),
+            self.deadline - self._settings.refuse_window,
+            min(self.deadline, math.inf if timeout is None else drain.started + timeout),
+        )
+
+    def _publish(self, phase: Phase) -> None:
+        before = self.published
+        self.published = self._publishable(phase)
+        if self.published.work_deadline != before.work_deadline:
+            for work in self._inflight:
+                work.limit(self.published.work_deadline)
+        self._tell()
+
+    def _tell(self) -> None:
+        for listener in list(self._listeners):
+            listener()
+
+    def _announce(self) -> None:
+        assert self.drain is not None  # noqa: S101 - called by terminate
+        drain = self.drain
+        self._metrics.termination_cause.choose(drain.cause)
+        self._log.event(
+            "drain_plan",
+            cause=drain.cause,
+            grace_s=self.budget.grace_s,
+            deadline_in_s=round(self.deadline - self._loop.time(), 3),
+            propagation_max_s=self._rules.max_s,
+            sparse=propagation.sparse(self._rules, self.sound.arrivals_per_s(drain.started)),
+            in_flight=len(self._inflight),
+        )
+
+    # Timers and numbers.
+
+    def _set_timer(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if when < math.inf:
+            self._timer = self._loop.call_at(when, self._review)
+
+    def _expect_termination(self) -> None:
+        """A hook waits, and nothing says that the pod ends: give it `restart_window` to say so."""
+        if self._first_wait is None:
+            self._first_wait = self._loop.time()
+            self._loop.call_at(self._first_wait + self._settings.restart_window, self._give_up_waiting)
+
+    def _give_up_waiting(self) -> None:
+        self._first_wait = None
+        if self.drain is None:
+            self._log.event("restart", why="the application was stopped alone: its hook is answered")
+            self._tell()
+
+    def _account(self, now: float) -> None:
+        phase = self.published.phase
+        self.phases_s[phase] = self.phases_s.get(phase, 0.0) + now - self.phase_since
+
+    def _refresh_metrics(self) -> None:
+        now = self._loop.time()
+        for phase in Phase:
+            current = now - self.phase_since if phase is self.published.phase else 0.0
+            self._metrics.phase_duration.set(self.phases_s.get(phase, 0.0) + current, phase)
+        left = self.deadline - now
+        self._metrics.drain_deadline.set(max(0.0, left) if left < math.inf else 0.0)
+
+
+def _why(*, sigterm: bool, prestop: bool) -> str:
+    if sigterm:
+        return "SIGTERM"
+    return "the pod's preStop hook" if prestop else "drain was asked for"

@@ -1,0 +1,80 @@
+"""One drain while it runs: when it began, why, what it has seen. The report is made from it.
+
+Written by the controller only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from drainproxy.lifecycle.machine import Phase
+from drainproxy.lifecycle.propagation import Evidence, Reason, Routability
+from drainproxy.lifecycle.report import Cause, Report, Tally
+from drainproxy.metrics import OUTCOMES
+
+if TYPE_CHECKING:
+    from drainproxy.metrics import Counter, Metrics
+
+
+@dataclass(slots=True, kw_only=True)
+class Drain:
+    """Times are loop times in seconds."""
+
+    cause: Cause
+    started: float
+    t0: float
+    """From when the kubelet counts the grace period: a hook may have come before the signal."""
+    in_flight_at_start: int
+    requests_before: Tally
+    tunnels_before: Tally
+    final: bool = False
+    """The pod is ending for certain: `undrain` is refused."""
+    last_late: float | None = None
+    propagation_ended: Reason | None = None
+    entered: dict[Phase, float] = field(default_factory=dict)
+
+    @classmethod
+    def begin(cls, *, cause: Cause, started: float, t0: float, in_flight: int, metrics: Metrics) -> Drain:
+        """Open the books of a drain that begins now."""
+        return cls(
+            cause=cause,
+            started=started,
+            t0=t0,
+            in_flight_at_start=in_flight,
+            requests_before=_requests(metrics),
+            tunnels_before=_tally(metrics.drain_tunnels),
+        )
+
+    def report(
+        self, *, now: float, unused_s: float, ended_by: str, evidence: Evidence, metrics: Metrics
+    ) -> Report:
+        """Close the books."""
+        after_flip = None
+        if evidence.state is Routability.GONE and self.last_late is not None:
+            after_flip = self.last_late - evidence.since
+        order = [*self.entered.items()]
+        ends = [at for _, at in order[1:]] + [now]
+        return Report(
+            cause=self.cause,
+            phases_s={
+                phase: end - at
+                for (phase, at), end in zip(order, ends, strict=True)
+                if phase is not Phase.DRAINED
+            },
+            propagation_ended=self.propagation_ended,
+            last_late_after_flip_s=after_flip,
+            in_flight_at_start=self.in_flight_at_start,
+            requests=_requests(metrics).minus(self.requests_before),
+            tunnels=_tally(metrics.drain_tunnels).minus(self.tunnels_before),
+            unused_s=unused_s,
+            ended_by=ended_by,
+        )
+
+
+def _requests(metrics: Metrics) -> Tally:
+    return _tally(metrics.drain_requests, late=int(metrics.late_requests.value()))
+
+
+def _tally(outcomes: Counter, late: int = 0) -> Tally:
+    return Tally(**{outcome: int(outcomes.value(outcome)) for outcome in OUTCOMES}, late=late)

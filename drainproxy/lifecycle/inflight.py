@@ -1,0 +1,84 @@
+"""Who is still working? Everything that delays a drain is a Work and holds a hold.
+
+The data plane holds; the controller reads. Nothing polls: `on_change` is called when the last hold is
+let go while a drain listens, and only then.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+
+class Work(Protocol):
+    """A request, a stream or a tunnel that was admitted and has not ended."""
+
+    kind: str
+    """`http`, `stream` or `tunnel`: the label of `requests_in_flight`."""
+    started: float
+    """Loop time, seconds."""
+    deadline: float
+    """Loop time at which it ends by itself; `math.inf` for none."""
+
+    def limit(self, deadline: float) -> None:
+        """Bring the deadline forward to `deadline`, never back."""
+
+    def leave(self) -> None:
+        """Asked to end early, if it knows how: requests just finish."""
+
+    def cut(self, reason: str) -> None:
+        """End now, so that the other side sees that it was cut. `reason` goes to the log."""
+
+    def describe(self) -> dict[str, str]:
+        """Say what it is, for `/status`: never a query string, never a body."""
+
+
+class Hold:
+    """Keeps a Work on the books for the length of a `with` block."""
+
+    __slots__ = ("_inflight", "_work")
+
+    def __init__(self, inflight: InFlight, work: Work) -> None:
+        self._inflight = inflight
+        self._work = work
+
+    def __enter__(self) -> None:
+        self._inflight.works[self._work] = None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        inflight = self._inflight
+        del inflight.works[self._work]
+        if inflight.on_empty is not None and not inflight.works:
+            inflight.on_empty()
+
+
+class InFlight:
+    """The books. Written by holds only."""
+
+    def __init__(self) -> None:
+        self.works: dict[Work, None] = {}
+        """Insertion-ordered, so that the oldest comes first in `/status`."""
+        self.on_empty: Callable[[], None] | None = None
+        """Set by the controller while it drains; None costs nothing in steady state."""
+
+    def hold(self, work: Work) -> Hold:
+        """Return a context manager that keeps the drain waiting for `work`."""
+        return Hold(self, work)
+
+    def __len__(self) -> int:
+        return len(self.works)
+
+    def __iter__(self) -> Iterator[Work]:
+        return iter(list(self.works))
+
+    def count(self, kind: str) -> int:
+        """Return how many works of `kind` are held."""
+        return sum(work.kind == kind for work in self.works)

@@ -1,0 +1,79 @@
+"""What happened? One drain, one report, the same everywhere: log, termination message, /status.
+
+Pure. The numbers are the drain metrics at its end less those at its start, so that report and metrics
+cannot disagree.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+MAX_MESSAGE_BYTES = 4096
+"""What the kubelet keeps of a termination message (Kubernetes: Determine the Reason for Pod Failure)."""
+
+
+class Cause(StrEnum):
+    """Why the pod, the container or only this drain ends."""
+
+    DELETION = "deletion"
+    RESTART = "restart"
+    NODE_SHUTDOWN = "node-shutdown"
+    MANUAL = "manual"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Counts of one drain, by outcome and arrival."""
+
+    finished: int = 0
+    timed_out: int = 0
+    cut: int = 0
+    refused: int = 0
+    lost: int = 0
+    late: int = 0
+
+    def minus(self, earlier: Tally) -> Tally:
+        """Return what has been counted since `earlier`."""
+        mine, theirs = asdict(self), asdict(earlier)
+        return Tally(**{key: mine[key] - theirs[key] for key in mine})
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One drain, start to end. Durations in seconds."""
+
+    cause: str
+    phases_s: dict[str, float]
+    propagation_ended: str | None
+    last_late_after_flip_s: float | None
+    in_flight_at_start: int
+    requests: Tally
+    tunnels: Tally
+    unused_s: float
+    ended_by: str
+
+    def fields(self) -> dict[str, Any]:
+        """Return the report as JSON-ready fields."""
+        return {
+            "cause": self.cause,
+            "ended_by": self.ended_by,
+            "phases_s": {phase: round(seconds, 3) for phase, seconds in self.phases_s.items()},
+            "propagation_ended": self.propagation_ended,
+            "last_late_after_flip_s": _rounded(self.last_late_after_flip_s),
+            "in_flight_at_start": self.in_flight_at_start,
+            "requests": asdict(self.requests),
+            "tunnels": asdict(self.tunnels),
+            "unused_s": round(self.unused_s, 3),
+        }
+
+    def message(self) -> str:
+        """Return the termination message: one JSON line within the kubelet's limit."""
+        return json.dumps(self.fields(), separators=(",", ":"))[:MAX_MESSAGE_BYTES]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

@@ -1,0 +1,43 @@
+"""SIGTERM, SIGINT and SIGHUP, from the first instruction of the process on.
+
+`catch_early` runs before any third-party import: a container's process is PID 1, where a signal
+without a handler is ignored, and the pod would hang for its whole grace period. What comes before the
+loop runs is kept and replayed by `deliver`. The only import of `signal`.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from types import FrameType
+
+_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_MAX_KEPT = 16
+"""A storm of signals before the loop runs says nothing more than the first few."""
+
+_kept: list[str] = []
+
+
+def catch_early() -> None:
+    """Install handlers that only take a note."""
+    for number in _HANDLED:
+        signal.signal(number, _keep)
+
+
+def _keep(number: int, _frame: FrameType | None) -> None:
+    if len(_kept) < _MAX_KEPT:
+        _kept.append(signal.Signals(number).name)
+
+
+def deliver(loop: asyncio.AbstractEventLoop, receive: Callable[[str], None]) -> None:
+    """Hand every signal, by name, to `receive` on the loop: the early ones first, in order."""
+    for number in _HANDLED:
+        loop.add_signal_handler(number, receive, signal.Signals(number).name)
+    early = _kept.copy()
+    _kept.clear()
+    for name in early:
+        loop.call_soon(receive, name)

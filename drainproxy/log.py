@@ -1,0 +1,129 @@
+"""Lines on stdout: JSON for machines, text for a terminal. A blocked stdout never blocks the loop.
+
+A thread of its own writes; the loop only puts finished lines into a bounded queue and drops them, counted,
+when it is full. Conditions that a client can cause at will are rate-limited by name.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Format = Literal["json", "text"]
+
+MAX_QUEUED_LINES = 4096
+MAX_LINE_CHARS = 8192
+LINES_PER_CONDITION = 10
+"""Lines a second for one named condition; the rest is counted."""
+
+
+class Log:
+    """The process's voice."""
+
+    def __init__(self, format_: Format, *, descriptor: int = 1) -> None:
+        self._encode = _json_line if format_ == "json" else _text_line
+        self._descriptor = descriptor
+        self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write, name="log", daemon=True)
+        self._writer.start()
+        self._rates: dict[str, tuple[int, int]] = {}
+        self.on_dropped: Callable[[str], None] = _ignore
+        """Called with `blocked` or `rate` for each line given up."""
+
+    def event(self, event: str, /, level: str = "info", **fields: Any) -> None:  # noqa: ANN401 - JSON
+        """Write one line."""
+        if self._queue.qsize() >= MAX_QUEUED_LINES:
+            self.on_dropped("blocked")
+            return
+        stamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        self._queue.put(self._encode({"time": stamp, "level": level, "event": event, **fields}))
+
+    def condition(self, event: str, name: str, /, level: str = "warning", **fields: Any) -> None:  # noqa: ANN401
+        """Write one line of a condition that may repeat: at most a few a second for each `name`.
+
+        `name` comes from a closed set, so that the table of rates stays small.
+        """
+        second = int(time.monotonic())
+        at, count = self._rates.get(name, (second, 0))
+        count = count + 1 if at == second else 1
+        self._rates[name] = (second, count)
+        if count > LINES_PER_CONDITION:
+            self.on_dropped("rate")
+            return
+        self.event(event, level, **fields)
+
+    def close(self, timeout_s: float = 0.1) -> None:
+        """Write what is queued, unless stdout stays blocked for `timeout_s`."""
+        self._queue.put(None)
+        self._writer.join(timeout_s)
+
+    def _write(self) -> None:
+        while (line := self._queue.get()) is not None:
+            data = (line[:MAX_LINE_CHARS] + "\n").encode("utf-8", "backslashreplace")
+            try:
+                while data:
+                    data = data[os.write(self._descriptor, data) :]
+            except OSError:
+                # Nobody reads any more: there is nowhere left to say so.
+                continue
+
+
+def _ignore(_reason: str) -> None: ...
+
+
+def _json_line(fields: dict[str, Any]) -> str:
+    # ASCII only: control characters and odd line separators come out escaped.
+    return json.dumps(fields, separators=(",", ":"), default=str)
+
+
+def _text_line(fields: dict[str, Any]) -> str:
+    clock = str(fields.pop("time"))[11:23]
+    level = fields.pop("level")
+    event = fields.pop("event")
+    mark = "" if level == "info" else f" {level.upper()}"
+    parts = [f"{key}={_text_value(value)}" for key, value in fields.items() if value is not None]
+    return " ".join([f"{clock}{mark} {event}", *parts])
+
+
+def _text_value(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    if isinstance(value, float):
+        return f"{value:.3f}".rstrip("0").rstrip(".")
+    if isinstance(value, str) and value.isascii() and value.isprintable() and " " not in value:
+        return value
+    return json.dumps(value, default=str)
+
+
+class _ThroughLog(logging.Handler):
+    """Carries the lines of libraries that use the standard logging module."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            text = f"{text}: {record.exc_info[1]!r}"
+        self._log.condition(
+            "library", record.name, record.levelname.lower(), logger=record.name, message=text
+        )
+
+
+def adopt_libraries(log: Log) -> None:
+    """Send what libraries log, warnings and up, through `log`."""
+    logging.basicConfig(level=logging.WARNING, handlers=[_ThroughLog(log)], force=True)
+
+
+def default_format() -> Format:
+    """Text for a person at a terminal, JSON for everything else."""
+    return "text" if sys.stdout.isatty() else "json"

@@ -1,0 +1,297 @@
+"""Every metric in one table, counted in plain integers, exported at scrape time.
+
+The hot path touches dictionaries and lists only; `prometheus_client`, whose only import is here, sees
+the numbers through one custom collector. Every label value of a closed set exists at 0 from
+the start, since a series first seen at 1 gives `increase()` = 0 and keeps an alert silent.
+"""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    core,
+    exposition,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from prometheus_client.metrics_core import Metric
+
+PREFIX = "drainproxy_"
+
+LATENCY_BUCKETS_S = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+)
+LATE_BUCKETS_S = (
+    0.25,
+    0.5,
+    1.0,
+    2.0,
+    3.0,
+    5.0,
+    7.0,
+    10.0,
+    15.0,
+    20.0,
+    30.0,
+    45.0,
+    60.0,
+    90.0,
+    120.0,
+)
+LAG_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+PHASES = ("starting", "ready", "propagating", "draining", "drained")
+CAUSES = ("deletion", "restart", "node-shutdown", "manual", "unknown")
+OUTCOMES = ("finished", "timed_out", "cut", "refused", "lost")
+METHODS = frozenset(
+    ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"),
+)
+
+
+class Family:
+    """A named metric with labels; `values` maps label values to a number."""
+
+    kind = ""
+
+    def __init__(self, name: str, help_: str, /, **labels: Sequence[str]) -> None:
+        """`labels` maps each label to its closed set; an open one is bounded where it is counted."""
+        self.name = name
+        self.help = help_
+        self.labels = tuple(labels)
+        self.closed = {label: tuple(values) for label, values in labels.items()}
+        self.values: dict[tuple[str, ...], float] = {}
+        if all(labels.values()):
+            self.values = dict.fromkeys(itertools.product(*labels.values()), 0.0)
+
+    def value(self, *labels: str) -> float:
+        """Return one series' number, 0 where it has none yet."""
+        return self.values.get(labels, 0.0)
+
+
+class Counter(Family):
+    """A number that only grows."""
+
+    kind = "counter"
+
+    def inc(self, *labels: str, by: float = 1.0) -> None:
+        """Add `by` to the series with these label values."""
+        self.values[labels] = self.values.get(labels, 0.0) + by
+
+
+class Gauge(Family):
+    """A number that is what it is now."""
+
+    kind = "gauge"
+
+    def set(self, value: float, *labels: str) -> None:
+        """Replace the series' number."""
+        self.values[labels] = value
+
+    def choose(self, chosen: str) -> None:
+        """Set one series of a single-label gauge to 1 and every other to 0."""
+        for labels in self.values:
+            self.values[labels] = float(labels == (chosen,))
+
+
+class Histogram:
+    """A count per bucket, unlabelled: the sums are done at scrape time."""
+
+    kind = "histogram"
+    labels: tuple[str, ...] = ()
+
+    def __init__(self, name: str, help_: str, bounds: tuple[float, ...]) -> None:
+        self.name = name
+        self.help = help_
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+
+class Metrics:
+    """The table. One object a process; each series is written by the room it is about."""
+
+    def __init__(self) -> None:
+        self.before_scrape: list[Callable[[], None]] = []
+        """Gauges that are cheaper to work out when asked."""
+        # Lifecycle.
+        self.phase = Gauge("phase", "1 for the phase the process is in.", phase=PHASES)
+        self.phase_duration = Gauge(
+            "phase_duration_seconds", "Seconds spent in each phase so far.", phase=PHASES
+        )
+        self.drain_deadline = Gauge(
+            "drain_deadline_seconds",
+            "Seconds left until the drain's deadline; 0 when not draining.",
+        )
+        self.termination_cause = Gauge(
+            "termination_cause_info", "1 for the cause of the current termination.", cause=CAUSES
+        )
+        self.config_problems = Gauge("config_problems", "Settings that do not fit together.")
+        # Propagation.
+        self.propagation_end = Counter(
+            "propagation_end_total",
+            "Why propagation ended.",
+            reason=("slices_quiet", "quiet", "max", "deadline"),
+        )
+        self.endpoint_flip = Gauge(
+            "endpoint_flip_seconds",
+            "Seconds from drain start until every own EndpointSlice row was not ready.",
+        )
+        self.late_connections = Counter(
+            "late_connections_total",
+            "Connections accepted after the drain began.",
+            kind=("request", "probe", "empty"),
+        )
+        self.late_requests = Counter("late_requests_total", "Requests that arrived after the drain began.")
+        self.after_drained = Counter(
+            "after_drained_total", "Requests that arrived after the proxy had drained."
+        )
+        self.late_connection_age = Histogram(
+            "late_connection_age_seconds",
+            "Seconds from drain start to each late arrival.",
+            LATE_BUCKETS_S,
+        )
+        # Drain.
+        self.drain_requests = Counter(
+            "drain_requests_total",
+            "Requests that ended, or were refused, after the drain began.",
+            outcome=OUTCOMES,
+        )
+        self.drain_tunnels = Counter(
+            "drain_tunnels_total",
+            "Tunnels that ended, or were refused, after the drain began.",
+            outcome=OUTCOMES,
+        )
+        self.drain_unused = Gauge(
+            "drain_unused_seconds",
+            "Seconds that were left until the deadline when the drain ended.",
+        )
+        # Traffic. `listener`, `method` and `code` are bounded where they are counted.
+        self.requests = Counter(
+            "requests_total", "Requests answered.", listener=(), method=(), code=(), phase=()
+        )
+        self.request_duration = Histogram(
+            "request_duration_seconds",
+            "From a request's whole head to the end of its answer.",
+            LATENCY_BUCKETS_S,
+        )
+        self.response_head = Histogram(
+            "response_head_seconds",
+            "From a request's whole head to the application's response head.",
+            LATENCY_BUCKETS_S,
+        )
+        self.in_flight = Gauge(
+            "requests_in_flight", "Work admitted and not ended.", kind=("http", "stream", "tunnel")
+        )
+        self.client_connections = Gauge(
+            "client_connections", "Connections from clients.", state=("active", "idle")
+        )
+        self.client_connections_total = Counter(
+            "client_connections_total", "Connections accepted from clients."
+        )
+        self.errors = Counter("errors_total", "Requests that failed, by whose doing.", reason=())
+        self.refused = Counter("refused_total", "Requests turned away by policy.", reason=())
+        self.retries = Counter("retries_total", "Requests sent again on a fresh connection.")
+        self.bytes = Counter(
+            "bytes_total",
+            "Body bytes relayed.",
+            direction=("to_upstream", "to_client"),
+        )
+        # Upstream.
+        self.upstream_up = Gauge("upstream_up", "1 while the application accepts connections.")
+        self.upstream_connections = Gauge(
+            "upstream_connections", "Connections to the application.", state=("active", "idle")
+        )
+        self.upstream_connects = Counter(
+            "upstream_connects_total",
+            "Attempts to connect to the application.",
+            result=("ok", "refused", "timeout", "error"),
+        )
+        self.upstream_connect = Histogram(
+            "upstream_connect_seconds", "Time to connect to the application.", LATENCY_BUCKETS_S
+        )
+        self.headers_dropped = Counter(
+            "headers_dropped_total", "Request fields not forwarded.", reason=("underscore",)
+        )
+        # Process.
+        self.event_loop_lag = Histogram(
+            "event_loop_lag_seconds", "How late the event loop ran its timers.", LAG_BUCKETS_S
+        )
+        self.log_lines_dropped = Counter(
+            "log_lines_dropped_total",
+            "Log lines given up.",
+            reason=("blocked", "rate"),
+        )
+        self.build_info = Gauge("build_info", "1, with what runs here.", version=(), python=(), aiohttp=())
+
+    def families(self) -> Iterator[Family | Histogram]:
+        """Yield every metric, in the order of the table."""
+        for metric in vars(self).values():
+            if isinstance(metric, (Family, Histogram)):
+                yield metric
+
+
+class Collector:
+    """Hands the table to prometheus_client, once a scrape."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield one prometheus_client family a metric (prometheus_client's custom collector)."""
+        for refresh in self._metrics.before_scrape:
+            refresh()
+        for metric in self._metrics.families():
+            yield _export(metric)
+
+
+def _export(metric: Family | Histogram) -> Metric:
+    name = PREFIX + metric.name
+    if isinstance(metric, Histogram):
+        family = core.HistogramMetricFamily(name, metric.help)
+        cumulative = list(itertools.accumulate(metric.counts))
+        bounds = [*(str(bound) for bound in metric.bounds), "+Inf"]
+        family.add_metric([], list(zip(bounds, cumulative, strict=True)), metric.sum)
+        return family
+    kind = core.CounterMetricFamily if metric.kind == "counter" else core.GaugeMetricFamily
+    exported = kind(name, metric.help, labels=metric.labels)
+    for labels, value in metric.values.items():
+        exported.add_metric(labels, value)
+    return exported
+
+
+def scrape(metrics: Metrics, accept: str) -> tuple[bytes, str]:
+    """Return the scrape's body and content type, OpenMetrics or text by `accept`."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    registry.register(Collector(metrics))
+    encode, content_type = exposition.choose_encoder(accept)
+    return encode(registry), content_type

@@ -1,0 +1,57 @@
+"""The data plane's settings. The string under each field is the manual (docs/configuration.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from drainproxy.addresses import ListenAddress, UpstreamAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxySettings:
+    """Durations in seconds; None means "not set"."""
+
+    listen: tuple[ListenAddress, ...] = (ListenAddress(None, 28080),)
+    """Addresses to serve, comma-separated; each is paired with the upstream at the same place in its list.
+    An empty host means every address, IPv4 and IPv6."""
+
+    upstream: tuple[UpstreamAddress, ...] = (UpstreamAddress("127.0.0.1", 8080),)
+    """Where the application listens: http://host:port or unix:/path, comma-separated, one for each `listen`."""
+
+    connect_timeout: float = 3.0
+    """How long connecting to the application may take; while starting, refused connects are retried that
+    long."""
+
+    head_timeout: float = 10.0
+    """A client that has begun a request head must finish it in this time, or gets 408."""
+
+    response_head_timeout: float | None = None
+    """How long the application may take to begin its answer, then 504. Default: as long as it likes, since
+    the caller has a timeout of its own."""
+
+    total_timeout: float | None = None
+    """How long one request may take in all, then 504 or a cut. Default: as long as it likes."""
+
+    keepalive_idle: float = 620.0
+    """Idle client connections are closed after this long. Google's balancer keeps its own for 600 s and must
+    be outlived."""
+
+    upstream_idle: float = 4.0
+    """Idle connections to the application are closed after this long. Node and uvicorn close theirs after 5 s;
+    an announced Keep-Alive timeout shortens it further."""
+
+    allow_half_close: bool = False
+    """Serve on when a client has shut down its sending side. Default: it counts as gone, as in nginx."""
+
+    max_request_line_bytes: int = 16 * 1024
+    """A longer request line gets 414."""
+
+    max_fields: int = 100
+    """More fields in one head get 431."""
+
+    max_head_bytes: int = 64 * 1024
+    """A larger head gets 431."""
+
+    probe_path: str | None = None
+    """GET this path of the application to learn that it is up: any answer below 500 will do.
+    Default: a TCP connect."""
