@@ -1,0 +1,283 @@
+"""Three sources of settings, one Config or every problem at once.
+
+A flag wins over the environment, that over the YAML file, that over the default. What makes no sense is
+an error; what a running pod can live with (an unknown name, a grace period too short) is a warning.
+Never reads os.environ itself; cli.py does.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from drainproxy import values
+from drainproxy.errors import ConfigError
+from drainproxy.lifecycle import budget
+from drainproxy.lifecycle.propagation import PRESETS, Rules
+from drainproxy.settings import PREFIX, ROOMS, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from drainproxy.addresses import ListenAddress
+    from drainproxy.admin.settings import AdminSettings
+    from drainproxy.lifecycle.settings import LifecycleSettings
+    from drainproxy.proxy.settings import ProxySettings
+    from drainproxy.settings import ProcessSettings, Setting
+
+SERVICE_LINK = re.compile(r"DRAINPROXY_(.+_)?(SERVICE_.*|PORT.*)", re.DOTALL)
+"""What Kubernetes puts into every pod of a namespace with a Service called drainproxy or drainproxy-x
+(Kubernetes: Accessing the Service, environment variables). No setting has such a name."""
+
+MAX_FILE_BYTES = 1024 * 1024
+MAX_SHOWN_CHARS = 60
+"""How much of a bad value an error repeats."""
+
+DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything a run needs, checked."""
+
+    proxy: ProxySettings
+    lifecycle: LifecycleSettings
+    admin: AdminSettings
+    process: ProcessSettings
+    rules: Rules
+    warnings: tuple[str, ...] = ()
+    """What does not stop a run and fails `config --check`: unknown names, sums that do not fit."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Setting -> where its value came from; what is missing has its default."""
+
+    def budget(self) -> budget.Budget:
+        """Divide the grace period as the lifecycle will."""
+        return budget.plan(
+            budget.Shares(
+                propagation_max_s=self.rules.max_s,
+                leave_spread_s=self.lifecycle.leave_spread,
+                app_stop_s=self.lifecycle.app_stop,
+                reserve_s=self.lifecycle.reserve,
+            ),
+            self.lifecycle.grace_period,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What one source says of a setting."""
+
+    source: str
+    texts: list[str]
+
+
+@dataclass(slots=True)
+class _Findings:
+    """Written while one Config is being made, by the functions of this module."""
+
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    failed: set[str] = field(default_factory=set)
+
+    def wrong(self, name: str, source: str, text: str, why: str) -> None:
+        """Note that a setting cannot be used."""
+        self.failed.add(name)
+        self.problems.append(f"{name} ({source}): {quote(text)} {why}")
+
+
+def quote(text: str) -> str:
+    """Return `text` as an error may show it: bounded, on one line, without control characters."""
+    if len(text) > MAX_SHOWN_CHARS:
+        return json.dumps(text[:MAX_SHOWN_CHARS]) + "..."
+    return json.dumps(text)
+
+
+def load(env: Mapping[str, str], flags: Mapping[str, str | list[str] | None] | None = None) -> Config:
+    """Return the Config these sources make, or raise ConfigError with everything that is wrong.
+
+    `flags` maps settings' names to what was written, None where nothing was.
+    """
+    found = _Findings()
+    above = _from_env(env, found) | _from_flags(flags or {})
+    given = _from_file(above["config"], found) | above if "config" in above else above
+    read = {each.name: _read(each, given[each.name], found) for each in table() if each.name in given}
+    usable = read.keys() - found.failed
+    rooms: dict[str, Any] = {
+        room: of(**{each.name: read[each.name] for each in fields(of) if each.name in usable})
+        for room, of in ROOMS.items()
+    }
+    lifecycle: LifecycleSettings = rooms["lifecycle"]
+    if lifecycle.propagation is None:
+        inside = "KUBERNETES_SERVICE_HOST" in env
+        rooms["lifecycle"] = lifecycle = replace(lifecycle, propagation="cluster" if inside else "none")
+    config = Config(
+        **rooms,
+        rules=_rules(lifecycle),
+        sources={name: each.source for name, each in given.items()},
+    )
+    _check_pairs(config, found)
+    _check_rules(config, found)
+    if found.problems:
+        raise ConfigError(found.problems)
+    return replace(config, warnings=(*found.warnings, *config.budget().problems))
+
+
+def _from_flags(flags: Mapping[str, str | list[str] | None]) -> dict[str, _Given]:
+    return {
+        setting.name: _Given(f"flag {setting.flag}", [text] if isinstance(text, str) else text)
+        for setting in table()
+        if (text := flags.get(setting.name)) is not None
+    }
+
+
+def _from_env(env: Mapping[str, str], found: _Findings) -> dict[str, _Given]:
+    known = {setting.env: setting for setting in table()}
+    given = {}
+    for name, text in env.items():
+        if not name.startswith(PREFIX):
+            continue
+        if name in known:
+            # Empty is how a pod spec's template writes "not set".
+            if text:
+                given[known[name].name] = _Given(f"env {name}", [text])
+        elif not SERVICE_LINK.fullmatch(name):
+            found.warnings.append(_unknown(name, "the environment", known))
+    return given
+
+
+def _from_file(path: _Given, found: _Findings) -> dict[str, _Given]:
+    name = path.texts[-1]
+    try:
+        root = _compose(name)
+    except (OSError, ValueError) as error:
+        why = " ".join((getattr(error, "strerror", None) or str(error)).split())
+        found.wrong("config", path.source, name, f"cannot be used: {why[:200]}")
+        return {}
+    given: dict[str, _Given] = {}
+    for key, value in root:
+        source = f"file {name} line {key.start_mark.line + 1}"
+        nodes = value.value if value.id == "sequence" else [value]
+        if any(node.id != "scalar" for node in (key, *nodes)):
+            found.problems.append(f"{source} is nested; write `name: value` or `name: [value, value]`")
+            continue
+        _take_line(key.value, _Given(source, [node.value for node in nodes]), given, found)
+    return given
+
+
+def _compose(name: str) -> list[tuple[Any, Any]]:
+    """Return the file's lines as pairs of YAML nodes; raise OSError or ValueError."""
+    import yaml  # noqa: PLC0415 - most pods have no file
+
+    with open(name, "rb") as file:  # noqa: PTH123 - a name that pathlib would not keep as it is
+        text = file.read(MAX_FILE_BYTES + 1)
+    if len(text) > MAX_FILE_BYTES:
+        raise ValueError("it is larger than 1MiB")
+    try:
+        # Nodes, not values: every scalar stays the text that was written, also `off` and 0644.
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise ValueError(f"it is not YAML: line {line}: {error.problem}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"it is not YAML: {error}") from None
+    if root is None:
+        return []
+    if not isinstance(root, yaml.MappingNode):
+        raise ValueError("its top is not made of `name: value` lines")
+    return list(root.value)
+
+
+def _take_line(name: str, line: _Given, given: dict[str, _Given], found: _Findings) -> None:
+    known = {setting.name for setting in table()} - {"config"}
+    if name not in known:
+        found.warnings.append(_unknown(name, line.source, known))
+    elif name in given:
+        found.wrong(name, line.source, ",".join(line.texts), "comes second; write it once")
+    else:
+        given[name] = line
+
+
+def _unknown(name: str, where: str, known: Iterable[str]) -> str:
+    import difflib  # noqa: PLC0415 - needed for a typo only
+
+    close = difflib.get_close_matches(name, list(known), 1, 0.6)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"{quote(name)} in {where} is not a setting{hint}"
+
+
+def _read(setting: Setting, given: _Given, found: _Findings) -> Any:  # noqa: ANN401 - of the setting's type
+    texts = given.texts
+    if setting.many:
+        texts = [part.strip() for text in texts for part in text.split(",")]
+        if not texts and setting.default and not isinstance(setting.default[0], str):
+            found.wrong(setting.name, given.source, "", f"is empty; write {setting.kind.allowed}")
+    elif len(texts) != 1:
+        found.wrong(setting.name, given.source, ",".join(texts), "has several values; write one")
+        return None
+    parsed = []
+    for text in texts:
+        if text == "off" and setting.may_be_off:
+            return None
+        try:
+            parsed.append(setting.kind.read(text))
+        except ValueError as error:
+            off = ", or off" if setting.may_be_off else ""
+            found.wrong(setting.name, given.source, text, f"{error}; write {setting.kind.allowed}{off}")
+    if setting.many:
+        return tuple(parsed)
+    return parsed[0] if parsed else None
+
+
+def _rules(lifecycle: LifecycleSettings) -> Rules:
+    preset, _ = PRESETS[lifecycle.propagation or "none"]
+
+    def chosen(own: float | None, presets: float) -> float:
+        return presets if own is None else own
+
+    return replace(
+        preset,
+        min_s=chosen(lifecycle.propagation_min, preset.min_s),
+        margin_s=chosen(lifecycle.propagation_margin, preset.margin_s),
+        quiet_s=chosen(lifecycle.propagation_quiet, preset.quiet_s),
+        max_s=chosen(lifecycle.propagation_max, preset.max_s),
+        sparse_min_s=lifecycle.sparse_min,
+    )
+
+
+def _check_pairs(config: Config, found: _Findings) -> None:
+    listen, upstream = config.proxy.listen, config.proxy.upstream
+    if found.failed & {"listen", "upstream", "admin"}:
+        return
+    if len(listen) != len(upstream):
+        where = ", ".join(config.sources.get(name, DEFAULT) for name in ("listen", "upstream"))
+        found.problems.append(
+            f"listen has {len(listen)} and upstream {len(upstream)} addresses ({where});"
+            " write one upstream for each listen"
+        )
+    own = {address.port for address in (*listen, config.admin.admin) if _reached_by_loopback(address)}
+    for address in upstream:
+        if address.host in {"localhost", "127.0.0.1", "::1"} and address.port in own:
+            source = config.sources.get("upstream", DEFAULT)
+            found.wrong(
+                "upstream", source, str(address), "is drainproxy itself; write the application's port"
+            )
+
+
+def _reached_by_loopback(address: ListenAddress) -> bool:
+    return address.host in {None, "0.0.0.0", "::", "localhost", "127.0.0.1", "::1"}  # noqa: S104 - compared
+
+
+def _check_rules(config: Config, found: _Findings) -> None:
+    names = ("propagation_min", "propagation_max")
+    rules = config.rules
+    if found.failed & {"propagation", *names} or rules.min_s <= rules.max_s:
+        return
+    preset = f"preset {config.lifecycle.propagation}"
+    low, high = (config.sources.get(name, preset) for name in names)
+    found.problems.append(
+        f"propagation_min {values.show_duration(rules.min_s)} ({low}) is above"
+        f" propagation_max {values.show_duration(rules.max_s)} ({high});"
+        " write propagation_min <= propagation_max"
+    )

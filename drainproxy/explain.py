@@ -1,0 +1,91 @@
+"""What a configuration amounts to, for people and for scripts: every setting with its source, and the sum.
+
+Called by `drainproxy config`. Decides nothing: config.py has checked everything before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from drainproxy.config import DEFAULT
+from drainproxy.lifecycle.budget import LEAVE_MARGIN_S
+from drainproxy.settings import table
+from drainproxy.values import show_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from drainproxy.config import Config
+    from drainproxy.settings import Setting
+
+
+def show(config: Config) -> None:
+    """Print the settings in effect, the division of the grace period, and what is doubtful."""
+    console = Console(highlight=False, soft_wrap=True)
+    rows = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for title in ("setting", "value", "from"):
+        rows.add_column(title, overflow="fold")
+    for setting, value, source in effective(config):
+        style = "dim" if source == DEFAULT else ""
+        rows.add_row(setting.name, setting.show(value) or "-", source, style=style)
+    console.print(rows)
+    console.print()
+    for line in sum_in_words(config):
+        console.print(line, markup=False)
+    for warning in config.warnings:
+        console.print()
+        console.print(f"warning: {warning}", style="yellow", markup=False)
+
+
+def effective(config: Config) -> Iterator[tuple[Setting, Any, str]]:
+    """Yield each setting, the value in effect and where it came from."""
+    for setting in table():
+        value = getattr(getattr(config, setting.room), setting.name)
+        source = config.sources.get(setting.name, DEFAULT)
+        part = setting.name.removeprefix("propagation_")
+        if value is None and part != setting.name:
+            value = getattr(config.rules, f"{part}_s")
+            source = f"preset {config.lifecycle.propagation}"
+        yield setting, value, source
+
+
+def sum_in_words(config: Config) -> list[str]:
+    """Say who gets which part of the grace period."""
+    budget = config.budget()
+    known = config.lifecycle.grace_period is not None
+    assumed = "" if known else " (assumed, as Kubernetes does; set grace_period to the pod's)"
+    spread = show_duration(config.lifecycle.leave_spread)
+    spare = budget.grace_s - budget.propagation_max_s - budget.leave_s - budget.app_stop_s - budget.reserve_s
+    until = show_duration(budget.deadline(0.0))
+    parts = (
+        (budget.propagation_max_s, "at most, until the cluster stops choosing this pod (propagation_max)"),
+        (budget.leave_s, f"for tunnels and streams to leave (leave_spread {spread} + {LEAVE_MARGIN_S:g}s)"),
+        (budget.app_stop_s, "for the application to stop (app_stop)"),
+        (budget.reserve_s, "for cutting, reporting and exiting (reserve)"),
+        (max(0.0, spare), "to spare"),
+    )
+    return [
+        f"From SIGTERM to SIGKILL the pod has {show_duration(budget.grace_s)}{assumed}:",
+        *(f"{show_duration(seconds):>8}  {what}" for seconds, what in parts),
+        f"Requests are finished meanwhile, until {until} after SIGTERM at the latest.",
+    ]
+
+
+def as_json(config: Config) -> str:
+    """Return the same for scripts; durations in seconds."""
+    return json.dumps(
+        {
+            "settings": {
+                setting.name: {"value": None if value is None else setting.show(value), "source": source}
+                for setting, value, source in effective(config)
+            },
+            "plan": dataclasses.asdict(config.budget()),
+            "warnings": config.warnings,
+        },
+        indent=2,
+    )

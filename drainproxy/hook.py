@@ -1,0 +1,103 @@
+"""`drain`, `undrain` and `wait`: what a pod's hooks run, nearly free.
+
+Imports os, sys and socket, and from this package nothing that imports more (a test keeps it so): a hook in
+a container limited to a tenth of a CPU would spend seconds importing what the proxy needs, and the kubelet
+does not wait. For the same reason it reads its one setting from os.environ itself, the only place beside
+cli.py that does. Called by __main__.py, and by cli.py for the spellings only argparse knows.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+VERBS = ("drain", "undrain", "wait")
+
+DEFAULT_CONTROL_SOCKET = "/run/drainproxy/control.sock"
+"""AdminSettings.control_socket, which is a dataclass and would cost an import; a test compares them."""
+
+TIMEOUT_S = 5.0
+"""For an answer that the proxy gives at once. Only `/drain/wait` may take as long as it takes."""
+
+MAX_ANSWER_BYTES = 64 * 1024
+
+EXIT_REFUSED = 1
+EXIT_UNREACHABLE = 69
+"""EX_UNAVAILABLE of sysexits.h."""
+
+
+class _Unreachable(Exception):
+    """Nobody answers on the control socket; says why."""
+
+
+def understand(arguments: list[str]) -> tuple[str, str, bool, bool] | None:
+    """Return (verb, control socket or "", prestop, wait); None for what argparse should explain."""
+    verb, *options = arguments
+    path, prestop, wait = "", False, False
+    while options:
+        option = options.pop(0)
+        if option == "--control-socket" and options and options[0]:
+            path = options.pop(0)
+        elif option == "--prestop" and verb == "drain":
+            prestop = True
+        elif option == "--wait" and verb == "drain":
+            wait = True
+        else:
+            return None
+    return verb, path, prestop, wait
+
+
+def run(verb: str, path: str = "", prestop: bool = False, wait: bool = False) -> int:
+    """Ask the proxy over its control socket; return the exit code."""
+    path = path or os.environ.get("DRAINPROXY_CONTROL_SOCKET") or DEFAULT_CONTROL_SOCKET
+    requests: list[tuple[str, float | None]] = []
+    if verb in {"drain", "undrain"}:
+        requests.append((f"POST /{verb}{'?prestop=1' if prestop else ''}", TIMEOUT_S))
+    if verb == "wait" or wait:
+        requests.append(("GET /drain/wait", None))
+    for request, timeout_s in requests:
+        try:
+            status, text = _ask(path, request, timeout_s)
+        except _Unreachable as reason:
+            return _fail(verb, f"{path}: {reason}", EXIT_UNREACHABLE)
+        if not 200 <= status < 300:
+            return _fail(verb, text or f"the proxy answered {status}", EXIT_REFUSED)
+        print(text)
+    return 0
+
+
+def _fail(verb: str, why: str, code: int) -> int:
+    print(f"drainproxy {verb}: {why}", file=sys.stderr)
+    return code
+
+
+def _ask(path: str, request: str, timeout_s: float | None) -> tuple[int, str]:
+    """Send one request and return the answer's status and text."""
+    # HTTP/1.0, because its answer is never chunked (RFC 9112 section 7.1.1) and ends where the peer closes.
+    message = f"{request} HTTP/1.0\r\nHost: drainproxy\r\nContent-Length: 0\r\n\r\n"
+    answer = b""
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(timeout_s)
+        try:
+            peer.connect(path)
+            peer.sendall(message.encode())
+            while len(answer) < MAX_ANSWER_BYTES and (data := peer.recv(4096)):
+                answer += data
+        except TimeoutError:
+            raise _Unreachable(f"no answer within {timeout_s:g} s") from None
+        except OSError as error:
+            raise _Unreachable(_why(error)) from None
+    head, blank, body = answer.partition(b"\r\n\r\n")
+    words = head.split(b" ", 2)
+    if not blank or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
+        raise _Unreachable("closed without an answer")
+    return int(words[1]), body.decode("utf-8", "replace").strip()
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such socket; is `drainproxy run` running, and is this its container?"
+    if isinstance(error, ConnectionRefusedError):
+        return "nobody listens; the proxy has ended"
+    return error.strerror or str(error)

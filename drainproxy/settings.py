@@ -1,0 +1,118 @@
+"""The table of settings, derived from the rooms' dataclasses: there is no second list.
+
+A field is a setting, named the same in a YAML file, `DRAINPROXY_<NAME>` in the environment and `--<name>`
+on the command line; its type says how it is written, the string under it is its manual.
+Read by config.py, by cli.py for its flags, and by the generator of docs/.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, fields
+from functools import cache
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+
+from drainproxy import values
+from drainproxy.admin.settings import AdminSettings
+from drainproxy.lifecycle.settings import LifecycleSettings
+from drainproxy.proxy.settings import ProxySettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PREFIX = "DRAINPROXY_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSettings:
+    """What concerns the process as a whole."""
+
+    config: str | None = None
+    """YAML file with settings, by their names; lists may be YAML lists."""
+
+    log_format: Literal["auto", "json", "text"] = "auto"
+    """Log lines as JSON or as text. auto: text on a terminal, JSON elsewhere."""
+
+    access_log: Literal["off", "errors", "all"] = "errors"
+    """Which requests get a log line: none, those that failed, or all."""
+
+    loop: Literal["auto", "uvloop", "asyncio"] = "auto"
+    """Event loop. auto: uvloop where it is installed."""
+
+
+ROOMS: dict[str, type] = {
+    "proxy": ProxySettings,
+    "lifecycle": LifecycleSettings,
+    "admin": AdminSettings,
+    "process": ProcessSettings,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table."""
+
+    name: str
+    room: str
+    kind: values.Kind
+    default: Any
+    many: bool
+    optional: bool
+
+    @property
+    def env(self) -> str:
+        """Its name in the environment."""
+        return PREFIX + self.name.upper()
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def may_be_off(self) -> bool:
+        """`off` may be written: a timeout that is not there. Other optional settings have no such word."""
+        return self.optional and self.name.endswith("_timeout")
+
+    def show(self, value: Any) -> str:  # noqa: ANN401 - of the setting's type
+        """Write a value the way it is read."""
+        if value is None:
+            return "off" if self.may_be_off else ""
+        if self.many:
+            return ",".join(map(self.kind.show, value))
+        return self.kind.show(value)
+
+
+@cache
+def table() -> tuple[Setting, ...]:
+    """Return every setting, in the order of rooms and fields."""
+    return tuple(setting for room, of in ROOMS.items() for setting in _settings(room, of))
+
+
+def _settings(room: str, of: Any) -> Iterable[Setting]:  # noqa: ANN401 - a dataclass
+    types = get_type_hints(of)
+    for each in fields(of):
+        type_, optional, many = types[each.name], False, False
+        if NoneType in get_args(type_):
+            type_, optional = get_args(type_)[0], True
+        if get_origin(type_) is tuple:
+            type_, many = get_args(type_)[0], True
+        default = each.default_factory() if each.default_factory is not MISSING else each.default
+        yield Setting(each.name, room, values.kind_of(each.name, type_), default, many, optional)
+
+
+def documentation() -> dict[str, str]:
+    """Return what the string under each field says, by setting, on one line. Reads the rooms' source."""
+    import ast  # noqa: PLC0415 - only help and the docs ask
+    import inspect  # noqa: PLC0415
+    import itertools  # noqa: PLC0415
+
+    said = {}
+    for of in ROOMS.values():
+        body = ast.parse(inspect.getsource(of)).body[0]
+        assert isinstance(body, ast.ClassDef)  # noqa: S101 - it is a class's source
+        for line, after in itertools.pairwise(body.body):
+            if isinstance(line, ast.AnnAssign) and isinstance(after, ast.Expr):
+                text = ast.literal_eval(after.value)
+                said[ast.unparse(line.target)] = " ".join(text.split())
+    return said

@@ -1,0 +1,246 @@
+"""A setting's text and its value: durations, sizes, addresses and choices, read and written.
+
+Pure. `kind_of` chooses by a field's type and, where the type says too little, by how its name ends.
+A `read` raises ValueError with the rest of a sentence that begins with the bad text. Called by config.py,
+by what shows settings to people, and by the generator of docs/.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+from drainproxy.addresses import ListenAddress, UpstreamAddress
+from drainproxy.lifecycle.propagation import PRESETS
+from drainproxy.lifecycle.settings import ReadinessOnDrain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_DURATION_S = 24 * 3600.0
+"""Longer than any grace period that makes sense; a typo's worth of zeros is refused."""
+
+MAX_SIZE_BYTES = 16 * 1024 * 1024
+"""Buffers of one connection: beyond this a few clients could fill a sidecar's memory limit."""
+
+MAX_COUNT = 10_000
+MAX_WORD_CHARS = 256
+MAX_SOCKET_PATH_BYTES = 107
+"""`sun_path` holds 108 bytes with the closing zero (unix(7))."""
+
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h)")
+_SIZE = re.compile(r"([0-9]{1,9})(KiB|MiB)?")
+_SIZE_UNITS = {None: 1, "KiB": 1024, "MiB": 1024 * 1024}
+_HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([A-Za-z0-9._-]*)):([0-9]{1,5})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One way of writing a value."""
+
+    metavar: str
+    allowed: str
+    """Completes "write ..."."""
+    read: Callable[[str], Any]
+    show: Callable[[Any], str] = str
+
+
+def duration(text: str) -> float:
+    """Read `500ms`, `30s`, `2m` or `1h`, in seconds. A bare number is refused: 30 what?"""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        bare = re.fullmatch(r"[0-9]+(\.[0-9]*)?", text)
+        raise ValueError("has no unit" if bare else "is not a duration")
+    seconds = round(float(match[1]) * _UNITS_S[match[2]], 6)
+    if seconds > MAX_DURATION_S:
+        raise ValueError("is longer than 24h")
+    return seconds
+
+
+def show_duration(seconds: float) -> str:
+    """Write seconds the way `duration` reads them."""
+    if 0 < seconds < 1:
+        return f"{seconds * 1000:g}ms"
+    if seconds and seconds % 3600 == 0:
+        return f"{seconds / 3600:g}h"
+    return f"{seconds:.12g}s"
+
+
+def _positive_duration(text: str) -> float:
+    seconds = duration(text)
+    if seconds == 0:
+        raise ValueError("is no time at all")
+    return seconds
+
+
+def _size(text: str) -> int:
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError("is not a size")
+    size = int(match[1]) * _SIZE_UNITS[match[2]]
+    if not 0 < size <= MAX_SIZE_BYTES:
+        raise ValueError("is out of range")
+    return size
+
+
+def _show_size(size: int) -> str:
+    for unit in ("MiB", "KiB"):
+        if size % _SIZE_UNITS[unit] == 0:
+            return f"{size // _SIZE_UNITS[unit]}{unit}"
+    return str(size)
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ValueError("is not a whole number")
+    if not 0 < int(text) <= MAX_COUNT:
+        raise ValueError("is out of range")
+    return int(text)
+
+
+def _switch(text: str) -> bool:
+    if text.lower() in {"true", "yes", "on", "1"}:
+        return True
+    if text.lower() in {"false", "no", "off", "0"}:
+        return False
+    raise ValueError("is neither true nor false")
+
+
+def _show_switch(on: bool) -> str:
+    return "true" if on else "false"
+
+
+def _host_port(text: str) -> tuple[str, int]:
+    match = _HOST_PORT.fullmatch(text)
+    if match is None:
+        raise ValueError("is not an address")
+    if match[1] is not None:
+        try:
+            ipaddress.IPv6Address(match[1])
+        except ValueError:
+            raise ValueError("has no IPv6 address in its brackets") from None
+    port = int(match[3])
+    if port > 65535:
+        raise ValueError("has a port beyond 65535")
+    return match[1] or match[2], port
+
+
+def listen_address(text: str) -> ListenAddress:
+    """Read `HOST:PORT`, `[IPV6]:PORT` or `:PORT`; port 0 lets the system choose."""
+    host, port = _host_port(text)
+    return ListenAddress(host or None, port)
+
+
+def _upstream_address(text: str) -> UpstreamAddress:
+    if text.startswith("unix:"):
+        return UpstreamAddress(path=_socket_path(text.removeprefix("unix:")))
+    if text.startswith("https:"):
+        raise ValueError("asks for TLS, which the way to the application inside its own pod has no need of")
+    if not text.startswith("http://"):
+        raise ValueError("is neither http:// nor unix:")
+    host, port = _host_port(text.removeprefix("http://").removesuffix("/"))
+    if not host:
+        raise ValueError("has no host")
+    if not port:
+        raise ValueError("has port 0")
+    return UpstreamAddress(host, port)
+
+
+def _word(text: str) -> str:
+    if not text:
+        raise ValueError("is empty")
+    if not text.isascii() or not text.isprintable():
+        raise ValueError("has characters beyond printable ASCII")
+    if len(text) > MAX_WORD_CHARS:
+        raise ValueError(f"is longer than {MAX_WORD_CHARS} characters")
+    return text
+
+
+def _url_path(text: str) -> str:
+    if not _word(text).startswith("/"):
+        raise ValueError("does not begin with /")
+    if " " in text or "#" in text:
+        raise ValueError("is not percent-encoded")
+    return text
+
+
+def _file_path(text: str) -> str:
+    if not text or "\0" in text:
+        raise ValueError("is not a path")
+    return text
+
+
+def _socket_path(text: str) -> str:
+    if len(_file_path(text).encode(errors="surrogateescape")) > MAX_SOCKET_PATH_BYTES:
+        raise ValueError(f"is longer than the {MAX_SOCKET_PATH_BYTES} bytes a Unix socket's path may have")
+    return text
+
+
+def _readiness(text: str) -> ReadinessOnDrain:
+    if text in {"auto", "fail"}:
+        return ReadinessOnDrain(text)
+    if text.startswith("delay:"):
+        return ReadinessOnDrain("delay", duration(text.removeprefix("delay:")))
+    raise ValueError("is unknown")
+
+
+def _show_readiness(value: ReadinessOnDrain) -> str:
+    return f"delay:{show_duration(value.delay_s)}" if value.kind == "delay" else value.kind
+
+
+def _choice(*words: str) -> Kind:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError("is unknown")
+        return text
+
+    return Kind("|".join(words), f"one of {', '.join(words)}", read)
+
+
+_EXAMPLES = "such as 500ms, 30s, 2m or 1h"
+_ADDRESS = Kind("HOST:PORT", "HOST:PORT, [IPV6]:PORT or :PORT for every address", listen_address)
+_UPSTREAM = Kind("URL", "http://HOST:PORT or unix:/PATH", _upstream_address)
+_READINESS = Kind(
+    "auto|fail|delay:DURATION", "auto, fail or delay:30s with your duration", _readiness, _show_readiness
+)
+
+_BY_TYPE: dict[Any, Kind] = {
+    float: Kind("DURATION", f"a duration up to 24h {_EXAMPLES}", duration, show_duration),
+    int: Kind("COUNT", f"a whole number from 1 to {MAX_COUNT}", _count),
+    bool: Kind("true|false", "true or false", _switch, _show_switch),
+    str: Kind("TEXT", f"printable ASCII, at most {MAX_WORD_CHARS} characters", _word),
+    ListenAddress: _ADDRESS,
+    UpstreamAddress: _UPSTREAM,
+    ReadinessOnDrain: _READINESS,
+}
+
+_FILE = Kind("FILE", "the path of a file", _file_path)
+_POSITIVE = Kind(
+    "DURATION", f"a duration above 0s and up to 24h {_EXAMPLES}", _positive_duration, show_duration
+)
+
+_BY_ENDING: dict[tuple[Any, str], Kind] = {
+    (float, "_timeout"): _POSITIVE,
+    (float, "_idle"): _POSITIVE,
+    (float, "_period"): _POSITIVE,
+    (int, "_bytes"): Kind("SIZE", "bytes up to 16MiB such as 65536, 64KiB or 1MiB", _size, _show_size),
+    (str, "_path"): Kind("/PATH", "a percent-encoded path such as /healthz", _url_path),
+    (str, "_socket"): Kind("FILE", "the path of a Unix socket", _socket_path),
+    (str, "_log"): _FILE,
+    (str, "config"): _FILE,
+    (str, "propagation"): _choice(*PRESETS),
+}
+"""Where a type has several ways of writing, a name's ending tells them apart."""
+
+
+def kind_of(name: str, type_: Any) -> Kind:  # noqa: ANN401 - a type, or a special form such as Literal
+    """Return how a field of this name and type (never optional, never a tuple) is written."""
+    if get_origin(type_) is Literal:
+        return _choice(*get_args(type_))
+    for (of, ending), kind in _BY_ENDING.items():
+        if of is type_ and name.endswith(ending):
+            return kind
+    return _BY_TYPE[type_]
