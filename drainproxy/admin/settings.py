@@ -11,14 +11,14 @@ from drainproxy.addresses import ListenAddress
 class AdminSettings:
     """Durations in seconds."""
 
-    admin: ListenAddress = ListenAddress(None, 29900)
+    admin: ListenAddress = ListenAddress(None, 29900)  # noqa: RUF009 - frozen
     """Address of health checks, metrics, status and /drain/wait."""
 
     control_socket: str = "/run/drainproxy/control.sock"
     """Unix socket for `drain` and `undrain`, in a directory that only the sidecar mounts."""
 
     final_scrape_wait: float = 15.0
-    """After draining, wait for one more scrape from each Prometheus whose next one is due within this long."""
+    """After draining, wait for one more scrape from each Prometheus whose next is due within this long."""
 
     termination_log: str = "/dev/termination-log"
     """Where the drain report goes for `kubectl describe pod`, if the file exists."""

@@ -1,0 +1,97 @@
+"""The control socket: `drain` and `undrain`, over a Unix socket that only the sidecar can reach.
+
+Never over TCP: a POST inside the pod's network namespace could be forged through the application. A
+process that cannot have the socket runs without it, since a drain by SIGTERM needs none.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from drainproxy.lifecycle.report import Cause
+
+if TYPE_CHECKING:
+    from drainproxy.lifecycle.controller import Controller
+    from drainproxy.log import Log
+
+
+class Control:
+    """What may be asked of the lifecycle by hand."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes that exist on the control socket alone."""
+        return [web.post("/drain", self._drain), web.post("/undrain", self._undrain)]
+
+    async def _drain(self, request: web.Request) -> web.Response:
+        """Begin a drain. `?prestop=1` says that the pod ends, so that it cannot be taken back."""
+        prestop = request.query.get("prestop") == "1"
+        cause = Cause.UNKNOWN if prestop else Cause.MANUAL
+        self._controller.terminate(cause, prestop=prestop)
+        word = f"{self._controller.published.phase}: waiting for {self._controller.waiting_for()}\n"
+        return web.Response(status=202, text=word)
+
+    async def _undrain(self, _request: web.Request) -> web.Response:
+        refusal = self._controller.resume()
+        if refusal is not None:
+            return web.Response(status=409, text=f"{refusal}\n")
+        return web.Response(text="ready\n")
+
+
+def bind(path: str, log: Log) -> socket.socket | None:
+    """Return a Unix socket bound to `path`, for this user only, or None after one warning."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # Whoever may enter the directory may replace the socket in it.
+        Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _remove_stale(path)
+        # The file is born with its mode: a chmod afterwards would leave a moment in between.
+        umask = os.umask(0o177)
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(umask)
+    except OSError as failure:
+        sock.close()
+        log.event(
+            "control_socket",
+            "warning",
+            path=path,
+            error=failure.strerror or str(failure),
+            effect="`drainproxy drain` and `undrain` cannot reach this process",
+        )
+        return None
+    return sock
+
+
+def unlink(path: str) -> None:
+    """Remove the socket file of this process."""
+    Path(path).unlink(missing_ok=True)
+
+
+def _remove_stale(path: str) -> None:
+    """Remove what a killed process left; a socket that somebody answers on is not ours to take."""
+    try:
+        mode = Path(path).lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        # bind() then fails with its own words.
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            Path(path).unlink(missing_ok=True)
+        except BlockingIOError:
+            # Its backlog is full: alive.
+            return
