@@ -12,38 +12,31 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
+from drainproxy.admin.door import line
 from drainproxy.lifecycle.report import Cause
 
 if TYPE_CHECKING:
+    from aiohttp import web
+
+    from drainproxy.admin.door import Routes
     from drainproxy.lifecycle.controller import Controller
     from drainproxy.log import Log
 
 
-class Control:
-    """What may be asked of the lifecycle by hand."""
+def routes(controller: Controller) -> Routes:
+    """Return the routes that exist on the control socket alone."""
 
-    def __init__(self, controller: Controller) -> None:
-        self._controller = controller
-
-    def routes(self) -> list[web.RouteDef]:
-        """Return the routes that exist on the control socket alone."""
-        return [web.post("/drain", self._drain), web.post("/undrain", self._undrain)]
-
-    async def _drain(self, request: web.Request) -> web.Response:
+    async def drain(request: web.BaseRequest) -> web.Response:
         """Begin a drain. `?prestop=1` says that the pod ends, so that it cannot be taken back."""
         prestop = request.query.get("prestop") == "1"
-        cause = Cause.UNKNOWN if prestop else Cause.MANUAL
-        self._controller.terminate(cause, prestop=prestop)
-        word = f"{self._controller.published.phase}: waiting for {self._controller.waiting_for()}\n"
-        return web.Response(status=202, text=word)
+        controller.terminate(Cause.UNKNOWN if prestop else Cause.MANUAL, prestop=prestop)
+        return line(202, f"{controller.published.phase}, waits for {controller.waiting_for()}")
 
-    async def _undrain(self, _request: web.Request) -> web.Response:
-        refusal = self._controller.resume()
-        if refusal is not None:
-            return web.Response(status=409, text=f"{refusal}\n")
-        return web.Response(text="ready\n")
+    async def undrain(_request: web.BaseRequest) -> web.Response:
+        refusal = controller.resume()
+        return line(200, "ready") if refusal is None else line(409, refusal)
+
+    return {"/drain": {"POST": drain}, "/undrain": {"POST": undrain}}
 
 
 def bind(path: str, log: Log) -> socket.socket | None:

@@ -16,12 +16,14 @@ from aiohttp import web
 
 from drainproxy import metrics as exposition
 from drainproxy.admin import control, guard, health, page, snapshot
+from drainproxy.admin.door import Door, dress, line, waiting
 from drainproxy.admin.scrapes import Scrapes
 from drainproxy.admin.status import status
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
+    from drainproxy.admin.door import Handler, Routes
     from drainproxy.admin.settings import AdminSettings
     from drainproxy.lifecycle.controller import Controller
     from drainproxy.lifecycle.inflight import InFlight
@@ -30,22 +32,6 @@ if TYPE_CHECKING:
 
 MAX_WAITERS = 64
 """Hooks that may wait at once: one for each container of the largest pods, and some for curious people."""
-
-KEEPALIVE_S = 75.0
-"""An idle connection, or one whose head does not come, is closed after this: longer than the usual
-60 s between two scrapes."""
-
-STOP_S = 1.0
-"""What an answer under way gets when the process exits."""
-
-_LIMITS: dict[str, Any] = {
-    # No body is ever read here, and a probe's head is a few hundred bytes.
-    "max_line_size": 2048,
-    "max_field_size": 4096,
-    "max_headers": 64,
-    "read_bufsize": 4096,
-    "lingering_time": 0.0,
-}
 
 
 class AdminServer:
@@ -74,23 +60,23 @@ class AdminServer:
         self._scrapes = Scrapes(settings.final_scrape_wait)
         self._scraped = asyncio.Event()
         self._waiters = 0
-        self._runners: list[web.AppRunner] = []
+        self._doors: list[Door] = []
         self._has_control = False
 
     async def start(self, sockets: socket.socket | Sequence[socket.socket]) -> None:
         """Serve on `sockets`, already bound, and on the control socket if it can be had."""
         bound = [sockets] if isinstance(sockets, socket.socket) else sockets
-        await self._serve(self._open_routes(), bound)
-        door = control.bind(self._settings.control_socket, self._log)
-        if door is not None:
+        await self._open(self._routes(), bound)
+        control_socket = control.bind(self._settings.control_socket, self._log)
+        if control_socket is not None:
             self._has_control = True
-            await self._serve(self._control_routes(), [door])
+            await self._open(self._control_routes(), [control_socket])
 
     async def stop(self) -> None:
         """Close the listeners, finish answers under way, remove the control socket."""
-        for runner in self._runners:
-            await runner.cleanup()
-        self._runners.clear()
+        for door in self._doors:
+            await door.close()
+        self._doors.clear()
         if self._has_control:
             control.unlink(self._settings.control_socket)
             self._has_control = False
@@ -115,56 +101,36 @@ class AdminServer:
                 async with asyncio.timeout_at(last):
                     await self._scraped.wait()
 
-    # Listening.
+    async def _open(self, routes: Routes, sockets: Sequence[socket.socket]) -> None:
+        door = Door(routes)
+        self._doors.append(door)
+        await door.open(sockets)
 
-    async def _serve(self, routes: list[web.RouteDef], sockets: Sequence[socket.socket]) -> None:
-        app = web.Application()
-        app.add_routes(routes)
-        app.on_response_prepare.append(_dress)
-        runner = web.AppRunner(
-            app,
-            handle_signals=False,
-            access_log=None,
-            # A hook that hangs up must not go on occupying a place.
-            handler_cancellation=True,
-            keepalive_timeout=KEEPALIVE_S,
-            shutdown_timeout=STOP_S,
-            **_LIMITS,
-        )
-        await runner.setup()
-        self._runners.append(runner)
-        for sock in sockets:
-            await web.SockSite(runner, sock).start()
+    def _routes(self) -> Routes:
+        return {
+            "/livez": _read(self._probe(health.livez)),
+            "/readyz": _read(self._probe(health.readyz)),
+            "/startupz": _read(self._probe(health.startupz)),
+            "/lb-health": _read(self._probe(health.lb_health)),
+            "/metrics": {"GET": self._show_metrics},
+            "/drain/wait": {"GET": self._wait},
+            "/status": _read(_on_loopback(self._show_status)),
+            "/": _read(_on_loopback(_show_page)),
+        }
 
-    def _open_routes(self) -> list[web.RouteDef]:
-        return [
-            web.get("/livez", self._probe(health.livez)),
-            web.get("/readyz", self._probe(health.readyz)),
-            web.get("/startupz", self._probe(health.startupz)),
-            web.get("/lb-health", self._probe(health.lb_health)),
-            web.get("/metrics", self._show_metrics, allow_head=False),
-            web.get("/drain/wait", self._wait, allow_head=False),
-            web.get("/status", _on_loopback(self._show_status)),
-            web.get("/", _on_loopback(_show_page)),
-        ]
+    def _control_routes(self) -> Routes:
+        return {
+            **control.routes(self._controller),
+            "/drain/wait": {"GET": self._wait},
+            "/status": _read(self._show_status),
+        }
 
-    def _control_routes(self) -> list[web.RouteDef]:
-        return [
-            *control.Control(self._controller).routes(),
-            web.get("/drain/wait", self._wait, allow_head=False),
-            web.get("/status", self._show_status),
-        ]
+    # Handlers.
 
-    # Routes.
-
-    def _probe(
-        self, verdict: Callable[[health.Facts], health.Verdict]
-    ) -> Callable[[web.Request], Awaitable[web.Response]]:
-        async def answer(request: web.Request) -> web.Response:
-            answered = verdict(self._facts())
-            return web.Response(
-                status=answered.status, text=answered.text(verbose="verbose" in request.query)
-            )
+    def _probe(self, judge: Callable[[health.Facts], health.Verdict]) -> Handler:
+        async def answer(request: web.BaseRequest) -> web.Response:
+            verdict = judge(self._facts())
+            return web.Response(status=verdict.status, text=verdict.text(verbose="verbose" in request.query))
 
         return answer
 
@@ -178,10 +144,11 @@ class AdminServer:
             listening=bool(self._about().get("listeners")),
         )
 
-    async def _show_metrics(self, request: web.Request) -> web.StreamResponse:
+    async def _show_metrics(self, request: web.BaseRequest) -> web.StreamResponse:
         now = asyncio.get_running_loop().time()
         body, content_type = exposition.scrape(self._metrics, request.headers.get("Accept", ""))
         response = web.Response(body=body, headers={"Content-Type": content_type})
+        dress(response)
         await response.prepare(request)
         await response.write_eof()
         # Recorded once it was written: the process may exit as soon as the last scraper has come.
@@ -189,18 +156,19 @@ class AdminServer:
         self._scraped.set()
         return response
 
-    async def _wait(self, _request: web.Request) -> web.Response:
+    async def _wait(self, request: web.BaseRequest) -> web.Response:
         """Answer when the application may stop. Waits only: anyone on the pod network may ask."""
         if self._waiters >= MAX_WAITERS:
-            return web.Response(status=503, text=f"{MAX_WAITERS} wait already\n")
+            return line(503, f"{MAX_WAITERS} wait already")
         self._waiters += 1
         try:
-            word = await self._controller.released()
+            with waiting(request):
+                word = await self._controller.released()
         finally:
             self._waiters -= 1
-        return web.Response(text=f"{word}\n")
+        return line(200, word)
 
-    async def _show_status(self, _request: web.Request) -> web.Response:
+    async def _show_status(self, _request: web.BaseRequest) -> web.Response:
         taken = snapshot.take(
             controller=self._controller,
             inflight=self._inflight,
@@ -212,15 +180,17 @@ class AdminServer:
         return web.Response(text=document, content_type="application/json")
 
 
-async def _show_page(_request: web.Request) -> web.Response:
+async def _show_page(_request: web.BaseRequest) -> web.Response:
     headers = {"Content-Security-Policy": page.POLICY}
     return web.Response(text=page.PAGE, content_type="text/html", headers=headers)
 
 
-def _on_loopback(
-    show: Callable[[web.Request], Awaitable[web.Response]],
-) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def answer(request: web.Request) -> web.Response:
+def _read(show: Handler) -> dict[str, Handler]:
+    return {"GET": show, "HEAD": show}
+
+
+def _on_loopback(show: Handler) -> Handler:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
         asker = guard.Asker(
             peer=_peer(request),
             local=_end(request, "sockname"),
@@ -230,25 +200,18 @@ def _on_loopback(
         )
         refusal = guard.refusal(asker)
         if refusal is not None:
-            return web.Response(status=403, text=f"{refusal}\n")
+            return line(403, refusal)
         return await show(request)
 
     return answer
 
 
-def _peer(request: web.Request) -> str:
+def _peer(request: web.BaseRequest) -> str:
     return _end(request, "peername")
 
 
-def _end(request: web.Request, which: str) -> str:
+def _end(request: web.BaseRequest, which: str) -> str:
     """Return the IP address of one end of the request's connection, or nothing if it is gone."""
     transport = request.transport
     name = None if transport is None else transport.get_extra_info(which)
     return str(name[0]) if isinstance(name, tuple) else ""
-
-
-async def _dress(_request: web.Request, response: web.StreamResponse) -> None:
-    """Give every answer the fields it must have, and no version of anything."""
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Server"] = "drainproxy"
