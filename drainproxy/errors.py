@@ -7,7 +7,17 @@ the only place that turns one into bytes.
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import ClassVar
+
+
+class Blame(Enum):
+    """Whose doing an error is."""
+
+    CLIENT = "client"
+    UPSTREAM = "upstream"
+    POLICY = "policy"
+    OURS = "drainproxy"
 
 
 class DrainproxyError(Exception):
@@ -32,6 +42,7 @@ class RequestError(DrainproxyError):
     `sent` is True once a byte of the request was handed to the application's connection.
     """
 
+    blame: ClassVar[Blame]
     status: ClassVar[int]
     reason: ClassVar[str]
     proxy_status: ClassVar[str]
@@ -47,6 +58,7 @@ class RequestError(DrainproxyError):
 class ClientError(RequestError):
     """The client's doing: nothing of it reached the application unless a body broke half-way."""
 
+    blame = Blame.CLIENT
     status = 400
     proxy_status = "http_request_error"
 
@@ -147,6 +159,7 @@ class ClientGone(ClientError):
 class UpstreamError(RequestError):
     """The application's doing."""
 
+    blame = Blame.UPSTREAM
     status = 502
     proxy_status = "http_protocol_error"
 
@@ -200,6 +213,7 @@ class TotalTimeout(UpstreamError):
 class Refusal(RequestError):
     """Turned away by policy before a byte of it reached the application, or ended by the drain."""
 
+    blame = Blame.POLICY
     status = 503
     proxy_status = "proxy_internal_response"
     retry_after_s = 1
@@ -220,6 +234,7 @@ class DrainDeadline(Refusal):
 class InternalError(RequestError):
     """A defect of drainproxy."""
 
+    blame = Blame.OURS
     status = 500
     reason = "internal"
     proxy_status = "proxy_internal_error"

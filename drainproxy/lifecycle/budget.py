@@ -53,13 +53,14 @@ def plan(shares: Shares, grace_s: float | None) -> Budget:
     problems: tuple[str, ...] = ()
     if shares.propagation_max_s > room:
         needed = shares.propagation_max_s + leave + shares.app_stop_s + shares.reserve_s
-        problems = (
+        problem = (
             f"grace period {grace:g} s is too short: propagation_max {shares.propagation_max_s:g} s"
             f" + leave {leave:g} s (leave_spread {shares.leave_spread_s:g} s + {LEAVE_MARGIN_S:g} s)"
             f" + app_stop {shares.app_stop_s:g} s + reserve {shares.reserve_s:g} s"
             f" = {needed:g} s; set terminationGracePeriodSeconds and grace_period to at least"
-            f" {needed:g} s, or propagation_max to at most {room:g} s",
+            f" {needed:g} s, or propagation_max to at most {room:g} s"
         )
+        problems = (problem,)
     return Budget(
         grace_s=grace,
         propagation_max_s=min(shares.propagation_max_s, room),

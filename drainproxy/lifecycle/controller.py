@@ -99,11 +99,15 @@ class Controller:
 
     def upstream_answers(self) -> None:
         """The application accepts connections."""
+        if self.upstream_up:
+            return
         self.upstream_up = True
         self._fire(Event.UPSTREAM_UP, "the application answers")
 
     def upstream_refuses(self) -> None:
         """The application has refused connections for long enough to say so."""
+        if not self.upstream_up:
+            return
         self.upstream_up = False
         self._fire(Event.UPSTREAM_DOWN, "the application refuses connections")
 

@@ -12,11 +12,11 @@ class ProxySettings:
     """Durations in seconds; None means "not set"."""
 
     listen: tuple[ListenAddress, ...] = (ListenAddress(None, 28080),)
-    """Addresses to serve, comma-separated; each is paired with the upstream at the same place in its list.
-    An empty host means every address, IPv4 and IPv6."""
+    """Addresses to serve, comma-separated, each paired with the upstream at the same place in its
+    list. An empty host means every address, IPv4 and IPv6."""
 
     upstream: tuple[UpstreamAddress, ...] = (UpstreamAddress("127.0.0.1", 8080),)
-    """Where the application listens: http://host:port or unix:/path, comma-separated, one for each `listen`."""
+    """Where the application listens: http://host:port or unix:/path, comma-separated, one a `listen`."""
 
     connect_timeout: float = 3.0
     """How long connecting to the application may take; while starting, refused connects are retried that
@@ -37,8 +37,8 @@ class ProxySettings:
     be outlived."""
 
     upstream_idle: float = 4.0
-    """Idle connections to the application are closed after this long. Node and uvicorn close theirs after 5 s;
-    an announced Keep-Alive timeout shortens it further."""
+    """Idle connections to the application are closed after this long. Node and uvicorn close theirs after
+    5 s; an announced Keep-Alive timeout shortens it further."""
 
     allow_half_close: bool = False
     """Serve on when a client has shut down its sending side. Default: it counts as gone, as in nginx."""

@@ -1,0 +1,221 @@
+"""The composition root: a Config becomes objects, runs as one TaskGroup, and ends with an exit code.
+
+The only file that knows every room. What happens at the very end, and in which order, is in `_leave`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from drainproxy import __version__
+from drainproxy.admin.server import AdminServer
+from drainproxy.lifecycle import signals
+from drainproxy.lifecycle.controller import Controller
+from drainproxy.lifecycle.inflight import InFlight
+from drainproxy.lifecycle.report import Cause
+from drainproxy.log import Log, adopt_libraries, default_format
+from drainproxy.metrics import Metrics
+from drainproxy.proxy.admission import Admission
+from drainproxy.proxy.listener import Listener, address_of, bind
+from drainproxy.proxy.probe import Probe
+from drainproxy.proxy.server import ProxyServer
+from drainproxy.proxy.upstream import Answer, Pool
+from drainproxy.tasks import Connections
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Coroutine
+
+    from drainproxy.config import Config
+
+LAG_PROBE_S = 0.5
+"""How often the event loop's lateness is measured."""
+
+
+async def run(config: Config) -> int:
+    """Serve until SIGTERM and the end of the drain; return the process's exit code.
+
+    Raises ListenError where an address cannot be bound.
+    """
+    wires = [bind(address) for address in config.proxy.listen]
+    admin_wire = bind(config.admin.admin)
+    chosen = config.process.log_format
+    log = Log(default_format() if chosen == "auto" else chosen)
+    try:
+        adopt_libraries(log)
+        for warning in config.warnings:
+            log.event("config_problem", "warning", problem=warning)
+        await _Process(config, wires, log).run(admin_wire)
+    finally:
+        log.close()
+    return 0
+
+
+class _Process:
+    """One run. Built, run and left once."""
+
+    def __init__(self, config: Config, wires: list[socket.socket], log: Log) -> None:
+        self._config = config
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self.metrics = Metrics()
+        log.on_dropped = self.metrics.log_lines_dropped.inc
+        self.inflight = InFlight()
+        self.controller = Controller(
+            settings=config.lifecycle,
+            rules=config.rules,
+            inflight=self.inflight,
+            metrics=self.metrics,
+            log=log,
+            loop=self._loop,
+        )
+        self._tasks = Connections(self._task_failed)
+        self._pools = [
+            Pool(address, config.proxy, self.metrics, self._loop) for address in config.proxy.upstream
+        ]
+        self._probe = Probe(self._pools, config.proxy.probe_path, self.controller, self.metrics)
+        self._servers = [self._server(wire, pool) for wire, pool in zip(wires, self._pools, strict=True)]
+        self._listeners = [Listener(wire, server) for wire, server in zip(wires, self._servers, strict=True)]
+        self._listening: list[str] = []
+        self._interrupted = False
+        self.metrics.build_info.set(1.0, __version__, platform.python_version(), aiohttp.__version__)
+        self.metrics.before_scrape.append(self._refresh_gauges)
+
+    def _server(self, wire: socket.socket, pool: Pool) -> ProxyServer:
+        return ProxyServer(
+            name=str(wire.getsockname()[1]),
+            settings=self._config.proxy,
+            pool=pool,
+            controller=self.controller,
+            inflight=self.inflight,
+            admission=Admission(self.controller, self.metrics),
+            metrics=self.metrics,
+            log=self._log,
+            tasks=self._tasks,
+            access_log=self._config.process.access_log,
+            linger_s=self._config.lifecycle.linger,
+        )
+
+    async def run(self, admin_wire: socket.socket) -> None:
+        """Start everything, wait for the end, leave."""
+        admin = AdminServer(
+            controller=self.controller,
+            inflight=self.inflight,
+            metrics=self.metrics,
+            log=self._log,
+            settings=self._config.admin,
+            about=self._about,
+        )
+        await admin.start(admin_wire)
+        self._log.event("listening", listener="admin", address=address_of(admin_wire))
+        for listener in self._listeners:
+            await listener.start()
+            self._log.event("listening", listener=listener.server.name, address=listener.address)
+        self._listening = [listener.address for listener in self._listeners]
+        self.controller.on_change(self._leave_message)
+        signals.deliver(self._loop, self._signalled)
+        async with asyncio.TaskGroup() as services:
+            running = [
+                services.create_task(_service(self._probe.run()), name="probe"),
+                services.create_task(_service(self._measure_lag()), name="lag"),
+            ]
+            await self.controller.until(lambda: self.controller.may_exit)
+            await self._leave(admin)
+            for service in running:
+                service.cancel()
+        self._log.event("exit", after_s=round(self._loop.time() - self.controller.phase_since, 3))
+
+    async def _leave(self, admin: AdminServer) -> None:
+        """Go, in the order in which nothing is lost: the listener is the last door to close."""
+        await admin.wait_last_scrape(until=self.controller.deadline)
+        swept = sum([await listener.sweep() for listener in self._listeners])
+        if swept:
+            # Completed by the kernel, accepted by nobody: their requests may still be on the wire.
+            await asyncio.sleep(self._config.lifecycle.settle)
+        await self._finish_work()
+        for server in self._servers:
+            await server.retire_idle()
+        for listener in self._listeners:
+            await listener.close()
+        await self._tasks.cancel()
+        await admin.stop()
+
+    async def _finish_work(self) -> None:
+        """Wait for what was admitted after the drain, until its deadline."""
+        emptied = asyncio.Event()
+        self.inflight.on_empty = emptied.set
+        if len(self.inflight):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self.controller.deadline):
+                    await emptied.wait()
+        self.inflight.on_empty = None
+        for work in self.inflight:
+            work.cut("drain-deadline")
+
+    # Signals.
+
+    def _signalled(self, name: str) -> None:
+        if name == "SIGHUP":
+            return
+        if name == "SIGINT":
+            if self._interrupted:
+                self.controller.abandon("interrupted twice")
+            self._interrupted = True
+        already = self.controller.published.draining and self.controller.sigterm_at is None
+        self.controller.terminate(Cause.UNKNOWN, sigterm=True)
+        if already and not self.controller.drained:
+            self._tasks.spawn(self._stop_if_alone(), "stop if alone")
+
+    async def _stop_if_alone(self) -> None:
+        """SIGTERM in mid drain: every main container has exited, or somebody sent it by hand."""
+        if await self._probe.ask() is Answer.REFUSES:
+            self.controller.abandon("the application is gone")
+
+    # What others ask of the whole.
+
+    def _about(self) -> dict[str, Any]:
+        return {
+            "version": __version__,
+            "listeners": self._listening,
+            "upstreams": [str(pool.address) for pool in self._pools],
+        }
+
+    def _leave_message(self) -> None:
+        report = self.controller.report
+        if report is None or not self.controller.drained:
+            return
+        # The kubelet makes the file; outside a pod there is none, and none is wanted.
+        path = Path(self._config.admin.termination_log)
+        with contextlib.suppress(OSError):
+            if path.is_file():
+                path.write_text(report.message() + "\n")
+
+    def _refresh_gauges(self) -> None:
+        metrics, clients = self.metrics, [one for server in self._servers for one in server.clients]
+        idle = sum(client.idle for client in clients)
+        metrics.client_connections.set(idle, "idle")
+        metrics.client_connections.set(len(clients) - idle, "active")
+        metrics.upstream_connections.set(sum(pool.idle_count for pool in self._pools), "idle")
+        metrics.upstream_connections.set(sum(pool.active_count for pool in self._pools), "active")
+        for (kind,) in list(metrics.in_flight.values):
+            metrics.in_flight.set(self.inflight.count(kind), kind)
+
+    async def _measure_lag(self) -> None:
+        while True:
+            due = self._loop.time() + LAG_PROBE_S
+            await asyncio.sleep(LAG_PROBE_S)
+            self.metrics.event_loop_lag.observe(max(0.0, self._loop.time() - due))
+
+    def _task_failed(self, name: str, failure: BaseException) -> None:
+        self._log.condition("defect", "defect", "error", task=name, failure=repr(failure))
+
+
+async def _service(work: Coroutine[Any, Any, None]) -> None:
+    await work
+    raise RuntimeError("a service has ended")

@@ -1,0 +1,48 @@
+"""May this request in? One step, no await: a claim or a refusal, and the books of a drain.
+
+Decided before a byte of the request reaches the application, from the published policy alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from drainproxy.errors import DrainEnding
+from drainproxy.lifecycle.machine import NewRequest
+
+if TYPE_CHECKING:
+    from drainproxy.lifecycle.controller import Controller
+    from drainproxy.metrics import Metrics
+
+
+class Admission:
+    """The gate between a parsed head and the application."""
+
+    def __init__(self, controller: Controller, metrics: Metrics) -> None:
+        self._controller = controller
+        self._metrics = metrics
+
+    def admit(self, *, accepted_at: float, first: bool, user_agent: bytes, now: float) -> None:
+        """Account for a request; raise a Refusal if it must not be forwarded.
+
+        `accepted_at` is when its connection was accepted, `first` whether it is the first one on it.
+        """
+        published = self._controller.published
+        sound = self._controller.sound
+        if not published.draining:
+            if first and not sound.is_health_check(user_agent):
+                sound.arrived(now)
+            return
+        health_check = sound.is_health_check(user_agent)
+        late = accepted_at >= published.drain_started
+        if late and first:
+            self._metrics.late_connections.inc("probe" if health_check else "request")
+        if not health_check:
+            self._metrics.late_requests.inc()
+            if late:
+                self._controller.late_arrival(now)
+            if published.policy.new_request is NewRequest.FORWARD_AFTER_DRAINED:
+                self._metrics.after_drained.inc()
+        if published.policy.new_request is NewRequest.FORWARD_UNTIL_REFUSE and now >= published.refuse_from:
+            self._metrics.drain_requests.inc("refused")
+            raise DrainEnding

@@ -1,0 +1,415 @@
+"""One request and its answer: claim a connection, stream both ways at once, end in exactly one way.
+
+Both directions are pushed by their sources, without a task in between: bytes that arrive on one side are
+written to the other in the same call, and a side that cannot keep up pauses the other. `run` waits for one
+future, and every way to end (answered, failed, cut, client gone, out of time) resolves it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from drainproxy.errors import (
+    ClientGone,
+    DrainDeadline,
+    MalformedBody,
+    RequestError,
+    ResponseHeadTimeout,
+    TotalTimeout,
+    UpstreamGone,
+    UpstreamMalformed,
+)
+from drainproxy.lifecycle.machine import NewRequest
+from drainproxy.proxy import framing, headers
+from drainproxy.proxy.framing import Framing
+from drainproxy.proxy.heads import ResponseReader
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from drainproxy.proxy.connection import ClientConnection
+    from drainproxy.proxy.framing import Body
+    from drainproxy.proxy.headers import Target
+    from drainproxy.proxy.heads import RequestHead, ResponseHead
+    from drainproxy.proxy.upstream import UpstreamConnection
+
+IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
+"""RFC 9110 section 9.2.2."""
+
+MAX_INTERIM_RESPONSES = 16
+
+
+class Exchange:
+    """A Work (lifecycle/inflight.py). Written by its client connection and its upstream connection."""
+
+    __slots__ = (
+        "_body",
+        "_client",
+        "_done",
+        "_head_deadline",
+        "_interim",
+        "_named",
+        "_reader",
+        "_received",
+        "_request_sent",
+        "_response",
+        "_response_body",
+        "_reusable",
+        "_target",
+        "_upstream",
+        "_upstream_paused",
+        "bytes_sent",
+        "chunked_out",
+        "close",
+        "deadline",
+        "head",
+        "head_at",
+        "started",
+        "status",
+    )
+    kind = "http"
+
+    def __init__(
+        self, client: ClientConnection, head: RequestHead, target: Target, body: Body | None
+    ) -> None:
+        settings = client.server.settings
+        self._client = client
+        self.head = head
+        self._target = target
+        self._body = body
+        self._named = headers.nominated(head.noted)
+        self.started = client.loop.time()
+        total = settings.total_timeout
+        limit = math.inf if total is None else self.started + total
+        self.deadline = min(limit, client.server.controller.published.work_deadline)
+        head_timeout = settings.response_head_timeout
+        self._head_deadline = math.inf if head_timeout is None else self.started + head_timeout
+        self._done: asyncio.Future[None] = client.loop.create_future()
+        self._upstream: UpstreamConnection | None = None
+        self._reader: ResponseReader | None = None
+        self._response: ResponseHead | None = None
+        self._response_body: Body | None = None
+        self._upstream_paused = False
+        self._reusable = True
+        """Nothing has come on the upstream connection but this response."""
+        self._request_sent = body is None
+        self._received = False
+        """A byte of the response has come."""
+        self._interim = 0
+        self.chunked_out = False
+        self.close = False
+        """The client's connection ends after this exchange."""
+        self.status = 0
+        self.head_at = 0.0
+        self.bytes_sent = 0
+
+    # The course of it.
+
+    async def run(self) -> None:
+        """Return when the client's socket has the whole answer; raise the RequestError that ended it else."""
+        self.arm()
+        try:
+            await self._relay_answer()
+            self._leave_upstream()
+            if self._client.unsent():
+                # Not delivered yet: the drain waits, and the deadline still holds.
+                self._done = self._client.loop.create_future()
+                self._client.tell_when_flushed()
+                await self._done
+        finally:
+            self._leave_upstream()
+            self._client.timer.set(math.inf)
+            if self._done.done():
+                self._done.exception()  # seen: it may have lost a race with another end
+
+    async def _relay_answer(self) -> None:
+        repeatable = self.head.method in IDEMPOTENT and self._body is None
+        upstream = self._client.server.pool.take(repeatable=repeatable)
+        if upstream is None:
+            upstream = await self._connect()
+        self._begin(upstream)
+        try:
+            await self._done
+        except UpstreamGone:
+            # A connection that idled may close as a request meets it. What was not touched is sent again,
+            # once, on a connection that never idled.
+            if self._received or not upstream.reused or not repeatable:
+                raise
+            self._client.server.metrics.retries.inc()
+            self._done = self._client.loop.create_future()
+            self._begin(await self._connect())
+            await self._done
+
+    async def _connect(self) -> UpstreamConnection:
+        """Connect; give up on it where the client has left or the deadline has come meanwhile."""
+        client = self._client
+        server = client.server
+        deadline = min(client.loop.time() + server.settings.connect_timeout, self.deadline)
+        if server.controller.published.policy.new_request is NewRequest.CONNECT_PATIENTLY:
+            upstream = await server.connect_patiently(deadline)
+        else:
+            upstream = await server.pool.connect(deadline)
+        if self._done.done():
+            server.pool.discard(upstream)
+            await self._done
+        return upstream
+
+    def _begin(self, upstream: UpstreamConnection) -> None:
+        """Send the request's head, and as much of its body as is here."""
+        self._upstream = upstream
+        upstream.borrower = self
+        self._reader = ResponseReader()
+        if self._client.write_paused:
+            self.client_writable(writable=False)
+        upstream.transport.write(self._request_head())
+        if self._body is not None:
+            self._client.read_body(self)
+
+    def _request_head(self) -> bytes:
+        head, body, client = self.head, self._body, self._client
+        fields, dropped = headers.request_fields(head, self._target, self._named)
+        if dropped:
+            client.server.metrics.headers_dropped.inc("underscore", by=dropped)
+        host = self._target.host
+        lines = headers.serialise(fields)
+        if b"host" not in head.noted and not self._target.replaces_host:
+            # An HTTP/1.0 client may leave it out; what is sent on is 1.1, where it is required.
+            lines += b"Host: " + client.server.upstream_host + b"\r\n"
+        lines += headers.forwarding(head.noted, client.peer, client.scheme, host)
+        if body is not None:
+            if body.framing is Framing.LENGTH:
+                lines += b"Content-Length: %d\r\n" % body.length
+            else:
+                lines += b"Transfer-Encoding: chunked\r\n"
+        elif b"content-length" in head.noted:
+            lines += b"Content-Length: 0\r\n"
+        if any(b"trailers" in value.lower() for value in head.noted.get(b"te", ())):
+            lines += b"TE: trailers\r\nConnection: TE\r\n"
+        return b"%b %b HTTP/1.1\r\n%b\r\n" % (head.method, self._target.target, lines)
+
+    def _leave_upstream(self) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is None:
+            return
+        pool = self._client.server.pool
+        response = self._response
+        if (
+            response is None
+            or not self.answered
+            or not self.request_read
+            or not self._reusable
+            or upstream.lost
+            or not response.http_1_1
+            or b"close" in headers.nominated(response.noted)
+        ):
+            pool.discard(upstream)
+            return
+        if self._upstream_paused:
+            upstream.transport.resume_reading()
+        pool.give_back(upstream, pool.keep_for(response.noted))
+
+    @property
+    def answered(self) -> bool:
+        """The response was complete."""
+        return self._done.done() and not self._done.cancelled() and self._done.exception() is None
+
+    @property
+    def request_read(self) -> bool:
+        """The request was complete, and was handed on."""
+        return self._request_sent
+
+    # From the client.
+
+    def request_data(self, data: bytes) -> bytes | None:
+        """Forward body bytes; return what follows the body once it is complete, else None."""
+        body, upstream = self._body, self._upstream
+        assert body is not None  # noqa: S101 - the connection asks only while a body is expected
+        try:
+            payload, rest = body.feed(data)
+        except ValueError as fault:
+            self.fail(MalformedBody(str(fault), sent=True))
+            return None
+        out = payload
+        if body.framing is Framing.CHUNKED:
+            out = framing.chunk(payload) if payload else b""
+            if rest is not None:
+                trailers = headers.trailer_fields(body.trailers, self._named)
+                out += framing.LAST_CHUNK + headers.serialise(trailers) + b"\r\n"
+        if rest is not None:
+            self._request_sent = True
+        if out and upstream is not None and not upstream.lost:
+            upstream.transport.write(out)
+        self._client.server.metrics.bytes.inc("to_upstream", by=len(payload))
+        return rest
+
+    def client_gone(self) -> None:
+        """The client will not read an answer any more."""
+        self.fail(ClientGone(sent=True))
+
+    def client_writable(self, *, writable: bool) -> None:
+        """Hold the response back while the client cannot take more."""
+        upstream = self._upstream
+        if upstream is None:
+            if writable and not self._done.done():
+                self._done.set_result(None)
+        elif not upstream.lost and self._upstream_paused == writable:
+            self._upstream_paused = not writable
+            if writable:
+                upstream.transport.resume_reading()
+            else:
+                upstream.transport.pause_reading()
+
+    # From the application.
+
+    def upstream_data(self, data: bytes) -> None:
+        """Relay response bytes (Borrower)."""
+        self._received = True
+        if self._response is not None:
+            self._relay(b"", data)
+            return
+        try:
+            self._read_head(data)
+        except RequestError as error:
+            self.fail(error)
+
+    def upstream_lost(self) -> None:
+        """End with the connection (Borrower): that is how some responses end."""
+        if self._done.done():
+            return
+        body = self._response_body
+        if body is not None and body.framing is Framing.UNTIL_CLOSE:
+            if self.chunked_out:
+                self._client.write(framing.LAST_CHUNK + b"\r\n")
+            self._finish()
+            return
+        self.fail(UpstreamGone(sent=True))
+
+    def upstream_writable(self, *, writable: bool) -> None:
+        """Hold the request body back while the application cannot take more (Borrower)."""
+        self._client.pause_body(paused=not writable)
+
+    def _read_head(self, data: bytes) -> None:
+        reader = self._reader
+        while reader is not None and (read := reader.feed(data)) is not None:
+            response, data = read
+            if response.status >= 200:
+                self._respond(response, data)
+                return
+            if response.status == 101:
+                raise UpstreamMalformed("101 without an upgrade", sent=True)
+            self._interim += 1
+            if self._interim > MAX_INTERIM_RESPONSES:
+                raise UpstreamMalformed("too many interim responses", sent=True)
+            if self.head.http_1_1:
+                # RFC 9110 section 15.2: a 1.0 client knows none.
+                self._client.write(
+                    b"HTTP/1.1 %d %b\r\n%b\r\n"
+                    % (response.status, response.reason, headers.serialise(headers.response_fields(response)))
+                )
+            reader = self._reader = ResponseReader()
+
+    def _respond(self, response: ResponseHead, rest: bytes) -> None:
+        """Send the response's head, with what has come of its body in the same write."""
+        body = framing.response_body(response, self.head.method)
+        client = self._client
+        self._response = response
+        self._response_body = body
+        self.status = response.status
+        self.head_at = client.loop.time()
+        self._head_deadline = math.inf
+        fields = headers.serialise(headers.response_fields(response))
+        if b"date" not in response.noted:
+            fields += headers.date_line()
+        http_1_1 = self.head.http_1_1
+        if body is None:
+            length = framing.advertised_length(response.noted)
+            if length is not None and response.status != 204:
+                fields += b"Content-Length: " + length + b"\r\n"
+            elif self.head.method == b"HEAD" and b"transfer-encoding" in response.noted and http_1_1:
+                fields += b"Transfer-Encoding: chunked\r\n"
+        elif body.framing is Framing.LENGTH:
+            fields += b"Content-Length: %d\r\n" % body.length
+        elif http_1_1:
+            self.chunked_out = True
+            fields += b"Transfer-Encoding: chunked\r\n"
+        self.close = not http_1_1 or not self._request_sent or client.closes_after(self)
+        if self.close:
+            fields += b"Connection: close\r\n"
+        start = b"HTTP/1.1 %d %b\r\n%b\r\n" % (response.status, response.reason, fields)
+        if body is None:
+            client.write(start)
+            self._finish(clean=not rest)
+        else:
+            self._relay(start, rest)
+
+    def _relay(self, start: bytes, data: bytes) -> None:
+        """Write `start` and the payload of `data` to the client."""
+        body = self._response_body
+        if body is None or self._done.done():
+            # More than the response said: the connection is not used again.
+            self._reusable = False
+            return
+        try:
+            payload, rest = body.feed(data) if data else (b"", None)
+        except ValueError as fault:
+            self.fail(UpstreamMalformed(str(fault), sent=True))
+            return
+        self.bytes_sent += len(payload)
+        if self.chunked_out:
+            payload = framing.chunk(payload) if payload else b""
+            if rest is not None:
+                named = headers.nominated(self._response.noted) if self._response else frozenset()
+                trailers = headers.trailer_fields(body.trailers, named)
+                payload += framing.LAST_CHUNK + headers.serialise(trailers) + b"\r\n"
+        self._client.write(start + payload if start else payload)
+        if rest is not None:
+            self._finish(clean=not rest)
+
+    # Ends.
+
+    def _finish(self, *, clean: bool = True) -> None:
+        self._reusable = clean
+        if not self._done.done():
+            self._done.set_result(None)
+
+    def fail(self, error: RequestError) -> None:
+        """End with `error`, unless it has ended."""
+        if not self._done.done():
+            self._done.set_exception(error)
+
+    # Time, and the drain (Work).
+
+    def arm(self) -> None:
+        """Set the connection's timer to the nearest deadline."""
+        self._client.timer.set(min(self.deadline, self._head_deadline))
+
+    def expired(self) -> None:
+        """Fail with what ran out."""
+        now = self._client.loop.time()
+        if now >= self._client.server.controller.published.work_deadline:
+            self.cut("drain-deadline")
+        elif now >= self.deadline:
+            self.fail(TotalTimeout(sent=True))
+        elif now >= self._head_deadline:
+            self.fail(ResponseHeadTimeout(sent=True))
+        else:
+            self.arm()
+
+    def limit(self, deadline: float) -> None:
+        """Bring the deadline forward (Work)."""
+        if deadline < self.deadline:
+            self.deadline = deadline
+            self.arm()
+
+    def leave(self) -> None:
+        """A request just finishes (Work)."""
+
+    def cut(self, reason: str) -> None:  # noqa: ARG002 - the one cause there is for requests
+        """End at the drain's deadline (Work): a 503 where no head was sent, else a visible cut."""
+        self.fail(DrainDeadline(sent=self._upstream is not None))
+
+    def describe(self) -> dict[str, str]:
+        """Return method and path (Work): no query string, which may hold secrets."""
+        path = self._target.target.split(b"?", 1)[0].decode("ascii", "replace")
+        return {"method": self.head.method.decode("ascii", "replace"), "path": path[:200]}

@@ -1,0 +1,236 @@
+"""How long is this message, and is that unambiguous? Pure (RFC 9112 section 6).
+
+A Body takes the bytes after a head and gives back payload until the message is complete. Framing is decided
+once, from the head, and written afresh towards the other side: never copied.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+from drainproxy.errors import (
+    AmbiguousFraming,
+    MethodRefused,
+    UnsupportedCoding,
+    UpstreamMalformed,
+)
+
+if TYPE_CHECKING:
+    from drainproxy.proxy.heads import Field, Noted, RequestHead, ResponseHead
+
+_DECIMAL = re.compile(rb"[0-9]{1,18}")
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?")
+_TRAILER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
+MAX_CHUNK_LINE_BYTES = 4096
+"""A chunk size line with its extensions, which are read over (RFC 9112 section 7.1.1)."""
+MAX_TRAILER_BYTES = 16 * 1024
+LAST_CHUNK = b"0\r\n"
+
+
+class Framing(Enum):
+    """The three ways a message can say where it ends."""
+
+    LENGTH = "content-length"
+    CHUNKED = "chunked"
+    UNTIL_CLOSE = "until close"
+
+
+class Body(Protocol):
+    """The bytes of one message after its head."""
+
+    framing: Framing
+    length: int
+    """Content-Length, for LENGTH."""
+    trailers: list[Field]
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """Take bytes; return payload, and what follows the message once it is complete (else None).
+
+        Raises ValueError where the framing is broken.
+        """
+
+
+class LengthBody:
+    """Exactly `length` bytes."""
+
+    __slots__ = ("left", "length", "trailers")
+    framing = Framing.LENGTH
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.left = length
+        self.trailers: list[Field] = []
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """See Body."""
+        size = len(data)
+        if size < self.left:
+            self.left -= size
+            return data, None
+        left, self.left = self.left, 0
+        if size == left:
+            return data, b""
+        return data[:left], data[left:]
+
+
+class UntilCloseBody:
+    """Whatever comes until the connection ends: responses only."""
+
+    __slots__ = ("length", "trailers")
+    framing = Framing.UNTIL_CLOSE
+
+    def __init__(self) -> None:
+        self.length = 0
+        self.trailers: list[Field] = []
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """See Body."""
+        return data, None
+
+
+class ChunkedBody:
+    """Chunks, a last chunk, trailers (RFC 9112 section 7.1). Strict: CRLF only, no spaces around sizes."""
+
+    __slots__ = ("_left", "_state", "_tail", "length", "trailers")
+    framing = Framing.CHUNKED
+    _SIZE, _DATA, _DATA_END, _TRAILERS = range(4)
+
+    def __init__(self) -> None:
+        self.length = 0
+        self.trailers: list[Field] = []
+        self._state = self._SIZE
+        self._left = 0
+        self._tail = b""
+        """A line that has not ended yet."""
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """See Body."""
+        if self._tail:
+            data = self._tail + data
+            self._tail = b""
+        payload: list[bytes] = []
+        at = 0
+        while True:
+            if self._state == self._DATA:
+                piece = data[at : at + self._left]
+                payload.append(piece)
+                at += len(piece)
+                self._left -= len(piece)
+                if self._left:
+                    return b"".join(payload), None
+                self._state = self._DATA_END
+            line_end = self._line_end(data, at)
+            if line_end < 0:
+                self._tail = data[at:]
+                return b"".join(payload), None
+            line = data[at:line_end]
+            at = line_end + 2
+            if self._take_line(line):
+                return b"".join(payload), data[at:]
+
+    def _line_end(self, data: bytes, at: int) -> int:
+        """Return where the line at `at` ends, or -1 while that is not known."""
+        end = data.find(b"\n", at)
+        limit = MAX_TRAILER_BYTES if self._state == self._TRAILERS else MAX_CHUNK_LINE_BYTES
+        if (end if end >= 0 else len(data)) - at > limit:
+            raise ValueError("a line is too long")
+        if end < 0:
+            if self._state == self._DATA_END and data[at : at + 1] not in {b"", b"\r"}:
+                raise ValueError("a chunk is longer than it says")
+            return -1
+        if end == at or data[end - 1] != 0x0D:
+            raise ValueError("a line ends without CR")
+        return end - 1
+
+    def _take_line(self, line: bytes) -> bool:
+        """Act on one line; True when it ends the message."""
+        if self._state == self._SIZE:
+            match = _CHUNK_LINE.fullmatch(line)
+            if match is None:
+                raise ValueError("not a chunk size")
+            self._left = int(match[1], 16)
+            self._state = self._DATA if self._left else self._TRAILERS
+            return False
+        if self._state == self._DATA_END:
+            if line:
+                raise ValueError("a chunk is longer than it says")
+            self._state = self._SIZE
+            return False
+        if not line:
+            return True
+        match = _TRAILER.fullmatch(line)
+        if match is None:
+            raise ValueError("not a trailer field")
+        self._left += len(line)
+        if self._left > MAX_TRAILER_BYTES:
+            raise ValueError("too many trailers")
+        self.trailers.append((match[1], match[2]))
+        return False
+
+
+def chunk(payload: bytes) -> bytes:
+    """Return `payload` as one chunk."""
+    return b"%x\r\n%b\r\n" % (len(payload), payload)
+
+
+def _tokens(values: list[bytes]) -> list[bytes]:
+    return [token.strip(b" \t").lower() for value in values for token in value.split(b",")]
+
+
+def _content_length(values: list[bytes]) -> int | None:
+    """Return the one plain decimal, or None where it is repeated or anything else."""
+    if len(values) != 1 or not _DECIMAL.fullmatch(value := values[0].strip(b" \t")):
+        return None
+    return int(value)
+
+
+def request_body(head: RequestHead) -> Body | None:
+    """Return how the request's body is read, or None for no body. Raises a ClientError (RFC 9112 6.3)."""
+    noted = head.noted
+    codings = noted.get(b"transfer-encoding")
+    lengths = noted.get(b"content-length")
+    if codings is None and lengths is None:
+        return None
+    if head.method == b"TRACE":
+        raise MethodRefused
+    if codings is not None:
+        if lengths is not None:
+            raise AmbiguousFraming("Transfer-Encoding with Content-Length")
+        if not head.http_1_1:
+            raise AmbiguousFraming("Transfer-Encoding in HTTP/1.0")
+        if _tokens(codings) != [b"chunked"]:
+            raise UnsupportedCoding
+        return ChunkedBody()
+    length = _content_length(lengths or [])
+    if length is None:
+        raise AmbiguousFraming("Content-Length is not one decimal")
+    return LengthBody(length) if length else None
+
+
+def response_body(head: ResponseHead, method: bytes) -> Body | None:
+    """Return how the response's body is read, or None for no body. Raises UpstreamMalformed."""
+    noted = head.noted
+    codings = noted.get(b"transfer-encoding")
+    lengths = noted.get(b"content-length")
+    if codings is not None and (lengths is not None or not head.http_1_1 or _tokens(codings) != [b"chunked"]):
+        raise UpstreamMalformed("ambiguous framing", sent=True)
+    length = None
+    if lengths is not None:
+        length = _content_length(lengths)
+        if length is None:
+            raise UpstreamMalformed("Content-Length is not one decimal", sent=True)
+    if method == b"HEAD" or head.status < 200 or head.status in {204, 304}:
+        return None
+    if codings is not None:
+        return ChunkedBody()
+    if length is None:
+        return UntilCloseBody()
+    return LengthBody(length) if length else None
+
+
+def advertised_length(noted: Noted) -> bytes | None:
+    """Return a Content-Length that describes a body which is not sent (HEAD, 304; RFC 9110 section 8.6)."""
+    lengths = noted.get(b"content-length")
+    return lengths[0].strip(b" \t") if lengths else None

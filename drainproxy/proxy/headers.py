@@ -1,0 +1,178 @@
+"""Which fields go on, which are dropped, which are set? Pure (RFC 9110 section 7.6).
+
+Fields arrive without hop-by-hop and framing ones (heads.py leaves them out); order, letter case and
+unknown fields are kept. Own fields are set after stripping, so that no client can remove them.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+from drainproxy.errors import InvalidHost, InvalidTarget, MalformedHead, MethodRefused
+from drainproxy.proxy.heads import HOP_BY_HOP, Field, Noted
+
+if TYPE_CHECKING:
+    from drainproxy.proxy.heads import RequestHead, ResponseHead
+
+_HOST = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9\-._~]+)?\]|(?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?"
+)
+"""uri-host [ ":" port ] of RFC 3986 without the comma, which would read as a list."""
+
+_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)(.*)", re.DOTALL)
+_UNREMOVABLE = frozenset((b"content-length", b"host", b"transfer-encoding", b"content-type"))
+_INTERPRETED = HOP_BY_HOP | {
+    b"host",
+    b"content-length",
+    b"expect",
+    b"x-forwarded-for",
+    b"x-forwarded-proto",
+    b"x-forwarded-host",
+    b"x-real-ip",
+    b"x-request-id",
+    b"forwarded",
+}
+_NOT_IN_TRAILERS = HOP_BY_HOP | {
+    b"content-length",
+    b"host",
+    b"trailer",
+    b"content-encoding",
+    b"content-range",
+    b"content-type",
+    b"authorization",
+    b"set-cookie",
+    b"cookie",
+    b"cache-control",
+    b"expect",
+    b"max-forwards",
+    b"range",
+}
+"""Framing, routing, authentication, content fields: never meaningful in a trailer (RFC 9110 6.5.1)."""
+
+
+class Target:
+    """Where a request goes: origin-form target and the Host to send."""
+
+    __slots__ = ("host", "replaces_host", "target")
+
+    def __init__(self, target: bytes, host: bytes, *, replaces_host: bool) -> None:
+        self.target = target
+        self.host = host
+        self.replaces_host = replaces_host
+
+
+def check_target(head: RequestHead) -> Target:
+    """Return the request's target. Raises a ClientError (RFC 9112 sections 3.2 and 3.3)."""
+    method, target = head.method, head.target
+    if method in {b"CONNECT", b"TRACE"}:
+        raise MethodRefused
+    host = _check_host(head)
+    if target[:1] == b"/":
+        if b"#" in target:
+            raise InvalidTarget("a fragment is not part of a target")
+        return Target(target, host, replaces_host=False)
+    if target == b"*":
+        if method != b"OPTIONS":
+            raise InvalidTarget("* is for OPTIONS")
+        return Target(target, host, replaces_host=False)
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None or b"#" in target:
+        raise InvalidTarget("not origin-form, absolute-form or *")
+    authority, path = match[1], match[2]
+    if not _HOST.fullmatch(authority):
+        raise InvalidHost
+    if b"host" in head.noted and host.lower() != authority.lower():
+        # Two names for one request: whoever logs or routes by the other one is fooled.
+        raise InvalidHost("Host and the target differ")
+    if path[:1] != b"/":
+        path = b"*" if not path and method == b"OPTIONS" else b"/" + path
+    return Target(path, authority, replaces_host=True)
+
+
+def _check_host(head: RequestHead) -> bytes:
+    hosts = head.noted.get(b"host")
+    if hosts is None:
+        if head.http_1_1:
+            raise InvalidHost("missing")
+        return b""
+    host = hosts[0].strip(b" \t")
+    if len(hosts) != 1 or not _HOST.fullmatch(host):
+        raise InvalidHost
+    return host
+
+
+def nominated(noted: Noted) -> frozenset[bytes]:
+    """Return the fields that Connection names, lower-case, `close` and `keep-alive` included."""
+    values = noted.get(b"connection")
+    if values is None:
+        return frozenset()
+    return frozenset(token.strip(b" \t").lower() for value in values for token in value.split(b","))
+
+
+def request_fields(head: RequestHead, target: Target, named: frozenset[bytes]) -> tuple[list[Field], int]:
+    """Return the fields to forward and how many underscore twins were dropped. Raises MalformedHead."""
+    fields = head.fields
+    dropped = 0
+    if not named.isdisjoint(_UNREMOVABLE):
+        raise MalformedHead("Connection names a field that cannot be removed")
+    if named and not named <= {b"close", b"keep-alive"}:
+        fields = [field for field in fields if field[0].lower() not in named]
+    if head.underscored:
+        names = {name.lower() for name, _ in fields} | _INTERPRETED
+        kept = [
+            field
+            for field in fields
+            if b"_" not in field[0] or field[0].lower().replace(b"_", b"-") not in names
+        ]
+        dropped = len(fields) - len(kept)
+        fields = kept
+    if target.replaces_host:
+        fields = [(b"Host", target.host), *(field for field in fields if field[0].lower() != b"host")]
+    return fields, dropped
+
+
+def forwarding(noted: Noted, peer: bytes, scheme: bytes, host: bytes) -> bytes:
+    """Return the X-Forwarded fields that are missing, as bytes: received ones pass as they are."""
+    lines = b""
+    if b"x-forwarded-for" not in noted and peer:
+        lines = b"X-Forwarded-For: " + peer + b"\r\n"
+    if b"x-forwarded-proto" not in noted:
+        lines += b"X-Forwarded-Proto: " + scheme + b"\r\n"
+    if b"x-forwarded-host" not in noted and host:
+        lines += b"X-Forwarded-Host: " + host + b"\r\n"
+    return lines
+
+
+def response_fields(head: ResponseHead) -> list[Field]:
+    """Return the fields to relay to the client."""
+    named = nominated(head.noted)
+    if not named or named <= {b"close", b"keep-alive"}:
+        return head.fields
+    named -= _UNREMOVABLE
+    return [field for field in head.fields if field[0].lower() not in named]
+
+
+def trailer_fields(trailers: list[Field], named: frozenset[bytes]) -> list[Field]:
+    """Return the trailers that may go on (RFC 9110 section 6.5.1, RFC 9112 section 7.1.2)."""
+    forbidden = _NOT_IN_TRAILERS | named
+    return [field for field in trailers if field[0].lower() not in forbidden]
+
+
+def serialise(fields: list[Field]) -> bytes:
+    """Return fields as lines."""
+    return b"".join([b"%b: %b\r\n" % field for field in fields])
+
+
+_date_line = (0, b"")
+
+
+def date_line() -> bytes:
+    """Return a Date field for now (RFC 9110 section 6.6.1), made once a second."""
+    global _date_line  # noqa: PLW0603 - a one-line cache
+    second = int(time.time())
+    if _date_line[0] != second:
+        _date_line = (second, b"Date: %b\r\n" % formatdate(second, usegmt=True).encode())
+    return _date_line[1]

@@ -1,0 +1,293 @@
+"""Bytes to heads: the start-line and fields of a request or a response, parsed by llhttp.
+
+The only import of httptools. It runs everything it is given in one call and cannot pause, so it is given
+one head at a time, up to the empty line; what follows is handed back untouched. A reader is fed as bytes
+come, so that a fault shows as soon as it can be seen.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import httptools
+
+from drainproxy.errors import (
+    FieldsTooLarge,
+    MalformedHead,
+    RequestError,
+    TargetTooLong,
+    UnknownMethod,
+    UnsupportedVersion,
+    UpstreamMalformed,
+)
+
+if TYPE_CHECKING:
+    from drainproxy.proxy.settings import ProxySettings
+
+Field = tuple[bytes, bytes]
+Noted = dict[bytes, list[bytes]]
+
+_END = b"\r\n\r\n"
+_TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+MAX_RESPONSE_HEAD_BYTES = 256 * 1024
+MAX_RESPONSE_FIELDS = 1000
+"""An application's own heads are bounded only against a runaway: they were fine without us."""
+
+HOP_BY_HOP = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"te",
+        b"transfer-encoding",
+        b"upgrade",
+        b"http2-settings",
+    )
+)
+"""Not forwarded (RFC 9110 section 7.6.1); what must go on is set afresh."""
+
+_REQUEST_NOTED = HOP_BY_HOP | {
+    b"host",
+    b"content-length",
+    b"expect",
+    b"user-agent",
+    b"x-forwarded-for",
+    b"x-forwarded-proto",
+    b"x-forwarded-host",
+    b"x-real-ip",
+    b"x-request-id",
+    b"forwarded",
+    b"trailer",
+}
+_RESPONSE_NOTED = HOP_BY_HOP | {b"content-length", b"date", b"trailer"}
+_LEFT_OUT = HOP_BY_HOP | {b"content-length"}
+"""Framing is written afresh, never copied."""
+
+
+class RequestHead:
+    """What a client asked. `fields` holds the end-to-end fields in order, `noted` those that mean something
+    here, by lower-case name."""
+
+    __slots__ = ("fields", "http_1_1", "method", "noted", "target", "underscored")
+
+    def __init__(self) -> None:
+        self.method = b""
+        self.target = b""
+        self.http_1_1 = True
+        self.fields: list[Field] = []
+        self.noted: Noted = {}
+        self.underscored = False
+        """Some field's name has an underscore: headers.py looks whether it is a twin."""
+
+
+class ResponseHead:
+    """What the application answered. `fields` and `noted` as in RequestHead."""
+
+    __slots__ = ("fields", "http_1_1", "noted", "reason", "status")
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.reason = b""
+        self.http_1_1 = True
+        self.fields: list[Field] = []
+        self.noted: Noted = {}
+
+
+class _Parser(Protocol):
+    def feed_data(self, data: bytes, /) -> None: ...
+
+
+class RequestReader:
+    """Reads one request head after another from a client connection."""
+
+    __slots__ = ("_complete", "_head", "_limits", "_parser", "_partial", "begun")
+
+    def __init__(self, limits: ProxySettings) -> None:
+        self._limits = limits
+        self._parser: _Parser | None = None
+        self._head = RequestHead()
+        self._partial = b""
+        self._complete = 0
+        self.begun = False
+        """A byte of a head was seen and its end was not."""
+
+    def feed(self, data: bytes) -> tuple[RequestHead, bytes] | None:
+        """Return the next head and the bytes after it, or None while it is incomplete.
+
+        Raises a ClientError (4xx, 501, 505) for anything that is not one unambiguous HTTP/1 head.
+        """
+        known = len(self._partial)
+        if known:
+            data = self._partial + data
+        elif data[:1] in b"\r\n":
+            data = _without_empty_line(data)
+            if not data:
+                return None
+        end = data.find(_END, max(0, known - 3))
+        if end < 0:
+            self.begun = True
+            self._bound(data)
+            self._parse(data, known, len(data))
+            if self._complete:
+                raise MalformedHead("the head has no end")
+            self._partial = data
+            return None
+        end += 4
+        self._bound(data, end)
+        self._parse(data, known, end)
+        head = self._head
+        self._finish(head, data, end)
+        return head, data[end:]
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field from the parser (httptools callback). Must not raise: that poisons the parser."""
+        lower = name.lower()
+        head = self._head
+        if lower in _REQUEST_NOTED:
+            head.noted.setdefault(lower, []).append(value)
+            if lower in _LEFT_OUT:
+                return
+        elif b"_" in lower:
+            head.underscored = True
+        head.fields.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Take the end of the head from the parser (httptools callback)."""
+        self._complete += 1
+
+    def forget(self) -> None:
+        """Break the cycle with the parser, so that a closed connection is freed at once."""
+        self._parser = None
+
+    def _bound(self, data: bytes, end: int | None = None) -> None:
+        limits = self._limits
+        if len(data) > limits.max_request_line_bytes and (
+            data.find(b"\r\n", 0, limits.max_request_line_bytes + 2) < 0
+        ):
+            raise TargetTooLong
+        if (len(data) if end is None else end) > limits.max_head_bytes:
+            raise FieldsTooLarge
+
+    def _parse(self, data: bytes, start: int, end: int) -> None:
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = httptools.HttpRequestParser(self)
+        try:
+            parser.feed_data(data if start == 0 and end == len(data) else data[start:end])
+        except httptools.HttpParserUpgrade:
+            # CONNECT or Upgrade: whether there is a tunnel is decided elsewhere. The parser is used up.
+            self._parser = None
+        except httptools.HttpParserError as fault:
+            raise _blame(data, fault) from None
+        if len(self._head.fields) > self._limits.max_fields:
+            raise FieldsTooLarge
+
+    def _finish(self, head: RequestHead, data: bytes, end: int) -> None:
+        if self._complete != 1:
+            raise MalformedHead("more or less than one head before the empty line")
+        line = data[: data.find(b"\r\n", 0, end)]
+        parts = line.split(b" ")
+        if len(parts) != 3:
+            raise MalformedHead("a request line is three words")
+        head.method, head.target, version = parts
+        if version == b"HTTP/1.0":
+            head.http_1_1 = False
+        elif version != b"HTTP/1.1":
+            raise UnsupportedVersion if version[:5] == b"HTTP/" else MalformedHead
+        if b"content-length" in head.noted or b"transfer-encoding" in head.noted:
+            # llhttp now expects a body, which it will not see: framing.py reads it.
+            self._parser = None
+        self._head = RequestHead()
+        self._partial = b""
+        self._complete = 0
+        self.begun = False
+
+
+def _without_empty_line(data: bytes) -> bytes:
+    """Leave out one empty line before a request line (RFC 9112 section 2.2)."""
+    if data[:2] == b"\r\n":
+        data = data[2:]
+    if data[:1] == b"\n" or (data[:1] == b"\r" and len(data) > 1):
+        raise MalformedHead("line ends before a request line")
+    return data
+
+
+def _blame(data: bytes, fault: httptools.HttpParserError) -> RequestError:
+    """Turn a parser's fault into the error whose status says it best."""
+    if isinstance(fault, httptools.HttpParserInvalidMethodError):
+        method = data.split(b" ", 1)[0]
+        known_shape = 0 < len(method) <= 32 and _TOKEN.issuperset(method) and method[:1].isalpha()
+        return UnknownMethod() if known_shape else MalformedHead("the method is not a token")
+    if str(fault) == "Invalid HTTP version":
+        return UnsupportedVersion() if b" HTTP/" in data and b" HTTP/0" not in data else MalformedHead()
+    return MalformedHead(str(fault))
+
+
+class ResponseReader:
+    """Reads one response head; a new one for each response, since few are followed by another."""
+
+    __slots__ = ("_complete", "_head", "_parser", "_partial")
+
+    def __init__(self) -> None:
+        self._head = ResponseHead()
+        self._parser: _Parser = httptools.HttpResponseParser(self)
+        self._partial = b""
+        self._complete = 0
+
+    def feed(self, data: bytes) -> tuple[ResponseHead, bytes] | None:
+        """Return the head and the bytes after it, or None while it is incomplete.
+
+        Raises UpstreamMalformed for anything that is not one unambiguous HTTP/1 response head.
+        """
+        known = len(self._partial)
+        if known:
+            data = self._partial + data
+        end = data.find(_END, max(0, known - 3))
+        if end < 0:
+            if len(data) > MAX_RESPONSE_HEAD_BYTES:
+                raise UpstreamMalformed("the head is too large", sent=True)
+            self._parse(data[known:])
+            self._partial = data
+            return None
+        end += 4
+        self._parse(data[known:end])
+        head = self._head
+        if self._complete != 1 or len(head.fields) > MAX_RESPONSE_FIELDS or end > MAX_RESPONSE_HEAD_BYTES:
+            raise UpstreamMalformed("the head is too large or has no end", sent=True)
+        line = data[: data.find(b"\r\n", 0, end)]
+        # llhttp knows more protocols than HTTP, and 1.1 is the highest version this side speaks.
+        if line[:8] == b"HTTP/1.0":
+            head.http_1_1 = False
+        elif line[:8] != b"HTTP/1.1":
+            raise UpstreamMalformed("not HTTP/1", sent=True)
+        if line[8:9] != b" " or not line[9:12].isdigit() or line[12:13] not in {b" ", b""}:
+            raise UpstreamMalformed("the status line is malformed", sent=True)
+        head.status = int(line[9:12])
+        if not 100 <= head.status <= 599:
+            raise UpstreamMalformed("the status is out of range", sent=True)
+        head.reason = line[13:]
+        return head, data[end:]
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field from the parser (httptools callback). Must not raise."""
+        lower = name.lower()
+        head = self._head
+        if lower in _RESPONSE_NOTED:
+            head.noted.setdefault(lower, []).append(value)
+            if lower in _LEFT_OUT:
+                return
+        head.fields.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Take the end of the head from the parser (httptools callback)."""
+        self._complete += 1
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass
+        except httptools.HttpParserError as fault:
+            raise UpstreamMalformed(str(fault), sent=True) from None

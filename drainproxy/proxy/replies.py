@@ -1,0 +1,45 @@
+"""An error becomes bytes here and nowhere else: status, body, close or keep. Pure.
+
+Bodies are fixed and tiny, echo nothing of the input and name no version; `Proxy-Status` (RFC 9209) says at
+a glance whether a 502 is ours or the application's.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from drainproxy.errors import Blame
+from drainproxy.proxy.headers import date_line
+
+if TYPE_CHECKING:
+    from drainproxy.errors import RequestError
+
+
+def keeps_connection(error: RequestError, *, body_read: bool) -> bool:
+    """Tell whether the client's connection can carry another request after `error`.
+
+    After a client's own fault the position in the byte stream cannot be trusted.
+    """
+    return error.blame is not Blame.CLIENT and body_read
+
+
+def reply(error: RequestError, *, head_only: bool, close: bool) -> bytes:
+    """Return the whole response for `error`."""
+    status = HTTPStatus(error.status)
+    body = b"" if error.status == 499 else f"{status.value} {status.phrase}: {error.reason}\n".encode()
+    lines = [
+        f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode(),
+        date_line(),
+        b"Content-Type: text/plain; charset=utf-8\r\n",
+        b"Content-Length: %d\r\n" % len(body),
+        b"Cache-Control: no-store\r\n",
+        f'Proxy-Status: drainproxy; error={error.proxy_status}; details="{error.reason}"\r\n'.encode(),
+    ]
+    if error.retry_after_s is not None:
+        lines.append(b"Retry-After: %d\r\n" % error.retry_after_s)
+    if error.status == 405:
+        lines.append(b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n")
+    if close:
+        lines.append(b"Connection: close\r\n")
+    return b"".join([*lines, b"\r\n", b"" if head_only else body])

@@ -1,0 +1,230 @@
+"""One listener's data plane: the protocol factory that aiohttp's runner hosts.
+
+Owns the set of client connections, and keeps the books of what became of each request: metrics, drain
+outcomes and access lines are written here, once a request, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from drainproxy.errors import (
+    Blame,
+    ConnectTimeout,
+    DrainDeadline,
+    UpstreamRefused,
+)
+from drainproxy.metrics import METHODS
+from drainproxy.proxy.connection import ClientConnection
+
+if TYPE_CHECKING:
+    from drainproxy.errors import RequestError
+    from drainproxy.lifecycle.controller import Controller
+    from drainproxy.lifecycle.inflight import InFlight
+    from drainproxy.log import Log
+    from drainproxy.metrics import Metrics
+    from drainproxy.proxy.admission import Admission
+    from drainproxy.proxy.exchange import Exchange
+    from drainproxy.proxy.heads import RequestHead
+    from drainproxy.proxy.settings import ProxySettings
+    from drainproxy.proxy.upstream import Pool, UpstreamConnection
+    from drainproxy.tasks import Connections
+
+
+async def _unused(_request: web.BaseRequest) -> web.StreamResponse:
+    raise web.HTTPNotImplemented
+
+
+class ProxyServer(web.Server):
+    """A low-level aiohttp server whose protocol is ours. Runners and sites take it as it is."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        settings: ProxySettings,
+        pool: Pool,
+        controller: Controller,
+        inflight: InFlight,
+        admission: Admission,
+        metrics: Metrics,
+        log: Log,
+        tasks: Connections,
+        access_log: str,
+        linger_s: float,
+    ) -> None:
+        super().__init__(_unused)
+        self.loop = asyncio.get_running_loop()
+        self.name = name
+        self.settings = settings
+        self.pool = pool
+        self.controller = controller
+        self.inflight = inflight
+        self.admission = admission
+        self.metrics = metrics
+        self.linger_s = linger_s
+        self.upstream_host = _host_of(pool)
+        self._log = log
+        self._tasks = tasks
+        self._access_log = access_log
+        self._clients: set[ClientConnection] = set()
+        self._emptied: asyncio.Event = asyncio.Event()
+
+    # What aiohttp's runner asks of a server.
+
+    def __call__(self) -> ClientConnection:  # type: ignore[override]
+        """Make the protocol of a new connection."""
+        return ClientConnection(self)
+
+    def pre_shutdown(self) -> None:
+        """Do nothing: the drain has been, and `retire` is called in its time."""
+
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109 - aiohttp's name
+        """Close what is left at the very end."""
+        self.pool.close_idle()
+
+    # Client connections.
+
+    @property
+    def clients(self) -> set[ClientConnection]:
+        """Every open client connection."""
+        return self._clients
+
+    def opened(self, client: ClientConnection) -> None:
+        """A client has connected."""
+        self._clients.add(client)
+        self._emptied.clear()
+        self.metrics.client_connections_total.inc()
+        self._tasks.spawn(client.serve(), f"client {self.name}")
+
+    def closed(self, client: ClientConnection) -> None:
+        """A client connection has ended."""
+        self._clients.discard(client)
+        if not self._clients:
+            self._emptied.set()
+
+    async def retire_idle(self) -> None:
+        """Close idle connections, half-close first, and wait up to twice `linger` until they are gone."""
+        for client in [one for one in self._clients if one.idle]:
+            client.retire()
+        if self._clients:
+            try:
+                async with asyncio.timeout(2 * self.linger_s):
+                    await self._emptied.wait()
+            except TimeoutError:
+                return
+
+    # The application.
+
+    async def connect_patiently(self, deadline: float) -> UpstreamConnection:
+        """Connect to an application that is still starting: wait until loop time `deadline` for it to answer.
+
+        Raises UpstreamRefused when it does not.
+        """
+        while True:
+            try:
+                return await self.pool.connect(deadline)
+            except UpstreamRefused:
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        await self.controller.until(lambda: self.controller.upstream_up)
+                except TimeoutError:
+                    raise UpstreamRefused from None
+            except ConnectTimeout:
+                raise UpstreamRefused from None
+
+    # The books.
+
+    def answered(self, head: RequestHead, exchange: Exchange) -> None:
+        """Account for a request whose answer was relayed in full."""
+        self._count(head, exchange.status, exchange)
+        if self.controller.published.draining:
+            self.metrics.drain_requests.inc("finished")
+        if self._access_log == "all":
+            self._access(head, exchange.status, exchange, None)
+
+    def failed(
+        self, error: RequestError, head: RequestHead | None, exchange: Exchange | None, *, begun: bool
+    ) -> None:
+        """Account for a request that ended in `error`; `begun`: a part of its answer had been sent."""
+        status = exchange.status if begun and exchange is not None else error.status
+        self._count(head, status, exchange)
+        refused = error.blame in {Blame.CLIENT, Blame.POLICY} and not error.sent
+        (self.metrics.refused if refused else self.metrics.errors).inc(error.reason)
+        if self.controller.published.draining and exchange is not None:
+            outcome = _drain_outcome(error, begun=begun)
+            if outcome is not None:
+                self.metrics.drain_requests.inc(outcome)
+        if self._access_log != "off":
+            self._access(head, status, exchange, error)
+
+    def defect(self, failure: BaseException) -> None:
+        """Account for an exception that should not have been."""
+        where = traceback.extract_tb(failure.__traceback__)[-4:]
+        self._log.condition(
+            "defect",
+            "defect",
+            "error",
+            failure=repr(failure),
+            where=[f"{frame.filename}:{frame.lineno}" for frame in where],
+        )
+
+    def _count(self, head: RequestHead | None, status: int, exchange: Exchange | None) -> None:
+        method = "" if head is None else head.method.decode("ascii", "replace")
+        self.metrics.requests.inc(
+            self.name,
+            method if method in METHODS else "other",
+            str(status),
+            "ending" if self.controller.published.draining else "serving",
+        )
+        if exchange is not None:
+            self.metrics.request_duration.observe(self.loop.time() - exchange.started)
+            if exchange.head_at:
+                self.metrics.response_head.observe(exchange.head_at - exchange.started)
+                self.metrics.bytes.inc("to_client", by=exchange.bytes_sent)
+
+    def _access(
+        self, head: RequestHead | None, status: int, exchange: Exchange | None, error: RequestError | None
+    ) -> None:
+        reason = error.reason if error is not None else None
+        self._log.condition(
+            "request",
+            reason or "request",
+            "info" if error is None else "warning",
+            listener=self.name,
+            method=None if head is None else head.method[:32].decode("ascii", "backslashreplace"),
+            path=None if head is None else _path(head.target),
+            status=status,
+            reason=reason,
+            detail=None if error is None else error.detail or None,
+            sent=exchange is not None and bool(error and error.sent),
+            duration_s=None if exchange is None else round(self.loop.time() - exchange.started, 4),
+            bytes=None if exchange is None else exchange.bytes_sent,
+        )
+
+
+def _path(target: bytes) -> str:
+    """Return the path without its query, which may hold secrets."""
+    return target.split(b"?", 1)[0][:200].decode("ascii", "backslashreplace")
+
+
+def _drain_outcome(error: RequestError, *, begun: bool) -> str | None:
+    """Return the `outcome` of a request that failed while draining; None where the client left."""
+    if isinstance(error, DrainDeadline):
+        return "cut" if begun else "timed_out"
+    if error.blame is Blame.CLIENT:
+        return None
+    return "lost"
+
+
+def _host_of(pool: Pool) -> bytes:
+    """Return the Host for a client that sent none (HTTP/1.0)."""
+    address = pool.address
+    if address.path:
+        return b"localhost"
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return f"{host}:{address.port}".encode("ascii", "replace")

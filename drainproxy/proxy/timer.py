@@ -1,0 +1,57 @@
+"""One timer a connection, re-armed lazily: a deadline that moves back costs an assignment.
+
+Deadlines move at every request and timers almost never fire, so the loop is asked only when a deadline
+comes nearer than the one it was last asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+
+class LazyTimer:
+    """Calls `expired` once loop time has reached `when`."""
+
+    __slots__ = ("_armed_for", "_expired", "_handle", "_loop", "when")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, expired: Callable[[], None]) -> None:
+        self._loop = loop
+        self._expired = expired
+        self._handle: asyncio.TimerHandle | None = None
+        self._armed_for = math.inf
+        self.when = math.inf
+
+    def set(self, when: float) -> None:
+        """Expire at loop time `when`; `math.inf` for never."""
+        self.when = when
+        if when < self._armed_for:
+            if self._handle is not None:
+                self._handle.cancel()
+            self._arm()
+
+    def cancel(self) -> None:
+        """Never expire, and hold nothing."""
+        self.when = self._armed_for = math.inf
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _arm(self) -> None:
+        self._armed_for = self.when
+        self._handle = self._loop.call_at(self.when, self._fire)
+
+    def _fire(self) -> None:
+        self._handle = None
+        self._armed_for = math.inf
+        if self.when == math.inf:
+            return
+        if self._loop.time() < self.when:
+            self._arm()
+        else:
+            self.when = math.inf
+            self._expired()

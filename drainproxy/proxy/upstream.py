@@ -1,0 +1,243 @@
+"""Connections to the application: open, lend, take back, close.
+
+A connection is lent to one exchange at a time and comes back only clean. Bytes on an idle one are never a
+response. Idle ones are closed by us before the application closes them, since a request that meets that
+close is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import select
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol, cast
+
+from drainproxy.errors import ConnectTimeout, UpstreamRefused
+from drainproxy.proxy.timer import LazyTimer
+
+if TYPE_CHECKING:
+    from drainproxy.addresses import UpstreamAddress
+    from drainproxy.metrics import Metrics
+    from drainproxy.proxy.heads import Noted
+    from drainproxy.proxy.settings import ProxySettings
+
+MAX_IDLE = 1024
+UNSAFE_IDLE_S = 0.5
+"""A request that must not be sent twice takes no connection idle for longer. Applications that keep theirs
+for 1 s exist; a connect over loopback costs 50 us."""
+
+_KEEP_ALIVE_TIMEOUT = re.compile(rb"(?:^|[,;\s])timeout=([0-9]{1,9})(?:$|[,;\s])")
+
+
+class Borrower(Protocol):
+    """The exchange that a connection is lent to."""
+
+    def upstream_data(self, data: bytes) -> None: ...
+    def upstream_lost(self) -> None: ...
+    def upstream_writable(self, *, writable: bool) -> None: ...
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to the application."""
+
+    __slots__ = ("_pool", "borrower", "idle_since", "idle_until", "lost", "reused", "transport")
+    transport: asyncio.Transport
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self.borrower: Borrower | None = None
+        self.idle_since = 0.0
+        self.idle_until = 0.0
+        self.reused = False
+        self.lost = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if self.borrower is not None:
+            self.borrower.upstream_data(data)
+        else:
+            self._pool.discard(self)
+
+    def eof_received(self) -> bool:
+        """See asyncio.Protocol. An application that has stopped sending has ended its response."""
+        self._gone()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - FIN and RST end it alike
+        """See asyncio.Protocol."""
+        self._gone()
+        self._pool.closed(self)
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+        if self.borrower is not None:
+            self.borrower.upstream_writable(writable=False)
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        if self.borrower is not None:
+            self.borrower.upstream_writable(writable=True)
+
+    def looks_closed(self) -> bool:
+        """Ask the kernel for a close (or stray bytes) that the loop has not been told of yet."""
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN | select.POLLRDHUP)
+        return bool(poll.poll(0))
+
+    def _gone(self) -> None:
+        self.lost = True
+        borrower, self.borrower = self.borrower, None
+        if borrower is not None:
+            borrower.upstream_lost()
+        else:
+            self._pool.discard(self)
+
+
+class Pool:
+    """Every connection to one application. Written on the loop's thread."""
+
+    def __init__(
+        self,
+        address: UpstreamAddress,
+        settings: ProxySettings,
+        metrics: Metrics,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.address = address
+        self._settings = settings
+        self._metrics = metrics
+        self._loop = loop
+        self._idle: list[UpstreamConnection] = []
+        """The longest idle first; the most recently used is taken."""
+        self._open: set[UpstreamConnection] = set()
+        self._timer = LazyTimer(loop, self._expire)
+
+    @property
+    def idle_count(self) -> int:
+        """How many connections wait for a request."""
+        return len(self._idle)
+
+    @property
+    def active_count(self) -> int:
+        """How many connections are lent."""
+        return len(self._open) - len(self._idle)
+
+    def take(self, *, repeatable: bool) -> UpstreamConnection | None:
+        """Lend an idle connection, or None. `repeatable`: the request may be sent again if it meets a
+        close."""
+        now = self._loop.time()
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.lost or connection.transport.is_closing() or now >= connection.idle_until:
+                self.discard(connection)
+            elif not repeatable and (
+                now - connection.idle_since > UNSAFE_IDLE_S or connection.looks_closed()
+            ):
+                # It stays good for others, if it is good at all: its timer or its close will tell.
+                self._idle.append(connection)
+                return None
+            else:
+                connection.reused = True
+                return connection
+        return None
+
+    async def connect(self, deadline: float) -> UpstreamConnection:
+        """Open a connection before loop time `deadline`. Raises UpstreamRefused or ConnectTimeout."""
+        started = self._loop.time()
+        try:
+            async with asyncio.timeout_at(deadline):
+                _, connection = await self._open_connection()
+        except TimeoutError:
+            self._metrics.upstream_connects.inc("timeout")
+            raise ConnectTimeout from None
+        except (ConnectionRefusedError, FileNotFoundError):
+            self._metrics.upstream_connects.inc("refused")
+            raise UpstreamRefused from None
+        except OSError as error:
+            self._metrics.upstream_connects.inc("error")
+            raise UpstreamRefused(error.strerror or "cannot connect") from None
+        self._metrics.upstream_connects.inc("ok")
+        self._metrics.upstream_connect.observe(self._loop.time() - started)
+        self._open.add(connection)
+        return connection
+
+    def give_back(self, connection: UpstreamConnection, keep_s: float) -> None:
+        """Take a clean connection back; it may be used again for `keep_s` seconds."""
+        connection.borrower = None
+        if keep_s <= 0 or len(self._idle) >= MAX_IDLE or connection.transport.is_closing():
+            self.discard(connection)
+            return
+        connection.idle_since = self._loop.time()
+        connection.idle_until = connection.idle_since + keep_s
+        self._idle.append(connection)
+        if connection.idle_until < self._timer.when:
+            self._timer.set(connection.idle_until)
+
+    def discard(self, connection: UpstreamConnection) -> None:
+        """Close a connection at once; what it still had to send or say is of no use."""
+        connection.borrower = None
+        if connection in self._idle:
+            self._idle.remove(connection)
+        connection.transport.abort()
+
+    def closed(self, connection: UpstreamConnection) -> None:
+        """Forget a connection whose transport has ended."""
+        self._open.discard(connection)
+
+    def close_idle(self) -> None:
+        """Close what nobody uses."""
+        self._timer.cancel()
+        for connection in list(self._idle):
+            self.discard(connection)
+
+    def keep_for(self, noted: Noted) -> float:
+        """Return for how long a connection may idle after a response with these fields, in seconds.
+
+        An announced `Keep-Alive: timeout` is undercut by a second, or by half if it is shorter than two.
+        """
+        limit = self._settings.upstream_idle
+        for value in noted.get(b"keep-alive", ()):
+            if match := _KEEP_ALIVE_TIMEOUT.search(value):
+                announced = float(match[1])
+                limit = min(limit, max(announced - 1.0, announced / 2))
+        return limit
+
+    async def _open_connection(self) -> tuple[asyncio.BaseTransport, UpstreamConnection]:
+        address = self.address
+        if address.path:
+            return await self._loop.create_unix_connection(lambda: UpstreamConnection(self), address.path)
+        return await self._loop.create_connection(
+            lambda: UpstreamConnection(self), address.host, address.port
+        )
+
+    def _expire(self) -> None:
+        now = self._loop.time()
+        for connection in [one for one in self._idle if one.idle_until <= now]:
+            self.discard(connection)
+        self._timer.set(min((one.idle_until for one in self._idle), default=math.inf))
+
+
+class Answer(Enum):
+    """How the application takes a connection attempt."""
+
+    ACCEPTS = "accepts"
+    REFUSES = "refuses"
+    SILENT = "silent"
+
+
+async def ask(pool: Pool, deadline: float) -> Answer:
+    """Connect and hang up, before loop time `deadline`."""
+    try:
+        pool.discard(await pool.connect(deadline))
+    except UpstreamRefused:
+        return Answer.REFUSES
+    except ConnectTimeout:
+        return Answer.SILENT
+    return Answer.ACCEPTS
