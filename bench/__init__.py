@@ -1,0 +1,1 @@
+"""What drainproxy costs, beside proxies everyone knows. `python -m bench`; README.md says how it measures."""

@@ -1,0 +1,68 @@
+"""The bars drainproxy has to clear, and the sentence for each one it does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.results import Column, Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """drainproxy's figure must not be above `limit`."""
+
+    figure: Figure
+    limit: float
+    per_connection: float = 0.0
+    """Added to the limit for every connection held open."""
+
+    def for_column(self, column: Column) -> float:
+        """The limit that holds for this run."""
+        return self.limit + self.per_connection * column.open_connections
+
+    @property
+    def text(self) -> str:
+        """The bar as the table shows it."""
+        row = self.figure.value
+        text = f"≤ {self.limit:g} {row.unit}".strip()
+        return f"{text} + {self.per_connection * 1000:g} KB each" if self.per_connection else text
+
+
+BARS = (
+    Bar(Figure.CPU_RATIO, 2.5),
+    Bar(Figure.BYTES_RATIO, 3.0),
+    Bar(Figure.RSS_IDLE, 50),
+    Bar(Figure.RSS_CONNECTIONS, 50, per_connection=0.010),
+    Bar(Figure.START, 600),
+    Bar(Figure.EXIT, 400),
+    Bar(Figure.PRESTOP_CPU, 50),
+    Bar(Figure.PRESTOP_RSS, 15),
+)
+DEARER_THAN_OURS = ("envoy", "caddy", "aiohttp")
+"""Those whose CPU per request must be above drainproxy's in the same run."""
+
+
+def missed(ours: Column, others: list[Column]) -> list[str]:
+    """One sentence for each bar that is missed. A bar without a figure is missed as well."""
+    if ours.failure is not None:
+        return [f"{ours.name} could not be measured: {ours.failure}"]
+    sentences = [sentence for bar in BARS if (sentence := _above(bar, ours))]
+    cost = ours.figure(Figure.CPU)
+    for other in others:
+        theirs = other.figure(Figure.CPU)
+        if other.name in DEARER_THAN_OURS and cost and theirs and cost >= theirs:
+            sentences.append(
+                f"A request costs {ours.cell(Figure.CPU)} of CPU,"
+                f" and {other.name} needs only {other.cell(Figure.CPU)}."
+            )
+    return sentences
+
+
+def _above(bar: Bar, ours: Column) -> str | None:
+    title = bar.figure.value.title
+    value = ours.figure(bar.figure)
+    if value is None:
+        return f"{title}: {ours.words.get(bar.figure, 'not measured')}; the bar is {bar.text}."
+    if value > bar.for_column(ours):
+        return f"{title}: {ours.cell(bar.figure)} misses the bar, which is {bar.text}."
+    return None

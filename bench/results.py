@@ -1,0 +1,80 @@
+"""What is measured, in which unit, and each contender's samples. A figure is the median of its samples."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How a figure is shown."""
+
+    title: str
+    unit: str
+    digits: int = 0
+
+
+class Figure(Enum):
+    """Every row of the table, in its order."""
+
+    CPU = Row("CPU per request", "µs", 1)
+    CPU_RATIO = Row("CPU per request, nginx = 1", "", 2)
+    BYTES = Row("CPU per MiB of 1 MiB responses", "µs")
+    BYTES_RATIO = Row("CPU per MiB, nginx = 1", "", 2)
+    RATE = Row("requests a second, one core", "")
+    P50 = Row("added latency, p50", "µs")
+    P99 = Row("added latency, p99", "µs")
+    RSS_IDLE = Row("memory, ready and idle", "MB", 1)
+    RSS_PEAK = Row("memory, peak under load", "MB", 1)
+    RSS_CONNECTIONS = Row("memory, 10,000 idle connections", "MB", 1)
+    START = Row("start to ready", "ms")
+    EXIT = Row("last request done to process gone", "ms")
+    PRESTOP_CPU = Row("preStop helper, CPU", "ms", 1)
+    PRESTOP_RSS = Row("preStop helper, memory", "MB", 1)
+
+
+@dataclass(slots=True)
+class Column:
+    """What one contender gave. Its single writer is the run (`run.py`)."""
+
+    name: str
+    version: str | None
+    install: str
+    samples: dict[Figure, list[float]] = field(default_factory=dict)
+    words: dict[Figure, str] = field(default_factory=dict)
+    """A cell that is no number: what happened in its place."""
+    failure: str | None = None
+    """The sentence that takes the place of every figure."""
+    sentences: list[str] = field(default_factory=list)
+    """What went wrong with single figures."""
+    open_connections: int = 0
+    """How many of the idle connections it really held while their memory was read."""
+
+    def add(self, figure: Figure, value: float) -> None:
+        """One more sample."""
+        self.samples.setdefault(figure, []).append(value)
+
+    def figure(self, figure: Figure) -> float | None:
+        """The median; None when it was not measured."""
+        samples = self.samples.get(figure)
+        return statistics.median(samples) if samples and self.failure is None else None
+
+    def cell(self, figure: Figure) -> str:
+        """The figure with its unit, as the table shows it."""
+        if figure in self.words:
+            return self.words[figure]
+        value = self.figure(figure)
+        if value is None:
+            return ""
+        return f"{value:,.{figure.value.digits}f} {figure.value.unit}".strip()
+
+
+def add_ratios(columns: list[Column], measure: Column) -> None:
+    """Divide round by round by the same round of `measure`, so that a noisy round cancels itself out."""
+    for figure, ratio in ((Figure.CPU, Figure.CPU_RATIO), (Figure.BYTES, Figure.BYTES_RATIO)):
+        for column in columns:
+            if column.failure is None and measure.failure is None:
+                pairs = zip(column.samples.get(figure, []), measure.samples.get(figure, []), strict=True)
+                column.samples[ratio] = [ours / theirs for ours, theirs in pairs]
