@@ -10,9 +10,18 @@ import sys
 
 from drainproxy import hook
 
+EXIT_INTERRUPTED = 130
+
 
 def main() -> int:
     """Run the command line; return the exit code."""
+    try:
+        return _run()
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _run() -> int:
     arguments = sys.argv[1:]
     verb = arguments[0] if arguments else ""
     if verb in hook.VERBS and (order := hook.understand(arguments)) is not None:

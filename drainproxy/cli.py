@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 EXIT_CONFIG = 64
 EXIT_INTERNAL = 70
 EXIT_PORT_IN_USE = 71
-EXIT_INTERRUPTED = 130
 
 STATUS_TIMEOUT_S = 5.0
 MAX_STATUS_BYTES = 4 * 1024 * 1024
@@ -72,17 +71,17 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     verb: Callable[[argparse.Namespace], int] = options.do
     try:
-        return verb(options)
+        code = verb(options)
+        sys.stdout.flush()
     except ConfigError as error:
         for problem in error.problems:
             _complain(problem)
         return EXIT_CONFIG
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
     except BrokenPipeError:
         # `drainproxy config | head`: what is left in the buffer has no reader either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    return code
 
 
 def _complain(problem: str) -> None:

@@ -19,7 +19,7 @@ from drainproxy.lifecycle.propagation import PRESETS, Rules
 from drainproxy.settings import PREFIX, ROOMS, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from drainproxy.addresses import ListenAddress
     from drainproxy.admin.settings import AdminSettings
@@ -143,7 +143,7 @@ def _from_env(env: Mapping[str, str], found: _Findings) -> dict[str, _Given]:
             if text:
                 given[known[name].name] = _Given(f"env {name}", [text])
         elif not SERVICE_LINK.fullmatch(name):
-            found.warnings.append(_unknown(name, "the environment", known))
+            found.warnings.append(_unknown(name, "the environment", PREFIX))
     return given
 
 
@@ -182,29 +182,30 @@ def _compose(name: str) -> list[tuple[Any, Any]]:
         raise ValueError(f"it is not YAML: line {line}: {error.problem}") from None
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"it is not YAML: {error}") from None
-    if root is None:
+    if root is None or root.tag == "tag:yaml.org,2002:null":
         return []
     if not isinstance(root, yaml.MappingNode):
-        raise ValueError("its top is not made of `name: value` lines")
+        raise ValueError("its top is not made of `name: value` lines")  # noqa: TRY004 - of the file
     return list(root.value)
 
 
 def _take_line(name: str, line: _Given, given: dict[str, _Given], found: _Findings) -> None:
     known = {setting.name for setting in table()} - {"config"}
     if name not in known:
-        found.warnings.append(_unknown(name, line.source, known))
+        found.warnings.append(_unknown(name, line.source))
     elif name in given:
         found.wrong(name, line.source, ",".join(line.texts), "comes second; write it once")
     else:
         given[name] = line
 
 
-def _unknown(name: str, where: str, known: Iterable[str]) -> str:
+def _unknown(name: str, where: str, prefix: str = "") -> str:
     import difflib  # noqa: PLC0415 - needed for a typo only
 
-    close = difflib.get_close_matches(name, list(known), 1, 0.6)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    return f"{quote(name)} in {where} is not a setting{hint}"
+    names = [setting.name for setting in table()]
+    close = difflib.get_close_matches(name.removeprefix(prefix).lower(), names, 1)
+    right = prefix + close[0].upper() if close and prefix else "".join(close)
+    return f"{quote(name)} in {where} is not a setting" + (f"; did you mean {right}?" if right else "")
 
 
 def _read(setting: Setting, given: _Given, found: _Findings) -> Any:  # noqa: ANN401 - of the setting's type
@@ -260,9 +261,7 @@ def _check_pairs(config: Config, found: _Findings) -> None:
     for address in upstream:
         if address.host in {"localhost", "127.0.0.1", "::1"} and address.port in own:
             source = config.sources.get("upstream", DEFAULT)
-            found.wrong(
-                "upstream", source, str(address), "is drainproxy itself; write the application's port"
-            )
+            found.wrong("upstream", source, str(address), "is drainproxy itself; write the application")
 
 
 def _reached_by_loopback(address: ListenAddress) -> bool:

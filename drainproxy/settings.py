@@ -31,13 +31,13 @@ class ProcessSettings:
     """YAML file with settings, by their names; lists may be YAML lists."""
 
     log_format: Literal["auto", "json", "text"] = "auto"
-    """Log lines as JSON or as text. auto: text on a terminal, JSON elsewhere."""
+    """Log lines as JSON or as text; auto is text on a terminal and JSON elsewhere."""
 
     access_log: Literal["off", "errors", "all"] = "errors"
     """Which requests get a log line: none, those that failed, or all."""
 
     loop: Literal["auto", "uvloop", "asyncio"] = "auto"
-    """Event loop. auto: uvloop where it is installed."""
+    """Event loop; auto is uvloop where it is installed."""
 
 
 ROOMS: dict[str, type] = {

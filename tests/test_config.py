@@ -1,0 +1,503 @@
+"""Settings: three sources in, one Config or every problem at once out."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from drainproxy import config, settings
+from drainproxy.addresses import ListenAddress, UpstreamAddress
+from drainproxy.errors import ConfigError
+from drainproxy.lifecycle.propagation import PRESETS
+from drainproxy.lifecycle.settings import ReadinessOnDrain
+from drainproxy.values import show_duration
+
+BY_NAME = {setting.name: setting for setting in settings.table()}
+
+
+def value(name: str, text: str):
+    """What a setting becomes when the environment says `text`."""
+    pairs = {"listen": "upstream", "upstream": "listen"}
+    env = {BY_NAME[name].env: text}
+    if name in pairs:
+        other = BY_NAME[pairs[name]]
+        env[other.env] = ",".join([other.show(other.default)] * len(text.split(",")))
+    loaded = config.load(env)
+    return getattr(getattr(loaded, BY_NAME[name].room), name)
+
+
+def problems(env=None, flags=None) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        config.load(env or {}, flags)
+    return caught.value.problems
+
+
+def written(path, text: str) -> dict[str, str]:
+    """An environment that names a file with this text."""
+    path.write_text(text)
+    return {"DRAINPROXY_CONFIG": str(path)}
+
+
+def test_nothing_given():
+    """Without any setting, every one has its field's default, and nothing is doubtful."""
+    loaded = config.load({})
+    for setting in settings.table():
+        if setting.name != "propagation":
+            assert getattr(getattr(loaded, setting.room), setting.name) == setting.default
+    assert loaded.lifecycle.propagation == "none"
+    assert loaded.warnings == ()
+    assert loaded.sources == {}
+
+
+@pytest.mark.parametrize("setting", settings.table(), ids=lambda setting: setting.name)
+def test_default_as_text(setting):
+    """A default, written as help and the manual write it, reads back as itself."""
+    text = setting.show(setting.default)
+    if text:
+        assert value(setting.name, text) == setting.default
+
+
+@pytest.mark.parametrize("setting", settings.table(), ids=lambda setting: setting.name)
+def test_documented(setting):
+    """Every setting is explained by the string under its field, as one line that ends as a sentence."""
+    said = settings.documentation()[setting.name]
+    assert said.endswith(".")
+    assert "\n" not in said
+
+
+def test_names_are_not_service_links():
+    """No setting has a name that Kubernetes might set for a Service."""
+    assert [each.env for each in settings.table() if config.SERVICE_LINK.fullmatch(each.env)] == []
+
+
+def test_names_are_unique():
+    """Two rooms never have a setting of the same name."""
+    assert len(BY_NAME) == len(settings.table())
+
+
+def test_precedence(tmp_path):
+    """A flag wins over the environment, the environment over the file, the file over the default."""
+    env = written(tmp_path / "s.yaml", "linger: 1s\nsettle: 1s\nreserve: 1s\n")
+    env |= {"DRAINPROXY_SETTLE": "2s", "DRAINPROXY_RESERVE": "2s"}
+    loaded = config.load(env, {"reserve": "4s", "app_stop": None})
+    lifecycle = loaded.lifecycle
+    assert (lifecycle.linger, lifecycle.settle, lifecycle.reserve, lifecycle.app_stop) == (1.0, 2.0, 4.0, 5.0)
+    assert loaded.sources["linger"] == f"file {tmp_path}/s.yaml line 1"
+    assert loaded.sources["settle"] == "env DRAINPROXY_SETTLE"
+    assert loaded.sources["reserve"] == "flag --reserve"
+
+
+def test_flag_names_the_file(tmp_path):
+    """The file named by the flag is read, not the one named by the environment."""
+    env = written(tmp_path / "env.yaml", "linger: 1s\n")
+    flag = written(tmp_path / "flag.yaml", "linger: 2s\n")
+    assert config.load(env, {"config": flag["DRAINPROXY_CONFIG"]}).lifecycle.linger == 2.0
+
+
+def test_empty_environment_variable():
+    """An empty variable counts as not set: that is how a template writes it."""
+    assert config.load({"DRAINPROXY_LINGER": ""}).lifecycle.linger == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("500ms", 0.5),
+        ("30s", 30.0),
+        ("2m", 120.0),
+        ("1h", 3600.0),
+        ("1.5s", 1.5),
+        ("0s", 0.0),
+        ("24h", 86400.0),
+    ],
+)
+def test_duration(text, seconds):
+    """A duration is a number and a unit."""
+    assert value("linger", text) == seconds
+
+
+@pytest.mark.parametrize("text", ["30", "0", "1.5", "30."])
+def test_duration_without_unit(text):
+    """A bare number is refused, and the error says that its unit is missing."""
+    [problem] = problems({"DRAINPROXY_LINGER": text})
+    assert problem == (
+        f'linger (env DRAINPROXY_LINGER): "{text}" has no unit;'
+        " write a duration up to 24h such as 500ms, 30s, 2m or 1h"
+    )
+
+
+@pytest.mark.parametrize("text", ["-1s", "1d", "s", "1 s", "1s ", "1e3s", "inf", "nan", "1,5s", "٣s", "1s\n"])
+def test_not_a_duration(text):
+    """Negative, odd and unknown writings of a duration are refused."""
+    [problem] = problems({"DRAINPROXY_LINGER": text})
+    assert "is not a duration" in problem
+
+
+@pytest.mark.parametrize("text", ["25h", "999999999s", "1441m"])
+def test_duration_too_long(text):
+    """A duration is bounded."""
+    [problem] = problems({"DRAINPROXY_LINGER": text})
+    assert "is longer than 24h" in problem
+
+
+@pytest.mark.parametrize("name", ["connect_timeout", "drain_timeout", "keepalive_idle", "grace_period"])
+def test_zero_duration(name):
+    """Where a time of zero would let nothing work, it is refused."""
+    [problem] = problems({BY_NAME[name].env: "0s"})
+    assert "is no time at all" in problem
+    assert "above 0s" in problem
+
+
+@given(st.integers(0, 86_400_000))
+def test_duration_round_trip(milliseconds):
+    """Every duration to the millisecond reads back from how it is shown."""
+    seconds = milliseconds / 1000
+    assert value("linger", show_duration(seconds)) == seconds
+
+
+@pytest.mark.parametrize(
+    "name", ["response_head_timeout", "total_timeout", "drain_timeout"], ids=lambda name: name
+)
+def test_off(name):
+    """An optional timeout may be switched off by name."""
+    assert value(name, "off") is None
+    assert value(name, "5s") == 5.0
+
+
+@pytest.mark.parametrize("name", ["connect_timeout", "propagation_quiet", "grace_period"])
+def test_off_is_not_for_all(name):
+    """What cannot be switched off does not take `off` for a duration."""
+    assert "is not a duration" in problems({BY_NAME[name].env: "off"})[0]
+
+
+@pytest.mark.parametrize(("text", "size"), [("1", 1), ("65536", 65536), ("64KiB", 65536), ("2MiB", 2 << 20)])
+def test_size(text, size):
+    """A size is plain bytes, or KiB or MiB."""
+    assert value("max_head_bytes", text) == size
+
+
+@pytest.mark.parametrize("text", ["0", "17MiB", "64kb", "64K", "-1", "1.5KiB", "", " 1"])
+def test_bad_size(text):
+    """Sizes out of range or with other units are refused."""
+    [problem] = problems(flags={"max_head_bytes": text})
+    assert "write bytes up to 16MiB" in problem
+
+
+@pytest.mark.parametrize("text", ["0", "10001", "1s", "-1", "1.0"])
+def test_bad_count(text):
+    """A count is a whole number within its range."""
+    assert "a whole number from 1 to 10000" in problems({"DRAINPROXY_MAX_FIELDS": text})[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "on"), [("true", True), ("on", True), ("1", True), ("False", False), ("off", False)]
+)
+def test_switch(text, on):
+    """A switch takes the usual words."""
+    assert value("allow_half_close", text) is on
+
+
+def test_bad_switch():
+    """Anything else is not a switch."""
+    assert "is neither true nor false" in problems({"DRAINPROXY_ALLOW_HALF_CLOSE": "maybe"})[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        (":28080", ListenAddress(None, 28080)),
+        ("127.0.0.1:0", ListenAddress("127.0.0.1", 0)),
+        ("[::1]:80", ListenAddress("::1", 80)),
+        ("localhost:65535", ListenAddress("localhost", 65535)),
+    ],
+)
+def test_address(text, address):
+    """An address is host and port; an empty host means all, port 0 any."""
+    assert value("admin", text) == address
+    assert str(address) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["28080", "::1:80", "[127.0.0.1]:80", "[::1]", "a b:80", ":65536", ":-1", ":", "*:80", "http://x:80"],
+)
+def test_bad_address(text):
+    """What is not host and port is refused with what would be one."""
+    [problem] = problems({"DRAINPROXY_ADMIN": text})
+    assert "write HOST:PORT, [IPV6]:PORT or :PORT for every address" in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("http://127.0.0.1:8080", UpstreamAddress("127.0.0.1", 8080)),
+        ("http://app:80/", UpstreamAddress("app", 80)),
+        ("http://[::1]:80", UpstreamAddress("::1", 80)),
+        ("unix:/run/app.sock", UpstreamAddress(path="/run/app.sock")),
+    ],
+)
+def test_upstream(text, address):
+    """The application listens on TCP or on a Unix socket."""
+    assert value("upstream", text) == (address,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "127.0.0.1:8080",
+        "https://app:443",
+        "http://app",
+        "http://:80",
+        "http://app:0",
+        "http://app:80/path",
+        "http://user@app:80",
+        "unix:",
+        "unix:/" + "x" * 107,
+        "",
+    ],
+)
+def test_bad_upstream(text):
+    """TLS, paths, missing ports and sockets the system could not bind are refused."""
+    [problem] = problems(flags={"upstream": [text]})
+    assert "write http://HOST:PORT or unix:/PATH" in problem
+
+
+def test_lists():
+    """Lists are comma-separated, flags may be repeated, and both may be mixed."""
+    loaded = config.load(
+        {"DRAINPROXY_UPSTREAM": "http://a:1, http://b:2,unix:/c"}, {"listen": [":1,:2", "127.0.0.1:3"]}
+    )
+    assert [str(each) for each in loaded.proxy.listen] == [":1", ":2", "127.0.0.1:3"]
+    assert [str(each) for each in loaded.proxy.upstream] == ["http://a:1", "http://b:2", "unix:/c"]
+
+
+def test_list_with_several_errors():
+    """Every bad member of a list is named."""
+    found = problems({"DRAINPROXY_LISTEN": "x,:1,y"})
+    assert [problem.split('"')[1] for problem in found] == ["x", "y"]
+
+
+def test_readiness_on_drain():
+    """Readiness is a word, or a delay with its duration."""
+    assert value("readiness_on_drain", "fail") == ReadinessOnDrain("fail")
+    assert value("readiness_on_drain", "delay:1500ms") == ReadinessOnDrain("delay", 1.5)
+    assert "has no unit" in problems({"DRAINPROXY_READINESS_ON_DRAIN": "delay:3"})[0]
+    assert "is unknown" in problems({"DRAINPROXY_READINESS_ON_DRAIN": "never"})[0]
+
+
+@pytest.mark.parametrize("name", ["log_format", "access_log", "loop", "propagation"])
+def test_choice(name):
+    """A word outside its closed set is refused together with the set."""
+    [problem] = problems({BY_NAME[name].env: "none "})
+    assert "is unknown; write one of " in problem
+
+
+@pytest.mark.parametrize("text", ["healthz", "/a b", "/a#b", "/\u00e9"])
+def test_bad_probe_path(text):
+    """A path goes onto the wire as it is, so it must be one."""
+    assert len(problems({"DRAINPROXY_PROBE_PATH": text})) == 1
+
+
+def test_all_problems_at_once(tmp_path):
+    """Every problem of every source is reported, each with its setting and source."""
+    env = written(tmp_path / "s.yaml", "settle: x\n") | {"DRAINPROXY_LINGER": "x"}
+    found = problems(env, {"reserve": "x", "listen": ["x"]})
+    heads = {problem.partition(":")[0] for problem in found}
+    assert heads == {
+        f"settle (file {tmp_path}/s.yaml line 1)",
+        "linger (env DRAINPROXY_LINGER)",
+        "reserve (flag --reserve)",
+        "listen (flag --listen)",
+    }
+
+
+def test_bad_value_is_escaped_and_bounded():
+    """A bad value cannot write control characters or a page of text into the log."""
+    [problem] = problems({"DRAINPROXY_LINGER": "\x1b[31m\n" + "x" * 5000})
+    assert problem.isprintable()
+    assert '"\\u001b[31m\\nxxx' in problem
+    assert len(problem) < 250
+
+
+def test_unknown_name():
+    """An unknown name is a warning with a suggestion, not an error."""
+    loaded = config.load({"DRAINPROXY_GRACE_PEROID": "60s"})
+    [warning] = loaded.warnings
+    assert warning.startswith('"DRAINPROXY_GRACE_PEROID" in the environment is not a setting;')
+    assert warning.endswith("did you mean DRAINPROXY_GRACE_PERIOD?")
+    assert config.load({"DRAINPROXY_XYZZY": "1"}).warnings == (
+        '"DRAINPROXY_XYZZY" in the environment is not a setting',
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DRAINPROXY_SERVICE_HOST",
+        "DRAINPROXY_PORT",
+        "DRAINPROXY_PORT_80_TCP_ADDR",
+        "DRAINPROXY_ADMIN_SERVICE_PORT_METRICS",
+        "DRAINPROXY_ADMIN_PORT",
+        "DRAINPROXY_A_B_PORT_1_UDP_PROTO",
+        "drainproxy_listen",
+        "OTHER_LISTEN",
+    ],
+)
+def test_service_links(name):
+    """What Kubernetes sets for Services, and names of others, are nobody's typo."""
+    assert config.load({name: "tcp://10.0.0.1:80"}).warnings == ()
+
+
+def test_listen_and_upstream_counts():
+    """Each listening address needs its upstream."""
+    [problem] = problems({"DRAINPROXY_LISTEN": ":1,:2"})
+    assert problem == (
+        "listen has 2 and upstream 1 addresses (env DRAINPROXY_LISTEN, default);"
+        " write one upstream for each listen"
+    )
+
+
+@pytest.mark.parametrize("text", ["http://127.0.0.1:28080", "http://localhost:29900", "http://[::1]:28080"])
+def test_upstream_is_the_proxy(text):
+    """A proxy in front of itself would call itself for ever."""
+    [problem] = problems({"DRAINPROXY_UPSTREAM": text})
+    assert "is drainproxy itself" in problem
+
+
+def test_upstream_elsewhere():
+    """The same port on another address is somebody else."""
+    assert config.load({"DRAINPROXY_UPSTREAM": "http://10.0.0.7:28080"}).warnings == ()
+
+
+def test_preset_outside_and_inside():
+    """The preset is none outside Kubernetes, cluster inside, and what is asked for wherever."""
+    inside = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+    assert config.load({}).rules == PRESETS["none"][0]
+    assert config.load(inside).rules == PRESETS["cluster"][0]
+    assert config.load(inside).lifecycle.propagation == "cluster"
+    assert config.load(inside | {"DRAINPROXY_PROPAGATION": "alb"}).rules == PRESETS["alb"][0]
+
+
+def test_preset_with_overrides():
+    """Each number of a preset can be set alone, also to zero."""
+    rules = config.load(
+        {
+            "DRAINPROXY_PROPAGATION": "alb",
+            "DRAINPROXY_PROPAGATION_QUIET": "0s",
+            "DRAINPROXY_PROPAGATION_MAX": "100s",
+            "DRAINPROXY_SPARSE_MIN": "3s",
+        }
+    ).rules
+    preset = PRESETS["alb"][0]
+    assert (rules.min_s, rules.margin_s, rules.quiet_s, rules.max_s) == (
+        preset.min_s,
+        preset.margin_s,
+        0,
+        100,
+    )
+    assert (rules.hold_min, rules.balancer, rules.sparse_min_s) == (True, True, 3)
+
+
+def test_min_above_max():
+    """A minimum above the maximum is refused, whichever of them the preset brought."""
+    env = {"DRAINPROXY_PROPAGATION": "alb"}
+    [problem] = problems(env, {"propagation_max": "20s"})
+    assert problem == (
+        "propagation_min 35s (preset alb) is above propagation_max 20s (flag --propagation-max);"
+        " write propagation_min <= propagation_max"
+    )
+
+
+def test_grace_period_too_short():
+    """A grace period without room for everything is a warning: a running pod must not refuse to start."""
+    loaded = config.load({"DRAINPROXY_PROPAGATION": "cluster", "DRAINPROXY_GRACE_PERIOD": "20s"})
+    [warning] = loaded.warnings
+    assert "grace period 20 s is too short" in warning
+    assert loaded.budget().problems == (warning,)
+
+
+def test_file_values_stay_text(tmp_path):
+    """YAML's own idea of types is not asked: `off`, lists and sizes mean the same as elsewhere."""
+    text = """
+        access_log: off
+        total_timeout: off
+        allow_half_close: yes
+        max_head_bytes: 4096
+        listen: [":1", ":2"]
+        upstream: http://a:1,http://b:2
+        health_check_agents: [curl/, Pingdom]
+    """
+    loaded = config.load(written(tmp_path / "s.yaml", text))
+    assert loaded.process.access_log == "off"
+    assert loaded.proxy.total_timeout is None
+    assert loaded.proxy.allow_half_close is True
+    assert loaded.proxy.max_head_bytes == 4096
+    assert loaded.proxy.listen == (ListenAddress(None, 1), ListenAddress(None, 2))
+    assert loaded.lifecycle.health_check_agents == ("curl/", "Pingdom")
+
+
+def test_empty_lists_in_a_file(tmp_path):
+    """No health checkers is a choice; no listening address is a mistake."""
+    env = written(tmp_path / "s.yaml", "health_check_agents: []\n")
+    assert config.load(env).lifecycle.health_check_agents == ()
+    assert "is empty" in problems(written(tmp_path / "s.yaml", "listen: []\nupstream: []\n"))[0]
+
+
+def test_unknown_name_in_a_file(tmp_path):
+    """A file's unknown name is a warning that says where it stands."""
+    env = written(tmp_path / "s.yaml", "linger: 1s\nlisten_on: x\nconfig: other.yaml\n")
+    first, second = config.load(env).warnings
+    assert first == f'"listen_on" in file {tmp_path}/s.yaml line 2 is not a setting; did you mean listen?'
+    assert second.startswith('"config" in file ')
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("linger: 1s\nlinger: 2s\n", "comes second; write it once"),
+        ("linger: {a: b}\n", "line 1 is nested"),
+        ("listen: [[a]]\n", "line 1 is nested"),
+        ("? [a]\n: b\n", "line 1 is nested"),
+        ("linger: [1s, 2s]\n", "has several values; write one"),
+        ("linger: []\n", "has several values; write one"),
+        ("linger:\n", '"" is not a duration'),
+        ("- a\n", "its top is not made of `name: value` lines"),
+        ("a: [\n", "it is not YAML: line 2"),
+        ("a: \x00\n", "it is not YAML"),
+        ("a: " + "[" * 10_000, "it is not YAML"),
+        ("#" * (1024 * 1024 + 1), "it is larger than 1MiB"),
+    ],
+    ids=range(12),
+)
+def test_bad_file(tmp_path, text, says):
+    """A file that cannot be understood is one problem that says where and why."""
+    [problem] = problems(written(tmp_path / "s.yaml", text))
+    assert says in problem
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
+def test_file_without_settings(tmp_path, text):
+    """An empty file sets nothing."""
+    assert config.load(written(tmp_path / "s.yaml", text)).warnings == ()
+
+
+def test_file_that_is_missing(tmp_path):
+    """A file that was named must be there, and other problems are reported beside it."""
+    found = problems({"DRAINPROXY_CONFIG": f"{tmp_path}/none.yaml", "DRAINPROXY_LINGER": "1"})
+    assert found[0].endswith("cannot be used: No such file or directory")
+    assert len(found) == 2
+
+
+@given(st.sampled_from(settings.table()), st.text(max_size=80))
+@example(BY_NAME["config"], "\x00")
+@example(BY_NAME["control_socket"], "\udc80")
+@example(BY_NAME["admin"], "[::1%\n]:80")
+def test_any_text(setting, text):
+    """Any text in any setting gives a Config or a short, printable sentence."""
+    try:
+        config.load({}, {setting.name: [text] if setting.many else text})
+    except ConfigError as error:
+        for problem in error.problems:
+            assert problem.isprintable()
+            assert len(problem) < 900
