@@ -38,7 +38,7 @@ def take(
         upstream_up=controller.upstream_up,
         grace_s=controller.budget.grace_s,
         drain=None if drain is None else _drain(drain, controller.deadline, metrics),
-        kinds=Counter(work.kind for work in inflight.works),
+        kinds=dict(sorted(Counter(work.kind for work in inflight.works).items())),
         works=[
             WorkNow(kind=work.kind, started=work.started, deadline=work.deadline, what=work.describe())
             for work in islice(inflight.works, MAX_WORKS)

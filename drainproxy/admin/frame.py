@@ -1,0 +1,225 @@
+"""One frame of `drainproxy status`: the document of /status, for eyes and 80 columns.
+
+Pure: a dict in, something rich can print out. Called by view.py. Strings of the document become plain Text,
+never markup and never control characters: a path may hold what a terminal would obey.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from drainproxy.lifecycle.machine import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+BAR_WIDTH = 36
+WORK_BAR_WIDTH = 12
+
+_COLORS = {
+    Phase.STARTING: "yellow",
+    Phase.READY: "green",
+    Phase.PROPAGATING: "cyan",
+    Phase.DRAINING: "magenta",
+    Phase.DRAINED: "green",
+}
+_OWN = frozenset(("kind", "age_s", "deadline_in_s"))
+_LABEL_WIDTH = 11
+
+
+def render(status: Mapping[str, Any], *, gone: bool = False, max_works: int = 12) -> RenderableType:
+    """Return one frame. `gone`: the proxy has ended and this was its last word."""
+    parts: list[RenderableType] = [_headline(status, gone=gone), Text(), _phases(status, gone=gone), Text()]
+    parts.append(_facts(status, gone=gone))
+    if status["in_flight"]["oldest"] and not gone:
+        parts += [Text(), _works(status["in_flight"], max_works)]
+    if status.get("report"):
+        parts += [Text(), _report(status["report"])]
+    return Group(*parts)
+
+
+def _headline(status: Mapping[str, Any], *, gone: bool) -> Table:
+    where = " ".join(_plain(address) for address in status.get("listeners") or ())
+    row = Table.grid(expand=True, padding=(0, 1))
+    row.add_column(no_wrap=True)
+    row.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    row.add_column(no_wrap=True, justify="right")
+    state = (
+        Text("gone", style="bold red") if gone else Text(f"up {_duration(status['uptime_s'])}", style="dim")
+    )
+    name = Text.assemble(("drainproxy", "bold"), f" {_plain(status.get('version', ''))}")
+    row.add_row(name, Text(where, style="dim"), state)
+    return row
+
+
+def _phases(status: Mapping[str, Any], *, gone: bool) -> Table:
+    """Five cells on one line: green where it has been, bright where it is."""
+    strip = Table.grid(expand=True, padding=(0, 1))
+    cells = []
+    for phase in Phase:
+        strip.add_column(ratio=1, no_wrap=True)
+        spent_s = status["phases_s"].get(phase)
+        present = phase == status["phase"]
+        style = "green" if spent_s else "bright_black"
+        if present:
+            style = f"bold {'red' if gone else _COLORS[phase]}"
+        cells.append(_Cell(phase, style, "" if spent_s is None else _duration(spent_s), present=present))
+    strip.add_row(*cells)
+    return strip
+
+
+class _Cell:
+    """One phase: a rule as wide as its cell, its name, and the time spent in it."""
+
+    def __init__(self, name: str, style: str, spent: str, *, present: bool) -> None:
+        self._name = name
+        self._style = style
+        self._spent = spent
+        self._present = present
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        rule, pointer = ("-", "> ") if options.ascii_only else ("━", "▶ ")
+        yield Text(rule * options.max_width, style=self._style, no_wrap=True)
+        yield Text((pointer if self._present else "") + self._name, style=self._style)
+        yield Text(self._spent, style="dim")
+
+
+def _facts(status: Mapping[str, Any], *, gone: bool) -> Table:
+    facts = _rows()
+    drain, flight = status["drain"], status["in_flight"]
+    if not gone:
+        facts.add_row("waits for", _waits_for(status))
+    if drain and not gone and status["phase"] != Phase.DRAINED and status["deadline_in_s"] is not None:
+        left_s, length_s = status["deadline_in_s"], drain["length_s"] or status["deadline_in_s"]
+        words = f"{_duration(left_s)} of {_duration(length_s)}"
+        facts.add_row("time left", _bar(left_s, length_s, "red" if left_s < length_s / 4 else "cyan", words))
+    if not gone:
+        facts.add_row("in flight", _flight(flight, drain))
+    if drain:
+        facts.add_row("drain", Text(_drain(drain)))
+        facts.add_row("since then", Text(_counts(drain["outcomes"])))
+    if not gone:
+        facts.add_row("application", _application(status))
+    for problem in status["config_problems"]:
+        # While a drain runs its rows matter more than how to do better next time.
+        said = Text(_plain(problem), style="yellow", no_wrap=bool(drain), overflow="ellipsis")
+        facts.add_row(Text("settings", style="yellow"), said)
+    return facts
+
+
+def _waits_for(status: Mapping[str, Any]) -> Text:
+    if status["phase"] == Phase.READY and status["upstream_up"]:
+        return Text("nothing: it serves", style="green")
+    hooks = status.get("hooks_waiting") or 0
+    also = f"  ({hooks} preStop hook{'s' if hooks > 1 else ''} waiting on it)" if hooks else ""
+    return Text.assemble((_plain(status["waiting_for"]), "bold"), (also, "dim"))
+
+
+def _flight(flight: Mapping[str, Any], drain: Mapping[str, Any] | None) -> RenderableType:
+    count = flight["count"]
+    words = f"{count}" if len(flight["kinds"]) < 2 else f"{count}: {_counts(flight['kinds'])}"
+    if drain is None:
+        return Text(words)
+    return _bar(count, max(count, drain["in_flight_at_start"], 1), "magenta", words)
+
+
+def _drain(drain: Mapping[str, Any]) -> str:
+    began = f"began {_duration(drain['for_s'])} ago, cause {_plain(drain['cause'])}"
+    late, ago_s = drain["late_requests"], drain["last_late_ago_s"]
+    if not late:
+        return f"{began}; nobody came late"
+    last = "" if ago_s is None else f", the last {_duration(ago_s)} ago"
+    return f"{began}; {late} came late{last}"
+
+
+def _application(status: Mapping[str, Any]) -> Text:
+    if status["upstream_up"]:
+        ready = "" if status["ready"] else "; the pod is not ready"
+        return Text.assemble(("accepts connections", "green"), (ready, "dim"))
+    return Text("does not accept connections", style="red")
+
+
+def _works(flight: Mapping[str, Any], max_works: int) -> Table:
+    """The oldest work, each with how much of its time has gone."""
+    rows = flight["oldest"][:max_works]
+    hidden = flight["count"] - len(rows)
+    works = Table(box=None, expand=True, pad_edge=False, header_style="dim")
+    works.add_column("kind", no_wrap=True)
+    works.add_column("what", ratio=1, no_wrap=True, overflow="ellipsis")
+    works.add_column("age", justify="right", no_wrap=True)
+    works.add_column("", width=WORK_BAR_WIDTH)
+    works.add_column("ends by", justify="right", no_wrap=True)
+    for work in rows:
+        age_s, left_s = work["age_s"], work["deadline_in_s"]
+        what = " ".join(_plain(value) for name, value in work.items() if name not in _OWN)
+        works.add_row(
+            Text(_plain(work["kind"])),
+            Text(what),
+            _duration(age_s),
+            "" if left_s is None else _progress(age_s, age_s + left_s, "blue"),
+            "no deadline" if left_s is None else f"in {_duration(left_s)}",
+        )
+    if hidden > 0:
+        works.add_row("", Text(f"and {hidden} younger", style="dim"))
+    return works
+
+
+def _report(report: Mapping[str, Any]) -> Table:
+    requests = report["requests"]
+    bad = sum(requests[outcome] for outcome in ("lost", "cut", "timed_out"))
+    said = _rows()
+    verdict = Text("every request was answered", style="bold green")
+    if bad:
+        verdict = Text(f"{bad} request{'s' if bad > 1 else ''} not answered in full", style="bold red")
+    said.add_row("last drain", verdict)
+    said.add_row("requests", Text(_counts(requests)))
+    if any(report["tunnels"].values()):
+        said.add_row("tunnels", Text(_counts(report["tunnels"])))
+    phases = ", ".join(f"{_plain(phase)} {_duration(spent)}" for phase, spent in report["phases_s"].items())
+    said.add_row("took", Text(f"{phases}; {_duration(report['unused_s'])} unused"))
+    said.add_row("ended by", Text(_plain(report["ended_by"])))
+    return said
+
+
+def _rows() -> Table:
+    rows = Table.grid(padding=(0, 1))
+    rows.add_column(width=_LABEL_WIDTH, style="dim", no_wrap=True)
+    rows.add_column()
+    return rows
+
+
+def _bar(value: float, total: float, color: str, words: str) -> Table:
+    row = Table.grid(padding=(0, 1))
+    row.add_column(width=BAR_WIDTH)
+    row.add_column(no_wrap=True)
+    row.add_row(_progress(value, total, color), Text(words))
+    return row
+
+
+def _progress(value: float, total: float, color: str) -> ProgressBar:
+    return ProgressBar(total=total or 1.0, completed=value, complete_style=color, finished_style=color)
+
+
+def _counts(tally: Mapping[str, int]) -> str:
+    parts = [f"{count} {_plain(name).replace('_', ' ')}" for name, count in tally.items() if count]
+    return ", ".join(parts) or "none"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+
+
+def _plain(text: object) -> str:
+    """Return text that a terminal only shows: a path may hold what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(text))
