@@ -38,7 +38,7 @@ def render(status: Mapping[str, Any], *, gone: bool = False, max_works: int = 12
     parts.append(_facts(status, gone=gone))
     if status["in_flight"]["oldest"] and not gone:
         parts += [Text(), _works(status["in_flight"], max_works)]
-    if status.get("report"):
+    if status["report"]:
         parts += [Text(), _report(status["report"])]
     return Group(*parts)
 
@@ -105,6 +105,8 @@ def _facts(status: Mapping[str, Any], *, gone: bool) -> Table:
         facts.add_row("since then", Text(_counts(drain["outcomes"])))
     if not gone:
         facts.add_row("application", _application(status))
+    elif not status["report"]:
+        facts.add_row("its end", Text("not seen from here; its log tells"))
     for problem in status["config_problems"]:
         # While a drain runs its rows matter more than how to do better next time.
         said = Text(_plain(problem), style="yellow", no_wrap=bool(drain), overflow="ellipsis")

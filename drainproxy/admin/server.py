@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 MAX_WAITERS = 64
 """Hooks that may wait at once: one for each container of the largest pods, and some for curious people."""
 
+LAST_LOOK_S = 2.0
+"""How long a person who polls /status may hold the exit: two rounds of the live page."""
+
 
 class AdminServer:
     """The admin room's one object. Used on the event loop's thread only."""
@@ -58,7 +61,9 @@ class AdminServer:
         self._settings = settings
         self._about = about
         self._scrapes = Scrapes(settings.final_scrape_wait)
-        self._scraped = asyncio.Event()
+        self._looks = Scrapes(wait_s=0.0)
+        """Who polls /status: a person who watches the drain wants to see its end."""
+        self._fetched = asyncio.Event()
         self._waiters = 0
         self._doors: list[Door] = []
         self._has_control = False
@@ -84,22 +89,25 @@ class AdminServer:
     async def wait_last_scrape(self, *, until: float) -> None:
         """Return when every scraper has the numbers of the whole drain, or at loop time `until`.
 
-        For after `drained` and SIGTERM: no scraper that keeps its interval loses the last numbers.
+        For after `drained` and SIGTERM: no scraper that keeps its interval loses the last numbers, and
+        whoever watches /status sees the report.
         """
         loop = asyncio.get_running_loop()
         drained_at = self._controller.phase_since
         until = min(until, loop.time() + self._settings.final_scrape_wait)
-        told = False
-        while awaited := self._scrapes.awaited(loop.time(), drained_at, until):
-            last = max(awaited.values())
-            if not told:
-                told = True
-                within_s = round(last - loop.time(), 3)
-                self._log.event("last_scrape", awaited=sorted(awaited), within_s=within_s)
-            self._scraped.clear()
+        look_until = min(until, loop.time() + LAST_LOOK_S)
+        scrapers = self._scrapes.awaited(loop.time(), drained_at, until)
+        if scrapers:
+            within_s = round(max(scrapers.values()) - loop.time(), 3)
+            self._log.event("last_scrape", awaited=sorted(scrapers), within_s=within_s)
+        while give_ups := [
+            *self._scrapes.awaited(loop.time(), drained_at, until).values(),
+            *self._looks.awaited(loop.time(), drained_at, look_until).values(),
+        ]:
+            self._fetched.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(last):
-                    await self._scraped.wait()
+                async with asyncio.timeout_at(max(give_ups)):
+                    await self._fetched.wait()
 
     async def _open(self, routes: Routes, sockets: Sequence[socket.socket]) -> None:
         door = Door(routes)
@@ -148,12 +156,20 @@ class AdminServer:
         now = asyncio.get_running_loop().time()
         body, content_type = exposition.scrape(self._metrics, request.headers.get("Accept", ""))
         response = web.Response(body=body, headers={"Content-Type": content_type})
+        return await self._hand_over(request, response, self._scrapes, now)
+
+    async def _hand_over(
+        self, request: web.BaseRequest, response: web.Response, register: Scrapes, now: float
+    ) -> web.StreamResponse:
+        """Write a response made at loop time `now`, and only then take a note of who has it.
+
+        The process may exit as soon as the last one has come.
+        """
         dress(response)
         await response.prepare(request)
         await response.write_eof()
-        # Recorded once it was written: the process may exit as soon as the last scraper has come.
-        self._scrapes.record(_peer(request), now)
-        self._scraped.set()
+        register.record(_peer(request), now)
+        self._fetched.set()
         return response
 
     async def _wait(self, request: web.BaseRequest) -> web.Response:
@@ -168,16 +184,18 @@ class AdminServer:
             self._waiters -= 1
         return line(200, word)
 
-    async def _show_status(self, _request: web.BaseRequest) -> web.Response:
+    async def _show_status(self, request: web.BaseRequest) -> web.StreamResponse:
+        now = asyncio.get_running_loop().time()
         taken = snapshot.take(
             controller=self._controller,
             inflight=self._inflight,
             metrics=self._metrics,
             about={**self._about(), "hooks_waiting": self._waiters},
-            now=asyncio.get_running_loop().time(),
+            now=now,
         )
         document = json.dumps(status(taken), separators=(",", ":")) + "\n"
-        return web.Response(text=document, content_type="application/json")
+        response = web.Response(text=document, content_type="application/json")
+        return await self._hand_over(request, response, self._looks, now)
 
 
 async def _show_page(_request: web.BaseRequest) -> web.Response:
