@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -23,10 +24,13 @@ if TYPE_CHECKING:
     from drainproxy.config import Config
     from drainproxy.settings import Setting
 
+PIPE_WIDTH = 1000
+
 
 def show(config: Config) -> None:
     """Print the settings in effect, the division of the grace period, and what is doubtful."""
-    console = Console(highlight=False, soft_wrap=True)
+    # A pipe has no width: nothing is folded for it.
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     rows = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for title in ("setting", "value", "from"):
         rows.add_column(title, overflow="fold")

@@ -1,0 +1,134 @@
+"""The words of the command line: every verb, its flags and its help.
+
+Reads no setting and runs nothing. Called by cli.py, which knows what a verb does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from drainproxy import __version__, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+EXIT_USAGE = 64
+"""EX_USAGE of sysexits.h; a wrong setting has the same code, wherever it was written."""
+
+DESCRIPTION = "An HTTP reverse proxy that makes a pod's end invisible to its clients."
+
+EPILOG = """\
+examples:
+  drainproxy run --listen :28080 --upstream http://127.0.0.1:8080
+  drainproxy config --check --config drainproxy.yaml
+  drainproxy drain --prestop            in the sidecar's preStop hook
+  drainproxy status --watch             while a pod goes away
+
+exit codes:
+  0   done; also a drain that ended work at its deadline
+  64  the configuration or the command line is wrong
+  69  no proxy answers
+  70  an internal failure
+  71  a listening port is in use
+"""
+
+SETTINGS_EPILOG = """\
+Each setting is also DRAINPROXY_<NAME> in the environment and <name> in the YAML file (--config).
+A flag wins over the environment, that over the file. Durations need a unit: 500ms, 30s, 2m, 1h.
+"""
+
+VERBS = {
+    "run": "forward requests until the pod ends, then drain",
+    "config": "show the settings in effect and how the grace period is divided",
+    "drain": "begin to drain, as SIGTERM does, and stay until SIGTERM comes",
+    "undrain": "take a drain back, as long as the cluster is still being told",
+    "wait": "block until the proxy has drained",
+    "status": "show what the proxy is doing, and what it waits for",
+    "demo": "see on loopback what a rollout loses, with drainproxy and without",
+    "probe": "hit a URL at a steady rate while a command runs; name every lost request",
+    "version": "show what runs here",
+}
+ROOM_TITLES = {"proxy": "traffic", "lifecycle": "draining", "admin": "admin", "process": "process"}
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with this program's exit code and one-line errors."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}; try {self.prog} --help\n")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the chosen verb and its flags, for demo and probe also the `module`; exit where there is none."""
+    parser = _Parser(
+        prog="drainproxy",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"drainproxy {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=True)
+    for name, help_ in VERBS.items():
+        verb = verbs.add_parser(
+            name, help=help_, description=f"{help_[0].upper()}{help_[1:]}.", allow_abbrev=False
+        )
+        if arguments and name == arguments[0]:
+            # The other verbs' flags would cost their imports.
+            _add_flags(verb, name, explain="-h" in arguments or "--help" in arguments)
+    if not arguments:
+        parser.print_help()
+        parser.exit(EXIT_USAGE)
+    return parser.parse_args(arguments)
+
+
+def given_settings(options: argparse.Namespace) -> Mapping[str, Any]:
+    """Return what the flags say of each setting, None where they say nothing."""
+    return {setting.name: getattr(options, f"setting_{setting.name}") for setting in settings.table()}
+
+
+def _add_flags(parser: argparse.ArgumentParser, verb: str, *, explain: bool) -> None:
+    if verb in {"run", "config"}:
+        _add_settings(parser, explain=explain)
+    if verb == "config":
+        parser.add_argument("--check", action="store_true", help="only name problems; exit 64 if any")
+    if verb in {"drain", "undrain", "wait"}:
+        parser.set_defaults(prestop=False, wait=False)
+        parser.add_argument("--control-socket", metavar="FILE", default="", help="the proxy's control socket")
+    if verb == "drain":
+        parser.add_argument("--prestop", action="store_true", help="the pod is ending: there is no undrain")
+        parser.add_argument("--wait", action="store_true", help="block until drained")
+    if verb == "status":
+        parser.add_argument("--watch", action="store_true", help="keep showing it until the proxy ends")
+        parser.add_argument("--admin", metavar="HOST:PORT", help="default: DRAINPROXY_ADMIN, or :29900")
+    if verb in {"status", "config"}:
+        parser.add_argument("--json", action="store_true", help="for machines")
+    if verb in {"demo", "probe"}:
+        module = importlib.import_module(f"drainproxy.proof.{verb}")
+        parser.set_defaults(module=module)
+        module.add_arguments(parser)
+
+
+def _add_settings(parser: argparse.ArgumentParser, *, explain: bool) -> None:
+    """Give the parser a flag for each setting. `explain`: its help is going to be read."""
+    parser.usage = "%(prog)s [--SETTING VALUE ...]"
+    parser.epilog = SETTINGS_EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    said = settings.documentation() if explain else {}
+    groups = {room: parser.add_argument_group(title) for room, title in ROOM_TITLES.items()}
+    for setting in settings.table():
+        default = setting.show(setting.default)
+        text = said.get(setting.name, "")
+        text = f"{text} [{default}]" if default else text
+        groups[setting.room].add_argument(
+            setting.flag,
+            dest=f"setting_{setting.name}",
+            # A list's flag may be repeated; a switch needs no value.
+            action="append" if setting.many else "store",
+            nargs="?" if setting.default is False else None,
+            const="true" if setting.default is False else None,
+            metavar=setting.kind.metavar,
+            help=text.replace("%", "%%"),
+        )

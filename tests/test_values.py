@@ -1,0 +1,196 @@
+"""How each kind of value is written, and what is refused with which words."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drainproxy.addresses import ListenAddress, UpstreamAddress
+from drainproxy.lifecycle.settings import ReadinessOnDrain
+from drainproxy.values import show_duration
+from tests.support.settings import BY_NAME, problems, value
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("500ms", 0.5),
+        ("30s", 30.0),
+        ("2m", 120.0),
+        ("1h", 3600.0),
+        ("1.5s", 1.5),
+        ("0s", 0.0),
+        ("24h", 86400.0),
+    ],
+)
+def test_duration(text, seconds):
+    """A duration is a number and a unit."""
+    assert value("linger", text) == seconds
+
+
+@pytest.mark.parametrize("text", ["30", "0", "1.5", "30."])
+def test_duration_without_unit(text):
+    """A bare number is refused, and the error says that its unit is missing."""
+    [problem] = problems({"DRAINPROXY_LINGER": text})
+    assert problem == (
+        f'linger (env DRAINPROXY_LINGER): "{text}" has no unit;'
+        " write a duration up to 24h such as 500ms, 30s, 2m or 1h"
+    )
+
+
+@pytest.mark.parametrize("text", ["-1s", "1d", "s", "1 s", "1s ", "1e3s", "inf", "nan", "1,5s", "٣s", "1s\n"])
+def test_not_a_duration(text):
+    """Negative, odd and unknown writings of a duration are refused."""
+    [problem] = problems({"DRAINPROXY_LINGER": text})
+    assert "is not a duration" in problem
+
+
+@pytest.mark.parametrize("text", ["25h", "999999999s", "1441m"])
+def test_duration_too_long(text):
+    """A duration is bounded."""
+    [problem] = problems({"DRAINPROXY_LINGER": text})
+    assert "is longer than 24h" in problem
+
+
+@pytest.mark.parametrize("name", ["connect_timeout", "drain_timeout", "keepalive_idle", "grace_period"])
+def test_zero_duration(name):
+    """Where a time of zero would let nothing work, it is refused."""
+    [problem] = problems({BY_NAME[name].env: "0s"})
+    assert "is no time at all" in problem
+    assert "above 0s" in problem
+
+
+@given(st.integers(0, 86_400_000))
+def test_duration_round_trip(milliseconds):
+    """Every duration to the millisecond reads back from how it is shown."""
+    seconds = milliseconds / 1000
+    assert value("linger", show_duration(seconds)) == seconds
+
+
+@pytest.mark.parametrize(
+    "name", ["response_head_timeout", "total_timeout", "drain_timeout"], ids=lambda name: name
+)
+def test_off(name):
+    """An optional timeout may be switched off by name."""
+    assert value(name, "off") is None
+    assert value(name, "5s") == 5.0
+
+
+@pytest.mark.parametrize("name", ["connect_timeout", "propagation_quiet", "grace_period"])
+def test_off_is_not_for_all(name):
+    """What cannot be switched off does not take `off` for a duration."""
+    assert "is not a duration" in problems({BY_NAME[name].env: "off"})[0]
+
+
+@pytest.mark.parametrize(("text", "size"), [("1", 1), ("65536", 65536), ("64KiB", 65536), ("2MiB", 2 << 20)])
+def test_size(text, size):
+    """A size is plain bytes, or KiB or MiB."""
+    assert value("max_head_bytes", text) == size
+
+
+@pytest.mark.parametrize("text", ["0", "17MiB", "64kb", "64K", "-1", "1.5KiB", "", " 1"])
+def test_bad_size(text):
+    """Sizes out of range or with other units are refused."""
+    [problem] = problems(flags={"max_head_bytes": text})
+    assert "write bytes up to 16MiB" in problem
+
+
+@pytest.mark.parametrize("text", ["0", "10001", "1s", "-1", "1.0"])
+def test_bad_count(text):
+    """A count is a whole number within its range."""
+    assert "a whole number from 1 to 10000" in problems({"DRAINPROXY_MAX_FIELDS": text})[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "on"), [("true", True), ("on", True), ("1", True), ("False", False), ("off", False)]
+)
+def test_switch(text, on):
+    """A switch takes the usual words."""
+    assert value("allow_half_close", text) is on
+
+
+def test_bad_switch():
+    """Anything else is not a switch."""
+    assert "is neither true nor false" in problems({"DRAINPROXY_ALLOW_HALF_CLOSE": "maybe"})[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        (":28080", ListenAddress(None, 28080)),
+        ("127.0.0.1:0", ListenAddress("127.0.0.1", 0)),
+        ("[::1]:80", ListenAddress("::1", 80)),
+        ("localhost:65535", ListenAddress("localhost", 65535)),
+    ],
+)
+def test_address(text, address):
+    """An address is host and port; an empty host means all, port 0 any."""
+    assert value("admin", text) == address
+    assert str(address) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["28080", "::1:80", "[127.0.0.1]:80", "[::1]", "a b:80", ":65536", ":-1", ":", "*:80", "http://x:80"],
+)
+def test_bad_address(text):
+    """What is not host and port is refused with what would be one."""
+    [problem] = problems({"DRAINPROXY_ADMIN": text})
+    assert "write HOST:PORT, [IPV6]:PORT or :PORT for every address" in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("http://127.0.0.1:8080", UpstreamAddress("127.0.0.1", 8080)),
+        ("http://app:80/", UpstreamAddress("app", 80)),
+        ("http://[::1]:80", UpstreamAddress("::1", 80)),
+        ("unix:/run/app.sock", UpstreamAddress(path="/run/app.sock")),
+    ],
+)
+def test_upstream(text, address):
+    """The application listens on TCP or on a Unix socket."""
+    assert value("upstream", text) == (address,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "127.0.0.1:8080",
+        "https://app:443",
+        "http://app",
+        "http://:80",
+        "http://app:0",
+        "http://app:80/path",
+        "http://user@app:80",
+        "unix:",
+        "unix:/" + "x" * 107,
+        "",
+    ],
+)
+def test_bad_upstream(text):
+    """TLS, paths, missing ports and sockets the system could not bind are refused."""
+    [problem] = problems(flags={"upstream": [text]})
+    assert "write http://HOST:PORT or unix:/PATH" in problem
+
+
+def test_readiness_on_drain():
+    """Readiness is a word, or a delay with its duration."""
+    assert value("readiness_on_drain", "fail") == ReadinessOnDrain("fail")
+    assert value("readiness_on_drain", "delay:1500ms") == ReadinessOnDrain("delay", 1.5)
+    assert "has no unit" in problems({"DRAINPROXY_READINESS_ON_DRAIN": "delay:3"})[0]
+    assert "is unknown" in problems({"DRAINPROXY_READINESS_ON_DRAIN": "never"})[0]
+
+
+@pytest.mark.parametrize("name", ["log_format", "access_log", "loop", "propagation"])
+def test_choice(name):
+    """A word outside its closed set is refused together with the set."""
+    [problem] = problems({BY_NAME[name].env: "none "})
+    assert "is unknown; write one of " in problem
+
+
+@pytest.mark.parametrize("text", ["healthz", "/a b", "/a#b", "/\u00e9"])
+def test_bad_probe_path(text):
+    """A path goes onto the wire as it is, so it must be one."""
+    assert len(problems({"DRAINPROXY_PROBE_PATH": text})) == 1
