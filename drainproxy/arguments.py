@@ -61,7 +61,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return the chosen verb and its flags, for demo and probe also the `module`; exit where there is none."""
+    """Return the verb and its flags, with the `module` of demo and probe; exit for help and mistakes."""
     parser = _Parser(
         prog="drainproxy",
         description=DESCRIPTION,
