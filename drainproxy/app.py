@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from drainproxy.log import Log, adopt_libraries, default_format
 from drainproxy.metrics import Metrics
 from drainproxy.proxy.admission import Admission
 from drainproxy.proxy.listener import Listener, address_of, bind
+from drainproxy.proxy.outbox import Outbox
 from drainproxy.proxy.probe import Probe
 from drainproxy.proxy.server import ProxyServer
 from drainproxy.proxy.upstream import Answer, Pool
@@ -76,6 +78,7 @@ class _Process:
             loop=self._loop,
         )
         self._tasks = Connections(self._task_failed)
+        self._outbox = Outbox(self._loop)
         self._pools = [
             Pool(address, config.proxy, self.metrics, self._loop) for address in config.proxy.upstream
         ]
@@ -95,6 +98,7 @@ class _Process:
             controller=self.controller,
             inflight=self.inflight,
             admission=Admission(self.controller, self.metrics),
+            outbox=self._outbox,
             metrics=self.metrics,
             log=self._log,
             tasks=self._tasks,
@@ -119,6 +123,9 @@ class _Process:
             self._log.event("listening", listener=listener.server.name, address=listener.address)
         self._listening = [listener.address for listener in self._listeners]
         self.controller.on_change(self._leave_message)
+        # What is here now stays to the end: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
         signals.deliver(self._loop, self._signalled)
         async with asyncio.TaskGroup() as services:
             running = [

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import queue
+import select
 import sys
 import threading
 import time
@@ -23,6 +24,8 @@ Format = Literal["json", "text"]
 
 MAX_QUEUED_LINES = 4096
 MAX_LINE_CHARS = 8192
+MAX_FIELD_CHARS = 200
+"""What is left of each field of a line over its limit."""
 LINES_PER_CONDITION = 10
 """Lines a second for one named condition; the rest is counted."""
 
@@ -40,15 +43,20 @@ class Log:
         self.on_dropped: Callable[[str], None] = _ignore
         """Called with `blocked` or `rate` for each line given up."""
 
-    def event(self, event: str, /, level: str = "info", **fields: Any) -> None:  # noqa: ANN401 - JSON
+    def event(self, event: str, /, level: str = "info", **fields: Any) -> None:
         """Write one line."""
         if self._queue.qsize() >= MAX_QUEUED_LINES:
             self.on_dropped("blocked")
             return
         stamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        self._queue.put(self._encode({"time": stamp, "level": level, "event": event, **fields}))
+        first = {"time": stamp, "level": level, "event": event}
+        line = self._encode({**first, **fields})
+        if len(line) > MAX_LINE_CHARS:
+            short = {name: str(value)[:MAX_FIELD_CHARS] for name, value in fields.items()}
+            line = self._encode({**first, **short, "shortened": True})
+        self._queue.put(line)
 
-    def condition(self, event: str, name: str, /, level: str = "warning", **fields: Any) -> None:  # noqa: ANN401
+    def condition(self, event: str, name: str, /, level: str = "warning", **fields: Any) -> None:
         """Write one line of a condition that may repeat: at most a few a second for each `name`.
 
         `name` comes from a closed set, so that the table of rates stays small.
@@ -69,13 +77,17 @@ class Log:
 
     def _write(self) -> None:
         while (line := self._queue.get()) is not None:
-            data = (line[:MAX_LINE_CHARS] + "\n").encode("utf-8", "backslashreplace")
-            try:
-                while data:
+            data = (line + "\n").encode("utf-8", "backslashreplace")
+            while data:
+                try:
                     data = data[os.write(self._descriptor, data) :]
-            except OSError:
-                # Nobody reads any more: there is nowhere left to say so.
-                continue
+                except BlockingIOError:
+                    # Somebody who shares the pipe made it non-blocking.
+                    select.select([], [self._descriptor], [])
+                except OSError:
+                    # Nobody reads any more: there is nowhere left to say so.
+                    self.on_dropped("blocked")
+                    break
 
 
 def _ignore(_reason: str) -> None: ...
@@ -83,7 +95,10 @@ def _ignore(_reason: str) -> None: ...
 
 def _json_line(fields: dict[str, Any]) -> str:
     # ASCII only: control characters and odd line separators come out escaped.
-    return json.dumps(fields, separators=(",", ":"), default=str)
+    try:
+        return json.dumps(fields, separators=(",", ":"), default=str, allow_nan=False)
+    except ValueError:
+        return json.dumps({name: str(value) for name, value in fields.items()}, separators=(",", ":"))
 
 
 def _text_line(fields: dict[str, Any]) -> str:
@@ -95,7 +110,7 @@ def _text_line(fields: dict[str, Any]) -> str:
     return " ".join([f"{clock}{mark} {event}", *parts])
 
 
-def _text_value(value: Any) -> str:  # noqa: ANN401 - any JSON value
+def _text_value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3f}".rstrip("0").rstrip(".")
     if isinstance(value, str) and value.isascii() and value.isprintable() and " " not in value:
@@ -111,7 +126,10 @@ class _ThroughLog(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
+        try:
+            text = record.getMessage()
+        except Exception:
+            text = str(record.msg)
         if record.exc_info and record.exc_info[1] is not None:
             text = f"{text}: {record.exc_info[1]!r}"
         self._log.condition(

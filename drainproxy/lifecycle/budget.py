@@ -15,6 +15,9 @@ LEAVE_MARGIN_S = 2.0
 DEFAULT_GRACE_S = 30.0
 """Kubernetes' own default of terminationGracePeriodSeconds."""
 
+_ROUNDING_S = 1e-6
+"""Sums of decimal fractions that fit exactly come out a little over."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shares:
@@ -51,15 +54,16 @@ def plan(shares: Shares, grace_s: float | None) -> Budget:
     reserve = min(shares.reserve_s, grace / 5)
     room = max(0.0, grace - leave - app_stop - reserve)
     problems: tuple[str, ...] = ()
-    if shares.propagation_max_s > room:
+    if shares.propagation_max_s + leave + app_stop + reserve > grace + _ROUNDING_S:
         needed = shares.propagation_max_s + leave + shares.app_stop_s + shares.reserve_s
         problem = (
             f"grace period {grace:g} s is too short: propagation_max {shares.propagation_max_s:g} s"
             f" + leave {leave:g} s (leave_spread {shares.leave_spread_s:g} s + {LEAVE_MARGIN_S:g} s)"
             f" + app_stop {shares.app_stop_s:g} s + reserve {shares.reserve_s:g} s"
-            f" = {needed:g} s; set terminationGracePeriodSeconds and grace_period to at least"
-            f" {needed:g} s, or propagation_max to at most {room:g} s"
+            f" = {needed:g} s; set terminationGracePeriodSeconds and grace_period to at least {needed:g} s"
         )
+        if room > 0:
+            problem += f", or propagation_max to at most {room:g} s"
         problems = (problem,)
     return Budget(
         grace_s=grace,

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from drainproxy.lifecycle import budget as budgets
 from drainproxy.lifecycle import propagation
 from drainproxy.lifecycle.drain import Drain
+from drainproxy.lifecycle.hooks import RestartWindow
 from drainproxy.lifecycle.machine import POLICY, Event, Phase, Policy, Readiness, Reuse, step
 from drainproxy.lifecycle.propagation import Evidence, Reason, Routability, Rules
 from drainproxy.lifecycle.report import Cause
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from drainproxy.lifecycle.settings import LifecycleSettings
     from drainproxy.log import Log
     from drainproxy.metrics import Metrics
+
+CUT_WITHIN_S = 0.5
+"""How long work that was cut may take to end before the report is written without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +48,8 @@ class Published:
     """From here on a new request is refused: too little is left to answer it."""
     work_deadline: float
     """By when an admitted request must have ended."""
-
-    @property
-    def draining(self) -> bool:
-        """A drain has begun and was not taken back."""
-        return self.drain_started < math.inf
+    draining: bool
+    """A drain has begun and was not taken back."""
 
 
 class Controller:
@@ -83,7 +85,7 @@ class Controller:
         self.drain: Drain | None = None
         self.report: Report | None = None
         self.sigterm_at: float | None = None
-        self._first_wait: float | None = None
+        self._window = RestartWindow(loop, settings.restart_window, self._restarted)
         self._evidence = propagation.UNKNOWN
         self._last_byte = -math.inf
         self._timer: asyncio.TimerHandle | None = None
@@ -114,10 +116,9 @@ class Controller:
     def terminate(self, cause: Cause, *, sigterm: bool = False, prestop: bool = False) -> None:
         """Begin a drain, or give a manual one the clock of a real termination."""
         now = self._loop.time()
-        if sigterm and self.sigterm_at is None:
-            self.sigterm_at = now
+        t0 = now if self._window.first_wait is None else self._window.first_wait
+        self._window.close()
         if self.drain is None:
-            t0 = now if self._first_wait is None else self._first_wait
             self.drain = Drain.begin(
                 cause=cause,
                 started=now,
@@ -125,17 +126,21 @@ class Controller:
                 in_flight=len(self._inflight),
                 metrics=self._metrics,
             )
-            self._inflight.on_empty = self._review
+            # In a turn of its own: who lets go has not yet said how it ended.
+            self._inflight.on_empty = partial(self._loop.call_soon, self._review)
             self._last_byte = now
             self._announce()
             self._fire(Event.TERMINATE, _why(sigterm=sigterm, prestop=prestop))
         elif self.drain.cause is Cause.MANUAL and cause is not Cause.MANUAL:
             # A manual drain has no SIGKILL behind it; a termination that follows has its own grace.
             self.drain.cause = cause
-            self.drain.t0 = now
+            self.drain.t0 = t0
             self._announce()
             self._publish(self.published.phase)
-        self.drain.final = self.drain.final or sigterm or prestop
+        self.drain.final = self.drain.final or sigterm or prestop or cause is not Cause.MANUAL
+        if sigterm and self.sigterm_at is None:
+            self.sigterm_at = now
+            self._tell()
         self._review()
 
     def resume(self) -> str | None:
@@ -148,6 +153,8 @@ class Controller:
         if phase is not Phase.PROPAGATING:
             return f"{phase} cannot be taken back"
         self.drain = None
+        self._evidence = propagation.UNKNOWN
+        self._window.close()
         self._inflight.on_empty = None
         self._metrics.termination_cause.choose("")
         self._fire(Event.RESUME, "undrain")
@@ -196,9 +203,9 @@ class Controller:
 
     async def released(self) -> str:
         """Wait as an application's preStop hook does; return why it may stop now."""
-        if self.drain is None:
-            self._expect_termination()
-        await self.until(lambda: self.drained or (self.drain is None and self._first_wait is None))
+        if self.drain is None or not self.drain.final:
+            self._window.open()
+        await self.until(lambda: self.drained or (self.drain is None and self._window.first_wait is None))
         return "drained" if self.drained else "not draining"
 
     @property
@@ -209,7 +216,7 @@ class Controller:
     @property
     def may_exit(self) -> bool:
         """Drained and told to go: after a drain without SIGTERM the process stays."""
-        return self.drained and self.sigterm_at is not None
+        return self.report is not None and self.drained and self.sigterm_at is not None
 
     @property
     def ready(self) -> bool:
@@ -245,7 +252,7 @@ class Controller:
 
     def _judge(self, now: float) -> propagation.Verdict:
         drain = self.drain
-        assert drain is not None  # noqa: S101 - asked in propagating only
+        assert drain is not None
         facts = propagation.Facts(
             drain.started, self._evidence, drain.last_late, self.sound.arrivals_per_s(drain.started)
         )
@@ -264,7 +271,7 @@ class Controller:
         self._set_timer(check_at)
 
     def _review_propagation(self, now: float) -> float:
-        assert self.drain is not None  # noqa: S101 - checked by _review
+        assert self.drain is not None
         if now >= self.deadline:
             self._end_propagation(Reason.DEADLINE)
             self._fire(Event.DEADLINE, "the drain's deadline")
@@ -283,7 +290,7 @@ class Controller:
 
     def _review_draining(self, now: float) -> float:
         drain = self.drain
-        assert drain is not None  # noqa: S101 - checked by _review
+        assert drain is not None
         if now >= self.deadline:
             self._fire(Event.DEADLINE, "the drain's deadline")
             return math.inf
@@ -300,7 +307,7 @@ class Controller:
         return min(idle_at, self.deadline)
 
     def _end_propagation(self, reason: Reason) -> None:
-        assert self.drain is not None  # noqa: S101 - asked in propagating only
+        assert self.drain is not None
         self.drain.propagation_ended = reason
         self._metrics.propagation_end.inc(reason)
 
@@ -335,19 +342,30 @@ class Controller:
         self._review()
 
     def _finish(self, event: Event, why: str, now: float) -> None:
-        """Cut what a deadline caught, then write the one report."""
-        drain = self.drain
-        assert drain is not None  # noqa: S101 - no way into drained without a drain
-        if event is Event.DEADLINE:
-            for work in self._inflight:
-                work.cut("drain-deadline")
-        self._inflight.on_empty = None
+        """Cut what a deadline caught; write the one report once everything has said how it ended."""
         unused = max(0.0, self.deadline - now)
         self._metrics.drain_unused.set(unused)
-        self.report = drain.report(
+        self._inflight.on_empty = None
+        self._set_timer(math.inf)
+        if event is Event.DEADLINE and len(self._inflight):
+            report = partial(self._write_report, why, now, unused)
+            self._inflight.on_empty = partial(self._loop.call_soon, report)
+            self._timer = self._loop.call_later(CUT_WITHIN_S, report)
+            for work in self._inflight:
+                work.cut("drain-deadline")
+        else:
+            self._write_report(why, now, unused)
+
+    def _write_report(self, why: str, now: float, unused: float) -> None:
+        if self.report is not None or self.drain is None:
+            return
+        self._inflight.on_empty = None
+        self._set_timer(math.inf)
+        self.report = self.drain.report(
             now=now, unused_s=unused, ended_by=why, evidence=self._evidence, metrics=self._metrics
         )
         self._log.event("drain_report", **self.report.fields())
+        self._tell()
 
     # Publication.
 
@@ -356,7 +374,7 @@ class Controller:
         drain = self.drain
         now = self._loop.time()
         if drain is None:
-            return Published(phase, policy, math.inf, False, math.inf, math.inf)
+            return Published(phase, policy, math.inf, False, math.inf, math.inf, False)
         wait = self._rules.min_s if self._rules.balancer else 0.0
         timeout = self._settings.drain_timeout
         return Published(
@@ -366,6 +384,7 @@ class Controller:
             policy.reuse is Reuse.CLOSE or (policy.reuse is Reuse.DISCOURAGE and now >= drain.started + wait),
             self.deadline - self._settings.refuse_window,
             min(self.deadline, math.inf if timeout is None else drain.started + timeout),
+            True,
         )
 
     def _publish(self, phase: Phase) -> None:
@@ -373,7 +392,7 @@ class Controller:
         self.published = self._publishable(phase)
         if self.published.work_deadline != before.work_deadline:
             for work in self._inflight:
-                work.limit(self.published.work_deadline)
+                work.drain_by(self.published.work_deadline)
         self._tell()
 
     def _tell(self) -> None:
@@ -381,7 +400,7 @@ class Controller:
             listener()
 
     def _announce(self) -> None:
-        assert self.drain is not None  # noqa: S101 - called by terminate
+        assert self.drain is not None
         drain = self.drain
         self._metrics.termination_cause.choose(drain.cause)
         self._log.event(
@@ -403,14 +422,7 @@ class Controller:
         if when < math.inf:
             self._timer = self._loop.call_at(when, self._review)
 
-    def _expect_termination(self) -> None:
-        """A hook waits, and nothing says that the pod ends: give it `restart_window` to say so."""
-        if self._first_wait is None:
-            self._first_wait = self._loop.time()
-            self._loop.call_at(self._first_wait + self._settings.restart_window, self._give_up_waiting)
-
-    def _give_up_waiting(self) -> None:
-        self._first_wait = None
+    def _restarted(self) -> None:
         if self.drain is None:
             self._log.event("restart", why="the application was stopped alone: its hook is answered")
             self._tell()

@@ -52,7 +52,7 @@ class Drain:
         """Close the books."""
         after_flip = None
         if evidence.state is Routability.GONE and self.last_late is not None:
-            after_flip = self.last_late - evidence.since
+            after_flip = max(0.0, self.last_late - evidence.since)
         order = [*self.entered.items()]
         ends = [at for _, at in order[1:]] + [now]
         return Report(

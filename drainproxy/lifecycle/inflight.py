@@ -1,6 +1,6 @@
 """Who is still working? Everything that delays a drain is a Work and holds a hold.
 
-The data plane holds; the controller reads. Nothing polls: `on_change` is called when the last hold is
+The data plane holds; the controller reads. Nothing polls: `on_empty` is called when the last hold is
 let go while a drain listens, and only then.
 """
 
@@ -23,8 +23,8 @@ class Work(Protocol):
     deadline: float
     """Loop time at which it ends by itself; `math.inf` for none."""
 
-    def limit(self, deadline: float) -> None:
-        """Bring the deadline forward to `deadline`, never back."""
+    def drain_by(self, deadline: float) -> None:
+        """End by loop time `deadline`, or earlier if its own time is up earlier; `math.inf` takes it back."""
 
     def leave(self) -> None:
         """Asked to end early, if it knows how: requests just finish."""
@@ -66,7 +66,7 @@ class InFlight:
     def __init__(self) -> None:
         self.works: dict[Work, None] = {}
         """Insertion-ordered, so that the oldest comes first in `/status`."""
-        self.on_empty: Callable[[], None] | None = None
+        self.on_empty: Callable[[], object] | None = None
         """Set by the controller while it drains; None costs nothing in steady state."""
 
     def hold(self, work: Work) -> Hold:

@@ -14,6 +14,9 @@ from typing import Any
 MAX_MESSAGE_BYTES = 4096
 """What the kubelet keeps of a termination message (Kubernetes: Determine the Reason for Pod Failure)."""
 
+MAX_WORDS = 200
+"""Characters of free text in a report, which has to fit into a termination message."""
+
 
 class Cause(StrEnum):
     """Why the pod, the container or only this drain ends."""
@@ -60,7 +63,7 @@ class Report:
         """Return the report as JSON-ready fields."""
         return {
             "cause": self.cause,
-            "ended_by": self.ended_by,
+            "ended_by": self.ended_by[:MAX_WORDS],
             "phases_s": {phase: round(seconds, 3) for phase, seconds in self.phases_s.items()},
             "propagation_ended": self.propagation_ended,
             "last_late_after_flip_s": _rounded(self.last_late_after_flip_s),
@@ -71,8 +74,8 @@ class Report:
         }
 
     def message(self) -> str:
-        """Return the termination message: one JSON line within the kubelet's limit."""
-        return json.dumps(self.fields(), separators=(",", ":"))[:MAX_MESSAGE_BYTES]
+        """Return the termination message: one JSON line, well within MAX_MESSAGE_BYTES: all is bounded."""
+        return json.dumps(self.fields(), separators=(",", ":"))
 
 
 def _rounded(value: float | None) -> float | None:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_MAX_KEPT = 16
-"""A storm of signals before the loop runs says nothing more than the first few."""
+_MAX_KEPT = 2
+"""Of each signal: a storm before the loop runs says nothing more, and a second SIGINT means hurry."""
 
 _kept: list[str] = []
 
@@ -29,8 +29,9 @@ def catch_early() -> None:
 
 
 def _keep(number: int, _frame: FrameType | None) -> None:
-    if len(_kept) < _MAX_KEPT:
-        _kept.append(signal.Signals(number).name)
+    name = signal.Signals(number).name
+    if _kept.count(name) < _MAX_KEPT:
+        _kept.append(name)
 
 
 def deliver(loop: asyncio.AbstractEventLoop, receive: Callable[[str], None]) -> None:

@@ -126,7 +126,7 @@ class ClientConnection(asyncio.Protocol):
             self._exchange.client_gone()
         return self._exchange is not None or bool(self._ahead) or self._lingering >= 0
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - FIN and RST end it alike
+    def connection_lost(self, exc: Exception | None) -> None:
         """Free what waits for this client."""
         self._lost = self._eof = True
         self.timer.cancel()
@@ -215,11 +215,11 @@ class ClientConnection(asyncio.Protocol):
         exchange: Exchange | None = None
         try:
             if self._eof and not server.settings.allow_half_close:
-                raise ClientGone  # noqa: TRY301 - as below
+                raise ClientGone
             body = framing.request_body(head)
             target = headers.check_target(head)
-            if b"upgrade" in headers.nominated(head.noted) and self._wants_upgrade(head):
-                raise UpgradeUnsupported  # noqa: TRY301 - one place turns errors into replies
+            if b"upgrade" in head.named and self._wants_upgrade(head):
+                raise UpgradeUnsupported
             agent = head.noted.get(b"user-agent", (b"",))[0]
             server.admission.admit(
                 accepted_at=self.accepted_at, first=first, user_agent=agent, now=self.loop.time()
@@ -269,16 +269,17 @@ class ClientConnection(asyncio.Protocol):
             and head.http_1_1
             and replies.keeps_connection(error, body_read=body_read)
             and not self._discouraged()
-            and b"close" not in headers.nominated(head.noted)
+            and b"close" not in head.named
         )
         head_only = head is not None and head.method == b"HEAD"
         self.write(replies.reply(error, head_only=head_only, close=not keep))
         return keep
 
     async def _close(self) -> None:
-        """End the connection so that the client can read the last answer: half-close, then read on a while."""
+        """End the connection so that the last answer can be read: half-close, then read on a while."""
         if self._lost or self.transport.is_closing():
             return
+        self.server.outbox.flush()
         if self._eof:
             self.transport.close()
             return
@@ -308,7 +309,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _feed_body(self, data: bytes) -> None:
         exchange = self._exchange
-        assert exchange is not None  # noqa: S101 - a body is read for an exchange only
+        assert exchange is not None
         rest = exchange.request_data(data)
         if rest is None:
             return
@@ -334,11 +335,11 @@ class ClientConnection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Write, unless the client is gone."""
         if data and not self._lost:
-            self.transport.write(data)
+            self.server.outbox.write(self.transport, data)
 
     def closes_after(self, exchange: Exchange) -> bool:
         """Tell whether `exchange` is the last one on this connection (RFC 9112 section 9.6)."""
-        return b"close" in headers.nominated(exchange.head.noted) or self._eof or self._discouraged()
+        return b"close" in exchange.head.named or self._eof or self._discouraged()
 
     def _discouraged(self) -> bool:
         # What has been pipelined already is answered first: closing would throw it away.
@@ -396,24 +397,24 @@ class ClientConnection(asyncio.Protocol):
 class ReadingHead:
     """A request whose head has begun: a Work, so that a drain waits for it (lifecycle/inflight.py)."""
 
-    __slots__ = ("_client", "deadline", "started")
+    __slots__ = ("_client", "_own_deadline", "deadline", "started")
     kind = "http"
 
     def __init__(self, client: ClientConnection) -> None:
         self._client = client
         self.started = client.loop.time()
-        self.deadline = client.timer.when
+        self._own_deadline = client.timer.when
+        self.deadline = self._own_deadline
 
-    def limit(self, deadline: float) -> None:
-        """Bring the deadline forward (Work)."""
-        if deadline < self.deadline:
-            self.deadline = deadline
-            self._client.timer.set(deadline)
+    def drain_by(self, deadline: float) -> None:
+        """End by the drain's deadline too, or no longer (Work)."""
+        self.deadline = min(self._own_deadline, deadline)
+        self._client.timer.set(self.deadline)
 
     def leave(self) -> None:
         """A request just finishes (Work)."""
 
-    def cut(self, reason: str) -> None:  # noqa: ARG002 - the one cause there is for requests
+    def cut(self, reason: str) -> None:
         """End at the drain's deadline (Work)."""
         self._client.fail_head(DrainDeadline())
 

@@ -49,14 +49,15 @@ class Exchange:
         "_done",
         "_head_deadline",
         "_interim",
-        "_named",
         "_reader",
         "_received",
         "_request_sent",
         "_response",
         "_response_body",
         "_reusable",
+        "_server",
         "_target",
+        "_total_deadline",
         "_upstream",
         "_upstream_paused",
         "bytes_sent",
@@ -73,18 +74,19 @@ class Exchange:
     def __init__(
         self, client: ClientConnection, head: RequestHead, target: Target, body: Body | None
     ) -> None:
-        settings = client.server.settings
         self._client = client
+        self._server = client.server
         self.head = head
         self._target = target
         self._body = body
-        self._named = headers.nominated(head.noted)
         self.started = client.loop.time()
+        settings = self._server.settings
         total = settings.total_timeout
-        limit = math.inf if total is None else self.started + total
-        self.deadline = min(limit, client.server.controller.published.work_deadline)
-        head_timeout = settings.response_head_timeout
-        self._head_deadline = math.inf if head_timeout is None else self.started + head_timeout
+        self._total_deadline = math.inf if total is None else self.started + total
+        self.deadline = min(self._total_deadline, self._server.controller.published.work_deadline)
+        self._head_deadline = math.inf
+        if settings.response_head_timeout is not None:
+            self._head_deadline = self.started + settings.response_head_timeout
         self._done: asyncio.Future[None] = client.loop.create_future()
         self._upstream: UpstreamConnection | None = None
         self._reader: ResponseReader | None = None
@@ -110,7 +112,20 @@ class Exchange:
         """Return when the client's socket has the whole answer; raise the RequestError that ended it else."""
         self.arm()
         try:
-            await self._relay_answer()
+            repeatable = self._body is None and self.head.method in IDEMPOTENT
+            upstream = self._server.pool.take(repeatable=repeatable)
+            self._begin(upstream if upstream is not None else await self._connect())
+            try:
+                await self._done
+            except UpstreamGone:
+                # A connection that idled may close as a request meets it. What was not touched is sent again,
+                # once, on a connection that never idled.
+                if upstream is None or self._received or not repeatable:
+                    raise
+                self._server.metrics.retries.inc()
+                self._done = self._client.loop.create_future()
+                self._begin(await self._connect())
+                await self._done
             self._leave_upstream()
             if self._client.unsent():
                 # Not delivered yet: the drain waits, and the deadline still holds.
@@ -123,28 +138,10 @@ class Exchange:
             if self._done.done():
                 self._done.exception()  # seen: it may have lost a race with another end
 
-    async def _relay_answer(self) -> None:
-        repeatable = self.head.method in IDEMPOTENT and self._body is None
-        upstream = self._client.server.pool.take(repeatable=repeatable)
-        if upstream is None:
-            upstream = await self._connect()
-        self._begin(upstream)
-        try:
-            await self._done
-        except UpstreamGone:
-            # A connection that idled may close as a request meets it. What was not touched is sent again,
-            # once, on a connection that never idled.
-            if self._received or not upstream.reused or not repeatable:
-                raise
-            self._client.server.metrics.retries.inc()
-            self._done = self._client.loop.create_future()
-            self._begin(await self._connect())
-            await self._done
-
     async def _connect(self) -> UpstreamConnection:
         """Connect; give up on it where the client has left or the deadline has come meanwhile."""
         client = self._client
-        server = client.server
+        server = self._server
         deadline = min(client.loop.time() + server.settings.connect_timeout, self.deadline)
         if server.controller.published.policy.new_request is NewRequest.CONNECT_PATIENTLY:
             upstream = await server.connect_patiently(deadline)
@@ -162,20 +159,20 @@ class Exchange:
         self._reader = ResponseReader()
         if self._client.write_paused:
             self.client_writable(writable=False)
-        upstream.transport.write(self._request_head())
+        self._server.outbox.write(upstream.transport, self._request_head())
         if self._body is not None:
             self._client.read_body(self)
 
     def _request_head(self) -> bytes:
         head, body, client = self.head, self._body, self._client
-        fields, dropped = headers.request_fields(head, self._target, self._named)
+        fields, dropped = headers.request_fields(head, self._target)
         if dropped:
-            client.server.metrics.headers_dropped.inc("underscore", by=dropped)
+            self._server.metrics.headers_dropped.inc("underscore", by=dropped)
         host = self._target.host
-        lines = headers.serialise(fields)
+        lines = b"".join(fields)
         if b"host" not in head.noted and not self._target.replaces_host:
             # An HTTP/1.0 client may leave it out; what is sent on is 1.1, where it is required.
-            lines += b"Host: " + client.server.upstream_host + b"\r\n"
+            lines += b"Host: " + self._server.upstream_host + b"\r\n"
         lines += headers.forwarding(head.noted, client.peer, client.scheme, host)
         if body is not None:
             if body.framing is Framing.LENGTH:
@@ -192,7 +189,7 @@ class Exchange:
         upstream, self._upstream = self._upstream, None
         if upstream is None:
             return
-        pool = self._client.server.pool
+        pool = self._server.pool
         response = self._response
         if (
             response is None
@@ -201,7 +198,7 @@ class Exchange:
             or not self._reusable
             or upstream.lost
             or not response.http_1_1
-            or b"close" in headers.nominated(response.noted)
+            or b"close" in response.named
         ):
             pool.discard(upstream)
             return
@@ -224,7 +221,7 @@ class Exchange:
     def request_data(self, data: bytes) -> bytes | None:
         """Forward body bytes; return what follows the body once it is complete, else None."""
         body, upstream = self._body, self._upstream
-        assert body is not None  # noqa: S101 - the connection asks only while a body is expected
+        assert body is not None
         try:
             payload, rest = body.feed(data)
         except ValueError as fault:
@@ -234,13 +231,13 @@ class Exchange:
         if body.framing is Framing.CHUNKED:
             out = framing.chunk(payload) if payload else b""
             if rest is not None:
-                trailers = headers.trailer_fields(body.trailers, self._named)
-                out += framing.LAST_CHUNK + headers.serialise(trailers) + b"\r\n"
+                trailers = headers.trailer_fields(body.trailers, self.head.named)
+                out += framing.LAST_CHUNK + b"".join(trailers) + b"\r\n"
         if rest is not None:
             self._request_sent = True
         if out and upstream is not None and not upstream.lost:
-            upstream.transport.write(out)
-        self._client.server.metrics.bytes.inc("to_upstream", by=len(payload))
+            self._server.outbox.write(upstream.transport, out)
+        self._server.metrics.bytes.inc("to_upstream", by=len(payload))
         return rest
 
     def client_gone(self) -> None:
@@ -305,7 +302,7 @@ class Exchange:
                 # RFC 9110 section 15.2: a 1.0 client knows none.
                 self._client.write(
                     b"HTTP/1.1 %d %b\r\n%b\r\n"
-                    % (response.status, response.reason, headers.serialise(headers.response_fields(response)))
+                    % (response.status, response.reason, b"".join(headers.response_fields(response)))
                 )
             reader = self._reader = ResponseReader()
 
@@ -318,7 +315,7 @@ class Exchange:
         self.status = response.status
         self.head_at = client.loop.time()
         self._head_deadline = math.inf
-        fields = headers.serialise(headers.response_fields(response))
+        fields = b"".join(headers.response_fields(response))
         if b"date" not in response.noted:
             fields += headers.date_line()
         http_1_1 = self.head.http_1_1
@@ -359,9 +356,9 @@ class Exchange:
         if self.chunked_out:
             payload = framing.chunk(payload) if payload else b""
             if rest is not None:
-                named = headers.nominated(self._response.noted) if self._response else frozenset()
-                trailers = headers.trailer_fields(body.trailers, named)
-                payload += framing.LAST_CHUNK + headers.serialise(trailers) + b"\r\n"
+                assert self._response is not None
+                trailers = headers.trailer_fields(body.trailers, self._response.named)
+                payload += framing.LAST_CHUNK + b"".join(trailers) + b"\r\n"
         self._client.write(start + payload if start else payload)
         if rest is not None:
             self._finish(clean=not rest)
@@ -387,7 +384,7 @@ class Exchange:
     def expired(self) -> None:
         """Fail with what ran out."""
         now = self._client.loop.time()
-        if now >= self._client.server.controller.published.work_deadline:
+        if now >= self._server.controller.published.work_deadline:
             self.cut("drain-deadline")
         elif now >= self.deadline:
             self.fail(TotalTimeout(sent=True))
@@ -396,16 +393,15 @@ class Exchange:
         else:
             self.arm()
 
-    def limit(self, deadline: float) -> None:
-        """Bring the deadline forward (Work)."""
-        if deadline < self.deadline:
-            self.deadline = deadline
-            self.arm()
+    def drain_by(self, deadline: float) -> None:
+        """End by the drain's deadline too, or no longer (Work)."""
+        self.deadline = min(self._total_deadline, deadline)
+        self.arm()
 
     def leave(self) -> None:
         """A request just finishes (Work)."""
 
-    def cut(self, reason: str) -> None:  # noqa: ARG002 - the one cause there is for requests
+    def cut(self, reason: str) -> None:
         """End at the drain's deadline (Work): a 503 where no head was sent, else a visible cut."""
         self.fail(DrainDeadline(sent=self._upstream is not None))
 

@@ -18,7 +18,7 @@ from drainproxy.errors import (
 )
 
 if TYPE_CHECKING:
-    from drainproxy.proxy.heads import Field, Noted, RequestHead, ResponseHead
+    from drainproxy.proxy.heads import Line, Noted, RequestHead, ResponseHead
 
 _DECIMAL = re.compile(rb"[0-9]{1,18}")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?")
@@ -43,7 +43,7 @@ class Body(Protocol):
     framing: Framing
     length: int
     """Content-Length, for LENGTH."""
-    trailers: list[Field]
+    trailers: list[Line]
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """Take bytes; return payload, and what follows the message once it is complete (else None).
@@ -61,7 +61,7 @@ class LengthBody:
     def __init__(self, length: int) -> None:
         self.length = length
         self.left = length
-        self.trailers: list[Field] = []
+        self.trailers: list[Line] = []
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """See Body."""
@@ -83,7 +83,7 @@ class UntilCloseBody:
 
     def __init__(self) -> None:
         self.length = 0
-        self.trailers: list[Field] = []
+        self.trailers: list[Line] = []
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """See Body."""
@@ -99,7 +99,7 @@ class ChunkedBody:
 
     def __init__(self) -> None:
         self.length = 0
-        self.trailers: list[Field] = []
+        self.trailers: list[Line] = []
         self._state = self._SIZE
         self._left = 0
         self._tail = b""
@@ -166,7 +166,7 @@ class ChunkedBody:
         self._left += len(line)
         if self._left > MAX_TRAILER_BYTES:
             raise ValueError("too many trailers")
-        self.trailers.append((match[1], match[2]))
+        self.trailers.append(b"%b: %b\r\n" % (match[1], match[2]))
         return False
 
 

@@ -12,7 +12,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 from drainproxy.errors import InvalidHost, InvalidTarget, MalformedHead, MethodRefused
-from drainproxy.proxy.heads import HOP_BY_HOP, Field, Noted
+from drainproxy.proxy.heads import HOP_BY_HOP, Line, Noted
 
 if TYPE_CHECKING:
     from drainproxy.proxy.heads import RequestHead, ResponseHead
@@ -24,6 +24,7 @@ _HOST = re.compile(
 
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)(.*)", re.DOTALL)
 _UNREMOVABLE = frozenset((b"content-length", b"host", b"transfer-encoding", b"content-type"))
+_PERSISTENCE = frozenset((b"close", b"keep-alive"))
 _INTERPRETED = HOP_BY_HOP | {
     b"host",
     b"content-length",
@@ -104,33 +105,27 @@ def _check_host(head: RequestHead) -> bytes:
     return host
 
 
-def nominated(noted: Noted) -> frozenset[bytes]:
-    """Return the fields that Connection names, lower-case, `close` and `keep-alive` included."""
-    values = noted.get(b"connection")
-    if values is None:
-        return frozenset()
-    return frozenset(token.strip(b" \t").lower() for value in values for token in value.split(b","))
-
-
-def request_fields(head: RequestHead, target: Target, named: frozenset[bytes]) -> tuple[list[Field], int]:
+def request_fields(head: RequestHead, target: Target) -> tuple[list[Line], int]:
     """Return the fields to forward and how many underscore twins were dropped. Raises MalformedHead."""
     fields = head.fields
     dropped = 0
-    if not named.isdisjoint(_UNREMOVABLE):
+    named = head.named
+    if named and not named.isdisjoint(_UNREMOVABLE):
         raise MalformedHead("Connection names a field that cannot be removed")
-    if named and not named <= {b"close", b"keep-alive"}:
-        fields = [field for field in fields if field[0].lower() not in named]
+    if named and not named <= _PERSISTENCE:
+        fields = [line for line in fields if name_of(line) not in named]
     if head.underscored:
-        names = {name.lower() for name, _ in fields} | _INTERPRETED
+        names = {name_of(line) for line in fields} | _INTERPRETED
         kept = [
-            field
-            for field in fields
-            if b"_" not in field[0] or field[0].lower().replace(b"_", b"-") not in names
+            line
+            for line in fields
+            if b"_" not in (name := name_of(line)) or name.replace(b"_", b"-") not in names
         ]
         dropped = len(fields) - len(kept)
         fields = kept
     if target.replaces_host:
-        fields = [(b"Host", target.host), *(field for field in fields if field[0].lower() != b"host")]
+        host = b"Host: %b\r\n" % target.host
+        fields = [host, *(line for line in fields if name_of(line) != b"host")]
     return fields, dropped
 
 
@@ -146,24 +141,23 @@ def forwarding(noted: Noted, peer: bytes, scheme: bytes, host: bytes) -> bytes:
     return lines
 
 
-def response_fields(head: ResponseHead) -> list[Field]:
+def response_fields(head: ResponseHead) -> list[Line]:
     """Return the fields to relay to the client."""
-    named = nominated(head.noted)
-    if not named or named <= {b"close", b"keep-alive"}:
+    if not head.named or head.named <= _PERSISTENCE:
         return head.fields
-    named -= _UNREMOVABLE
-    return [field for field in head.fields if field[0].lower() not in named]
+    named = head.named - _UNREMOVABLE
+    return [line for line in head.fields if name_of(line) not in named]
 
 
-def trailer_fields(trailers: list[Field], named: frozenset[bytes]) -> list[Field]:
+def trailer_fields(trailers: list[Line], named: frozenset[bytes]) -> list[Line]:
     """Return the trailers that may go on (RFC 9110 section 6.5.1, RFC 9112 section 7.1.2)."""
     forbidden = _NOT_IN_TRAILERS | named
-    return [field for field in trailers if field[0].lower() not in forbidden]
+    return [line for line in trailers if name_of(line) not in forbidden]
 
 
-def serialise(fields: list[Field]) -> bytes:
-    """Return fields as lines."""
-    return b"".join([b"%b: %b\r\n" % field for field in fields])
+def name_of(line: Line) -> bytes:
+    """Return a field line's name, lower-case."""
+    return line[: line.index(b":")].lower()
 
 
 _date_line = (0, b"")

@@ -24,10 +24,13 @@ from drainproxy.errors import (
 if TYPE_CHECKING:
     from drainproxy.proxy.settings import ProxySettings
 
-Field = tuple[bytes, bytes]
+Line = bytes
+"""A field as it is sent: `Name: value` and CRLF."""
 Noted = dict[bytes, list[bytes]]
 
 _END = b"\r\n\r\n"
+_NONE: frozenset[bytes] = frozenset()
+_USUAL = {b"keep-alive": frozenset((b"keep-alive",)), b"close": frozenset((b"close",))}
 _TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 MAX_RESPONSE_HEAD_BYTES = 256 * 1024
 MAX_RESPONSE_FIELDS = 1000
@@ -70,29 +73,32 @@ class RequestHead:
     """What a client asked. `fields` holds the end-to-end fields in order, `noted` those that mean something
     here, by lower-case name."""
 
-    __slots__ = ("fields", "http_1_1", "method", "noted", "target", "underscored")
+    __slots__ = ("fields", "http_1_1", "method", "named", "noted", "target", "underscored")
 
     def __init__(self) -> None:
         self.method = b""
         self.target = b""
         self.http_1_1 = True
-        self.fields: list[Field] = []
+        self.fields: list[Line] = []
         self.noted: Noted = {}
+        self.named = _NONE
+        """What Connection names, lower-case: `close`, `keep-alive` and fields for this hop only."""
         self.underscored = False
         """Some field's name has an underscore: headers.py looks whether it is a twin."""
 
 
 class ResponseHead:
-    """What the application answered. `fields` and `noted` as in RequestHead."""
+    """What the application answered. `fields`, `noted` and `named` as in RequestHead."""
 
-    __slots__ = ("fields", "http_1_1", "noted", "reason", "status")
+    __slots__ = ("fields", "http_1_1", "named", "noted", "reason", "status")
 
     def __init__(self) -> None:
         self.status = 0
         self.reason = b""
         self.http_1_1 = True
-        self.fields: list[Field] = []
+        self.fields: list[Line] = []
         self.noted: Noted = {}
+        self.named = _NONE
 
 
 class _Parser(Protocol):
@@ -151,7 +157,7 @@ class RequestReader:
                 return
         elif b"_" in lower:
             head.underscored = True
-        head.fields.append((name, value))
+        head.fields.append(b"%b: %b\r\n" % (name, value))
 
     def on_headers_complete(self) -> None:
         """Take the end of the head from the parser (httptools callback)."""
@@ -196,6 +202,8 @@ class RequestReader:
             head.http_1_1 = False
         elif version != b"HTTP/1.1":
             raise UnsupportedVersion if version[:5] == b"HTTP/" else MalformedHead
+        if b"connection" in head.noted:
+            head.named = _nominated(head.noted[b"connection"])
         if b"content-length" in head.noted or b"transfer-encoding" in head.noted:
             # llhttp now expects a body, which it will not see: framing.py reads it.
             self._parser = None
@@ -203,6 +211,12 @@ class RequestReader:
         self._partial = b""
         self._complete = 0
         self.begun = False
+
+
+def _nominated(values: list[bytes]) -> frozenset[bytes]:
+    if len(values) == 1 and (usual := _USUAL.get(values[0])) is not None:
+        return usual
+    return frozenset(token.strip(b" \t").lower() for value in values for token in value.split(b","))
 
 
 def _without_empty_line(data: bytes) -> bytes:
@@ -232,7 +246,7 @@ class ResponseReader:
 
     def __init__(self) -> None:
         self._head = ResponseHead()
-        self._parser: _Parser = httptools.HttpResponseParser(self)
+        self._parser: _Parser | None = httptools.HttpResponseParser(self)
         self._partial = b""
         self._complete = 0
 
@@ -268,6 +282,9 @@ class ResponseReader:
         if not 100 <= head.status <= 599:
             raise UpstreamMalformed("the status is out of range", sent=True)
         head.reason = line[13:]
+        if b"connection" in head.noted:
+            head.named = _nominated(head.noted[b"connection"])
+        self._parser = None  # or the cycle between the two would wait for the garbage collector
         return head, data[end:]
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -278,13 +295,14 @@ class ResponseReader:
             head.noted.setdefault(lower, []).append(value)
             if lower in _LEFT_OUT:
                 return
-        head.fields.append((name, value))
+        head.fields.append(b"%b: %b\r\n" % (name, value))
 
     def on_headers_complete(self) -> None:
         """Take the end of the head from the parser (httptools callback)."""
         self._complete += 1
 
     def _parse(self, data: bytes) -> None:
+        assert self._parser is not None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:

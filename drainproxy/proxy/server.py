@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from drainproxy.proxy.admission import Admission
     from drainproxy.proxy.exchange import Exchange
     from drainproxy.proxy.heads import RequestHead
+    from drainproxy.proxy.outbox import Outbox
     from drainproxy.proxy.settings import ProxySettings
     from drainproxy.proxy.upstream import Pool, UpstreamConnection
     from drainproxy.tasks import Connections
@@ -51,6 +52,7 @@ class ProxyServer(web.Server):
         controller: Controller,
         inflight: InFlight,
         admission: Admission,
+        outbox: Outbox,
         metrics: Metrics,
         log: Log,
         tasks: Connections,
@@ -65,6 +67,7 @@ class ProxyServer(web.Server):
         self.controller = controller
         self.inflight = inflight
         self.admission = admission
+        self.outbox = outbox
         self.metrics = metrics
         self.linger_s = linger_s
         self.upstream_host = _host_of(pool)
@@ -73,6 +76,10 @@ class ProxyServer(web.Server):
         self._access_log = access_log
         self._clients: set[ClientConnection] = set()
         self._emptied: asyncio.Event = asyncio.Event()
+        self._counts: dict[tuple[bytes, int, bool], int] = {}
+        """Answers by method, status and whether a drain ran: labels are made at the scrape."""
+        self._bytes_to_client = 0
+        metrics.before_scrape.append(self._export_counts)
 
     # What aiohttp's runner asks of a server.
 
@@ -83,7 +90,7 @@ class ProxyServer(web.Server):
     def pre_shutdown(self) -> None:
         """Do nothing: the drain has been, and `retire` is called in its time."""
 
-    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109 - aiohttp's name
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - aiohttp's
         """Close what is left at the very end."""
         self.pool.close_idle()
 
@@ -174,18 +181,28 @@ class ProxyServer(web.Server):
         )
 
     def _count(self, head: RequestHead | None, status: int, exchange: Exchange | None) -> None:
-        method = "" if head is None else head.method.decode("ascii", "replace")
-        self.metrics.requests.inc(
-            self.name,
-            method if method in METHODS else "other",
-            str(status),
-            "ending" if self.controller.published.draining else "serving",
-        )
+        method = b"" if head is None else head.method
+        key = (method, status, self.controller.published.draining)
+        self._counts[key] = self._counts.get(key, 0) + 1
         if exchange is not None:
             self.metrics.request_duration.observe(self.loop.time() - exchange.started)
             if exchange.head_at:
                 self.metrics.response_head.observe(exchange.head_at - exchange.started)
-                self.metrics.bytes.inc("to_client", by=exchange.bytes_sent)
+                self._bytes_to_client += exchange.bytes_sent
+
+    def _export_counts(self) -> None:
+        counts, self._counts = self._counts, {}
+        for (method_bytes, status, draining), count in counts.items():
+            method = method_bytes.decode("ascii", "replace")
+            self.metrics.requests.inc(
+                self.name,
+                method if method in METHODS else "other",
+                str(status),
+                "ending" if draining else "serving",
+                by=count,
+            )
+        self.metrics.bytes.inc("to_client", by=self._bytes_to_client)
+        self._bytes_to_client = 0
 
     def _access(
         self, head: RequestHead | None, status: int, exchange: Exchange | None, error: RequestError | None

@@ -69,7 +69,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._gone()
         return False
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - FIN and RST end it alike
+    def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         self._gone()
         self._pool.closed(self)
