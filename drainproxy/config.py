@@ -208,7 +208,7 @@ def _unknown(name: str, where: str, prefix: str = "") -> str:
     return f"{quote(name)} in {where} is not a setting" + (f"; did you mean {right}?" if right else "")
 
 
-def _read(setting: Setting, given: _Given, found: _Findings) -> Any:  # noqa: ANN401 - of the setting's type
+def _read(setting: Setting, given: _Given, found: _Findings) -> Any:
     texts = given.texts
     if setting.many:
         texts = [part.strip() for text in texts for part in text.split(",")]

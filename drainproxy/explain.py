@@ -66,8 +66,17 @@ def sum_in_words(config: Config) -> list[str]:
     spread = show_duration(config.lifecycle.leave_spread)
     spare = budget.grace_s - budget.propagation_max_s - budget.leave_s - budget.app_stop_s - budget.reserve_s
     until = show_duration(budget.deadline(0.0))
+    wanted = config.rules.max_s
+    short = (
+        f", shortened from {show_duration(wanted)}"
+        if budget.problems and budget.propagation_max_s < wanted
+        else ""
+    )
     parts = (
-        (budget.propagation_max_s, "at most, until the cluster stops choosing this pod (propagation_max)"),
+        (
+            budget.propagation_max_s,
+            f"at most, until the cluster stops choosing this pod (propagation_max{short})",
+        ),
         (budget.leave_s, f"for tunnels and streams to leave (leave_spread {spread} + {LEAVE_MARGIN_S:g}s)"),
         (budget.app_stop_s, "for the application to stop (app_stop)"),
         (budget.reserve_s, "for cutting, reporting and exiting (reserve)"),

@@ -74,7 +74,7 @@ class Setting:
         """`off` may be written: a timeout that is not there. Other optional settings have no such word."""
         return self.optional and self.name.endswith("_timeout")
 
-    def show(self, value: Any) -> str:  # noqa: ANN401 - of the setting's type
+    def show(self, value: Any) -> str:
         """Write a value the way it is read."""
         if value is None:
             return "off" if self.may_be_off else ""
@@ -89,7 +89,7 @@ def table() -> tuple[Setting, ...]:
     return tuple(setting for room, of in ROOMS.items() for setting in _settings(room, of))
 
 
-def _settings(room: str, of: Any) -> Iterable[Setting]:  # noqa: ANN401 - a dataclass
+def _settings(room: str, of: Any) -> Iterable[Setting]:
     types = get_type_hints(of)
     for each in fields(of):
         type_, optional, many = types[each.name], False, False
@@ -110,7 +110,7 @@ def documentation() -> dict[str, str]:
     said = {}
     for of in ROOMS.values():
         body = ast.parse(inspect.getsource(of)).body[0]
-        assert isinstance(body, ast.ClassDef)  # noqa: S101 - it is a class's source
+        assert isinstance(body, ast.ClassDef)
         for line, after in itertools.pairwise(body.body):
             if isinstance(line, ast.AnnAssign) and isinstance(after, ast.Expr):
                 text = ast.literal_eval(after.value)

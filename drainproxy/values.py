@@ -236,7 +236,7 @@ _BY_ENDING: dict[tuple[Any, str], Kind] = {
 """Where a type has several ways of writing, a name's ending tells them apart."""
 
 
-def kind_of(name: str, type_: Any) -> Kind:  # noqa: ANN401 - a type, or a special form such as Literal
+def kind_of(name: str, type_: Any) -> Kind:
     """Return how a field of this name and type (never optional, never a tuple) is written."""
     if get_origin(type_) is Literal:
         return _choice(*get_args(type_))

@@ -132,6 +132,11 @@ def test_config_explains_the_sum():
     assert " 7s  for tunnels and streams to leave (leave_spread 5s + 2s)" in out
     assert " 10s  to spare" in out
     assert "until 32s after SIGTERM" in out
+    out = drainproxy("config", "--propagation", "alb").stdout
+    assert (
+        " 15s  at most, until the cluster stops choosing this pod (propagation_max, shortened from 90s)"
+        in out
+    )
 
 
 def test_config_as_json():
