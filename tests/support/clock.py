@@ -1,0 +1,88 @@
+"""An event loop whose clock is a number: it moves to the next timer as soon as nothing else is left to do.
+
+For tests in which no other process takes part. Nothing waits for real, so an hour costs as much as a
+second, and the same test takes the same course every time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import selectors
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+_Result = TypeVar("_Result")
+
+START_S = 1000.0
+"""What the clock shows first: not 0, so that "nothing yet" and "at the beginning" differ."""
+
+
+class ClockLoop(asyncio.SelectorEventLoop):
+    """A standard event loop on a clock of its own."""
+
+    def __init__(self) -> None:
+        self.now = START_S
+        super().__init__(_Leap(self))
+
+    def time(self) -> float:
+        """Return the clock's seconds."""
+        return self.now
+
+    def pending_timers(self) -> list[asyncio.TimerHandle]:
+        """Return the timers that would still fire, nearest first."""
+        return sorted((timer for timer in self._scheduled if not timer.cancelled()), key=_due)
+
+    def leap(self) -> None:
+        """Move to the next timer."""
+        timers = self.pending_timers()
+        if not timers:
+            raise AssertionError("everybody waits, and no timer would ever wake them")
+        # Never back: a timer that is overdue runs now.
+        self.now = max(self.now, timers[0].when())
+
+
+class _Leap(selectors.DefaultSelector):
+    """Instead of sleeping until the next timer, moves the clock to it."""
+
+    def __init__(self, loop: ClockLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Return what is readable at this moment; leap if the loop wanted to sleep."""
+        ready = super().select(0)
+        if not ready and timeout != 0:
+            self._loop.leap()
+        return ready
+
+
+def _due(timer: asyncio.TimerHandle) -> float:
+    return timer.when()
+
+
+def run(main: Coroutine[Any, Any, _Result]) -> _Result:
+    """Run `main` on a clock of its own."""
+    with asyncio.Runner(loop_factory=ClockLoop) as runner:
+        return runner.run(main)
+
+
+def in_fake_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Turn an async test into one that runs on a clock of its own. Fixtures and parameters go through."""
+
+    @functools.wraps(test)
+    def run_test(*args: Any, **kwargs: Any) -> None:
+        run(test(*args, **kwargs))
+
+    # What pytest reads for fixtures stays; what makes it take the test for a coroutine goes.
+    run_test.__signature__ = inspect.signature(test)
+    del run_test.__wrapped__
+    return run_test
+
+
+def now() -> float:
+    """Return the seconds since the clock started."""
+    return asyncio.get_running_loop().time() - START_S
