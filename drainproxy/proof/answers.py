@@ -1,0 +1,166 @@
+"""Answers: reads one HTTP/1.1 response off a wire and says exactly how it ended.
+
+Reads what RFC 9112 section 6.3 allows (no body, Content-Length, chunked, until close) and nothing
+else; bodies are counted, not kept. Every way to fail is a LossError. Called by `client.py`.
+"""
+
+import re
+from dataclasses import dataclass
+
+from drainproxy.proof.outcomes import Kind, LossError
+from drainproxy.proof.wire import Wire
+
+_MAX_HEAD_BYTES = 64 * 1024
+_MAX_LINE_BYTES = 4 * 1024  # a chunk-size line or a trailer line
+_MAX_INTERIM = 16  # answers of class 1xx before the final one
+_MAX_TRAILERS = 100
+_PIECE_BYTES = 64 * 1024
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    body_bytes: int
+    reusable: bool  # another request may follow on this connection
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    version: bytes
+    status: int
+    fields: dict[bytes, bytes]  # names in lower case, repeated fields joined by a comma
+
+    def tokens(self, name: bytes) -> list[bytes]:
+        return [token.strip().lower() for token in self.fields.get(name, b"").split(b",")]
+
+
+async def read_answer(wire: Wire, *, method: str) -> Answer:
+    """The final answer to `method`; raises LossError."""
+    began = False
+    for _ in range(_MAX_INTERIM + 1):
+        head = _parse_head(await _until(wire, b"\r\n\r\n", limit=_MAX_HEAD_BYTES, began=began))
+        began = True
+        if head.status == 101:
+            raise LossError(Kind.INVALID, "101 to a request that asked for no upgrade")
+        if head.status >= 200:
+            body_bytes, delimited = await _read_body(wire, head, method)
+            return Answer(
+                status=head.status,
+                body_bytes=body_bytes,
+                reusable=delimited and _persistent(head) and wire.quiet,
+            )
+    raise LossError(Kind.INVALID, f"more than {_MAX_INTERIM} interim answers")
+
+
+def _persistent(head: _Head) -> bool:
+    """RFC 9112 section 9.3."""
+    options = head.tokens(b"connection")
+    if b"close" in options:
+        return False
+    return head.version == b"HTTP/1.1" or b"keep-alive" in options
+
+
+def _parse_head(raw: bytes) -> _Head:
+    status_line, *lines = raw[:-4].split(b"\r\n")
+    version, _, rest = status_line.partition(b" ")
+    code = rest[:3]
+    if version not in (b"HTTP/1.1", b"HTTP/1.0") or len(code) != 3 or not code.isdigit():
+        raise LossError(Kind.INVALID, f"not a status line: {status_line[:60]!r}")
+    fields: dict[bytes, bytes] = {}
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if not colon or not name or name != name.strip():
+            raise LossError(Kind.INVALID, f"not a field: {line[:60]!r}")
+        name = name.lower()
+        value = value.strip()
+        fields[name] = fields[name] + b", " + value if name in fields else value
+    return _Head(version=version, status=int(code), fields=fields)
+
+
+async def _read_body(wire: Wire, head: _Head, method: str) -> tuple[int, bool]:
+    """Bytes of content, and whether the message said itself where it ends."""
+    if method == "HEAD" or head.status in (204, 304):
+        return 0, True
+    if b"transfer-encoding" in head.fields:
+        if head.tokens(b"transfer-encoding")[-1] == b"chunked":
+            return await _read_chunks(wire), True
+    elif b"content-length" in head.fields:
+        lengths = set(head.tokens(b"content-length"))
+        length = lengths.pop()
+        if lengths or _LENGTH.fullmatch(length) is None:
+            raise LossError(Kind.INVALID, "Content-Length is not one number")
+        return await _skip(wire, int(length), what="the announced length"), True
+    return await _until_close(wire), False
+
+
+async def _read_chunks(wire: Wire) -> int:
+    total = 0
+    while True:
+        line = await _until(wire, b"\r\n", limit=_MAX_LINE_BYTES, began=True)
+        digits = line[:-2].partition(b";")[0].strip()
+        if _CHUNK_SIZE.fullmatch(digits) is None:
+            raise LossError(Kind.INVALID, f"not a chunk size: {line[:60]!r}")
+        size = int(digits, 16)
+        if size == 0:
+            break
+        total += await _skip(wire, size, what="the end of a chunk")
+        if await _exactly(wire, 2) != b"\r\n":
+            raise LossError(Kind.INVALID, "a chunk does not end where it said")
+    for _ in range(_MAX_TRAILERS):
+        if await _until(wire, b"\r\n", limit=_MAX_LINE_BYTES, began=True) == b"\r\n":
+            return total
+    raise LossError(Kind.INVALID, f"more than {_MAX_TRAILERS} trailers")
+
+
+async def _until_close(wire: Wire) -> int:
+    """A body that only the end of the connection delimits: a reset there is a cut, a FIN is not."""
+    total = 0
+    while True:
+        total += len(wire.take(_PIECE_BYTES))
+        if not wire.buffer and not await wire.more():
+            break
+    if wire.error is not None:
+        raise LossError(Kind.TRUNCATED, f"{_cause(wire)} after {total} bytes of a body until close")
+    return total
+
+
+async def _until(wire: Wire, mark: bytes, *, limit: int, began: bool) -> bytes:
+    """Everything up to and with `mark`; `began` says whether earlier bytes of this answer came."""
+    searched = 0
+    while True:
+        found = wire.buffer.find(mark, max(0, searched - len(mark)))
+        if found >= 0:
+            return wire.take(found + len(mark))
+        searched = len(wire.buffer)
+        if searched > limit:
+            raise LossError(Kind.INVALID, f"no line end in {limit} bytes")
+        if not await wire.more():
+            if began or wire.buffer:
+                raise LossError(Kind.TRUNCATED, f"{_cause(wire)} inside the framing of the answer")
+            raise LossError(Kind.RESET, f"{_cause(wire)} before the first byte of an answer")
+
+
+async def _exactly(wire: Wire, size: int) -> bytes:
+    while len(wire.buffer) < size:
+        if not await wire.more():
+            raise LossError(Kind.TRUNCATED, f"{_cause(wire)} at the end of a chunk")
+    return wire.take(size)
+
+
+async def _skip(wire: Wire, size: int, *, what: str) -> int:
+    left = size
+    while left:
+        left -= len(wire.take(min(left, _PIECE_BYTES)))
+        if left and not wire.buffer and not await wire.more():
+            raise LossError(Kind.TRUNCATED, f"{_cause(wire)} {left} bytes before {what}")
+    return size
+
+
+def _cause(wire: Wire) -> str:
+    if wire.error is None:
+        return "closed"
+    if isinstance(wire.error, ConnectionResetError):
+        return "reset"
+    return f"{type(wire.error).__name__}: {wire.error}"

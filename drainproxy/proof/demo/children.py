@@ -1,0 +1,164 @@
+"""Children: the real processes of the demo, each started, read, and ended by its own process id.
+
+Whatever ends the demo (its last line, an error, Ctrl-C) ends every child: the block that owns them
+does not leave before they are gone. Used by `pods.py`.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+_TAIL_LINES = 8
+_MAX_LINE_BYTES = 256 * 1024
+_START_S = 20.0
+_ENDINGS = (signal.SIGTERM, signal.SIGHUP)
+
+Found = TypeVar("Found")
+
+
+class UnmeasuredError(Exception):
+    """Something the demo needs did not work; the sentence says what. No number is made up instead."""
+
+
+class Child:
+    """One process. Written by its own `_follow` task."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+        self.name = name
+        self.gone = asyncio.Event()
+        self.gone_at = 0.0  # loop time, set with `gone`
+        self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self.listeners: list[Callable[[str], None]] = []
+        self._mourners: list[Callable[[], None]] = []
+        self._process = process
+
+    def terminate(self) -> None:
+        if self._process.returncode is None:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+
+    async def says(self, find: Callable[[str], Found | None]) -> Found:
+        """What `find` makes of the first line it recognises; raises UnmeasuredError without one."""
+        found: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
+
+        def look(line: str) -> None:
+            result = find(line)
+            if result is not None and not found.done():
+                found.set_result(result)
+
+        def give_up() -> None:
+            if not found.done():
+                found.set_exception(UnmeasuredError(self._silence("is gone")))
+
+        for line in self.tail:
+            look(line)
+        if self.gone.is_set():
+            give_up()
+        self.listeners.append(look)
+        self._mourners.append(give_up)
+        try:
+            async with asyncio.timeout(_START_S):
+                return await found
+        except TimeoutError:
+            raise UnmeasuredError(self._silence(f"was not ready in {_START_S:g} s")) from None
+        finally:
+            self.listeners.remove(look)
+            self._mourners.remove(give_up)
+
+    def _silence(self, what: str) -> str:
+        code = self._process.returncode
+        ended = "" if code is None else f" (exit code {code})"
+        said = "".join(f"\n  {line}" for line in self.tail)
+        return f"{self.name} {what}{ended}{said}"
+
+    async def follow(self) -> None:
+        """Read what it says until it is gone; when cancelled, make it go."""
+        try:
+            await self._read_lines()
+            await self._process.wait()
+        finally:
+            self.kill()
+            await self._process.wait()
+            self.gone_at = asyncio.get_running_loop().time()
+            self.gone.set()
+            for mourner in self._mourners:
+                mourner()
+
+    async def _read_lines(self) -> None:
+        output = self._process.stdout
+        assert output is not None
+        while True:
+            try:
+                raw = await output.readline()
+            except ValueError:  # beyond the limit: nothing the demo looks for
+                continue
+            if not raw:
+                return
+            line = raw.decode(errors="replace").rstrip()
+            self.tail.append(line)
+            for listener in list(self.listeners):
+                listener(line)
+
+
+class Children:
+    """All processes of a demo."""
+
+    def __init__(self, group: asyncio.TaskGroup) -> None:
+        self._group = group
+        self._all: list[Child] = []
+
+    async def start(self, name: str, *words: str) -> Child:
+        process = await asyncio.create_subprocess_exec(
+            *words,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            limit=_MAX_LINE_BYTES,
+            env=_environment(),
+        )
+        child = Child(name, process)
+        self._all.append(child)
+        self._group.create_task(child.follow())
+        return child
+
+    def kill(self) -> None:
+        for child in self._all:
+            child.kill()
+
+
+@asynccontextmanager
+async def children() -> AsyncIterator[Children]:
+    """Ctrl-C cancels the demo by asyncio's own doing; to be told to end or to lose the terminal does here."""
+    loop = asyncio.get_running_loop()
+    demo = asyncio.current_task()
+    assert demo is not None
+    for number in _ENDINGS:
+        loop.add_signal_handler(number, demo.cancel)
+    try:
+        async with asyncio.TaskGroup() as group:
+            owner = Children(group)
+            try:
+                yield owner
+            finally:
+                owner.kill()
+    finally:
+        for number in _ENDINGS:
+            loop.remove_signal_handler(number)
+
+
+def _environment() -> dict[str, str]:
+    """The same for everybody: a DRAINPROXY_ or KUBERNETES_ variable of ours would change a column."""
+    return {
+        "PATH": os.defpath,
+        "PYTHONPATH": os.pathsep.join(entry or "." for entry in sys.path),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONSAFEPATH": "1",
+    }

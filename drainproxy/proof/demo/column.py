@@ -1,0 +1,136 @@
+"""Column: one way for a pod to end. An old pod, a new pod, a router, clients, and what they counted.
+
+Each step is a method that `stage.py` calls for all columns at once, so that they share one clock.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from drainproxy.proof.demo.crowd import Crowd, Role
+from drainproxy.proof.demo.kubelet import Gone, delete_pod
+from drainproxy.proof.demo.ledger import read_orders
+from drainproxy.proof.demo.pods import Pod, PodMaker, log_event
+from drainproxy.proof.demo.results import ColumnResult, LoadResult, LossResult
+from drainproxy.proof.demo.router import Router
+from drainproxy.proof.outcomes import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the pods of a column are wired."""
+
+    name: str
+    pre_stop_s: float = 0.0  # a preStop hook that only sleeps
+    sidecar: bool = False
+
+
+WAYS = (
+    Way("bare"),
+    Way("sleep 5", pre_stop_s=5.0),
+    Way("sleep 15", pre_stop_s=15.0),
+    Way("drainproxy", sidecar=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a column consists of once it runs."""
+
+    old: Pod
+    new: Pod
+    router: Router
+    crowd: Crowd
+
+
+class Column:
+    """Written by its own tasks; the live view reads `scene`, `phase` and `gone`."""
+
+    def __init__(self, way: Way, *, ledger: Path, cast: tuple[Role, ...]) -> None:
+        self.way = way
+        self.ledger = ledger
+        self.phase = "starting"
+        self.scene: Scene | None = None  # set by `start`
+        self.gone: Gone | None = None  # set by `end_old_pod`
+        self._cast = cast
+        self._before_signal = (0, 0)
+
+    async def start(self, maker: PodMaker) -> None:
+        way = self.way
+        async with asyncio.TaskGroup() as group:
+            starting = [
+                group.create_task(maker.start(f"{way.name} {age}", ledger=self.ledger, sidecar=way.sidecar))
+                for age in ("old", "new")
+            ]
+        old, new = (task.result() for task in starting)
+        if old.sidecar:
+            old.sidecar.process.listeners.append(self._on_log)
+        router = Router(old.address, new.address)
+        self.scene = Scene(old, new, router, Crowd(way.name, router.choose, self._cast))
+        self.phase = "ready"
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        await self._running.crowd.run(stop)
+
+    async def end_old_pod(self, *, t0: float, lag_s: float) -> None:
+        """The deletion, and the router's lagging knowledge of it; returns when both are over."""
+        total = self._running.crowd.total
+        self._before_signal = (total.requests, total.lost)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._forget_old(t0 + lag_s))
+            group.create_task(self._delete_old(t0))
+
+    def result(self, *, t0: float) -> ColumnResult:
+        """Call it when the clients have stopped."""
+        assert self.gone is not None
+        return ColumnResult(
+            name=self.way.name,
+            judged=self.way.sidecar,
+            load=load_result(self._running.crowd, self.ledger, t0=t0),
+            before_signal=self._before_signal,
+            gone=self.gone,
+        )
+
+    @property
+    def _running(self) -> Scene:
+        assert self.scene is not None
+        return self.scene
+
+    async def _forget_old(self, when: float) -> None:
+        scene = self._running
+        await asyncio.sleep(when - asyncio.get_running_loop().time())
+        scene.router.forget(scene.old.address)
+
+    async def _delete_old(self, t0: float) -> None:
+        self.gone = await delete_pod(
+            self._running.old, t0=t0, pre_stop_s=self.way.pre_stop_s, note=self._note
+        )
+
+    def _note(self, phase: str) -> None:
+        self.phase = phase
+
+    def _on_log(self, line: str) -> None:
+        event = log_event(line)
+        if event.get("event") == "phase":
+            self.phase = str(event["phase"])
+
+
+def load_result(crowd: Crowd, ledger: Path, *, t0: float) -> LoadResult:
+    """Call it when the crowd has stopped."""
+    return LoadResult(
+        requests=crowd.total.requests,
+        retried=crowd.total.retried,
+        losses=tuple(
+            LossResult(
+                after_s=loss.outcome.sent_at - t0,
+                took_s=loss.outcome.took_s,
+                role=loss.role,
+                kind=loss.outcome.kind or Kind.INVALID,
+                error=loss.outcome.error,
+                pod=loss.outcome.peer,
+            )
+            for loss in crowd.losses
+        ),
+        orders=read_orders(ledger, crowd=crowd.name, acknowledged=crowd.acknowledged),
+        requests_by_role={name: tally.requests for name, tally in crowd.by_role.items()},
+    )

@@ -1,0 +1,152 @@
+"""The verb `demo`: ends a pod four ways, with real processes on loopback, and counts what clients lost.
+
+Needs nothing but the package. Exit code 0 when drainproxy lost and duplicated nothing, 1 when it did,
+70 when something could not be measured.
+"""
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from drainproxy.proof.demo import tables
+from drainproxy.proof.demo.children import UnmeasuredError, children
+from drainproxy.proof.demo.column import WAYS, Way
+from drainproxy.proof.demo.idle import measure_idle
+from drainproxy.proof.demo.killed import kill_sidecar
+from drainproxy.proof.demo.live import LiveStage
+from drainproxy.proof.demo.pods import DRAINPROXY, PROPAGATION, PodMaker
+from drainproxy.proof.demo.results import DemoResult, IdleResult, KilledResult, StageResult
+from drainproxy.proof.demo.stage import Stage, new_stage, play
+from drainproxy.proof.durations import duration
+
+EXIT_LOST = 1
+EXIT_UNMEASURED = 70
+
+DEFAULT_LAGS_S = (0.5, 7.0)  # a quick kube-proxy, and its 99th percentile in a 100-node run
+QUICK_LAGS_S = (0.5,)
+MAX_LAG_S = 14.0  # the propagation preset waits 15 s at most; beyond it there is nothing to show
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    lags_s: tuple[float, ...] = DEFAULT_LAGS_S
+    ways: tuple[Way, ...] = WAYS
+    proxy: tuple[str, ...] = DRAINPROXY  # the tests put a proxy here that loses requests
+
+
+def lag(text: str) -> float:
+    """An argparse type."""
+    seconds = duration(text)
+    if seconds > MAX_LAG_S:
+        raise argparse.ArgumentTypeError(f"a lag is at most {MAX_LAG_S:g}s")
+    return seconds
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quick", action="store_true", help="one lag (0.5s) instead of two")
+    parser.add_argument(
+        "--lag",
+        type=lag,
+        action="append",
+        dest="lags",
+        help="how long the router goes on choosing the old pod, repeatable (default 0.5s and 7s)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number and loss here")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Play the demo as the arguments say; returns the exit code."""
+    lags = options.lags or (QUICK_LAGS_S if options.quick else DEFAULT_LAGS_S)
+    console = Console(highlight=False)
+    try:
+        return show(Plan(lags_s=tuple(lags)), console, json_file=options.json)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        console.print("interrupted; every process of the demo is gone", style="yellow")
+        return EXIT_UNMEASURED
+
+
+def show(plan: Plan, console: Console, *, json_file: Path | None = None) -> int:
+    """The whole demo on one console."""
+    result: DemoResult | None = None
+    try:
+        result = asyncio.run(_demo(plan, console))
+    except* (UnmeasuredError, OSError) as group:
+        for sentence in _sentences(group):
+            console.print(f"could not be measured: {sentence}", style="bold red", markup=False)
+    if result is None:
+        return EXIT_UNMEASURED
+    faults, gaps = result.faults(), result.gaps()
+    console.print(tables.verdict(result, faults=faults, gaps=gaps))
+    if json_file:
+        document = {**dataclasses.asdict(result), "faults": faults, "gaps": gaps}
+        json_file.write_text(json.dumps(document, indent=2) + "\n")
+    if gaps:
+        return EXIT_UNMEASURED
+    return EXIT_LOST if faults else 0
+
+
+def _sentences(group: BaseExceptionGroup) -> list[str]:
+    found: list[str] = []
+    for error in group.exceptions:
+        found += _sentences(error) if isinstance(error, BaseExceptionGroup) else [str(error)]
+    return found
+
+
+async def _demo(plan: Plan, console: Console) -> DemoResult:
+    console.print("[bold]drainproxy demo[/]  the end of a pod, four ways, on one clock")
+    console.print(f"[dim]drainproxy runs with --propagation {PROPAGATION} at every lag[/]")
+    acts = _Acts(plan, console)
+    with tempfile.TemporaryDirectory(prefix="drainproxy-demo-") as name:
+        for number, lag_s in enumerate(plan.lags_s):
+            directory = Path(name) / str(number)
+            directory.mkdir()
+            async with children() as owner:
+                maker = PodMaker(children=owner, directory=directory, proxy=plan.proxy)
+                stage = await acts.end_a_pod(lag_s, maker)
+                if number == len(plan.lags_s) - 1:
+                    await acts.kill_the_proxy(stage, maker)
+    if acts.idle is None or acts.killed is None:
+        raise UnmeasuredError("there is no column with drainproxy")
+    return DemoResult(stages=tuple(acts.stages), idle=acts.idle, killed=acts.killed)
+
+
+class _Acts:
+    """What is played, one act after the other, and what each left."""
+
+    def __init__(self, plan: Plan, console: Console) -> None:
+        self.stages: list[StageResult] = []
+        self.idle: IdleResult | None = None
+        self.killed: KilledResult | None = None
+        self._plan = plan
+        self._console = console
+
+    async def end_a_pod(self, lag_s: float, maker: PodMaker) -> Stage:
+        stage = new_stage(lag_s, maker, self._plan.ways)
+        async with asyncio.TaskGroup() as group:
+            screen = group.create_task(LiveStage(self._console, stage).show())
+            result = await play(stage, maker, when_quiet=self._stay_idle)
+            screen.cancel()
+        self.stages.append(result)
+        ascii_only = not self._console.encoding.startswith("utf")
+        self._console.print(tables.stage_report(result, ascii_only=ascii_only))
+        return stage
+
+    async def kill_the_proxy(self, stage: Stage, maker: PodMaker) -> None:
+        if self.idle:
+            self._console.print(tables.idle_report(self.idle))
+        for column in stage.columns:
+            if column.way.sidecar and column.scene:
+                self._console.print(tables.KILL_HEADLINE)
+                self.killed = await kill_sidecar(column.scene.new, maker, ledger=column.ledger)
+                self._console.print(tables.killed_report(self.killed))
+
+    async def _stay_idle(self, stage: Stage) -> None:
+        for column in stage.columns:
+            if column.way.sidecar and column.scene and self.idle is None:
+                self.idle = await measure_idle(column.scene.new)

@@ -1,0 +1,125 @@
+"""Results: what was counted, and the verdict over it. Plain data; the tables and the JSON read it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from drainproxy.proof.demo.kubelet import Gone
+from drainproxy.proof.demo.ledger import Orders
+from drainproxy.proof.outcomes import Kind
+
+# Fewer requests than this and the clients did not really run: a zero would prove nothing.
+MIN_REQUESTS_PER_ROLE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class LossResult:
+    """One lost request; `after_s` is when it was sent, counted from the signal."""
+
+    after_s: float
+    took_s: float
+    role: str
+    kind: Kind
+    error: str
+    pod: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """What one crowd of clients saw."""
+
+    requests: int
+    retried: int
+    losses: tuple[LossResult, ...]
+    orders: Orders
+    requests_by_role: dict[str, int]
+
+    @property
+    def lost(self) -> int:
+        return len(self.losses)
+
+    def lost_as(self, *kinds: Kind) -> int:
+        return sum(1 for loss in self.losses if loss.kind in kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnResult:
+    name: str
+    judged: bool  # drainproxy: the verdict is about it, the others are there to compare
+    load: LoadResult
+    before_signal: tuple[int, int]  # requests and losses while nothing happened
+    gone: Gone
+
+    def faults(self) -> Iterator[str]:
+        """What drainproxy must answer for."""
+        load = self.load
+        if load.lost:
+            yield f"{self.name} lost {load.lost:,} of {load.requests:,} requests"
+        if load.orders.duplicated:
+            yield f"{self.name} duplicated {load.orders.duplicated:,} orders"
+        if load.orders.missing:
+            yield f"{self.name} confirmed {load.orders.missing:,} orders nobody processed"
+        if self.gone.killed:
+            yield f"{self.name} had to be killed at the end of the grace period"
+
+    def gaps(self) -> Iterator[str]:
+        """What makes this column no measurement."""
+        for role, count in self.load.requests_by_role.items():
+            if count < MIN_REQUESTS_PER_ROLE:
+                yield f"{self.name}: only {count} requests of '{role}'"
+        if not self.judged and self.before_signal[1]:
+            yield f"{self.name}: {self.before_signal[1]} requests lost before anything happened"
+        if not self.load.orders.processed:
+            yield f"{self.name}: the ledger is empty"
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    lag_s: float
+    columns: tuple[ColumnResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IdleResult:
+    """Nothing happens: the same requests directly and through drainproxy, in turn."""
+
+    pairs: int
+    errors: int
+    direct_p50_s: float
+    direct_p99_s: float
+    proxied_p50_s: float
+    proxied_p99_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class KilledResult:
+    """drainproxy killed with -9 under load, and started again as the kubelet does."""
+
+    load: LoadResult
+    back_after_s: float  # from the kill until it was ready again
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    stages: tuple[StageResult, ...]
+    idle: IdleResult
+    killed: KilledResult
+
+    def faults(self) -> list[str]:
+        judged = [(stage.lag_s, column) for stage in self.stages for column in stage.columns if column.judged]
+        found = [f"lag {lag:g} s: {fault}" for lag, column in judged for fault in column.faults()]
+        if self.idle.errors:
+            found.append(f"idle: {self.idle.errors} errors")
+        return found
+
+    def gaps(self) -> list[str]:
+        found = [
+            f"lag {stage.lag_s:g} s: {gap}"
+            for stage in self.stages
+            for column in stage.columns
+            for gap in column.gaps()
+        ]
+        if not any(column.judged for stage in self.stages for column in stage.columns):
+            found.append("no column with drainproxy")
+        if not self.idle.pairs:
+            found.append("idle: no request was made")
+        return found

@@ -1,0 +1,145 @@
+"""The verb `probe`: reads its arguments, runs the measurement, shows it, says 0 or 1.
+
+Called by the command line with `add_arguments` and `run`. Exit code 1 when a request was lost, 0 when
+none was, 64 when it could not begin; the command's own exit code is reported, not passed on.
+"""
+
+import argparse
+import asyncio
+import json
+import ssl
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from drainproxy.proof.client import Request
+from drainproxy.proof.durations import duration
+from drainproxy.proof.probe.measurement import Measurement, measure, new_measurement
+from drainproxy.proof.probe.plan import (
+    DEFAULT_DURATION_S,
+    DEFAULT_DURATION_WITH_COMMAND_S,
+    MAX_DURATION_S,
+    Plan,
+    field,
+    rate,
+    target,
+)
+from drainproxy.proof.probe.record import record
+from drainproxy.proof.probe.view import LiveView, summary
+
+EXIT_LOST = 1
+EXIT_USAGE = 64
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("url", metavar="URL", type=target, help="http or https, as clients use it")
+    parser.add_argument("--rate", type=rate, default=50.0, help="requests a second (default 50)")
+    parser.add_argument(
+        "--duration",
+        type=duration,
+        help="stop sending after this (default 30s, with a COMMAND 15m)",
+    )
+    habit = parser.add_mutually_exclusive_group()
+    for flag, words in (
+        ("keep-alive", "every connection is kept and used again"),
+        ("new-connections", "every request has a connection of its own"),
+        ("mix", "half and half (default)"),
+    ):
+        habit.add_argument(
+            f"--{flag}",
+            dest="connections",
+            action="store_const",
+            const=flag.removesuffix("-connections"),
+            help=words,
+        )
+    parser.add_argument("--timeout", type=duration, default=10.0, help="a caller's patience (10s)")
+    parser.add_argument("--method", default="GET", choices=("GET", "HEAD", "POST", "PUT", "DELETE"))
+    parser.add_argument(
+        "--header",
+        type=field,
+        action="append",
+        default=[],
+        metavar="'NAME: VALUE'",
+        help="a field to send, repeatable",
+    )
+    parser.add_argument("--json", action="store_true", help="the result as JSON on stdout")
+    parser.add_argument(
+        "command", nargs="*", metavar="-- COMMAND", help="what to run meanwhile, for instance a rollout"
+    )
+    parser.set_defaults(connections="mix")
+    _keep_command_apart(parser)
+
+
+def _keep_command_apart(parser: argparse.ArgumentParser) -> None:
+    """Take the words after the first `--` away before argparse sees them.
+
+    argparse gives a `*` positional its (empty) share when it meets the URL, and then refuses what follows
+    an option in between: `URL --rate 50 -- COMMAND` would be an error.
+    """
+    parse = parser.parse_known_args
+
+    def parse_known_args(
+        args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        words = list(sys.argv[1:] if args is None else args)
+        cut = words.index("--") if "--" in words else len(words)
+        options, unknown = parse(words[:cut], namespace)
+        options.command = [*options.command, *words[cut + 1 :]]
+        return options, unknown
+
+    # argparse has no hook for it, and parse_args and subparsers both come through here.
+    parser.parse_known_args = parse_known_args  # type: ignore[method-assign,assignment]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Probe as the arguments say; returns the exit code."""
+    plan = _plan(options)
+    console = Console(stderr=options.json, highlight=False)
+    done: list[Measurement] = []
+    try:
+        asyncio.run(_probe(plan, console, done))
+    except KeyboardInterrupt:
+        console.print("interrupted; this is what was measured until then", style="yellow")
+    if not done:
+        return EXIT_USAGE
+    measurement = done[0]
+    if measurement.command_error:
+        console.print(measurement.command_error, style="bold red")
+        return EXIT_USAGE
+    console.print(summary(measurement))
+    if options.json:
+        print(json.dumps(record(measurement), indent=2))
+    return EXIT_LOST if measurement.pace.tally.lost else 0
+
+
+async def _probe(plan: Plan, console: Console, done: list[Measurement]) -> None:
+    measurement = new_measurement(plan)
+    done.append(measurement)
+    view = LiveView(console, measurement)
+    async with asyncio.TaskGroup() as group:
+        screen = group.create_task(view.refresh())
+        await measure(measurement, view.show_line)
+        screen.cancel()
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    command = tuple(options.command)
+    default_s = DEFAULT_DURATION_WITH_COMMAND_S if command else DEFAULT_DURATION_S
+    goal = options.url
+    return Plan(
+        url=goal.url,
+        address=goal.address,
+        tls=ssl.create_default_context() if goal.secure else None,
+        request=Request(
+            method=options.method,
+            path=goal.path,
+            host=goal.host,
+            fields=(("User-Agent", "drainproxy-probe"), *options.header),
+        ),
+        rate=options.rate,
+        duration_s=min(options.duration or default_s, MAX_DURATION_S),
+        timeout_s=options.timeout,
+        connections=options.connections,
+        command=command,
+    )

@@ -1,0 +1,1 @@
+"""Tests of the proof: the counting client, the probe and the demo."""

@@ -1,0 +1,80 @@
+"""The whole probe as a person runs it: a process, its exit code and its words."""
+
+import asyncio
+import json
+import sys
+
+import pytest
+
+from tests.proof.scripted import closed_port, for_ever_ok, serve
+
+QUICK = ("--rate", "100", "--duration", "200ms")
+
+
+async def probe(*words: str) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "drainproxy", "probe", *words),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+def url(address: tuple[str, int]) -> str:
+    return f"http://{address[0]}:{address[1]}/"
+
+
+async def test_nothing_lost_is_exit_0():
+    """A good service: one sentence says so."""
+    async with serve(for_ever_ok) as address:
+        code, out, err = await probe(url(address), *QUICK)
+    assert (code, err) == (0, "")
+    assert "None of 20 requests was lost." in out
+    assert "\x1b" not in out
+
+
+async def test_one_lost_is_exit_1_and_each_is_named():
+    """A service that is down: every loss with its time, kind and error."""
+    code, out, _ = await probe(url(closed_port()), *QUICK)
+    assert code == 1
+    assert "20 of 20 requests were lost." in out
+    assert out.count("lost refused connection refused") == 20
+    row = next(line for line in out.splitlines() if line.rstrip().endswith("refused   connection refused"))
+    assert "20" in row.split()
+
+
+async def test_json_is_for_machines():
+    """Standard output is one JSON document, the words go to standard error."""
+    code, out, err = await probe(url(closed_port()), *QUICK, "--json")
+    document = json.loads(out)
+    assert code == 1
+    assert (document["requests"], document["lost"], document["lost_by_kind"]["refused"]) == (20, 20, 20)
+    assert len(document["losses"]) == 20
+    assert {"at", "after_s", "kind", "error"} <= document["losses"][0].keys()
+    assert "20 of 20" in err
+
+
+async def test_a_command_is_shown_and_its_exit_code_reported():
+    """The probe's own exit code is about requests; the command's is told."""
+    script = "import sys; print('rolling'); sys.exit(3)"
+    async with serve(for_ever_ok) as address:
+        code, out, _ = await probe(url(address), *QUICK, "--", sys.executable, "-c", script)
+    assert code == 0
+    assert "| rolling" in out
+    assert "exit code 3 after" in out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ftp://x/",),
+        ("http://x/", "--rate", "0"),
+        ("http://x/", "--duration", "30"),
+        ("http://127.0.0.1:9/", "--", "/no/such/command"),
+    ],
+)
+async def test_what_cannot_begin_is_exit_64(words):
+    """A mistake on the command line is told apart from a lost request."""
+    code, _, _ = await probe(*words)
+    assert code == 64

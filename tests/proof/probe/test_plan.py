@@ -1,0 +1,77 @@
+"""What the probe's command line accepts."""
+
+import argparse
+
+import pytest
+
+from drainproxy.proof.probe import add_arguments
+from drainproxy.proof.probe.plan import MAX_RATE, field, rate, target
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "host", "path"),
+    [
+        ("http://shop", ("shop", 80), "shop", "/"),
+        ("https://shop/a?b=1", ("shop", 443), "shop", "/a?b=1"),
+        ("http://shop:8080/", ("shop", 8080), "shop:8080", "/"),
+        ("shop:8080/a", ("shop", 8080), "shop:8080", "/a"),
+        ("http://[::1]:80/x", ("::1", 80), "[::1]:80", "/x"),
+        ("http://me:secret@shop/", ("shop", 80), "shop", "/"),
+        ("http://shop/%2e%2e/a//b", ("shop", 80), "shop", "/%2e%2e/a//b"),
+    ],
+)
+def test_a_url_says_where_to_connect_and_what_to_ask(text, address, host, path):
+    """Path and query are sent as they were written."""
+    made = target(text)
+    assert (made.address, made.host, made.path) == (address, host, path)
+
+
+@pytest.mark.parametrize(
+    "text", ["ftp://shop/", "http://", "http://shop:port/", "http://shop/a b", "http://shop/\x07"]
+)
+def test_other_urls_are_refused(text):
+    """Before anything is measured."""
+    with pytest.raises(argparse.ArgumentTypeError):
+        target(text)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "fast", str(MAX_RATE + 1)])
+def test_a_rate_is_a_bounded_number(text):
+    """An endless or absurd rate is refused."""
+    with pytest.raises(argparse.ArgumentTypeError):
+        rate(text)
+
+
+def test_a_header_may_not_change_the_framing():
+    """The probe frames its requests itself; all else is the caller's."""
+    assert field("Authorization: Bearer a:b") == ("Authorization", "Bearer a:b")
+    for text in ("Host: x", "content-length: 1", "Transfer-Encoding: chunked", "no colon", ": x", "a b: x"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            field(text)
+    with pytest.raises(argparse.ArgumentTypeError):
+        field("X: a\r\nY: b")
+
+
+def parsed(*words: str) -> argparse.Namespace:
+    """As the program does it: the probe's arguments are a subparser's."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser.add_subparsers().add_parser("probe"))
+    return parser.parse_args(["probe", *words])
+
+
+def test_a_command_stands_behind_two_dashes_wherever_the_options_are():
+    """Options may stand before or after the URL; the command keeps its own options and dashes."""
+    command = ["kubectl", "exec", "--rate", "1", "--", "ls"]
+    for words in (["http://shop", "--rate", "7"], ["--rate", "7", "http://shop"]):
+        options = parsed(*words, "--", *command)
+        assert (options.rate, options.command, options.url.host) == (7.0, command, "shop")
+    assert parsed("http://shop").command == []
+
+
+def test_one_habit_of_connections_at_a_time():
+    """Mixed unless it is said."""
+    assert parsed("http://shop").connections == "mix"
+    assert parsed("http://shop", "--new-connections").connections == "new"
+    assert parsed("http://shop", "--keep-alive").connections == "keep-alive"
+    with pytest.raises(SystemExit):
+        parsed("http://shop", "--keep-alive", "--mix")
