@@ -67,7 +67,8 @@ def _clock(stage: StageResult, *, ascii_only: bool) -> Table:
 def _counts(stage: StageResult) -> Table:
     others = any(column.load.lost_as(*_OTHERS) for column in stage.columns)
     kinds = {**_KINDS, "other": _OTHERS} if others else _KINDS
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    # One column more and a space less between them: it is 80 characters either way.
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0 if others else 1, 0, 0))
     table.add_column("", no_wrap=True)
     for title in ("sent", *kinds, "lost", "twice", "gone"):
         table.add_column(title, justify="right", no_wrap=True)
