@@ -13,6 +13,7 @@ from drainproxy.lifecycle.machine import NewRequest
 if TYPE_CHECKING:
     from drainproxy.lifecycle.controller import Controller
     from drainproxy.metrics import Metrics
+    from drainproxy.proxy.heads import RequestHead
 
 
 class Admission:
@@ -22,18 +23,20 @@ class Admission:
         self._controller = controller
         self._metrics = metrics
 
-    def admit(self, *, accepted_at: float, first: bool, user_agent: bytes, now: float) -> None:
+    def admit(self, head: RequestHead, *, accepted_at: float, first: bool, now: float) -> None:
         """Account for a request; raise a Refusal if it must not be forwarded.
 
         `accepted_at` is when its connection was accepted, `first` whether it is the first one on it.
         """
         published = self._controller.published
+        if not published.draining and not first:
+            return
         sound = self._controller.sound
+        health_check = sound.is_health_check(head.noted.get(b"user-agent", b""))
         if not published.draining:
-            if first and not sound.is_health_check(user_agent):
+            if not health_check:
                 sound.arrived(now)
             return
-        health_check = sound.is_health_check(user_agent)
         late = accepted_at >= published.drain_started
         if late and first:
             self._metrics.late_connections.inc("probe" if health_check else "request")

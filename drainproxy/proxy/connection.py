@@ -8,7 +8,6 @@ idle ones at the exit.
 from __future__ import annotations
 
 import asyncio
-import math
 import socket
 import struct
 from typing import TYPE_CHECKING, cast
@@ -23,7 +22,7 @@ from drainproxy.errors import (
 )
 from drainproxy.proxy import framing, headers, replies
 from drainproxy.proxy.exchange import Exchange
-from drainproxy.proxy.heads import RequestReader
+from drainproxy.proxy.heads import RequestReader, tokens
 from drainproxy.proxy.timer import LazyTimer
 
 if TYPE_CHECKING:
@@ -172,7 +171,11 @@ class ClientConnection(asyncio.Protocol):
             while not self._ahead:
                 if self._eof or self._retired:
                     return None
-                await self._more()
+                if self._reading_paused:
+                    self._pause(paused=False)
+                self._arrived = self.loop.create_future()
+                await self._arrived
+                self._arrived = None
             head = self._take_head()
             if head is not None or not self._reader.begun:
                 return head
@@ -183,10 +186,9 @@ class ClientConnection(asyncio.Protocol):
                     await self._more()
                     head = self._take_head()
         except RequestError as error:
+            self._arrived = None
             self._reply(error, head=None)
             return None
-        finally:
-            self.timer.set(math.inf)
         return head
 
     def _take_head(self) -> RequestHead | None:
@@ -218,13 +220,11 @@ class ClientConnection(asyncio.Protocol):
                 raise ClientGone
             body = framing.request_body(head)
             target = headers.check_target(head)
-            if b"upgrade" in head.named and self._wants_upgrade(head):
+            if b"upgrade" in head.named and _wants_upgrade(head):
                 raise UpgradeUnsupported
-            agent = head.noted.get(b"user-agent", (b"",))[0]
-            server.admission.admit(
-                accepted_at=self.accepted_at, first=first, user_agent=agent, now=self.loop.time()
-            )
-            exchange = Exchange(self, head, target, body)
+            now = self.loop.time()
+            server.admission.admit(head, accepted_at=self.accepted_at, first=first, now=now)
+            exchange = Exchange(self, head, target, body, now)
             self._exchange = exchange
             with server.inflight.hold(exchange):
                 await exchange.run()
@@ -238,14 +238,6 @@ class ClientConnection(asyncio.Protocol):
             self._reading_body = False
         server.answered(head, exchange)
         return not exchange.close and not self._lost
-
-    def _wants_upgrade(self, head: RequestHead) -> bool:
-        """Tell whether an Upgrade is one to take seriously; others are ignored (RFC 9110 section 7.8)."""
-        tokens = head.noted.get(b"upgrade", [])
-        wanted = any(
-            token.strip().lower() not in {b"h2c", b""} for value in tokens for token in value.split(b",")
-        )
-        return wanted and head.method == b"GET" and head.http_1_1
 
     def _fail(self, error: RequestError, head: RequestHead, exchange: Exchange | None) -> bool:
         """Tell the client what happened, in the way that is still open; return whether to go on."""
@@ -425,3 +417,9 @@ class ReadingHead:
 
 def _bodiless(head: RequestHead) -> bool:
     return b"content-length" not in head.noted and b"transfer-encoding" not in head.noted
+
+
+def _wants_upgrade(head: RequestHead) -> bool:
+    """Tell whether an Upgrade is one to take seriously; others are ignored (RFC 9110 section 7.8)."""
+    wanted = set(tokens(head.noted.get(b"upgrade", b""))) - {b"h2c", b""}
+    return bool(wanted) and head.method == b"GET" and head.http_1_1

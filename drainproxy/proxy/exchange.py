@@ -51,7 +51,6 @@ class Exchange:
         "_interim",
         "_reader",
         "_received",
-        "_request_sent",
         "_response",
         "_response_body",
         "_reusable",
@@ -60,26 +59,28 @@ class Exchange:
         "_total_deadline",
         "_upstream",
         "_upstream_paused",
+        "answered",
         "bytes_sent",
         "chunked_out",
         "close",
         "deadline",
         "head",
         "head_at",
+        "request_read",
         "started",
         "status",
     )
     kind = "http"
 
     def __init__(
-        self, client: ClientConnection, head: RequestHead, target: Target, body: Body | None
+        self, client: ClientConnection, head: RequestHead, target: Target, body: Body | None, now: float
     ) -> None:
         self._client = client
         self._server = client.server
         self.head = head
         self._target = target
         self._body = body
-        self.started = client.loop.time()
+        self.started = now
         settings = self._server.settings
         total = settings.total_timeout
         self._total_deadline = math.inf if total is None else self.started + total
@@ -95,9 +96,12 @@ class Exchange:
         self._upstream_paused = False
         self._reusable = True
         """Nothing has come on the upstream connection but this response."""
-        self._request_sent = body is None
+        self.request_read = body is None
+        """The request was complete, and was handed on."""
         self._received = False
         """A byte of the response has come."""
+        self.answered = False
+        """The response was complete, and was handed to the client's transport."""
         self._interim = 0
         self.chunked_out = False
         self.close = False
@@ -134,8 +138,7 @@ class Exchange:
                 await self._done
         finally:
             self._leave_upstream()
-            self._client.timer.set(math.inf)
-            if self._done.done():
+            if not self.answered and self._done.done():
                 self._done.exception()  # seen: it may have lost a race with another end
 
     async def _connect(self) -> UpstreamConnection:
@@ -181,7 +184,7 @@ class Exchange:
                 lines += b"Transfer-Encoding: chunked\r\n"
         elif b"content-length" in head.noted:
             lines += b"Content-Length: 0\r\n"
-        if any(b"trailers" in value.lower() for value in head.noted.get(b"te", ())):
+        if b"te" in head.noted and b"trailers" in head.noted[b"te"].lower():
             lines += b"TE: trailers\r\nConnection: TE\r\n"
         return b"%b %b HTTP/1.1\r\n%b\r\n" % (head.method, self._target.target, lines)
 
@@ -206,16 +209,6 @@ class Exchange:
             upstream.transport.resume_reading()
         pool.give_back(upstream, pool.keep_for(response.noted))
 
-    @property
-    def answered(self) -> bool:
-        """The response was complete."""
-        return self._done.done() and not self._done.cancelled() and self._done.exception() is None
-
-    @property
-    def request_read(self) -> bool:
-        """The request was complete, and was handed on."""
-        return self._request_sent
-
     # From the client.
 
     def request_data(self, data: bytes) -> bytes | None:
@@ -234,7 +227,7 @@ class Exchange:
                 trailers = headers.trailer_fields(body.trailers, self.head.named)
                 out += framing.LAST_CHUNK + b"".join(trailers) + b"\r\n"
         if rest is not None:
-            self._request_sent = True
+            self.request_read = True
         if out and upstream is not None and not upstream.lost:
             self._server.outbox.write(upstream.transport, out)
         self._server.metrics.bytes.inc("to_upstream", by=len(payload))
@@ -330,7 +323,7 @@ class Exchange:
         elif http_1_1:
             self.chunked_out = True
             fields += b"Transfer-Encoding: chunked\r\n"
-        self.close = not http_1_1 or not self._request_sent or client.closes_after(self)
+        self.close = not http_1_1 or not self.request_read or client.closes_after(self)
         if self.close:
             fields += b"Connection: close\r\n"
         start = b"HTTP/1.1 %d %b\r\n%b\r\n" % (response.status, response.reason, fields)
@@ -368,6 +361,7 @@ class Exchange:
     def _finish(self, *, clean: bool = True) -> None:
         self._reusable = clean
         if not self._done.done():
+            self.answered = True
             self._done.set_result(None)
 
     def fail(self, error: RequestError) -> None:

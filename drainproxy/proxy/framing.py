@@ -16,11 +16,13 @@ from drainproxy.errors import (
     UnsupportedCoding,
     UpstreamMalformed,
 )
+from drainproxy.proxy.heads import tokens
 
 if TYPE_CHECKING:
     from drainproxy.proxy.heads import Line, Noted, RequestHead, ResponseHead
 
-_DECIMAL = re.compile(rb"[0-9]{1,18}")
+MAX_LENGTH_DIGITS = 18
+"""A Content-Length with more is no number that any body has."""
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?")
 _TRAILER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
 MAX_CHUNK_LINE_BYTES = 4096
@@ -175,15 +177,10 @@ def chunk(payload: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(payload), payload)
 
 
-def _tokens(values: list[bytes]) -> list[bytes]:
-    return [token.strip(b" \t").lower() for value in values for token in value.split(b",")]
-
-
-def _content_length(values: list[bytes]) -> int | None:
+def _content_length(value: bytes) -> int | None:
     """Return the one plain decimal, or None where it is repeated or anything else."""
-    if len(values) != 1 or not _DECIMAL.fullmatch(value := values[0].strip(b" \t")):
-        return None
-    return int(value)
+    digits = value.rstrip(b" \t")
+    return int(digits) if digits.isdigit() and len(digits) <= MAX_LENGTH_DIGITS else None
 
 
 def request_body(head: RequestHead) -> Body | None:
@@ -200,10 +197,10 @@ def request_body(head: RequestHead) -> Body | None:
             raise AmbiguousFraming("Transfer-Encoding with Content-Length")
         if not head.http_1_1:
             raise AmbiguousFraming("Transfer-Encoding in HTTP/1.0")
-        if _tokens(codings) != [b"chunked"]:
+        if tokens(codings) != [b"chunked"]:
             raise UnsupportedCoding
         return ChunkedBody()
-    length = _content_length(lengths or [])
+    length = _content_length(lengths or b"")
     if length is None:
         raise AmbiguousFraming("Content-Length is not one decimal")
     return LengthBody(length) if length else None
@@ -214,7 +211,7 @@ def response_body(head: ResponseHead, method: bytes) -> Body | None:
     noted = head.noted
     codings = noted.get(b"transfer-encoding")
     lengths = noted.get(b"content-length")
-    if codings is not None and (lengths is not None or not head.http_1_1 or _tokens(codings) != [b"chunked"]):
+    if codings is not None and (lengths is not None or not head.http_1_1 or tokens(codings) != [b"chunked"]):
         raise UpstreamMalformed("ambiguous framing", sent=True)
     length = None
     if lengths is not None:
@@ -233,4 +230,4 @@ def response_body(head: ResponseHead, method: bytes) -> Body | None:
 def advertised_length(noted: Noted) -> bytes | None:
     """Return a Content-Length that describes a body which is not sent (HEAD, 304; RFC 9110 section 8.6)."""
     lengths = noted.get(b"content-length")
-    return lengths[0].strip(b" \t") if lengths else None
+    return lengths.rstrip(b" \t") if lengths else None

@@ -22,8 +22,13 @@ _HOST = re.compile(
 )
 """uri-host [ ":" port ] of RFC 3986 without the comma, which would read as a list."""
 
+MAX_REMEMBERED_HOSTS = 64
+_valid_hosts: set[bytes] = set()
+"""A pod is called by few names, and by each of them many times a second."""
+
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)(.*)", re.DOTALL)
 _UNREMOVABLE = frozenset((b"content-length", b"host", b"transfer-encoding", b"content-type"))
+_FORWARDED = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"))
 _PERSISTENCE = frozenset((b"close", b"keep-alive"))
 _INTERPRETED = HOP_BY_HOP | {
     b"host",
@@ -94,14 +99,18 @@ def check_target(head: RequestHead) -> Target:
 
 
 def _check_host(head: RequestHead) -> bytes:
-    hosts = head.noted.get(b"host")
-    if hosts is None:
+    host = head.noted.get(b"host")
+    if host in _valid_hosts:
+        return host
+    if host is None:
         if head.http_1_1:
             raise InvalidHost("missing")
         return b""
-    host = hosts[0].strip(b" \t")
-    if len(hosts) != 1 or not _HOST.fullmatch(host):
+    host = host.rstrip(b" \t")
+    if not _HOST.fullmatch(host):
         raise InvalidHost
+    if len(_valid_hosts) < MAX_REMEMBERED_HOSTS:
+        _valid_hosts.add(host)
     return host
 
 
@@ -131,6 +140,12 @@ def request_fields(head: RequestHead, target: Target) -> tuple[list[Line], int]:
 
 def forwarding(noted: Noted, peer: bytes, scheme: bytes, host: bytes) -> bytes:
     """Return the X-Forwarded fields that are missing, as bytes: received ones pass as they are."""
+    if peer and host and _FORWARDED.isdisjoint(noted):
+        return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n" % (
+            peer,
+            scheme,
+            host,
+        )
     lines = b""
     if b"x-forwarded-for" not in noted and peer:
         lines = b"X-Forwarded-For: " + peer + b"\r\n"

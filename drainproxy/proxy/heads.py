@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 Line = bytes
 """A field as it is sent: `Name: value` and CRLF."""
-Noted = dict[bytes, list[bytes]]
+Noted = dict[bytes, bytes]
+"""Lower-case name -> value; values of a repeated field joined with commas (RFC 9110 section 5.3)."""
 
 _END = b"\r\n\r\n"
 _NONE: frozenset[bytes] = frozenset()
@@ -152,7 +153,8 @@ class RequestReader:
         lower = name.lower()
         head = self._head
         if lower in _REQUEST_NOTED:
-            head.noted.setdefault(lower, []).append(value)
+            noted = head.noted
+            noted[lower] = noted[lower] + b", " + value if lower in noted else value
             if lower in _LEFT_OUT:
                 return
         elif b"_" in lower:
@@ -213,10 +215,14 @@ class RequestReader:
         self.begun = False
 
 
-def _nominated(values: list[bytes]) -> frozenset[bytes]:
-    if len(values) == 1 and (usual := _USUAL.get(values[0])) is not None:
-        return usual
-    return frozenset(token.strip(b" \t").lower() for value in values for token in value.split(b","))
+def _nominated(value: bytes) -> frozenset[bytes]:
+    usual = _USUAL.get(value)
+    return frozenset(tokens(value)) if usual is None else usual
+
+
+def tokens(value: bytes) -> list[bytes]:
+    """Return the members of a comma-separated list, lower-case."""
+    return [token.strip(b" \t").lower() for token in value.split(b",")]
 
 
 def _without_empty_line(data: bytes) -> bytes:
@@ -292,7 +298,8 @@ class ResponseReader:
         lower = name.lower()
         head = self._head
         if lower in _RESPONSE_NOTED:
-            head.noted.setdefault(lower, []).append(value)
+            noted = head.noted
+            noted[lower] = noted[lower] + b", " + value if lower in noted else value
             if lower in _LEFT_OUT:
                 return
         head.fields.append(b"%b: %b\r\n" % (name, value))

@@ -203,10 +203,9 @@ class Pool:
         An announced `Keep-Alive: timeout` is undercut by a second, or by half if it is shorter than two.
         """
         limit = self._settings.upstream_idle
-        for value in noted.get(b"keep-alive", ()):
-            if match := _KEEP_ALIVE_TIMEOUT.search(value):
-                announced = float(match[1])
-                limit = min(limit, max(announced - 1.0, announced / 2))
+        if match := _KEEP_ALIVE_TIMEOUT.search(noted.get(b"keep-alive", b"")):
+            announced = float(match[1])
+            limit = min(limit, max(announced - 1.0, announced / 2))
         return limit
 
     async def _open_connection(self) -> tuple[asyncio.BaseTransport, UpstreamConnection]:
