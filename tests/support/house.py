@@ -1,0 +1,197 @@
+"""The data plane on the running loop: real sockets, a real lifecycle, and nothing of the process around it.
+
+For tests that need to look inside. At its end it insists that nothing was left behind: no connection on
+either side, no task, no work in flight, no exception that nobody saw.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drainproxy.addresses import UpstreamAddress
+from drainproxy.lifecycle.controller import Controller
+from drainproxy.lifecycle.inflight import InFlight
+from drainproxy.lifecycle.propagation import PRESETS, Rules
+from drainproxy.lifecycle.report import Cause
+from drainproxy.lifecycle.settings import LifecycleSettings
+from drainproxy.metrics import Metrics
+from drainproxy.proxy.admission import Admission
+from drainproxy.proxy.listener import Listener
+from drainproxy.proxy.outbox import Outbox
+from drainproxy.proxy.server import ProxyServer
+from drainproxy.proxy.settings import ProxySettings
+from drainproxy.proxy.upstream import Pool
+from drainproxy.tasks import Connections
+from tests.support.client import Client
+from tests.support.wire import PATIENCE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.message import Message
+    from tests.support.upstream import Upstream
+
+
+class Diary:
+    """A Log that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+
+    def event(self, event: str, /, level: str = "info", **fields: Any) -> None:
+        """Write one line."""
+        self.lines.append({"event": event, "level": level, **fields})
+
+    def condition(self, event: str, name: str, /, level: str = "warning", **fields: Any) -> None:
+        """Write one line; a test has no rate limit."""
+        self.event(event, level, **fields)
+
+    def of(self, event: str) -> list[dict[str, Any]]:
+        """Return the lines of one event."""
+        return [line for line in self.lines if line["event"] == event]
+
+
+class House:
+    """`async with House(upstream) as house:` serves until the block's end."""
+
+    def __init__(
+        self,
+        upstream: Upstream | str,
+        *,
+        up: bool = True,
+        rules: Rules = PRESETS["none"][0],
+        access_log: str = "all",
+        linger_s: float = 0.5,
+        lifecycle: dict[str, Any] | None = None,
+        send_buffer: int | None = None,
+        **proxy: Any,
+    ) -> None:
+        """`up`: the application is known to answer. `send_buffer`: of client sockets, in bytes."""
+        loop = asyncio.get_running_loop()
+        self.loop = loop
+        self.diary = Diary()
+        self.metrics = Metrics()
+        self.inflight = InFlight()
+        self.controller = Controller(
+            settings=replace(LifecycleSettings(), **(lifecycle or {})),
+            rules=rules,
+            inflight=self.inflight,
+            metrics=self.metrics,
+            log=self.diary,
+            loop=loop,
+        )
+        if up:
+            self.controller.upstream_answers()
+        self.unseen: list[dict[str, Any]] = []
+        """What the loop's exception handler was told."""
+        self.task_failures: list[BaseException] = []
+        self.tasks = Connections(lambda _, failure: self.task_failures.append(failure))
+        self.settings = ProxySettings(**proxy)
+        self.pool = Pool(_address(upstream), self.settings, self.metrics, loop)
+        self.outbox = Outbox(loop)
+        self.server = ProxyServer(
+            name="test",
+            settings=self.settings,
+            pool=self.pool,
+            controller=self.controller,
+            inflight=self.inflight,
+            admission=Admission(self.controller, self.metrics),
+            outbox=self.outbox,
+            metrics=self.metrics,
+            log=self.diary,
+            tasks=self.tasks,
+            access_log=access_log,
+            linger_s=linger_s,
+        )
+        self._wire = socket.create_server(("127.0.0.1", 0))
+        if send_buffer is not None:
+            self._wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        self._wire.setblocking(False)
+        self.listener = Listener(self._wire, self.server)
+        self.port: int = self._wire.getsockname()[1]
+        self._clients: list[Client] = []
+
+    async def __aenter__(self) -> House:
+        self.loop.set_exception_handler(lambda _, context: self.unseen.append(context))
+        await self.listener.start()
+        return self
+
+    async def __aexit__(self, kind: object, *_: object) -> None:
+        try:
+            for client in self._clients:
+                client.close()
+            if kind is None:
+                await self.until(lambda: not self.server.clients and not len(self.tasks), "a client lives on")
+                self._nothing_left()
+        finally:
+            await self.listener.sweep()
+            await self.listener.close()
+            await self.tasks.cancel()
+            for connection in list(self.pool._open):
+                self.pool.discard(connection)
+            await self._until(lambda: not self.pool._open)
+            gc.collect()
+            self.loop.set_exception_handler(None)
+        if kind is None:
+            assert not self.unseen, f"the loop saw: {self.unseen}"
+
+    def _nothing_left(self) -> None:
+        assert not self.task_failures, f"a connection's coroutine failed: {self.task_failures}"
+        assert not self.diary.of("defect"), f"a defect: {self.diary.of('defect')}"
+        assert not len(self.inflight), f"work is still held: {list(self.inflight)}"
+        assert self.pool.active_count == 0, "a connection to the application was never given back"
+
+    # What is done to it.
+
+    async def client(self, **how: Any) -> Client:
+        """Connect."""
+        client = await Client.connect(("127.0.0.1", self.port), **how)
+        self._clients.append(client)
+        return client
+
+    async def ask(self, request: bytes) -> Message:
+        """Send one request on a connection of its own and read its final response."""
+        async with await Client.connect(("127.0.0.1", self.port)) as client:
+            return await client.ask(request)
+
+    def sigterm(self) -> None:
+        """The kubelet's signal."""
+        self.controller.terminate(Cause.UNKNOWN, sigterm=True)
+
+    # What is seen of it.
+
+    async def until(self, reached: Callable[[], bool], complaint: str = "it did not come to pass") -> None:
+        """Let the loop run until `reached()`: for what rings no bell."""
+        try:
+            await self._until(reached)
+        except TimeoutError:
+            raise AssertionError(complaint) from None
+
+    async def _until(self, reached: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not reached():  # noqa: ASYNC110 - what rings no bell is looked at
+                await asyncio.sleep(0.001)
+
+    @property
+    def access(self) -> list[dict[str, Any]]:
+        """The access lines so far."""
+        return self.diary.of("request")
+
+    def requests(self) -> dict[tuple[str, ...], float]:
+        """Return `requests_total` by method, code and phase, as a scrape sees it."""
+        for refresh in self.metrics.before_scrape:
+            refresh()
+        return {labels[1:]: count for labels, count in self.metrics.requests.values.items()}
+
+
+def _address(upstream: Upstream | str) -> UpstreamAddress:
+    text = upstream if isinstance(upstream, str) else upstream.address
+    if text.startswith("unix:"):
+        return UpstreamAddress(path=str(Path(text.removeprefix("unix:"))))
+    host, _, port = text.removeprefix("http://").rpartition(":")
+    return UpstreamAddress(host, int(port))
