@@ -21,6 +21,7 @@ from drainproxy.errors import (
     UpgradeUnsupported,
 )
 from drainproxy.proxy import framing, headers, replies
+from drainproxy.proxy.date import date_line
 from drainproxy.proxy.exchange import Exchange
 from drainproxy.proxy.heads import RequestReader, tokens
 from drainproxy.proxy.timer import LazyTimer
@@ -264,7 +265,7 @@ class ClientConnection(asyncio.Protocol):
             and b"close" not in head.named
         )
         head_only = head is not None and head.method == b"HEAD"
-        self.write(replies.reply(error, head_only=head_only, close=not keep))
+        self.write(replies.reply(error, date=date_line(), head_only=head_only, close=not keep))
         return keep
 
     async def _close(self) -> None:

@@ -22,6 +22,7 @@ from drainproxy.errors import (
 )
 from drainproxy.lifecycle.machine import NewRequest
 from drainproxy.proxy import framing, headers
+from drainproxy.proxy.date import date_line
 from drainproxy.proxy.framing import Framing
 from drainproxy.proxy.heads import ResponseReader
 
@@ -310,7 +311,7 @@ class Exchange:
         self._head_deadline = math.inf
         fields = b"".join(headers.response_fields(response))
         if b"date" not in response.noted:
-            fields += headers.date_line()
+            fields += date_line()
         http_1_1 = self.head.http_1_1
         if body is None:
             length = framing.advertised_length(response.noted)

@@ -7,8 +7,6 @@ unknown fields are kept. Own fields are set after stripping, so that no client c
 from __future__ import annotations
 
 import re
-import time
-from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 from drainproxy.errors import InvalidHost, InvalidTarget, MalformedHead, MethodRefused
@@ -173,15 +171,3 @@ def trailer_fields(trailers: list[Line], named: frozenset[bytes]) -> list[Line]:
 def name_of(line: Line) -> bytes:
     """Return a field line's name, lower-case."""
     return line[: line.index(b":")].lower()
-
-
-_date_line = (0, b"")
-
-
-def date_line() -> bytes:
-    """Return a Date field for now (RFC 9110 section 6.6.1), made once a second."""
-    global _date_line  # noqa: PLW0603 - a one-line cache
-    second = int(time.time())
-    if _date_line[0] != second:
-        _date_line = (second, b"Date: %b\r\n" % formatdate(second, usegmt=True).encode())
-    return _date_line[1]

@@ -10,7 +10,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from drainproxy.errors import Blame
-from drainproxy.proxy.headers import date_line
 
 if TYPE_CHECKING:
     from drainproxy.errors import RequestError
@@ -24,13 +23,13 @@ def keeps_connection(error: RequestError, *, body_read: bool) -> bool:
     return error.blame is not Blame.CLIENT and body_read
 
 
-def reply(error: RequestError, *, head_only: bool, close: bool) -> bytes:
-    """Return the whole response for `error`."""
+def reply(error: RequestError, *, date: bytes, head_only: bool, close: bool) -> bytes:
+    """Return the whole response for `error`; `date` is its Date line."""
     status = HTTPStatus(error.status)
     body = b"" if error.status == 499 else f"{status.value} {status.phrase}: {error.reason}\n".encode()
     lines = [
         f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode(),
-        date_line(),
+        date,
         b"Content-Type: text/plain; charset=utf-8\r\n",
         b"Content-Length: %d\r\n" % len(body),
         b"Cache-Control: no-store\r\n",

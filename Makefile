@@ -1,0 +1,56 @@
+# Every target sets itself up: a virtual environment in .venv, made with PYTHON.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.PHONY: help demo test test-fast check format docs conformance bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/package  ## see what a rollout loses, with drainproxy and without
+	$(BIN)/drainproxy demo
+
+test: $(VENV)/package $(VENV)/group-test  ## run the whole suite against the installed package
+	$(BIN)/pytest
+
+test-fast: $(VENV)/package $(VENV)/group-test  ## leave out what takes more than ten seconds
+	$(BIN)/pytest -m "not slow"
+
+check: $(VENV)/package $(VENV)/group-test $(VENV)/group-check  ## types, lint, format, import law, generated docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+
+format: $(VENV)/group-check  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/package  ## generate the reference pages from the code
+	$(BIN)/python docs/generate.py
+
+conformance: $(VENV)/package $(VENV)/group-test  ## run recorded HTTP cases through the proxy: CASES=directory
+	$(BIN)/python -m tests.conformance.run $(CASES)
+
+bench: $(VENV)/package $(VENV)/group-bench  ## compare the cost per request with other proxies
+	$(BIN)/python -m bench $(BENCH)
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) bench/out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade "pip>=25.1"
+
+# Installed, not linked: what is tested is what would be shipped.
+$(VENV)/package: $(VENV)/bin/python pyproject.toml $(shell find drainproxy -name '*.py' -o -name '*.html')
+	$(PIP) install --force-reinstall --no-deps .
+	$(PIP) install .
+	touch $@
+
+$(VENV)/group-%: $(VENV)/bin/python pyproject.toml
+	$(PIP) install --group $*
+	touch $@
