@@ -336,10 +336,11 @@ class Controller:
             in_flight=len(self._inflight),
             why=why,
         )
+        self._publish(phase)
         if phase is Phase.DRAINED:
             self._finish(event, why, now)
-        self._publish(phase)
-        self._review()
+        else:
+            self._review()
 
     def _finish(self, event: Event, why: str, now: float) -> None:
         """Cut what a deadline caught; write the one report once everything has said how it ended."""
