@@ -65,17 +65,17 @@ def run(options: argparse.Namespace) -> int:
     lags = options.lags or (QUICK_LAGS_S if options.quick else DEFAULT_LAGS_S)
     console = Console(highlight=False)
     try:
-        return show(Plan(lags_s=tuple(lags)), console, json_file=options.json)
+        return asyncio.run(perform(Plan(lags_s=tuple(lags)), console, json_file=options.json))
     except (KeyboardInterrupt, asyncio.CancelledError):
         console.print("interrupted; every process of the demo is gone", style="yellow")
         return EXIT_UNMEASURED
 
 
-def show(plan: Plan, console: Console, *, json_file: Path | None = None) -> int:
-    """The whole demo on one console."""
+async def perform(plan: Plan, console: Console, *, json_file: Path | None = None) -> int:
+    """The whole demo on one console; returns the exit code."""
     result: DemoResult | None = None
     try:
-        result = asyncio.run(_demo(plan, console))
+        result = await _demo(plan, console)
     except* (UnmeasuredError, OSError) as group:
         for sentence in _sentences(group):
             console.print(f"could not be measured: {sentence}", style="bold red", markup=False)
@@ -84,11 +84,14 @@ def show(plan: Plan, console: Console, *, json_file: Path | None = None) -> int:
     faults, gaps = result.faults(), result.gaps()
     console.print(tables.verdict(result, faults=faults, gaps=gaps))
     if json_file:
-        document = {**dataclasses.asdict(result), "faults": faults, "gaps": gaps}
-        json_file.write_text(json.dumps(document, indent=2) + "\n")
+        _write(json_file, {**dataclasses.asdict(result), "faults": faults, "gaps": gaps})
     if gaps:
         return EXIT_UNMEASURED
     return EXIT_LOST if faults else 0
+
+
+def _write(file: Path, document: dict[str, object]) -> None:
+    file.write_text(json.dumps(document, indent=2) + "\n")
 
 
 def _sentences(group: BaseExceptionGroup) -> list[str]:
