@@ -89,6 +89,7 @@ class Controller:
         self._evidence = propagation.UNKNOWN
         self._last_byte = -math.inf
         self._timer: asyncio.TimerHandle | None = None
+        self._report_timer: asyncio.TimerHandle | None = None
         self._listeners: list[Callable[[], None]] = []
         self.phase_since = loop.time()
         self.phases_s: dict[Phase, float] = {}
@@ -347,11 +348,10 @@ class Controller:
         unused = max(0.0, self.deadline - now)
         self._metrics.drain_unused.set(unused)
         self._inflight.on_empty = None
-        self._set_timer(math.inf)
         if event is Event.DEADLINE and len(self._inflight):
             report = partial(self._write_report, why, now, unused)
             self._inflight.on_empty = partial(self._loop.call_soon, report)
-            self._timer = self._loop.call_later(CUT_WITHIN_S, report)
+            self._report_timer = self._loop.call_later(CUT_WITHIN_S, report)
             for work in self._inflight:
                 work.cut("drain-deadline")
         else:
@@ -361,7 +361,8 @@ class Controller:
         if self.report is not None or self.drain is None:
             return
         self._inflight.on_empty = None
-        self._set_timer(math.inf)
+        if self._report_timer is not None:
+            self._report_timer.cancel()
         self.report = self.drain.report(
             now=now, unused_s=unused, ended_by=why, evidence=self._evidence, metrics=self._metrics
         )
