@@ -169,7 +169,8 @@ class ClientConnection(asyncio.Protocol):
         """Return the next request's head, or None when there will be none."""
         self.timer.set(self.loop.time() + self.server.settings.keepalive_idle)
         try:
-            while not self._ahead:
+            # An empty line before a head is no head begun: the wait goes on.
+            while (head := self._take_head()) is None and not self._reader.begun:
                 if self._eof or self._retired:
                     return None
                 if self._reading_paused:
@@ -177,8 +178,7 @@ class ClientConnection(asyncio.Protocol):
                 self._arrived = self.loop.create_future()
                 await self._arrived
                 self._arrived = None
-            head = self._take_head()
-            if head is not None or not self._reader.begun:
+            if head is not None:
                 return head
             # A head that has begun is work: who sends slowly is waited for, so long and no longer.
             self.timer.set(self.loop.time() + self.server.settings.head_timeout)
@@ -193,8 +193,10 @@ class ClientConnection(asyncio.Protocol):
         return head
 
     def _take_head(self) -> RequestHead | None:
+        if not self._ahead:
+            return None
         data, self._ahead = self._ahead, b""
-        read = self._reader.feed(data) if data else None
+        read = self._reader.feed(data)
         if read is None:
             return None
         head, self._ahead = read
@@ -217,7 +219,7 @@ class ClientConnection(asyncio.Protocol):
         self._requests += 1
         exchange: Exchange | None = None
         try:
-            if self._eof and not server.settings.allow_half_close:
+            if self.gone:
                 raise ClientGone
             body = framing.request_body(head)
             target = headers.check_target(head)
@@ -342,9 +344,15 @@ class ClientConnection(asyncio.Protocol):
         """Tell whether the socket has not taken everything that was written."""
         return not self._lost and self.transport.get_write_buffer_size() > 0
 
-    def tell_when_flushed(self) -> None:
-        """Have the exchange told (`client_writable`) only once nothing is left to send."""
-        self.transport.set_write_buffer_limits(high=0)
+    def pause_until_flushed(self, *, on: bool) -> None:
+        """Have the exchange told (`client_writable`) only once nothing is left to send, or as usual again."""
+        if not self._lost:
+            self.transport.set_write_buffer_limits(high=0 if on else None)
+
+    @property
+    def gone(self) -> bool:
+        """The client will not read an answer."""
+        return self._lost or (self._eof and not self.server.settings.allow_half_close)
 
     def _cut(self) -> None:
         """End so that the client sees it: a FIN would make a close-delimited body look complete."""
@@ -382,7 +390,8 @@ class ClientConnection(asyncio.Protocol):
         elif self._lingering >= 0:
             self._abort()
         elif self._reader.begun:
-            self.fail_head(HeadTimeout())
+            late = self.loop.time() >= self.server.controller.published.work_deadline
+            self.fail_head(DrainDeadline() if late else HeadTimeout())
         else:
             self.retire()
 
@@ -398,6 +407,7 @@ class ReadingHead:
         self.started = client.loop.time()
         self._own_deadline = client.timer.when
         self.deadline = self._own_deadline
+        self.drain_by(client.server.controller.published.work_deadline)
 
     def drain_by(self, deadline: float) -> None:
         """End by the drain's deadline too, or no longer (Work)."""

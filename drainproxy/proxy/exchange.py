@@ -48,6 +48,7 @@ class Exchange:
         "_body",
         "_client",
         "_done",
+        "_flushing",
         "_head_deadline",
         "_interim",
         "_reader",
@@ -103,6 +104,8 @@ class Exchange:
         """A byte of the response has come."""
         self.answered = False
         """The response was complete, and was handed to the client's transport."""
+        self._flushing = False
+        """The answer is complete, and the client's socket has not taken all of it."""
         self._interim = 0
         self.chunked_out = False
         self.close = False
@@ -125,7 +128,7 @@ class Exchange:
             except UpstreamGone:
                 # A connection that idled may close as a request meets it. What was not touched is sent again,
                 # once, on a connection that never idled.
-                if upstream is None or self._received or not repeatable:
+                if upstream is None or self._received or not repeatable or self._client.gone:
                     raise
                 self._server.metrics.retries.inc()
                 self._done = self._client.loop.create_future()
@@ -135,8 +138,10 @@ class Exchange:
             if self._client.unsent():
                 # Not delivered yet: the drain waits, and the deadline still holds.
                 self._done = self._client.loop.create_future()
-                self._client.tell_when_flushed()
+                self._flushing = True
+                self._client.pause_until_flushed(on=True)
                 await self._done
+                self._client.pause_until_flushed(on=False)
         finally:
             self._leave_upstream()
             if not self.answered and self._done.done():
@@ -158,6 +163,9 @@ class Exchange:
 
     def _begin(self, upstream: UpstreamConnection) -> None:
         """Send the request's head, and as much of its body as is here."""
+        if upstream.lost:
+            self.fail(UpstreamGone())
+            return
         self._upstream = upstream
         upstream.borrower = self
         self._reader = ResponseReader()
@@ -241,10 +249,10 @@ class Exchange:
     def client_writable(self, *, writable: bool) -> None:
         """Hold the response back while the client cannot take more."""
         upstream = self._upstream
-        if upstream is None:
+        if self._flushing:
             if writable and not self._done.done():
                 self._done.set_result(None)
-        elif not upstream.lost and self._upstream_paused == writable:
+        elif upstream is not None and not upstream.lost and self._upstream_paused == writable:
             self._upstream_paused = not writable
             if writable:
                 upstream.transport.resume_reading()
@@ -264,12 +272,12 @@ class Exchange:
         except RequestError as error:
             self.fail(error)
 
-    def upstream_lost(self) -> None:
-        """End with the connection (Borrower): that is how some responses end."""
-        if self._done.done():
+    def upstream_lost(self, *, reset: bool) -> None:
+        """End with the connection (Borrower): that is how some responses end, if it was not reset."""
+        if self._done.done() or self._flushing:
             return
         body = self._response_body
-        if body is not None and body.framing is Framing.UNTIL_CLOSE:
+        if body is not None and body.framing is Framing.UNTIL_CLOSE and not reset:
             if self.chunked_out:
                 self._client.write(framing.LAST_CHUNK + b"\r\n")
             self._finish()

@@ -25,7 +25,7 @@ _valid_hosts: set[bytes] = set()
 """A pod is called by few names, and by each of them many times a second."""
 
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)(.*)", re.DOTALL)
-_UNREMOVABLE = frozenset((b"content-length", b"host", b"transfer-encoding", b"content-type"))
+_UNREMOVABLE = frozenset((b"content-length", b"host", b"transfer-encoding"))
 _FORWARDED = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"))
 _PERSISTENCE = frozenset((b"close", b"keep-alive"))
 _INTERPRETED = HOP_BY_HOP | {

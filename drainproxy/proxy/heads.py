@@ -189,12 +189,12 @@ class RequestReader:
             self._parser = None
         except httptools.HttpParserError as fault:
             raise _blame(data, fault) from None
-        if len(self._head.fields) > self._limits.max_fields:
-            raise FieldsTooLarge
 
     def _finish(self, head: RequestHead, data: bytes, end: int) -> None:
         if self._complete != 1:
             raise MalformedHead("more or less than one head before the empty line")
+        if data.count(b"\r\n", 0, end) - 2 > self._limits.max_fields:
+            raise FieldsTooLarge
         line = data[: data.find(b"\r\n", 0, end)]
         parts = line.split(b" ")
         if len(parts) != 3:

@@ -35,7 +35,7 @@ class Borrower(Protocol):
     """The exchange that a connection is lent to."""
 
     def upstream_data(self, data: bytes) -> None: ...
-    def upstream_lost(self) -> None: ...
+    def upstream_lost(self, *, reset: bool) -> None: ...
     def upstream_writable(self, *, writable: bool) -> None: ...
 
 
@@ -66,12 +66,12 @@ class UpstreamConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """See asyncio.Protocol. An application that has stopped sending has ended its response."""
-        self._gone()
+        self._gone(reset=False)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
-        self._gone()
+        self._gone(reset=exc is not None)
         self._pool.closed(self)
 
     def pause_writing(self) -> None:
@@ -91,11 +91,11 @@ class UpstreamConnection(asyncio.Protocol):
         poll.register(descriptor, select.POLLIN | select.POLLRDHUP)
         return bool(poll.poll(0))
 
-    def _gone(self) -> None:
+    def _gone(self, *, reset: bool) -> None:
         self.lost = True
         borrower, self.borrower = self.borrower, None
         if borrower is not None:
-            borrower.upstream_lost()
+            borrower.upstream_lost(reset=reset)
         else:
             self._pool.discard(self)
 
