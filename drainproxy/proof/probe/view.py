@@ -144,17 +144,19 @@ def _numbers(measurement: Measurement) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class LossRun:
-    """Losses that follow one another and are alike."""
+    """Losses that are alike and follow one another closely."""
 
     first: Outcome
     last: Outcome
     count: int
 
 
-def loss_runs(losses: Iterable[Outcome]) -> Iterator[LossRun]:
+def loss_runs(losses: Iterable[Outcome], *, apart_s: float) -> Iterator[LossRun]:
+    """In order of time; what lies more than `apart_s` apart is two runs, for answers came in between."""
     run: LossRun | None = None
     for loss in sorted(losses, key=lambda outcome: outcome.sent_at):
-        if run and (run.last.kind, run.last.error) == (loss.kind, loss.error):
+        alike = run and (run.last.kind, run.last.error) == (loss.kind, loss.error)
+        if run and alike and loss.sent_at - run.last.sent_at <= apart_s:
             run = LossRun(first=run.first, last=loss, count=run.count + 1)
             continue
         if run:
@@ -168,7 +170,9 @@ def _loss_table(measurement: Measurement) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("lost at (UTC)", "seconds", "count", "kind", "error"):
         table.add_column(title, justify="right" if title == "count" else "left")
-    runs = list(islice(loss_runs(measurement.pace.tally.losses), _MAX_ROWS))
+    # One answer in between does not part them: of a half-dead service the rows would not end.
+    apart_s = 2.5 / measurement.plan.rate
+    runs = list(islice(loss_runs(measurement.pace.tally.losses, apart_s=apart_s), _MAX_ROWS))
     for run in runs:
         first_s, last_s = (at.sent_at - measurement.began_at for at in (run.first, run.last))
         span = f"{first_s:.2f}" if run.count == 1 else f"{first_s:.2f}-{last_s:.2f}"
