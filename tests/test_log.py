@@ -1,0 +1,361 @@
+"""Log lines: one line each whatever is in them, in bounded memory, and never at the cost of the loop."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drainproxy import log as log_module
+from drainproxy.log import LINES_PER_CONDITION, MAX_QUEUED_LINES, Log, adopt_libraries, default_format
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Pipe:
+    """A pipe whose reader begins when the test says so."""
+
+    def __init__(self) -> None:
+        self._read, self.write = os.pipe()
+
+    def lines(self) -> list[str]:
+        """Close the writing end and return what was written."""
+        os.close(self.write)
+        with os.fdopen(self._read, "rb") as stream:
+            return stream.read().decode().splitlines()
+
+    def read_on(self) -> None:
+        """Read in the background from now on, so that the writer can go on."""
+        self._read_to_end = threading.Thread(target=self._collect, daemon=True)
+        self.collected = b""
+        self._read_to_end.start()
+
+    def _collect(self) -> None:
+        while data := os.read(self._read, 65536):
+            self.collected += data
+
+    def collected_lines(self) -> list[str]:
+        """Close the writing end and return what the background has read."""
+        os.close(self.write)
+        self._read_to_end.join(10)
+        os.close(self._read)
+        return self.collected.decode().splitlines()
+
+
+def written(format_: str, **fields) -> list[str]:
+    """The lines that one event with these fields makes."""
+    pipe = Pipe()
+    log = Log(format_, descriptor=pipe.write)
+    log.event("thing", **fields)
+    log.close(10)
+    return pipe.lines()
+
+
+# JSON.
+
+
+def test_a_line_is_a_json_object_that_begins_with_when_how_bad_and_what():
+    """Machines read it, and people find the same three fields in front."""
+    (line,) = written("json", answer=42, words="two words", nothing=None, parts=[1, 2])
+    fields = json.loads(line)
+    assert list(fields)[:3] == ["time", "level", "event"]
+    assert fields.pop("time").endswith("Z")
+    assert fields == {
+        "level": "info",
+        "event": "thing",
+        "answer": 42,
+        "words": "two words",
+        "nothing": None,
+        "parts": [1, 2],
+    }
+
+
+def test_the_time_is_utc_with_milliseconds():
+    """Lines of many pods are sorted by it."""
+    (line,) = written("json")
+    stamp = json.loads(line)["time"]
+    assert len(stamp) == len("2026-01-01T00:00:00.000Z")
+    assert abs(time.mktime(time.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S")) - time.mktime(time.gmtime())) < 60
+
+
+any_text = st.text(st.characters(codec=None), max_size=40)
+
+
+@given(st.dictionaries(st.sampled_from(["path", "agent", "why"]), any_text, min_size=1))
+@settings(deadline=None, max_examples=60)
+@pytest.mark.parametrize("format_", ["json", "text"])
+def test_nothing_a_client_sends_makes_a_second_line(format_, fields):
+    """Control characters, line separators, lone surrogates: escaped, and ASCII throughout."""
+    (line,) = written(format_, **fields)
+    assert line.isascii()
+    assert line.isprintable()
+    if format_ == "json":
+        read = json.loads(line)
+        assert {name: read[name] for name in fields} == fields
+
+
+def test_control_characters_are_escaped():
+    """A terminal that shows the line must not obey it."""
+    (line,) = written("json", path="/\x1b[2J\r\n\x00\x7f\u2028\u009b31m")
+    assert "\\u001b" in line
+    assert "\\r\\n\\u0000" in line
+    assert "\\u2028" in line
+    assert "\\u009b" in line
+
+
+@pytest.mark.parametrize("odd", [float("inf"), float("nan"), -float("inf"), [float("inf")]])
+def test_numbers_that_json_does_not_know_do_not_spoil_the_line(odd):
+    """`Infinity` is no JSON: strict readers would drop the whole line."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    (line,) = written("json", deadline_s=odd, phase="ready")
+    fields = json.loads(line, parse_constant=refuse)
+    assert fields["phase"] == "ready"
+
+
+@pytest.mark.parametrize("odd", [b"bytes", {1, 2}, ValueError("x"), object()])
+def test_a_value_that_is_no_json_is_written_in_words(odd):
+    """A log line is never the reason for a failure."""
+    (line,) = written("json", odd=odd)
+    assert isinstance(json.loads(line)["odd"], str)
+
+
+@pytest.mark.parametrize("letter", ["x", "\x00", "\U0001f433"])
+@pytest.mark.parametrize("fields", [1, 10])
+def test_a_long_line_is_shortened_and_still_json(letter, fields):
+    """A client chooses its path; it must not choose the memory of the log."""
+    (line,) = written("json", **{f"field_{index}": letter * 100_000 for index in range(fields)}, last="here")
+    read = json.loads(line)
+    assert read["event"] == "thing"
+    assert read["last"] == "here"
+    assert read["field_0"].startswith(letter * 100)
+    assert len(line) < 32_768
+
+
+# Text.
+
+TEXT = {
+    "plain": ({"path": "/a", "status": 200}, "path=/a status=200"),
+    "spaces": ({"why": "it is over"}, 'why="it is over"'),
+    "control": ({"path": "/\x1b[2J\n"}, 'path="/\\u001b[2J\\n"'),
+    "umlauts": ({"path": "/ü"}, 'path="/\\u00fc"'),
+    "seconds": ({"after_s": 5.0, "left_s": 1.25, "age_s": 0.0}, "after_s=5 left_s=1.25 age_s=0"),
+    "nothing": ({"detail": None, "status": 200}, "status=200"),
+    "nested": ({"phases_s": {"draining": 0.2}}, 'phases_s={"draining": 0.2}'),
+    "truth": ({"sparse": True}, "sparse=true"),
+}
+
+
+@pytest.mark.parametrize(("fields", "expected"), TEXT.values(), ids=TEXT.keys())
+def test_text_is_for_people(fields, expected):
+    """A clock, what happened, and `name=value`; quoted where it would not read as one word."""
+    (line,) = written("text", **fields)
+    clock, event, rest = line.split(" ", 2)
+    assert len(clock) == len("12:34:56.789")
+    assert event == "thing"
+    assert rest == expected
+
+
+def test_text_marks_what_is_not_mere_information():
+    """A warning has to catch the eye without colours."""
+    pipe = Pipe()
+    log = Log("text", descriptor=pipe.write)
+    log.event("thing", "warning")
+    log.event("thing")
+    log.close(10)
+    assert [line.split(" ", 1)[1] for line in pipe.lines()] == ["WARNING thing", "thing"]
+
+
+# A reader that does not read.
+
+
+def test_a_blocked_stdout_never_blocks_and_what_is_lost_is_counted():
+    """Every line is either written whole or counted as dropped, and the caller goes on at once."""
+    pipe = Pipe()
+    log = Log("json", descriptor=pipe.write)
+    dropped = []
+    log.on_dropped = dropped.append
+    sent = MAX_QUEUED_LINES * 3
+    began = time.monotonic()
+    for number in range(sent):
+        log.event("thing", number=number, padding="x" * 200)
+    assert time.monotonic() - began < 10
+    assert set(dropped) == {"blocked"}
+    pipe.read_on()
+    log.close(30)
+    numbers = [json.loads(line)["number"] for line in pipe.collected_lines()]
+    assert len(numbers) + len(dropped) == sent
+    assert numbers == sorted(numbers)
+    assert len(numbers) >= MAX_QUEUED_LINES
+
+
+def test_closing_is_bounded_when_nobody_reads():
+    """The exit code matters more than the last line."""
+    pipe = Pipe()
+    log = Log("json", descriptor=pipe.write)
+    for _ in range(2000):
+        log.event("thing", padding="x" * 200)
+    began = time.monotonic()
+    log.close(0.1)
+    assert time.monotonic() - began < 5
+    pipe.read_on()
+    log._writer.join(30)
+    assert not log._writer.is_alive()
+    pipe.collected_lines()
+
+
+def test_closing_writes_what_is_queued():
+    """The drain report is the last line, and the one people look for."""
+    pipe = Pipe()
+    log = Log("json", descriptor=pipe.write)
+    for number in range(100):
+        log.event("thing", number=number)
+    log.close(10)
+    assert [json.loads(line)["number"] for line in pipe.lines()] == list(range(100))
+
+
+def test_a_pipe_that_somebody_made_non_blocking_loses_nothing():
+    """The flag is shared with whoever else holds the pipe; a full one then says so instead of waiting."""
+    pipe = Pipe()
+    os.set_blocking(pipe.write, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(pipe.write, b"\n" * 4096)
+    log = Log("json", descriptor=pipe.write)
+    for number in range(2000):
+        log.event("thing", number=number, padding="x" * 200)
+    pipe.read_on()
+    log.close(30)
+    lines = [line for line in pipe.collected_lines() if line]
+    assert [json.loads(line)["number"] for line in lines] == list(range(2000))
+
+
+def test_a_reader_that_is_gone_costs_lines_and_nothing_else():
+    """`kubectl logs` or a shell's pipe may end first; the lines are counted."""
+    read, write = os.pipe()
+    os.close(read)
+    log = Log("json", descriptor=write)
+    dropped = []
+    log.on_dropped = dropped.append
+    for _ in range(10):
+        log.event("thing")
+    log.close(10)
+    assert dropped == ["blocked"] * 10
+    os.close(write)
+
+
+# Conditions.
+
+
+class Clock:
+    """A time module that shows what the test sets."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        """Return the test's second."""
+        return self.now
+
+
+def test_a_condition_writes_a_few_lines_a_second_for_each_name(monkeypatch):
+    """A client that repeats itself fills neither the disk nor the queue, and hides nobody else's lines."""
+    clock, pipe, dropped = Clock(), Pipe(), []
+    monkeypatch.setattr(log_module, "time", clock)
+    log = Log("json", descriptor=pipe.write)
+    log.on_dropped = dropped.append
+    for name in ["malformed-head"] * 25 + ["head-timeout"] * 2:
+        log.condition("request", name, reason=name)
+    clock.now += 1.0
+    log.condition("request", "malformed-head", reason="malformed-head")
+    log.close(10)
+    reasons = [json.loads(line)["reason"] for line in pipe.lines()]
+    assert reasons == ["malformed-head"] * LINES_PER_CONDITION + ["head-timeout"] * 2 + ["malformed-head"]
+    assert dropped == ["rate"] * (25 - LINES_PER_CONDITION)
+
+
+def test_a_condition_is_a_warning_unless_it_says_otherwise():
+    """Its level is the caller's to lower or raise."""
+    pipe = Pipe()
+    log = Log("json", descriptor=pipe.write)
+    log.condition("request", "a")
+    log.condition("request", "b", "info")
+    log.close(10)
+    assert [json.loads(line)["level"] for line in pipe.lines()] == ["warning", "info"]
+
+
+# Libraries.
+
+
+@contextlib.contextmanager
+def adopted(lines: list[dict[str, object]]) -> Iterator[None]:
+    """Collect what libraries log in the block. pytest's own handlers stand aside meanwhile."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers[:] = []
+    pipe = Pipe()
+    log = Log("json", descriptor=pipe.write)
+    adopt_libraries(log)
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        log.close(10)
+        lines.extend(json.loads(line) for line in pipe.lines())
+
+
+def test_warnings_of_libraries_come_as_lines_of_ours():
+    """One stream, one format: with the failure's words, without its traceback's lines."""
+    lines = []
+    with adopted(lines):
+        logging.getLogger("aiohttp.server").info("too chatty")
+        logging.getLogger("aiohttp.server").warning("count %d", 3)
+        try:
+            raise ValueError("inside")
+        except ValueError:
+            logging.getLogger("asyncio").exception("it broke")
+    assert [{key: line[key] for key in ("level", "event", "logger", "message")} for line in lines] == [
+        {"level": "warning", "event": "library", "logger": "aiohttp.server", "message": "count 3"},
+        {
+            "level": "error",
+            "event": "library",
+            "logger": "asyncio",
+            "message": "it broke: ValueError('inside')",
+        },
+    ]
+
+
+def test_a_librarys_broken_message_does_not_break_the_library():
+    """A handler that raises would raise into the code that only wanted to warn."""
+    lines = []
+    with adopted(lines):
+        logging.getLogger("odd").warning("count %d", "three")
+    assert "count" in lines[0]["message"]
+
+
+# Which format.
+
+
+def test_machines_get_json_and_a_terminal_gets_text(monkeypatch):
+    """Nobody has to set it in a pod or in a shell."""
+    read, write = os.pipe()
+    master, slave = os.openpty()
+    with os.fdopen(write, "w") as pipe, os.fdopen(slave, "w") as terminal:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert default_format() == "json"
+        monkeypatch.setattr(sys, "stdout", terminal)
+        assert default_format() == "text"
+    os.close(read)
+    os.close(master)
