@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 MAX_LENGTH_DIGITS = 18
 """A Content-Length with more is no number that any body has."""
-_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?")
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
+_CHUNK_LINE = re.compile(
+    rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED)
+)
+"""chunk-size and chunk-ext (RFC 9112 section 7.1.1): what is no extension is a trick."""
 _TRAILER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
 MAX_CHUNK_LINE_BYTES = 4096
 """A chunk size line with its extensions, which are read over (RFC 9112 section 7.1.1)."""
