@@ -60,9 +60,6 @@ class Stubborn(Request):
         self.cut_for = reason
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the timer that bounds the wait for cut work is cancelled as it is set"
-)
 @in_fake_time
 async def test_work_that_does_not_end_when_it_is_cut_does_not_hold_the_exit():
     """A defect somewhere else costs its own request, not the report and the exit code."""

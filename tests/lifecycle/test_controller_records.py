@@ -116,7 +116,6 @@ async def test_a_sum_that_does_not_fit_is_shown_as_a_config_problem():
     assert House("alb", grace_period=105.0).metrics.config_problems.value() == 0
 
 
-@pytest.mark.xfail(strict=True, reason="the report is told while the published phase is still draining")
 @in_fake_time
 async def test_listeners_never_see_a_half_changed_picture():
     """Who is told of a report is told of it by a drain that is over."""
