@@ -1,0 +1,208 @@
+"""One frame of `drainproxy status`, in 80 columns."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from drainproxy.admin.frame import render
+from drainproxy.admin.status import DrainNow, Snapshot, WorkNow, status
+from drainproxy.lifecycle.report import Report, Tally
+
+READY = Snapshot(
+    now=100.0,
+    phase="ready",
+    phase_since=90.0,
+    phases_s={"starting": 2.5},
+    waiting_for="nothing",
+    ready=True,
+    upstream_up=True,
+    grace_s=30.0,
+    about={"version": "1.2.3", "listeners": ["127.0.0.1:8080"], "hooks_waiting": 0},
+)
+DRAIN = DrainNow(
+    cause="deletion",
+    started=95.0,
+    deadline=117.0,
+    final=True,
+    in_flight_at_start=4,
+    propagation_ended=None,
+    late_requests=2,
+    last_late=99.5,
+    outcomes={"finished": 3, "timed_out": 1, "lost": 0},
+)
+PROPAGATING = replace(
+    READY,
+    phase="propagating",
+    phase_since=95.0,
+    phases_s={"starting": 2.5, "ready": 4000.0},
+    waiting_for="quiet after the last late arrival",
+    ready=False,
+    drain=DRAIN,
+    kinds={"http": 1, "tunnel": 1},
+    works=[
+        WorkNow(kind="http", started=94.0, deadline=112.0, what={"method": "GET", "path": "/slow"}),
+        WorkNow(kind="tunnel", started=10.0, deadline=117.0, what={"path": "/ws"}),
+    ],
+)
+REPORT = Report(
+    cause="deletion",
+    phases_s={"propagating": 5.0, "draining": 1.25},
+    propagation_ended="quiet",
+    last_late_after_flip_s=None,
+    in_flight_at_start=4,
+    requests=Tally(finished=7, late=2),
+    tunnels=Tally(),
+    unused_s=15.0,
+    ended_by="nothing is in flight",
+)
+
+
+def seen(snapshot: Snapshot, *, width: int = 80, **how: object) -> list[str]:
+    """Return the frame's lines as a terminal without colours shows them."""
+    console = Console(width=width, file=io.StringIO(), force_terminal=False, color_system=None)
+    console.print(render(status(snapshot), **how))
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def row(lines: list[str], label: str) -> str:
+    """Return what a labelled row says."""
+    (found,) = [line for line in lines if line.startswith(f"{label} ")]
+    return re.sub(r"[━╸╺]+", "", found.removeprefix(label)).strip()
+
+
+def test_a_ready_proxy_takes_a_glance():
+    """Phase, nothing to wait for, nothing in flight, and no empty rows about a drain."""
+    lines = seen(READY)
+    assert lines[0].split() == ["drainproxy", "1.2.3", "127.0.0.1:8080", "up", "12.5", "s"]
+    assert lines[3].split() == ["starting", "▶", "ready", "propagating", "draining", "drained"]
+    assert lines[4].split() == ["2.5", "s", "10.0", "s"]
+    assert row(lines, "waits for") == "nothing: it serves"
+    assert row(lines, "in flight") == "0"
+    assert row(lines, "application") == "accepts connections"
+    assert len(lines) == 9
+
+
+def test_a_drain_says_what_it_waits_for_and_how_long_it_may():
+    """In the words of the manual."""
+    lines = seen(PROPAGATING)
+    assert row(lines, "waits for") == "quiet after the last late arrival"
+    assert row(lines, "time left") == "17.0 s of 22.0 s"
+    assert row(lines, "in flight") == "2: 1 http, 1 tunnel"
+    assert row(lines, "drain") == "began 5.0 s ago, cause deletion; 2 came late, the last 0.5 s ago"
+    assert row(lines, "since then") == "3 finished, 1 timed out"
+    assert row(lines, "application") == "accepts connections; the pod is not ready"
+
+
+def test_work_is_listed_with_age_and_deadline():
+    """Oldest first, as the document has it."""
+    lines = seen(PROPAGATING)
+    assert row(lines, "http").split() == ["GET", "/slow", "6.0", "s", "in", "12.0", "s"]
+    assert row(lines, "tunnel").split() == ["/ws", "1", "min", "30", "s", "in", "17.0", "s"]
+
+
+def test_more_work_than_fits_is_counted():
+    """The list says that it is not all."""
+    crowd = [WorkNow(kind="http", started=90.0, deadline=117.0, what={}) for _ in range(40)]
+    lines = seen(replace(PROPAGATING, kinds={"http": 40}, works=crowd), max_works=5)
+    assert sum(line.startswith("http") for line in lines) == 5
+    assert "and 35 younger" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, ""), (1, "1 preStop hook waiting"), (3, "3 preStop hooks waiting")]
+)
+def test_waiting_hooks_are_named(count, words):
+    """They are why an application's container still stands."""
+    about = {**READY.about, "hooks_waiting": count}
+    assert words in row(seen(replace(PROPAGATING, about=about)), "waits for")
+
+
+def test_a_dead_application_is_said_aloud():
+    """In ready it is what the pod waits for."""
+    lines = seen(
+        replace(READY, upstream_up=False, ready=False, waiting_for="the application to answer again")
+    )
+    assert row(lines, "waits for") == "the application to answer again"
+    assert row(lines, "application") == "does not accept connections"
+
+
+def test_the_report_of_a_clean_drain():
+    """Its last frame, before the process is gone."""
+    drained = replace(PROPAGATING, phase="drained", waiting_for="exit", report=REPORT.fields(), works=())
+    lines = seen(drained)
+    assert row(lines, "last drain") == "every request was answered"
+    assert row(lines, "requests") == "7 finished, 2 late"
+    assert row(lines, "took") == "propagating 5.0 s, draining 1.2 s; 15.0 s unused"
+    assert row(lines, "ended by") == "nothing is in flight"
+    assert not any(line.startswith(("time left", "tunnels")) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("tally", "verdict"),
+    [
+        (Tally(finished=7, refused=2), "every request was answered"),
+        (Tally(finished=7, cut=1), "1 request not answered in full"),
+        (Tally(lost=1, cut=1, timed_out=1), "3 requests not answered in full"),
+    ],
+)
+def test_what_was_cut_is_not_called_clean(tally, verdict):
+    """A refusal is an honest answer; a cut is not."""
+    lines = seen(replace(READY, report=replace(REPORT, requests=tally).fields()))
+    assert row(lines, "last drain") == verdict
+
+
+def test_a_proxy_that_is_gone_leaves_its_last_word():
+    """No clock that stands still, no work that may have ended since."""
+    lines = seen(PROPAGATING, gone=True)
+    assert lines[0].endswith("gone")
+    assert row(lines, "its end") == "not seen from here; its log tells"
+    assert not any(line.startswith(("time left", "waits for", "in flight", "http")) for line in lines)
+
+
+def test_settings_that_do_not_fit_are_shown_in_full_until_a_drain_needs_the_room():
+    """The sentence says which number to change."""
+    problem = "grace period 14 s is too short: " + "and so on, " * 12 + "set it to 30 s"
+    before = seen(replace(READY, config_problems=[problem]))
+    assert "set it to 30 s" in " ".join(before)
+    during = seen(replace(PROPAGATING, config_problems=[problem]))
+    assert row(during, "settings").startswith("grace period 14 s is too short")
+    assert "set it to 30 s" not in " ".join(during)
+
+
+def test_a_callers_path_cannot_give_orders_to_the_terminal():
+    """Escape sequences become question marks, and markup stays text."""
+    path = "/\x1b[2J\x9b31m\u202e[bold red]x[/]\r\n"
+    work = WorkNow(kind="http", started=94.0, deadline=112.0, what={"path": path})
+    text = "\n".join(seen(replace(PROPAGATING, works=[work])))
+    assert "/?[2J?31m?[bold red]x[/]??" in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_line_is_wider_than_the_terminal(width):
+    """Also with a path that is."""
+    work = WorkNow(kind="http", started=94.0, deadline=112.0, what={"path": "/" + "x" * 500})
+    for line in seen(replace(PROPAGATING, works=[work], report=REPORT.fields()), width=width):
+        assert len(line) <= width
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.0, "0.0 s"),
+        (59.94, "59.9 s"),
+        (60.0, "1 min 0 s"),
+        (3599.0, "59 min 59 s"),
+        (3600.0, "1 h 0 min"),
+        (86399.0, "23 h 59 min"),
+        (90000.0, "1 d 1 h"),
+    ],
+)
+def test_durations_are_read_by_people(seconds, words):
+    """Two units at most."""
+    assert seen(replace(READY, phases_s={"ready": seconds - 10.0}))[0].endswith(f"up {words}")
