@@ -46,7 +46,7 @@ class Hold:
         self._work = work
 
     def __enter__(self) -> None:
-        self._inflight.works[self._work] = None
+        self._inflight.add(self._work)
 
     def __exit__(
         self,
@@ -54,14 +54,11 @@ class Hold:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        inflight = self._inflight
-        del inflight.works[self._work]
-        if inflight.on_empty is not None and not inflight.works:
-            inflight.on_empty()
+        self._inflight.discard(self._work)
 
 
 class InFlight:
-    """The books. Written by holds only."""
+    """The books. Who adds a Work discards it on every way that it can end; coroutines use `hold`."""
 
     def __init__(self) -> None:
         self.works: dict[Work, None] = {}
@@ -72,6 +69,16 @@ class InFlight:
     def hold(self, work: Work) -> Hold:
         """Return a context manager that keeps the drain waiting for `work`."""
         return Hold(self, work)
+
+    def add(self, work: Work) -> None:
+        """Keep the drain waiting for `work`."""
+        self.works[work] = None
+
+    def discard(self, work: Work) -> None:
+        """Let `work` go. It may have gone already."""
+        self.works.pop(work, None)
+        if self.on_empty is not None and not self.works:
+            self.on_empty()
 
     def __len__(self) -> int:
         return len(self.works)

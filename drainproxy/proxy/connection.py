@@ -1,8 +1,8 @@
 """One client connection: heads in, exchanges out, decide reuse; its own branch of the drain.
 
-One coroutine a connection answers requests in their order. It reads the published policy when it decides
-whether the client may send another, and nothing tells it to: a drain needs no list of connections but the
-idle ones at the exit.
+Driven by what its transport and its exchange say, with no task of its own: a request costs no switch between
+tasks, and an idle connection next to nothing. It reads the published policy when it decides whether the
+client may send another request; a drain needs no list of connections but the idle ones at the exit.
 """
 
 from __future__ import annotations
@@ -40,21 +40,19 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class ClientConnection(asyncio.Protocol):
-    """Written by its transport and its own coroutine."""
+    """Written by its transport, its timer and its exchange, all on the loop's thread."""
 
     __slots__ = (
         "_ahead",
-        "_arrived",
-        "_body_paused",
         "_eof",
         "_exchange",
         "_lingering",
         "_lost",
+        "_partial",
         "_reader",
         "_reading_body",
         "_reading_paused",
         "_requests",
-        "_retired",
         "accepted_at",
         "loop",
         "peer",
@@ -75,16 +73,13 @@ class ClientConnection(asyncio.Protocol):
         self.accepted_at = 0.0
         self._reader = RequestReader(server.settings)
         self._ahead = b""
-        self._arrived: asyncio.Future[None] | None = None
-        """What the coroutine waits for between requests: bytes, an end or a time-out."""
+        self._partial: PartialHead | None = None
         self._exchange: Exchange | None = None
         self._reading_body = False
-        self._body_paused = False
         self._reading_paused = False
         self.write_paused = False
         self._eof = False
         self._lost = False
-        self._retired = False
         self._lingering = -1
         """Bytes thrown away since the half-close; -1 before it."""
         self._requests = 0
@@ -92,9 +87,10 @@ class ClientConnection(asyncio.Protocol):
     # asyncio.Protocol.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start the connection's coroutine."""
+        """Take the client in."""
         self.transport = cast("asyncio.Transport", transport)
         self.accepted_at = self.loop.time()
+        self.timer.set(self.accepted_at + self.server.settings.keepalive_idle)
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self.peer = str(peer[0]).removeprefix("::ffff:").encode()
@@ -109,29 +105,35 @@ class ClientConnection(asyncio.Protocol):
             return
         if self.server.controller.published.draining:
             self.server.controller.request_byte()
-        if self._reading_body:
-            self._feed_body(data)
-            return
-        self._ahead = self._ahead + data if self._ahead else data
-        if self._arrived is not None:
-            self._wake()
-        elif len(self._ahead) >= MAX_AHEAD_BYTES:
-            self._pause(paused=True)
+        try:
+            if self._reading_body:
+                self._feed_body(data)
+                return
+            self._ahead = self._ahead + data if self._ahead else data
+            if self._exchange is None:
+                self._proceed()
+            elif len(self._ahead) >= MAX_AHEAD_BYTES:
+                self._pause(paused=True)
+        except Exception as defect:
+            self.defective(defect)
 
     def eof_received(self) -> bool:
-        """Take a client's half-close: what it sent before is answered only by setting."""
+        """Take a client's half-close. Returns True to keep the other half open."""
         self._eof = True
-        self._wake()
-        if self._exchange is not None and (self._reading_body or not self.server.settings.allow_half_close):
-            self._exchange.client_gone()
-        return self._exchange is not None or bool(self._ahead) or self._lingering >= 0
+        exchange = self._exchange
+        if exchange is None:
+            return False
+        if self._reading_body or self.gone:
+            exchange.client_gone()
+            return False
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Free what waits for this client."""
         self._lost = self._eof = True
         self.timer.cancel()
         self._reader.forget()
-        self._wake()
+        self._end_head()
         if self._exchange is not None:
             self._exchange.client_gone()
         if self._requests == 0 and self.accepted_at >= self.server.controller.published.drain_started:
@@ -150,47 +152,21 @@ class ClientConnection(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.client_writable(writable=True)
 
-    # The coroutine.
+    # From head to exchange to head.
 
-    async def serve(self) -> None:
-        """Answer requests until the connection cannot carry another."""
-        try:
-            while True:
-                head = await self._next_head()
-                if head is None or not await self._answer(head):
-                    break
-            await self._close()
-        finally:
-            self.timer.cancel()
-            if not self.transport.is_closing():
-                self._abort()
-
-    async def _next_head(self) -> RequestHead | None:
-        """Return the next request's head, or None when there will be none."""
-        self.timer.set(self.loop.time() + self.server.settings.keepalive_idle)
-        try:
-            # An empty line before a head is no head begun: the wait goes on.
-            while (head := self._take_head()) is None and not self._reader.begun:
-                if self._eof or self._retired:
-                    return None
-                if self._reading_paused:
-                    self._pause(paused=False)
-                self._arrived = self.loop.create_future()
-                await self._arrived
-                self._arrived = None
-            if head is not None:
-                return head
-            # A head that has begun is work: who sends slowly is waited for, so long and no longer.
-            self.timer.set(self.loop.time() + self.server.settings.head_timeout)
-            with self.server.inflight.hold(ReadingHead(self)):
-                while head is None and not self._eof:
-                    await self._more()
-                    head = self._take_head()
-        except RequestError as error:
-            self._arrived = None
-            self._reply(error, head=None)
-            return None
-        return head
+    def _proceed(self) -> None:
+        """Begin the next request, if its head is here and nothing else is under way."""
+        while self._exchange is None and self._lingering < 0 and not self._lost:
+            try:
+                head = self._take_head()
+            except RequestError as error:
+                self.fail_head(error)
+                return
+            if head is None:
+                self._await_head()
+                return
+            self._end_head()
+            self._answer(head)
 
     def _take_head(self) -> RequestHead | None:
         if not self._ahead:
@@ -202,63 +178,83 @@ class ClientConnection(asyncio.Protocol):
         head, self._ahead = read
         return head
 
-    async def _more(self) -> None:
-        """Wait for bytes, for an end, or for what the timer says."""
+    def _await_head(self) -> None:
+        """Wait for the next head: long while there is none of it, not so long once it has begun."""
         if self._reading_paused:
             self._pause(paused=False)
-        self._arrived = self.loop.create_future()
-        try:
-            await self._arrived
-        finally:
-            self._arrived = None
+        if self._eof:
+            self.close()
+        elif not self._reader.begun:
+            self.timer.set(self.loop.time() + self.server.settings.keepalive_idle)
+        elif self._partial is None:
+            self.timer.set(self.loop.time() + self.server.settings.head_timeout)
+            # A head that has begun is work: who sends slowly is waited for, so long and no longer.
+            self._partial = PartialHead(self)
+            self.server.inflight.add(self._partial)
 
-    async def _answer(self, head: RequestHead) -> bool:
-        """Answer one request; return whether the connection can carry another."""
+    def _end_head(self) -> None:
+        if self._partial is not None:
+            self.server.inflight.discard(self._partial)
+            self._partial = None
+
+    def _answer(self, head: RequestHead) -> None:
+        """Decide whether a request goes on to the application; begin its exchange, or reply."""
         server = self.server
         first = self._requests == 0
         self._requests += 1
-        exchange: Exchange | None = None
+        now = self.loop.time()
         try:
-            if self.gone:
-                raise ClientGone
             body = framing.request_body(head)
             target = headers.check_target(head)
             if b"upgrade" in head.named and _wants_upgrade(head):
                 raise UpgradeUnsupported
-            now = self.loop.time()
             server.admission.admit(head, accepted_at=self.accepted_at, first=first, now=now)
-            exchange = Exchange(self, head, target, body, now)
-            self._exchange = exchange
-            with server.inflight.hold(exchange):
-                await exchange.run()
         except RequestError as error:
-            return self._fail(error, head, exchange)
-        except Exception as defect:
-            server.defect(defect)
-            return self._fail(InternalError(), head, exchange)
-        finally:
-            self._exchange = None
-            self._reading_body = False
-        server.answered(head, exchange)
-        return not exchange.close and not self._lost
+            server.failed(error, head, None, begun=False)
+            self._reply(error, head, body_read=_bodiless(head))
+            return
+        self._exchange = exchange = Exchange(self, head, target, body, now)
+        exchange.start()
 
-    def _fail(self, error: RequestError, head: RequestHead, exchange: Exchange | None) -> bool:
-        """Tell the client what happened, in the way that is still open; return whether to go on."""
-        if isinstance(error, ClientGone) or self._lost:
-            self.server.failed(ClientGone(), head, exchange, begun=False)
+    def exchange_done(self, exchange: Exchange) -> None:
+        """The client's socket has the whole answer."""
+        self.server.answered(exchange.head, exchange)
+        self._end_exchange(exchange)
+        if exchange.close:
+            self.close()
+        else:
+            self._proceed()
+
+    def exchange_failed(self, exchange: Exchange, error: RequestError) -> None:
+        """Tell the client what happened, in the way that is still open."""
+        begun = exchange.status != 0
+        gone = self.gone or isinstance(error, ClientGone)
+        if gone:
+            error = ClientGone(sent=error.sent)
+        self.server.failed(error, exchange.head, exchange, begun=begun and not gone)
+        self._end_exchange(exchange)
+        if gone:
             self._abort()
-            return False
-        begun = exchange is not None and exchange.status != 0
-        self.server.failed(error, head, exchange, begun=begun)
-        if begun:
+        elif begun:
             self._cut()
-            return False
-        return self._reply(error, head, exchange)
+        else:
+            self._reply(error, exchange.head, body_read=exchange.request_read)
+            self._proceed()
 
-    def _reply(self, error: RequestError, head: RequestHead | None, exchange: Exchange | None = None) -> bool:
-        if head is None:
-            self.server.failed(error, None, None, begun=False)
-        body_read = exchange.request_read if exchange is not None else head is not None and _bodiless(head)
+    def _end_exchange(self, exchange: Exchange) -> None:
+        self._exchange = None
+        self._reading_body = False
+        self.server.inflight.discard(exchange)
+
+    def defective(self, defect: Exception) -> None:
+        """A defect of ours costs one connection, not the process."""
+        self.server.defect(defect)
+        if self._exchange is not None:
+            self._exchange.fail(InternalError())
+        self.close()
+
+    def _reply(self, error: RequestError, head: RequestHead | None, *, body_read: bool = False) -> None:
+        """Send an error reply, and close unless the connection can carry another request."""
         keep = (
             head is not None
             and head.http_1_1
@@ -268,37 +264,38 @@ class ClientConnection(asyncio.Protocol):
         )
         head_only = head is not None and head.method == b"HEAD"
         self.write(replies.reply(error, date=date_line(), head_only=head_only, close=not keep))
-        return keep
+        if not keep:
+            self.close()
 
-    async def _close(self) -> None:
+    def close(self) -> None:
         """End the connection so that the last answer can be read: half-close, then read on a while."""
-        if self._lost or self.transport.is_closing():
-            return
-        self.server.outbox.flush()
-        if self._eof:
-            self.transport.close()
+        if self._lost or self._lingering >= 0:
             return
         self._lingering = 0
         self._ahead = b""
+        self._end_head()
+        self.server.outbox.flush()
+        if self._lost or self.transport.is_closing():
+            return
+        if self._reading_paused:
+            self._pause(paused=False)
+        if self._eof:
+            self.transport.close()
+            return
         self.transport.write_eof()
         self.timer.set(self.loop.time() + self.server.linger_s)
-        await self._more()
 
     # Reading.
 
-    def read_body(self, exchange: Exchange) -> None:
-        """Hand the request's body to `exchange` from now on, beginning with what is already here."""
-        self._exchange = exchange
+    def read_body(self) -> None:
+        """Hand the request's body to the exchange from now on, beginning with what is already here."""
         self._reading_body = True
         if self._ahead:
             data, self._ahead = self._ahead, b""
             self._feed_body(data)
-        elif self._eof:
-            exchange.client_gone()
 
     def pause_body(self, *, paused: bool) -> None:
         """Stop or go on reading while the application cannot take more of the body."""
-        self._body_paused = paused
         if self._reading_body:
             self._pause(paused=paused)
 
@@ -320,10 +317,6 @@ class ClientConnection(asyncio.Protocol):
             self.transport.pause_reading()
         else:
             self.transport.resume_reading()
-
-    def _wake(self) -> None:
-        if self._arrived is not None and not self._arrived.done():
-            self._arrived.set_result(None)
 
     # Writing and closing.
 
@@ -368,19 +361,14 @@ class ClientConnection(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """Between two requests, with nothing of the next one here."""
-        return (
-            self._arrived is not None and not self._reader.begun and not self._ahead and self._lingering < 0
-        )
-
-    def retire(self) -> None:
-        """Close an idle connection: the process is leaving, or makes room."""
-        self._retired = True
-        self._wake()
+        return self._exchange is None and not self._reader.begun and self._lingering < 0
 
     def fail_head(self, error: RequestError) -> None:
         """End the reading of a head that has begun."""
-        if self._arrived is not None and not self._arrived.done():
-            self._arrived.set_exception(error)
+        self._end_head()
+        self._requests += 1
+        self.server.failed(error, None, None, begun=False)
+        self._reply(error, None)
 
     def _expired(self) -> None:
         """Act on the connection's one timer, by what it is doing."""
@@ -393,10 +381,10 @@ class ClientConnection(asyncio.Protocol):
             late = self.loop.time() >= self.server.controller.published.work_deadline
             self.fail_head(DrainDeadline() if late else HeadTimeout())
         else:
-            self.retire()
+            self.close()
 
 
-class ReadingHead:
+class PartialHead:
     """A request whose head has begun: a Work, so that a drain waits for it (lifecycle/inflight.py)."""
 
     __slots__ = ("_client", "_own_deadline", "deadline", "started")

@@ -1,8 +1,8 @@
 """One request and its answer: claim a connection, stream both ways at once, end in exactly one way.
 
 Both directions are pushed by their sources, without a task in between: bytes that arrive on one side are
-written to the other in the same call, and a side that cannot keep up pauses the other. `run` waits for one
-future, and every way to end (answered, failed, cut, client gone, out of time) resolves it.
+written to the other in the same call, and a side that cannot keep up pauses the other. Every way to end
+(answered, failed, cut, client gone, out of time) leads through `_finish` or `fail`; only the first counts.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ from drainproxy.proxy.framing import Framing
 from drainproxy.proxy.heads import ResponseReader
 
 if TYPE_CHECKING:
-    import asyncio
-
     from drainproxy.proxy.connection import ClientConnection
     from drainproxy.proxy.framing import Body
     from drainproxy.proxy.headers import Target
@@ -47,7 +45,7 @@ class Exchange:
     __slots__ = (
         "_body",
         "_client",
-        "_done",
+        "_ended",
         "_flushing",
         "_head_deadline",
         "_interim",
@@ -55,12 +53,12 @@ class Exchange:
         "_received",
         "_response",
         "_response_body",
-        "_reusable",
         "_server",
         "_target",
         "_total_deadline",
         "_upstream",
         "_upstream_paused",
+        "_upstream_reused",
         "answered",
         "bytes_sent",
         "chunked_out",
@@ -90,14 +88,13 @@ class Exchange:
         self._head_deadline = math.inf
         if settings.response_head_timeout is not None:
             self._head_deadline = self.started + settings.response_head_timeout
-        self._done: asyncio.Future[None] = client.loop.create_future()
+        self._ended = False
         self._upstream: UpstreamConnection | None = None
         self._reader: ResponseReader | None = None
         self._response: ResponseHead | None = None
         self._response_body: Body | None = None
         self._upstream_paused = False
-        self._reusable = True
-        """Nothing has come on the upstream connection but this response."""
+        self._upstream_reused = False
         self.request_read = body is None
         """The request was complete, and was handed on."""
         self._received = False
@@ -116,50 +113,36 @@ class Exchange:
 
     # The course of it.
 
-    async def run(self) -> None:
-        """Return when the client's socket has the whole answer; raise the RequestError that ended it else."""
+    def start(self) -> None:
+        """Claim a connection and send the request. Tells the client connection how it ended, once."""
         self.arm()
-        try:
-            repeatable = self._body is None and self.head.method in IDEMPOTENT
-            upstream = self._server.pool.take(repeatable=repeatable)
-            self._begin(upstream if upstream is not None else await self._connect())
-            try:
-                await self._done
-            except UpstreamGone:
-                # A connection that idled may close as a request meets it. What was not touched is sent again,
-                # once, on a connection that never idled.
-                if upstream is None or self._received or not repeatable or self._client.gone:
-                    raise
-                self._server.metrics.retries.inc()
-                self._done = self._client.loop.create_future()
-                self._begin(await self._connect())
-                await self._done
-            self._leave_upstream()
-            if self._client.unsent():
-                # Not delivered yet: the drain waits, and the deadline still holds.
-                self._done = self._client.loop.create_future()
-                self._flushing = True
-                self._client.pause_until_flushed(on=True)
-                await self._done
-                self._client.pause_until_flushed(on=False)
-        finally:
-            self._leave_upstream()
-            if not self.answered and self._done.done():
-                self._done.exception()  # seen: it may have lost a race with another end
-
-    async def _connect(self) -> UpstreamConnection:
-        """Connect; give up on it where the client has left or the deadline has come meanwhile."""
-        client = self._client
-        server = self._server
-        deadline = min(client.loop.time() + server.settings.connect_timeout, self.deadline)
-        if server.controller.published.policy.new_request is NewRequest.CONNECT_PATIENTLY:
-            upstream = await server.connect_patiently(deadline)
+        self._server.inflight.add(self)
+        upstream = self._server.pool.take(repeatable=self._repeatable())
+        if upstream is not None:
+            self._begin(upstream)
         else:
-            upstream = await server.pool.connect(deadline)
-        if self._done.done():
+            self._server.tasks.spawn(self._connect(), "connect")
+
+    def _repeatable(self) -> bool:
+        """Tell whether sending it twice does what sending it once does."""
+        return self._body is None and self.head.method in IDEMPOTENT
+
+    async def _connect(self) -> None:
+        server = self._server
+        deadline = min(self._client.loop.time() + server.settings.connect_timeout, self.deadline)
+        try:
+            if server.controller.published.policy.new_request is NewRequest.CONNECT_PATIENTLY:
+                upstream = await server.connect_patiently(deadline)
+            else:
+                upstream = await server.pool.connect(deadline)
+        except RequestError as error:
+            self.fail(error)
+            return
+        if self._ended:
+            # The client left meanwhile, or the deadline came.
             server.pool.discard(upstream)
-            await self._done
-        return upstream
+        else:
+            self._begin(upstream)
 
     def _begin(self, upstream: UpstreamConnection) -> None:
         """Send the request's head, and as much of its body as is here."""
@@ -167,13 +150,14 @@ class Exchange:
             self.fail(UpstreamGone())
             return
         self._upstream = upstream
+        self._upstream_reused = upstream.reused
         upstream.borrower = self
         self._reader = ResponseReader()
         if self._client.write_paused:
             self.client_writable(writable=False)
         self._server.outbox.write(upstream.transport, self._request_head())
         if self._body is not None:
-            self._client.read_body(self)
+            self._client.read_body()
 
     def _request_head(self) -> bytes:
         head, body, client = self.head, self._body, self._client
@@ -197,17 +181,16 @@ class Exchange:
             lines += b"TE: trailers\r\nConnection: TE\r\n"
         return b"%b %b HTTP/1.1\r\n%b\r\n" % (head.method, self._target.target, lines)
 
-    def _leave_upstream(self) -> None:
+    def _leave_upstream(self, *, reusable: bool) -> None:
         upstream, self._upstream = self._upstream, None
+        response = self._response
         if upstream is None:
             return
         pool = self._server.pool
-        response = self._response
         if (
-            response is None
-            or not self.answered
+            not reusable
+            or response is None
             or not self.request_read
-            or not self._reusable
             or upstream.lost
             or not response.http_1_1
             or b"close" in response.named
@@ -237,7 +220,7 @@ class Exchange:
                 out += framing.LAST_CHUNK + b"".join(trailers) + b"\r\n"
         if rest is not None:
             self.request_read = True
-        if out and upstream is not None and not upstream.lost:
+        if out and upstream is not None:
             self._server.outbox.write(upstream.transport, out)
         self._server.metrics.bytes.inc("to_upstream", by=len(payload))
         return rest
@@ -250,8 +233,8 @@ class Exchange:
         """Hold the response back while the client cannot take more."""
         upstream = self._upstream
         if self._flushing:
-            if writable and not self._done.done():
-                self._done.set_result(None)
+            if writable:
+                self._delivered()
         elif upstream is not None and not upstream.lost and self._upstream_paused == writable:
             self._upstream_paused = not writable
             if writable:
@@ -264,25 +247,33 @@ class Exchange:
     def upstream_data(self, data: bytes) -> None:
         """Relay response bytes (Borrower)."""
         self._received = True
-        if self._response is not None:
-            self._relay(b"", data)
-            return
         try:
-            self._read_head(data)
+            if self._response is None:
+                self._read_head(data)
+            else:
+                self._relay(b"", data)
         except RequestError as error:
             self.fail(error)
+        except Exception as defect:
+            self._client.defective(defect)
 
     def upstream_lost(self, *, reset: bool) -> None:
         """End with the connection (Borrower): that is how some responses end, if it was not reset."""
-        if self._done.done() or self._flushing:
+        if self._ended:
             return
         body = self._response_body
         if body is not None and body.framing is Framing.UNTIL_CLOSE and not reset:
             if self.chunked_out:
                 self._client.write(framing.LAST_CHUNK + b"\r\n")
-            self._finish()
-            return
-        self.fail(UpstreamGone(sent=True))
+            self._finish(clean=False)
+        elif self._upstream_reused and self._repeatable() and not self._received and not self._client.gone:
+            # A connection that idled may close as a request meets it. What was not touched is sent again,
+            # once, on a connection that never idled.
+            self._server.metrics.retries.inc()
+            self._upstream = None
+            self._server.tasks.spawn(self._connect(), "connect")
+        else:
+            self.fail(UpstreamGone(sent=True))
 
     def upstream_writable(self, *, writable: bool) -> None:
         """Hold the request body back while the application cannot take more (Borrower)."""
@@ -345,9 +336,7 @@ class Exchange:
     def _relay(self, start: bytes, data: bytes) -> None:
         """Write `start` and the payload of `data` to the client."""
         body = self._response_body
-        if body is None or self._done.done():
-            # More than the response said: the connection is not used again.
-            self._reusable = False
+        if body is None:
             return
         try:
             payload, rest = body.feed(data) if data else (b"", None)
@@ -367,16 +356,36 @@ class Exchange:
 
     # Ends.
 
-    def _finish(self, *, clean: bool = True) -> None:
-        self._reusable = clean
-        if not self._done.done():
-            self.answered = True
-            self._done.set_result(None)
+    def _finish(self, *, clean: bool) -> None:
+        """The answer is complete; `clean`: nothing else has come with it."""
+        self.answered = True
+        self._ended = True
+        self._leave_upstream(reusable=clean)
+        self._server.outbox.then(self._flushed)
+
+    def _flushed(self) -> None:
+        """The client's transport has the answer; the exchange ends once the socket has it too."""
+        client = self._client
+        if not client.unsent():
+            client.exchange_done(self)
+        elif not self._flushing:
+            # Not delivered yet: the drain waits, and the deadline still holds.
+            self._ended = False
+            self._flushing = True
+            client.pause_until_flushed(on=True)
+
+    def _delivered(self) -> None:
+        self._ended = True
+        self._flushing = False
+        self._client.pause_until_flushed(on=False)
+        self._client.exchange_done(self)
 
     def fail(self, error: RequestError) -> None:
         """End with `error`, unless it has ended."""
-        if not self._done.done():
-            self._done.set_exception(error)
+        if not self._ended:
+            self._ended = True
+            self._leave_upstream(reusable=False)
+            self._client.exchange_failed(self, error)
 
     # Time, and the drain (Work).
 

@@ -72,7 +72,7 @@ class ProxyServer(web.Server):
         self.linger_s = linger_s
         self.upstream_host = _host_of(pool)
         self._log = log
-        self._tasks = tasks
+        self.tasks = tasks
         self._access_log = access_log
         self._clients: set[ClientConnection] = set()
         self._emptied: asyncio.Event = asyncio.Event()
@@ -106,7 +106,6 @@ class ProxyServer(web.Server):
         self._clients.add(client)
         self._emptied.clear()
         self.metrics.client_connections_total.inc()
-        self._tasks.spawn(client.serve(), f"client {self.name}")
 
     def closed(self, client: ClientConnection) -> None:
         """A client connection has ended."""
@@ -117,7 +116,7 @@ class ProxyServer(web.Server):
     async def retire_idle(self) -> None:
         """Close idle connections, half-close first, and wait up to twice `linger` until they are gone."""
         for client in [one for one in self._clients if one.idle]:
-            client.retire()
+            client.close()
         if self._clients:
             try:
                 async with asyncio.timeout(2 * self.linger_s):
