@@ -125,6 +125,16 @@ async def test_after_max_in_silence_nothing_more_is_waited_for():
     assert house.end_reason() == {"max": 1}
 
 
+@in_fake_time
+async def test_after_silence_was_heard_a_straggler_does_not_start_it_anew():
+    """Propagation was over by evidence, so the last work's end is the end."""
+    house = busy()
+    request = house.request()
+    house.loop.call_at(clock.START_S + 9.5, house.arrive_late)
+    house.loop.call_at(clock.START_S + 10.0, request.end)
+    assert await ends(house) == [("propagating", 0.0), ("draining", 5.0), ("drained", 10.0)]
+
+
 # Overlap.
 
 
@@ -161,10 +171,11 @@ async def test_reuse_is_discouraged_from_the_first_moment():
     assert house.controller.published.discourage_reuse
 
 
+@pytest.mark.parametrize("flipped", [False, True], ids=["slices-unknown", "slices-flipped"])
 @pytest.mark.parametrize("preset", ["alb", "gce-neg", "agic"])
 @in_fake_time
-async def test_a_balancer_is_asked_to_reconnect_only_once_it_would_choose_another(preset):
-    """Before `min` it would only reconnect to us."""
+async def test_a_balancer_is_asked_to_reconnect_only_once_it_would_choose_another(preset, flipped):
+    """Before `min` it would only reconnect to us, whatever the slices say and whatever else is waited for."""
     house = busy(preset, grace_period=140.0)
     told = {}
     house.controller.on_change(
@@ -173,6 +184,9 @@ async def test_a_balancer_is_asked_to_reconnect_only_once_it_would_choose_anothe
     chatter = every(1.0, 80.0, house.arrive_late)
     house.sigterm()
     minimum = PRESETS[preset][0].min_s
+    await at(minimum - 1.0)
+    if flipped:
+        house.gone()
     await at(minimum - 0.001)
     assert not house.controller.published.discourage_reuse
     await at(minimum + 0.001)

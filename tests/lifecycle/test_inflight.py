@@ -87,3 +87,28 @@ def test_works_may_end_while_they_are_gone_through():
     for hold, _ in zip(holds, inflight, strict=True):
         hold.__exit__(None, None, None)
     assert len(inflight) == 0
+
+
+def test_what_is_driven_by_events_adds_and_discards_itself():
+    """Callbacks have no block to hold for; what they let go twice is let go once."""
+    inflight, calls = InFlight(), []
+    first, second = Job(), Job()
+    inflight.add(first)
+    inflight.add(second)
+    inflight.on_empty = lambda: calls.append(len(inflight))
+    inflight.discard(first)
+    inflight.discard(first)
+    assert (list(inflight), calls) == ([second], [])
+    inflight.discard(second)
+    assert (list(inflight), calls) == ([], [0])
+    inflight.discard(second)
+    assert list(inflight) == []
+
+
+def test_a_hold_may_end_after_its_work_was_discarded():
+    """A cut that lets go at once, inside a block that lets go at its end."""
+    inflight, job = InFlight(), Job()
+    with inflight.hold(job):
+        inflight.discard(job)
+        assert len(inflight) == 0
+    assert len(inflight) == 0

@@ -129,6 +129,7 @@ def test_propagation_ends_when_and_why(rules, evidence, late, arrivals, ends, wh
     facts = Facts(T0, evidence, None if late is None else T0 + late, arrivals)
     now = T0
     while (verdict := judge(rules, facts, now)).over is None:
+        assert now < verdict.check_at
         assert judge(rules, facts, (now + verdict.check_at) / 2).over is None
         now = verdict.check_at
     assert now == pytest.approx(T0 + ends)

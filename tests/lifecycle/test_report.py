@@ -131,6 +131,8 @@ def test_a_drains_phases_last_from_one_entry_to_the_next():
         (Evidence(Routability.ROUTABLE, 101.0), 105.0, None),
         (Evidence(Routability.GONE, 101.0), None, None),
         (Evidence(Routability.GONE, 101.0), 105.0, 4.0),
+        # Nobody came after the flip.
+        (Evidence(Routability.GONE, 106.0), 105.0, 0.0),
     ],
 )
 def test_seconds_from_flip_to_last_late_arrival_need_both(evidence, last_late, expected):
