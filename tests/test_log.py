@@ -144,6 +144,14 @@ def test_a_long_line_is_shortened_and_still_json(letter, fields):
     assert len(line) < 32_768
 
 
+@pytest.mark.xfail(strict=True, reason="every field of a shortened line becomes text")
+def test_a_shortened_line_has_the_types_of_any_other():
+    """Whoever sums up `bytes` must not stumble over the line with the long path."""
+    (line,) = written("json", path="x" * 100_000, status=200, duration_s=0.25, sent=False, detail=None)
+    read = json.loads(line)
+    assert (read["status"], read["duration_s"], read["sent"], read["detail"]) == (200, 0.25, False, None)
+
+
 # Text.
 
 TEXT = {
