@@ -36,6 +36,10 @@ MAX_WAITERS = 64
 LAST_LOOK_S = 2.0
 """How long a person who polls /status may hold the exit: two rounds of the live page."""
 
+LATE_LOOK_S = 0.5
+"""The same after the deadline, out of `reserve`: two rounds of `status --watch`. What was cut is what a
+person wants to see."""
+
 
 class AdminServer:
     """The admin room's one object. Used on the event loop's thread only."""
@@ -90,12 +94,12 @@ class AdminServer:
         """Return when every scraper has the numbers of the whole drain, or at loop time `until`.
 
         For after `drained` and SIGTERM: no scraper that keeps its interval loses the last numbers, and
-        whoever watches /status sees the report.
+        whoever watches /status sees the report, for which `until` may be overrun by LATE_LOOK_S.
         """
         loop = asyncio.get_running_loop()
         drained_at = self._controller.phase_since
         until = min(until, loop.time() + self._settings.final_scrape_wait)
-        look_until = min(until, loop.time() + LAST_LOOK_S)
+        look_until = max(loop.time() + LATE_LOOK_S, min(until, loop.time() + LAST_LOOK_S))
         scrapers = self._scrapes.awaited(loop.time(), drained_at, until)
         if scrapers:
             within_s = round(max(scrapers.values()) - loop.time(), 3)

@@ -105,6 +105,17 @@ async def test_who_watches_status_sees_the_end(premises):
     await over(waiting)
 
 
+async def test_who_watches_status_sees_what_a_deadline_cut(premises):
+    """The deadline has passed by then: the last look comes out of the reserve."""
+    now = premises.loop.time()
+    for ago_s in (0.5, 0.1):
+        premises.admin._looks.record("127.0.0.1", now - ago_s)
+    waiting = await leave(premises, until=-1.0)
+    assert not waiting.done()
+    assert (await premises.ask("GET /status")).json["phase"] == "drained"
+    await over(waiting)
+
+
 async def test_one_look_at_status_holds_nobody_up(premises):
     """A script's single question is no watch."""
     await premises.ask("GET /status")
