@@ -25,7 +25,7 @@ ROUNDS, SECONDS = 5, 2
 """With these, all contenders together take less than six minutes."""
 MAX_ROUNDS, MAX_SECONDS = 100, 60
 NEEDED_IN_MARKDOWN = (MEASURE, "envoy")
-EXIT_FAILED, EXIT_USAGE = 1, 64
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 64, 130
 WIDTH = 132
 """Of a terminal that is none: a log keeps the table whole."""
 
@@ -50,6 +50,8 @@ def main() -> int:
             measure_all(columns, rounds=options.rounds, seconds=options.seconds, tell=status.update)
     except BenchError as error:
         return _fail(str(error), EXIT_FAILED)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     return _report(console, columns, options)
 
 

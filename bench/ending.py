@@ -101,7 +101,7 @@ def exit_time(contender: Contender, column: Column, setting: Setting, number: in
         done = time.monotonic()
         client.close()
         if not received.endswith(SMALL_BODY):
-            column.words[Figure.EXIT] = "cuts the request off"
+            column.words[Figure.EXIT] = "cuts it off"
             return
         try:
             program.process.wait(timeout=EXIT_TIMEOUT_S)

@@ -20,17 +20,17 @@ class Figure(Enum):
     """Every row of the table, in its order."""
 
     CPU = Row("CPU per request", "µs", 1)
-    CPU_RATIO = Row("CPU per request, nginx = 1", "", 2)
-    BYTES = Row("CPU per MiB of 1 MiB responses", "µs")
-    BYTES_RATIO = Row("CPU per MiB, nginx = 1", "", 2)
-    RATE = Row("requests a second, one core", "")
+    CPU_RATIO = Row("CPU per request / nginx", "", 2)
+    BYTES = Row("CPU per MiB, 1 MiB bodies", "µs")
+    BYTES_RATIO = Row("CPU per MiB / nginx", "", 2)
+    RATE = Row("requests a second", "")
     P50 = Row("added latency, p50", "µs")
     P99 = Row("added latency, p99", "µs")
     RSS_IDLE = Row("memory, ready and idle", "MB", 1)
     RSS_PEAK = Row("memory, peak under load", "MB", 1)
-    RSS_CONNECTIONS = Row("memory, 10,000 idle connections", "MB", 1)
+    RSS_CONNECTIONS = Row("memory, 10,000 idle", "MB", 1)
     START = Row("start to ready", "ms")
-    EXIT = Row("last request done to process gone", "ms")
+    EXIT = Row("last answer to exit", "ms")
     PRESTOP_CPU = Row("preStop helper, CPU", "ms", 1)
     PRESTOP_RSS = Row("preStop helper, memory", "MB", 1)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def terminal_table(columns: list[Column]) -> Table:
     """Rows are figures, columns are contenders; what could not be measured is in `notes`."""
     table = Table(title="What a proxy costs", title_justify="left")
-    table.add_column("figure")
+    table.add_column("figure", no_wrap=True)
     for column in columns:
         style = "bold" if column.name == OURS else ""
         table.add_column(column.name, justify="right", style=style)
