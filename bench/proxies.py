@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -69,7 +70,8 @@ class Contender:
         directory.mkdir(parents=True)
         place = Place(free_port(), free_port(), upstream, directory)
         # HOME keeps what a program wants to remember (Caddy does) in the temporary directory.
-        env = {"HOME": str(directory), "PYTHONPATH": str(ROOT)}
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        env = {"HOME": str(directory), "PYTHONPATH": os.pathsep.join(paths)}
         with running(self.command(place), core=core, directory=directory, env=env) as program:
             yield program, place
 
