@@ -28,7 +28,7 @@ from drainproxy.proxy.outbox import Outbox
 from drainproxy.proxy.probe import Probe
 from drainproxy.proxy.server import ProxyServer
 from drainproxy.proxy.upstream import Answer, Pool
-from drainproxy.tasks import Connections
+from drainproxy.tasks import Connections, let_the_loop_turn
 
 if TYPE_CHECKING:
     import socket
@@ -141,17 +141,30 @@ class _Process:
     async def _leave(self, admin: AdminServer) -> None:
         """Go, in the order in which nothing is lost: the listener is the last door to close."""
         await admin.wait_last_scrape(until=self.controller.deadline)
-        swept = sum([await listener.sweep() for listener in self._listeners])
-        if swept:
-            # Completed by the kernel, accepted by nobody: their requests may still be on the wire.
-            await asyncio.sleep(self._config.lifecycle.settle)
-        await self._finish_work()
+        for listener in self._listeners:
+            await listener.sweep()
+        await self._serve_the_last()
         for server in self._servers:
-            await server.retire_idle()
+            await server.emptied()
         for listener in self._listeners:
             await listener.close()
         await self._tasks.cancel()
         await admin.stop()
+
+    async def _serve_the_last(self) -> None:
+        """Serve who came through the closing door; then close what is idle."""
+        await let_the_loop_turn()
+        newest = max(
+            (client.accepted_at for server in self._servers for client in server.clients), default=0.0
+        )
+        # Connected a moment ago: the request may still be on the wire.
+        await asyncio.sleep(max(0.0, newest + self._config.lifecycle.settle - self._loop.time()))
+        while True:
+            await self._finish_work()
+            speaking = [server.retire_idle() for server in self._servers]
+            if not any(speaking) or self._loop.time() >= self.controller.deadline:
+                return
+            await let_the_loop_turn()
 
     async def _finish_work(self) -> None:
         """Wait for what was admitted after the drain, until its deadline."""
@@ -210,6 +223,7 @@ class _Process:
         metrics.client_connections.set(len(clients) - idle, "active")
         metrics.upstream_connections.set(sum(pool.idle_count for pool in self._pools), "idle")
         metrics.upstream_connections.set(sum(pool.active_count for pool in self._pools), "active")
+        metrics.log_lines_dropped.values["unwritten",] = self._log.unwritten
         for (kind,) in list(metrics.in_flight.values):
             metrics.in_flight.set(self.inflight.count(kind), kind)
 

@@ -40,6 +40,8 @@ class Log:
         self._writer = threading.Thread(target=self._write, name="log", daemon=True)
         self._writer.start()
         self._rates: dict[str, tuple[int, int]] = {}
+        self.unwritten = 0
+        """Lines that stdout refused. Written by the log's own thread."""
         self.on_dropped: Callable[[str], None] = _ignore
         """Called with `blocked` or `rate` for each line given up."""
 
@@ -52,7 +54,7 @@ class Log:
         first = {"time": stamp, "level": level, "event": event}
         line = self._encode({**first, **fields})
         if len(line) > MAX_LINE_CHARS:
-            short = {name: str(value)[:MAX_FIELD_CHARS] for name, value in fields.items()}
+            short = {name: _short(value) for name, value in fields.items()}
             line = self._encode({**first, **short, "shortened": True})
         self._queue.put(line)
 
@@ -86,8 +88,12 @@ class Log:
                     select.select([], [self._descriptor], [])
                 except OSError:
                     # Nobody reads any more: there is nowhere left to say so.
-                    self.on_dropped("blocked")
+                    self.unwritten += 1
                     break
+
+
+def _short(value: Any) -> Any:
+    return value if value is None or isinstance(value, (int, float)) else str(value)[:MAX_FIELD_CHARS]
 
 
 def _ignore(_reason: str) -> None: ...

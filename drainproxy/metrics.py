@@ -27,40 +27,11 @@ if TYPE_CHECKING:
 
 PREFIX = "drainproxy_"
 
-LATENCY_BUCKETS_S = (
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    30.0,
-)
-LATE_BUCKETS_S = (
-    0.25,
-    0.5,
-    1.0,
-    2.0,
-    3.0,
-    5.0,
-    7.0,
-    10.0,
-    15.0,
-    20.0,
-    30.0,
-    45.0,
-    60.0,
-    90.0,
-    120.0,
-)
-LAG_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+LATENCY_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+CONNECT_BUCKETS_S = (0.001, 0.01, 0.1, 1.0)
+LATE_BUCKETS_S = (0.5, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 60.0, 90.0)
+LAG_BUCKETS_S = (0.005, 0.025, 0.1, 0.5, 2.5)
+
 
 PHASES = ("starting", "ready", "propagating", "draining", "drained")
 CAUSES = ("deletion", "restart", "node-shutdown", "manual", "unknown")
@@ -212,8 +183,8 @@ class Metrics:
         self.client_connections = Gauge(
             "client_connections", "Connections from clients.", state=("active", "idle")
         )
-        self.client_connections_total = Counter(
-            "client_connections_total", "Connections accepted from clients."
+        self.client_connections_accepted = Counter(
+            "client_connections_accepted_total", "Connections accepted from clients."
         )
         self.errors = Counter("errors_total", "Requests that failed, by whose doing.", reason=())
         self.refused = Counter("refused_total", "Requests turned away by policy.", reason=())
@@ -234,7 +205,7 @@ class Metrics:
             result=("ok", "refused", "timeout", "error"),
         )
         self.upstream_connect = Histogram(
-            "upstream_connect_seconds", "Time to connect to the application.", LATENCY_BUCKETS_S
+            "upstream_connect_seconds", "Time to connect to the application.", CONNECT_BUCKETS_S
         )
         self.headers_dropped = Counter(
             "headers_dropped_total", "Request fields not forwarded.", reason=("underscore",)
@@ -246,7 +217,7 @@ class Metrics:
         self.log_lines_dropped = Counter(
             "log_lines_dropped_total",
             "Log lines given up.",
-            reason=("blocked", "rate"),
+            reason=("blocked", "rate", "unwritten"),
         )
         self.build_info = Gauge("build_info", "1, with what runs here.", version=(), python=(), aiohttp=())
 

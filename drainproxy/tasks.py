@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 
+TURNS = 3
+"""Of the loop: accepted, made, read. What has come to the process is with its connection after these."""
+
+
+async def let_the_loop_turn() -> None:
+    """Let the loop read what has come."""
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+
+
 class Connections:
     """A group of tasks that fail alone. Single writer: the event loop's thread."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,9 @@ from drainproxy.lifecycle import budget as budgets
 from drainproxy.lifecycle import propagation
 from drainproxy.lifecycle.drain import Drain
 from drainproxy.lifecycle.hooks import RestartWindow
-from drainproxy.lifecycle.machine import POLICY, Event, Phase, Policy, Readiness, Reuse, step
+from drainproxy.lifecycle.machine import Event, Phase, Readiness, step
 from drainproxy.lifecycle.propagation import Evidence, Reason, Routability, Rules
+from drainproxy.lifecycle.published import Published, picture
 from drainproxy.lifecycle.report import Cause
 from drainproxy.lifecycle.sound import Sound
 
@@ -33,23 +34,6 @@ if TYPE_CHECKING:
 
 CUT_WITHIN_S = 0.5
 """How long work that was cut may take to end before the report is written without it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """What everybody else may know, at one moment. Times are loop times; `math.inf` for never."""
-
-    phase: Phase
-    policy: Policy
-    drain_started: float
-    """Requests on connections accepted after this are late arrivals."""
-    discourage_reuse: bool
-    refuse_from: float
-    """From here on a new request is refused: too little is left to answer it."""
-    work_deadline: float
-    """By when an admitted request must have ended."""
-    draining: bool
-    """A drain has begun and was not taken back."""
 
 
 class Controller:
@@ -93,7 +77,7 @@ class Controller:
         self._listeners: list[Callable[[], None]] = []
         self.phase_since = loop.time()
         self.phases_s: dict[Phase, float] = {}
-        self.published = self._publishable(Phase.STARTING)
+        self.published = self._picture(Phase.STARTING)
         metrics.phase.choose(Phase.STARTING)
         metrics.config_problems.set(float(len(self.budget.problems)))
         metrics.before_scrape.append(self._refresh_metrics)
@@ -259,8 +243,11 @@ class Controller:
         )
         return propagation.judge(self._rules, facts, now)
 
-    def _review(self) -> None:
-        """Fire what is due; set the timer to when something may be due next."""
+    def _review(self, *, looked: bool = False) -> None:
+        """Fire what is due; set the timer to when something may be due next.
+
+        `looked`: the loop has read its sockets since a timer found the process idle.
+        """
         if self.drain is None:
             return
         now = self._loop.time()
@@ -268,7 +255,7 @@ class Controller:
         if self.published.phase is Phase.PROPAGATING:
             check_at = self._review_propagation(now)
         if self.published.phase is Phase.DRAINING:
-            check_at = self._review_draining(now)
+            check_at = self._review_draining(now, looked=looked)
         self._set_timer(check_at)
 
     def _review_propagation(self, now: float) -> float:
@@ -289,7 +276,7 @@ class Controller:
             self._publish(Phase.PROPAGATING)
         return min(verdict.check_at, self.deadline)
 
-    def _review_draining(self, now: float) -> float:
+    def _review_draining(self, now: float, *, looked: bool) -> float:
         drain = self.drain
         assert drain is not None
         if now >= self.deadline:
@@ -302,10 +289,14 @@ class Controller:
             # The cap was reached while callers still came: their silence is the last evidence left.
             quiet_at = drain.last_late + self._rules.quiet_s
             idle_at = max(idle_at, min(quiet_at, self.published.refuse_from))
-        if now >= idle_at:
-            self._fire(Event.IDLE, "nothing is in flight")
-            return math.inf
-        return min(idle_at, self.deadline)
+        if now < idle_at:
+            return min(idle_at, self.deadline)
+        if not looked:
+            # Timers run before sockets are read: after a stall, requests may be waiting behind this one.
+            self._loop.call_soon(self._loop.call_soon, partial(self._review, looked=True))
+            return self.deadline
+        self._fire(Event.IDLE, "nothing is in flight")
+        return math.inf
 
     def _end_propagation(self, reason: Reason) -> None:
         assert self.drain is not None
@@ -371,27 +362,19 @@ class Controller:
 
     # Publication.
 
-    def _publishable(self, phase: Phase) -> Published:
-        policy = POLICY[phase]
-        drain = self.drain
-        now = self._loop.time()
-        if drain is None:
-            return Published(phase, policy, math.inf, False, math.inf, math.inf, False)
-        wait = self._rules.min_s if self._rules.balancer else 0.0
-        timeout = self._settings.drain_timeout
-        return Published(
+    def _picture(self, phase: Phase) -> Published:
+        return picture(
             phase,
-            policy,
-            drain.started,
-            policy.reuse is Reuse.CLOSE or (policy.reuse is Reuse.DISCOURAGE and now >= drain.started + wait),
-            self.deadline - self._settings.refuse_window,
-            min(self.deadline, math.inf if timeout is None else drain.started + timeout),
-            True,
+            self.drain,
+            deadline=self.deadline,
+            rules=self._rules,
+            settings=self._settings,
+            now=self._loop.time(),
         )
 
     def _publish(self, phase: Phase) -> None:
         before = self.published
-        self.published = self._publishable(phase)
+        self.published = self._picture(phase)
         if self.published.work_deadline != before.work_deadline:
             for work in self._inflight:
                 work.drain_by(self.published.work_deadline)

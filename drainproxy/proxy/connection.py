@@ -8,6 +8,7 @@ client may send another request; a drain needs no list of connections but the id
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import struct
 from typing import TYPE_CHECKING, cast
@@ -23,7 +24,8 @@ from drainproxy.errors import (
 from drainproxy.proxy import framing, headers, replies
 from drainproxy.proxy.date import date_line
 from drainproxy.proxy.exchange import Exchange
-from drainproxy.proxy.heads import RequestReader, tokens
+from drainproxy.proxy.heads import RequestReader
+from drainproxy.proxy.partial import PartialHead
 from drainproxy.proxy.timer import LazyTimer
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_ahead",
+        "_body_paused",
         "_eof",
         "_exchange",
         "_lingering",
@@ -52,6 +55,7 @@ class ClientConnection(asyncio.Protocol):
         "_reader",
         "_reading_body",
         "_reading_paused",
+        "_replying",
         "_requests",
         "accepted_at",
         "loop",
@@ -76,7 +80,10 @@ class ClientConnection(asyncio.Protocol):
         self._partial: PartialHead | None = None
         self._exchange: Exchange | None = None
         self._reading_body = False
+        self._body_paused = False
         self._reading_paused = False
+        self._replying = False
+        """An error reply is on its way, after which the next request is looked at."""
         self.write_paused = False
         self._eof = False
         self._lost = False
@@ -110,7 +117,7 @@ class ClientConnection(asyncio.Protocol):
                 self._feed_body(data)
                 return
             self._ahead = self._ahead + data if self._ahead else data
-            if self._exchange is None:
+            if self._exchange is None and not self._replying:
                 self._proceed()
             elif len(self._ahead) >= MAX_AHEAD_BYTES:
                 self._pause(paused=True)
@@ -156,7 +163,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _proceed(self) -> None:
         """Begin the next request, if its head is here and nothing else is under way."""
-        while self._exchange is None and self._lingering < 0 and not self._lost:
+        while self._exchange is None and not self._replying and self._lingering < 0 and not self._lost:
             try:
                 head = self._take_head()
             except RequestError as error:
@@ -166,6 +173,8 @@ class ClientConnection(asyncio.Protocol):
                 self._await_head()
                 return
             self._end_head()
+            if self._reading_paused:
+                self._pause(paused=len(self._ahead) >= MAX_AHEAD_BYTES)
             self._answer(head)
 
     def _take_head(self) -> RequestHead | None:
@@ -206,12 +215,12 @@ class ClientConnection(asyncio.Protocol):
         try:
             body = framing.request_body(head)
             target = headers.check_target(head)
-            if b"upgrade" in head.named and _wants_upgrade(head):
+            if b"upgrade" in head.named and body is None and headers.wants_upgrade(head):
                 raise UpgradeUnsupported
             server.admission.admit(head, accepted_at=self.accepted_at, first=first, now=now)
         except RequestError as error:
             server.failed(error, head, None, begun=False)
-            self._reply(error, head, body_read=_bodiless(head))
+            self._reply(error, head, body_read=headers.bodiless(head))
             return
         self._exchange = exchange = Exchange(self, head, target, body, now)
         exchange.start()
@@ -239,7 +248,6 @@ class ClientConnection(asyncio.Protocol):
             self._cut()
         else:
             self._reply(error, exchange.head, body_read=exchange.request_read)
-            self._proceed()
 
     def _end_exchange(self, exchange: Exchange) -> None:
         self._exchange = None
@@ -264,8 +272,19 @@ class ClientConnection(asyncio.Protocol):
         )
         head_only = head is not None and head.method == b"HEAD"
         self.write(replies.reply(error, date=date_line(), head_only=head_only, close=not keep))
-        if not keep:
+        if keep:
+            self._replying = True
+            self.server.outbox.then(self._replied)
+        else:
             self.close()
+
+    def _replied(self) -> None:
+        """Go on after an error reply, unless it was not even taken: who does not read is not read either."""
+        self._replying = False
+        if self.unsent():
+            self.close()
+        else:
+            self._proceed()
 
     def close(self) -> None:
         """End the connection so that the last answer can be read: half-close, then read on a while."""
@@ -293,9 +312,14 @@ class ClientConnection(asyncio.Protocol):
         if self._ahead:
             data, self._ahead = self._ahead, b""
             self._feed_body(data)
+        if self._reading_body:
+            self._pause(paused=self._body_paused)
+            if self._eof and self._exchange is not None:
+                self._exchange.client_gone()
 
     def pause_body(self, *, paused: bool) -> None:
         """Stop or go on reading while the application cannot take more of the body."""
+        self._body_paused = paused
         if self._reading_body:
             self._pause(paused=paused)
 
@@ -363,6 +387,12 @@ class ClientConnection(asyncio.Protocol):
         """Between two requests, with nothing of the next one here."""
         return self._exchange is None and not self._reader.begun and self._lingering < 0
 
+    def speaks(self) -> bool:
+        """Ask the kernel whether the client has sent something that the loop has not read yet."""
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not self._lost and any(event & select.POLLIN for _, event in poll.poll(0))
+
     def fail_head(self, error: RequestError) -> None:
         """End the reading of a head that has begun."""
         self._end_head()
@@ -382,43 +412,3 @@ class ClientConnection(asyncio.Protocol):
             self.fail_head(DrainDeadline() if late else HeadTimeout())
         else:
             self.close()
-
-
-class PartialHead:
-    """A request whose head has begun: a Work, so that a drain waits for it (lifecycle/inflight.py)."""
-
-    __slots__ = ("_client", "_own_deadline", "deadline", "started")
-    kind = "http"
-
-    def __init__(self, client: ClientConnection) -> None:
-        self._client = client
-        self.started = client.loop.time()
-        self._own_deadline = client.timer.when
-        self.deadline = self._own_deadline
-        self.drain_by(client.server.controller.published.work_deadline)
-
-    def drain_by(self, deadline: float) -> None:
-        """End by the drain's deadline too, or no longer (Work)."""
-        self.deadline = min(self._own_deadline, deadline)
-        self._client.timer.set(self.deadline)
-
-    def leave(self) -> None:
-        """A request just finishes (Work)."""
-
-    def cut(self, reason: str) -> None:
-        """End at the drain's deadline (Work)."""
-        self._client.fail_head(DrainDeadline())
-
-    def describe(self) -> dict[str, str]:
-        """Say what is known of it (Work)."""
-        return {"method": "", "path": "(reading the head)"}
-
-
-def _bodiless(head: RequestHead) -> bool:
-    return b"content-length" not in head.noted and b"transfer-encoding" not in head.noted
-
-
-def _wants_upgrade(head: RequestHead) -> bool:
-    """Tell whether an Upgrade is one to take seriously; others are ignored (RFC 9110 section 7.8)."""
-    wanted = set(tokens(head.noted.get(b"upgrade", b""))) - {b"h2c", b""}
-    return bool(wanted) and head.method == b"GET" and head.http_1_1

@@ -43,6 +43,7 @@ class Exchange:
     """A Work (lifecycle/inflight.py). Written by its client connection and its upstream connection."""
 
     __slots__ = (
+        "_begun_in_turn",
         "_body",
         "_client",
         "_ended",
@@ -89,6 +90,7 @@ class Exchange:
         if settings.response_head_timeout is not None:
             self._head_deadline = self.started + settings.response_head_timeout
         self._ended = False
+        self._begun_in_turn = -1
         self._upstream: UpstreamConnection | None = None
         self._reader: ResponseReader | None = None
         self._response: ResponseHead | None = None
@@ -155,31 +157,25 @@ class Exchange:
         self._reader = ResponseReader()
         if self._client.write_paused:
             self.client_writable(writable=False)
-        self._server.outbox.write(upstream.transport, self._request_head())
+        outbox = self._server.outbox
+        self._begun_in_turn = outbox.turn
+        outbox.write(upstream.transport, self._request_head())
         if self._body is not None:
             self._client.read_body()
 
     def _request_head(self) -> bytes:
-        head, body, client = self.head, self._body, self._client
-        fields, dropped = headers.request_fields(head, self._target)
+        client = self._client
+        start, dropped = headers.request_head(
+            self.head,
+            self._target,
+            self._body,
+            peer=client.peer,
+            scheme=client.scheme,
+            host=self._server.upstream_host,
+        )
         if dropped:
             self._server.metrics.headers_dropped.inc("underscore", by=dropped)
-        host = self._target.host
-        lines = b"".join(fields)
-        if b"host" not in head.noted and not self._target.replaces_host:
-            # An HTTP/1.0 client may leave it out; what is sent on is 1.1, where it is required.
-            lines += b"Host: " + self._server.upstream_host + b"\r\n"
-        lines += headers.forwarding(head.noted, client.peer, client.scheme, host)
-        if body is not None:
-            if body.framing is Framing.LENGTH:
-                lines += b"Content-Length: %d\r\n" % body.length
-            else:
-                lines += b"Transfer-Encoding: chunked\r\n"
-        elif b"content-length" in head.noted:
-            lines += b"Content-Length: 0\r\n"
-        if b"te" in head.noted and b"trailers" in head.noted[b"te"].lower():
-            lines += b"TE: trailers\r\nConnection: TE\r\n"
-        return b"%b %b HTTP/1.1\r\n%b\r\n" % (head.method, self._target.target, lines)
+        return start
 
     def _leave_upstream(self, *, reusable: bool) -> None:
         upstream, self._upstream = self._upstream, None
@@ -227,7 +223,7 @@ class Exchange:
 
     def client_gone(self) -> None:
         """The client will not read an answer any more."""
-        self.fail(ClientGone(sent=True))
+        self.fail(ClientGone(sent=self._upstream is not None))
 
     def client_writable(self, *, writable: bool) -> None:
         """Hold the response back while the client cannot take more."""
@@ -246,6 +242,12 @@ class Exchange:
 
     def upstream_data(self, data: bytes) -> None:
         """Relay response bytes (Borrower)."""
+        upstream = self._upstream
+        if not self._received and upstream is not None and not self._left():
+            # It was on its way before the request was: no answer to it.
+            self._server.pool.discard(upstream)
+            self.upstream_lost(reset=True)
+            return
         self._received = True
         try:
             if self._response is None:
@@ -266,7 +268,7 @@ class Exchange:
             if self.chunked_out:
                 self._client.write(framing.LAST_CHUNK + b"\r\n")
             self._finish(clean=False)
-        elif self._upstream_reused and self._repeatable() and not self._received and not self._client.gone:
+        elif self._upstream_reused and not self._received and self._untouched() and not self._client.gone:
             # A connection that idled may close as a request meets it. What was not touched is sent again,
             # once, on a connection that never idled.
             self._server.metrics.retries.inc()
@@ -274,6 +276,14 @@ class Exchange:
             self._server.tasks.spawn(self._connect(), "connect")
         else:
             self.fail(UpstreamGone(sent=True))
+
+    def _untouched(self) -> bool:
+        """Tell whether sending the request again cannot do anything twice."""
+        return self._repeatable() or (self._body is None and not self._left())
+
+    def _left(self) -> bool:
+        """Tell whether the request's head has been handed to the connection's transport."""
+        return self._begun_in_turn != self._server.outbox.turn
 
     def upstream_writable(self, *, writable: bool) -> None:
         """Hold the request body back while the application cannot take more (Borrower)."""
@@ -308,25 +318,12 @@ class Exchange:
         self.status = response.status
         self.head_at = client.loop.time()
         self._head_deadline = math.inf
-        fields = b"".join(headers.response_fields(response))
-        if b"date" not in response.noted:
-            fields += date_line()
         http_1_1 = self.head.http_1_1
-        if body is None:
-            length = framing.advertised_length(response.noted)
-            if length is not None and response.status != 204:
-                fields += b"Content-Length: " + length + b"\r\n"
-            elif self.head.method == b"HEAD" and b"transfer-encoding" in response.noted and http_1_1:
-                fields += b"Transfer-Encoding: chunked\r\n"
-        elif body.framing is Framing.LENGTH:
-            fields += b"Content-Length: %d\r\n" % body.length
-        elif http_1_1:
-            self.chunked_out = True
-            fields += b"Transfer-Encoding: chunked\r\n"
+        self.chunked_out = http_1_1 and body is not None and body.framing is not Framing.LENGTH
         self.close = not http_1_1 or not self.request_read or client.closes_after(self)
-        if self.close:
-            fields += b"Connection: close\r\n"
-        start = b"HTTP/1.1 %d %b\r\n%b\r\n" % (response.status, response.reason, fields)
+        start = headers.response_head(
+            response, body, self.head, date=date_line(), chunked=self.chunked_out, close=self.close
+        )
         if body is None:
             client.write(start)
             self._finish(clean=not rest)
@@ -341,6 +338,8 @@ class Exchange:
         try:
             payload, rest = body.feed(data) if data else (b"", None)
         except ValueError as fault:
+            if start:
+                self.status = 0  # the head has not left: the client gets a 502 instead
             self.fail(UpstreamMalformed(str(fault), sent=True))
             return
         self.bytes_sent += len(payload)

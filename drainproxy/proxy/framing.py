@@ -29,7 +29,7 @@ _CHUNK_LINE = re.compile(
     rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED)
 )
 """chunk-size and chunk-ext (RFC 9112 section 7.1.1): what is no extension is a trick."""
-_TRAILER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
+_TRAILER = re.compile(rb"(%b):([^\x00-\x08\x0a-\x1f\x7f]*)" % _TOKEN)
 MAX_CHUNK_LINE_BYTES = 4096
 """A chunk size line with its extensions, which are read over (RFC 9112 section 7.1.1)."""
 MAX_TRAILER_BYTES = 16 * 1024
@@ -173,7 +173,7 @@ class ChunkedBody:
         self._left += len(line)
         if self._left > MAX_TRAILER_BYTES:
             raise ValueError("too many trailers")
-        self.trailers.append(b"%b: %b\r\n" % (match[1], match[2]))
+        self.trailers.append(b"%b: %b\r\n" % (match[1], match[2].strip(b" \t")))
         return False
 
 
@@ -214,6 +214,8 @@ def request_body(head: RequestHead) -> Body | None:
 def response_body(head: ResponseHead, method: bytes) -> Body | None:
     """Return how the response's body is read, or None for no body. Raises UpstreamMalformed."""
     noted = head.noted
+    if method == b"HEAD" or head.status < 200 or head.status in {204, 304}:
+        return None
     codings = noted.get(b"transfer-encoding")
     lengths = noted.get(b"content-length")
     if codings is not None and (lengths is not None or not head.http_1_1 or tokens(codings) != [b"chunked"]):
@@ -223,8 +225,6 @@ def response_body(head: ResponseHead, method: bytes) -> Body | None:
         length = _content_length(lengths)
         if length is None:
             raise UpstreamMalformed("Content-Length is not one decimal", sent=True)
-    if method == b"HEAD" or head.status < 200 or head.status in {204, 304}:
-        return None
     if codings is not None:
         return ChunkedBody()
     if length is None:
@@ -232,7 +232,7 @@ def response_body(head: ResponseHead, method: bytes) -> Body | None:
     return LengthBody(length) if length else None
 
 
-def advertised_length(noted: Noted) -> bytes | None:
-    """Return a Content-Length that describes a body which is not sent (HEAD, 304; RFC 9110 section 8.6)."""
+def advertised_length(noted: Noted) -> int | None:
+    """Return the Content-Length that describes a body which is not sent (HEAD, 304; RFC 9110 section 8.6)."""
     lengths = noted.get(b"content-length")
-    return lengths.rstrip(b" \t") if lengths else None
+    return _content_length(lengths) if lengths is not None else None

@@ -10,9 +10,13 @@ import re
 from typing import TYPE_CHECKING
 
 from drainproxy.errors import InvalidHost, InvalidTarget, MalformedHead, MethodRefused
-from drainproxy.proxy.heads import HOP_BY_HOP, Line, Noted
+from drainproxy.proxy.framing import Framing, advertised_length
+from drainproxy.proxy.heads import HOP_BY_HOP, Line, tokens
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from drainproxy.proxy.framing import Body
     from drainproxy.proxy.heads import RequestHead, ResponseHead
 
 _HOST = re.compile(
@@ -53,6 +57,12 @@ _NOT_IN_TRAILERS = HOP_BY_HOP | {
     b"expect",
     b"max-forwards",
     b"range",
+    b"www-authenticate",
+    b"forwarded",
+    b"x-forwarded-for",
+    b"x-forwarded-proto",
+    b"x-forwarded-host",
+    b"x-real-ip",
 }
 """Framing, routing, authentication, content fields: never meaningful in a trailer (RFC 9110 6.5.1)."""
 
@@ -136,8 +146,14 @@ def request_fields(head: RequestHead, target: Target) -> tuple[list[Line], int]:
     return fields, dropped
 
 
-def forwarding(noted: Noted, peer: bytes, scheme: bytes, host: bytes) -> bytes:
-    """Return the X-Forwarded fields that are missing, as bytes: received ones pass as they are."""
+def forwarding(head: RequestHead, peer: bytes, scheme: bytes, host: bytes) -> bytes:
+    """Return the X-Forwarded fields that are missing, as bytes: received ones pass as they are.
+
+    One that Connection names has been removed, and is set: no client can make it missing.
+    """
+    noted: Collection[bytes] = head.noted
+    if head.named and not head.named <= _PERSISTENCE:
+        noted = head.noted.keys() - head.named
     if peer and host and _FORWARDED.isdisjoint(noted):
         return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n" % (
             peer,
@@ -162,6 +178,59 @@ def response_fields(head: ResponseHead) -> list[Line]:
     return [line for line in head.fields if name_of(line) not in named]
 
 
+def request_head(
+    head: RequestHead, target: Target, body: Body | None, *, peer: bytes, scheme: bytes, host: bytes
+) -> tuple[bytes, int]:
+    """Return the head to send to the application, and how many fields were dropped as twins.
+
+    `host` is for a client that sent none. Framing is written afresh, never copied.
+    """
+    fields, dropped = request_fields(head, target)
+    lines = b"".join(fields)
+    if b"host" not in head.noted and not target.replaces_host:
+        # An HTTP/1.0 client may leave it out; what is sent on is 1.1, where it is required.
+        lines += b"Host: %b\r\n" % host
+    lines += forwarding(head, peer, scheme, target.host)
+    if body is not None:
+        if body.framing is Framing.LENGTH:
+            lines += b"Content-Length: %d\r\n" % body.length
+        else:
+            lines += b"Transfer-Encoding: chunked\r\n"
+    elif b"content-length" in head.noted:
+        lines += b"Content-Length: 0\r\n"
+    if b"te" in head.noted and b"trailers" in tokens(head.noted[b"te"]):
+        lines += b"TE: trailers\r\nConnection: TE\r\n"
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (head.method, target.target, lines), dropped
+
+
+def response_head(
+    response: ResponseHead,
+    body: Body | None,
+    request: RequestHead,
+    *,
+    date: bytes,
+    chunked: bool,
+    close: bool,
+) -> bytes:
+    """Return the head to send to the client; `chunked` and `close` are decided by the exchange."""
+    lines = b"".join(response_fields(response))
+    if b"date" not in response.noted:
+        lines += date
+    if chunked:
+        lines += b"Transfer-Encoding: chunked\r\n"
+    elif body is not None and body.framing is Framing.LENGTH:
+        lines += b"Content-Length: %d\r\n" % body.length
+    elif body is None:
+        length = advertised_length(response.noted)
+        if length is not None and response.status != 204:
+            lines += b"Content-Length: %d\r\n" % length
+        elif request.method == b"HEAD" and b"transfer-encoding" in response.noted and request.http_1_1:
+            lines += b"Transfer-Encoding: chunked\r\n"
+    if close:
+        lines += b"Connection: close\r\n"
+    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (response.status, response.reason, lines)
+
+
 def trailer_fields(trailers: list[Line], named: frozenset[bytes]) -> list[Line]:
     """Return the trailers that may go on (RFC 9110 section 6.5.1, RFC 9112 section 7.1.2)."""
     forbidden = _NOT_IN_TRAILERS | named
@@ -171,3 +240,14 @@ def trailer_fields(trailers: list[Line], named: frozenset[bytes]) -> list[Line]:
 def name_of(line: Line) -> bytes:
     """Return a field line's name, lower-case."""
     return line[: line.index(b":")].lower()
+
+
+def wants_upgrade(head: RequestHead) -> bool:
+    """Tell whether an Upgrade is one to take seriously; others are ignored (RFC 9110 section 7.8)."""
+    wanted = set(tokens(head.noted.get(b"upgrade", b""))) - {b"h2c", b""}
+    return bool(wanted) and head.method == b"GET" and head.http_1_1
+
+
+def bodiless(head: RequestHead) -> bool:
+    """Tell whether the request says that it has no body."""
+    return b"content-length" not in head.noted and b"transfer-encoding" not in head.noted

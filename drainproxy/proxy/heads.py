@@ -109,7 +109,7 @@ class _Parser(Protocol):
 class RequestReader:
     """Reads one request head after another from a client connection."""
 
-    __slots__ = ("_complete", "_head", "_limits", "_parser", "_partial", "begun")
+    __slots__ = ("_complete", "_head", "_limits", "_parser", "_partial", "_skipped", "begun")
 
     def __init__(self, limits: ProxySettings) -> None:
         self._limits = limits
@@ -117,6 +117,7 @@ class RequestReader:
         self._head = RequestHead()
         self._partial = b""
         self._complete = 0
+        self._skipped = False
         self.begun = False
         """A byte of a head was seen and its end was not."""
 
@@ -126,11 +127,14 @@ class RequestReader:
         Raises a ClientError (4xx, 501, 505) for anything that is not one unambiguous HTTP/1 head.
         """
         known = len(self._partial)
-        if known:
+        if known and self.begun:
             data = self._partial + data
-        elif data[:1] in b"\r\n":
-            data = _without_empty_line(data)
-            if not data:
+        elif known or data[:1] in b"\r\n":
+            data = self._without_empty_line(self._partial + data)
+            known = 0
+            self._partial = b""
+            if data in {b"", b"\r"}:
+                self._partial = data
                 return None
         end = data.find(_END, max(0, known - 3))
         if end < 0:
@@ -171,9 +175,8 @@ class RequestReader:
 
     def _bound(self, data: bytes, end: int | None = None) -> None:
         limits = self._limits
-        if len(data) > limits.max_request_line_bytes and (
-            data.find(b"\r\n", 0, limits.max_request_line_bytes + 2) < 0
-        ):
+        line_end = limits.max_request_line_bytes + 2
+        if len(data) >= line_end and data.find(b"\r\n", 0, line_end) < 0:
             raise TargetTooLong
         if (len(data) if end is None else end) > limits.max_head_bytes:
             raise FieldsTooLarge
@@ -203,7 +206,7 @@ class RequestReader:
         if version == b"HTTP/1.0":
             head.http_1_1 = False
         elif version != b"HTTP/1.1":
-            raise UnsupportedVersion if version[:5] == b"HTTP/" else MalformedHead
+            raise UnsupportedVersion if version[:5] == b"HTTP/" and version[5:6] != b"0" else MalformedHead
         if b"connection" in head.noted:
             head.named = _nominated(head.noted[b"connection"])
         if b"content-length" in head.noted or b"transfer-encoding" in head.noted:
@@ -213,6 +216,16 @@ class RequestReader:
         self._partial = b""
         self._complete = 0
         self.begun = False
+        self._skipped = False
+
+    def _without_empty_line(self, data: bytes) -> bytes:
+        """Leave out one empty line before a request line (RFC 9112 section 2.2), however it is cut up."""
+        if data[:2] == b"\r\n" and not self._skipped:
+            self._skipped = True
+            data = data[2:]
+        if data[:1] == b"\n" or (data[:1] == b"\r" and len(data) > 1):
+            raise MalformedHead("line ends before a request line")
+        return data
 
 
 def _nominated(value: bytes) -> frozenset[bytes]:
@@ -223,15 +236,6 @@ def _nominated(value: bytes) -> frozenset[bytes]:
 def tokens(value: bytes) -> list[bytes]:
     """Return the members of a comma-separated list, lower-case."""
     return [token.strip(b" \t").lower() for token in value.split(b",")]
-
-
-def _without_empty_line(data: bytes) -> bytes:
-    """Leave out one empty line before a request line (RFC 9112 section 2.2)."""
-    if data[:2] == b"\r\n":
-        data = data[2:]
-    if data[:1] == b"\n" or (data[:1] == b"\r" and len(data) > 1):
-        raise MalformedHead("line ends before a request line")
-    return data
 
 
 def _blame(data: bytes, fault: httptools.HttpParserError) -> RequestError:

@@ -88,14 +88,15 @@ class Listener:
         loop = asyncio.get_running_loop()
         self._last.setblocking(False)
         count = 0
-        while True:
+        for _ in range(2 * BACKLOG):
             try:
                 wire, _ = self._last.accept()
-            except (BlockingIOError, InterruptedError):
-                break
-            except OSError:
-                # A connection that ended in the backlog: the next one may be alive.
+            except ConnectionError:
+                # It ended in the backlog: the next one may be alive.
                 continue
+            except OSError:
+                # Nothing is left (EAGAIN), or nothing can be taken (out of descriptors).
+                break
             await loop.connect_accepted_socket(self.server, wire)
             count += 1
         self._last.close()

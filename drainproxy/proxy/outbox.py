@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 class Outbox:
     """What will be written at the end of this turn, in order. One for all connections of a process."""
 
-    __slots__ = ("_loop", "_then", "_waiting")
+    __slots__ = ("_loop", "_then", "_waiting", "turn")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._waiting: list[tuple[asyncio.Transport, bytes]] = []
         self._then: list[Callable[[], None]] = []
+        self.turn = 0
+        """Grows with every flush: what was written in an earlier turn has been handed over."""
 
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
         """Write `data` soon: before any callback that is scheduled after this call."""
@@ -39,6 +41,7 @@ class Outbox:
         """Write everything now. A transport must be flushed before it is told to close."""
         waiting, self._waiting = self._waiting, []
         then, self._then = self._then, []
+        self.turn += 1
         for transport, data in waiting:
             if not transport.is_closing():
                 transport.write(data)

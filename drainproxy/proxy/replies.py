@@ -26,7 +26,7 @@ def keeps_connection(error: RequestError, *, body_read: bool) -> bool:
 def reply(error: RequestError, *, date: bytes, head_only: bool, close: bool) -> bytes:
     """Return the whole response for `error`; `date` is its Date line."""
     status = HTTPStatus(error.status)
-    body = b"" if error.status == 499 else f"{status.value} {status.phrase}: {error.reason}\n".encode()
+    body = f"{status.value} {status.phrase}: {error.reason}\n".encode()
     lines = [
         f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode(),
         date,

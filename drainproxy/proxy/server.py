@@ -7,8 +7,9 @@ outcomes and access lines are written here, once a request, and nowhere else.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -105,7 +106,7 @@ class ProxyServer(web.Server):
         """A client has connected."""
         self._clients.add(client)
         self._emptied.clear()
-        self.metrics.client_connections_total.inc()
+        self.metrics.client_connections_accepted.inc()
 
     def closed(self, client: ClientConnection) -> None:
         """A client connection has ended."""
@@ -113,16 +114,21 @@ class ProxyServer(web.Server):
         if not self._clients:
             self._emptied.set()
 
-    async def retire_idle(self) -> None:
-        """Close idle connections, half-close first, and wait up to twice `linger` until they are gone."""
-        for client in [one for one in self._clients if one.idle]:
-            client.close()
+    def retire_idle(self) -> bool:
+        """Close idle connections, half-close first; return whether some were left since they have spoken."""
+        idle = [client for client in self._clients if client.idle]
+        speaking = [client for client in idle if client.speaks()]
+        for client in idle:
+            if client not in speaking:
+                client.close()
+        return bool(speaking)
+
+    async def emptied(self) -> None:
+        """Wait up to twice `linger` until no client connection is left."""
         if self._clients:
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(2 * self.linger_s):
                     await self._emptied.wait()
-            except TimeoutError:
-                return
 
     # The application.
 
@@ -131,17 +137,17 @@ class ProxyServer(web.Server):
 
         Raises UpstreamRefused when it does not.
         """
-        while True:
+        try:
+            return await self.pool.connect(deadline)
+        except UpstreamRefused:
             try:
-                return await self.pool.connect(deadline)
-            except UpstreamRefused:
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        await self.controller.until(lambda: self.controller.upstream_up)
-                except TimeoutError:
-                    raise UpstreamRefused from None
-            except ConnectTimeout:
+                async with asyncio.timeout_at(deadline):
+                    await self.controller.until(lambda: self.controller.upstream_up)
+            except TimeoutError:
                 raise UpstreamRefused from None
+            return await self.pool.connect(deadline)
+        except ConnectTimeout:
+            raise UpstreamRefused from None
 
     # The books.
 
@@ -206,25 +212,24 @@ class ProxyServer(web.Server):
     def _access(
         self, head: RequestHead | None, status: int, exchange: Exchange | None, error: RequestError | None
     ) -> None:
-        reason = error.reason if error is not None else None
-        self._log.condition(
-            "request",
-            reason or "request",
-            "info" if error is None else "warning",
-            listener=self.name,
-            method=None if head is None else head.method[:32].decode("ascii", "backslashreplace"),
-            path=None if head is None else _path(head.target),
-            status=status,
-            reason=reason,
-            detail=None if error is None else error.detail or None,
-            sent=exchange is not None and bool(error and error.sent),
-            duration_s=None if exchange is None else round(self.loop.time() - exchange.started, 4),
-            bytes=None if exchange is None else exchange.bytes_sent,
-        )
+        line: dict[str, Any] = {"listener": self.name, "status": status}
+        if head is not None:
+            line["method"] = head.method[:32].decode("ascii", "backslashreplace")
+            line["path"] = _path(head.target)
+        if exchange is not None:
+            line["duration_s"] = round(self.loop.time() - exchange.started, 4)
+            line["bytes"] = exchange.bytes_sent
+        if error is None:
+            self._log.event("request", **line)
+        else:
+            line |= {"reason": error.reason, "detail": error.detail or None, "sent": error.sent}
+            self._log.condition("request", error.reason, **line)
 
 
 def _path(target: bytes) -> str:
-    """Return the path without its query, which may hold secrets."""
+    """Return the path without its query, and nothing of an authority: both may hold secrets."""
+    if target[:1] != b"/":
+        return ""
     return target.split(b"?", 1)[0][:200].decode("ascii", "backslashreplace")
 
 

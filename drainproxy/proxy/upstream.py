@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import re
 import select
 from enum import Enum
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from drainproxy.proxy.settings import ProxySettings
 
 MAX_IDLE = 1024
+MAX_LAST_WORDS_BYTES = 256 * 1024
 UNSAFE_IDLE_S = 0.5
 """A request that must not be sent twice takes no connection idle for longer. Applications that keep theirs
 for 1 s exist; a connect over loopback costs 50 us."""
@@ -71,6 +73,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
+        if exc is not None and self.borrower is not None and (last := self._last_words()):
+            self.borrower.upstream_data(last)
         self._gone(reset=exc is not None)
         self._pool.closed(self)
 
@@ -90,6 +94,16 @@ class UpstreamConnection(asyncio.Protocol):
         poll = select.poll()
         poll.register(descriptor, select.POLLIN | select.POLLRDHUP)
         return bool(poll.poll(0))
+
+    def _last_words(self) -> bytes:
+        """Read what the application said before it hung up, where writing to it failed before it was read.
+
+        An early answer to a request whose body is still being sent comes like this (RFC 9112 section 9.6).
+        """
+        try:
+            return os.read(self.transport.get_extra_info("socket").fileno(), MAX_LAST_WORDS_BYTES)
+        except OSError:
+            return b""
 
     def _gone(self, *, reset: bool) -> None:
         self.lost = True

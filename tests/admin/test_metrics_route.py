@@ -31,9 +31,6 @@ async def test_the_format_is_what_the_scraper_accepts(premises, accept, content_
     assert answer.text.endswith("# EOF\n") is openmetrics
 
 
-@pytest.mark.xfail(
-    strict=True, reason="client_connections and client_connections_total are one family in OpenMetrics"
-)
 async def test_openmetrics_is_what_a_strict_parser_takes(premises):
     """A family's name is unique there, and a counter's is its series' without `_total`."""
     answer = await premises.ask("GET /metrics", head=f"Host: x\r\nAccept: {OPENMETRICS}")

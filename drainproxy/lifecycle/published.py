@@ -1,0 +1,62 @@
+"""What everybody else may know of the lifecycle at one moment: one immutable picture.
+
+Pure. Made by the controller at every change; the data plane reads it and asks nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from drainproxy.lifecycle.machine import POLICY, Phase, Policy, Reuse
+
+if TYPE_CHECKING:
+    from drainproxy.lifecycle.drain import Drain
+    from drainproxy.lifecycle.propagation import Rules
+    from drainproxy.lifecycle.settings import LifecycleSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Times are loop times in seconds; `math.inf` for never."""
+
+    phase: Phase
+    policy: Policy
+    drain_started: float
+    """Requests on connections accepted after this are late arrivals."""
+    discourage_reuse: bool
+    refuse_from: float
+    """From here on a new request is refused: too little is left to answer it."""
+    work_deadline: float
+    """By when an admitted request must have ended."""
+    draining: bool
+    """A drain has begun and was not taken back."""
+
+
+def picture(
+    phase: Phase,
+    drain: Drain | None,
+    *,
+    deadline: float,
+    rules: Rules,
+    settings: LifecycleSettings,
+    now: float,
+) -> Published:
+    """Return what is true at `now` in `phase`; `drain` None: none runs."""
+    policy = POLICY[phase]
+    if drain is None:
+        return Published(phase, policy, math.inf, False, math.inf, math.inf, False)
+    # A balancer would only reconnect to us as long as it has not heard of the drain.
+    hold_s = rules.min_s if rules.balancer else 0.0
+    discourage = policy.reuse is Reuse.DISCOURAGE and now >= drain.started + hold_s
+    timeout = settings.drain_timeout
+    return Published(
+        phase=phase,
+        policy=policy,
+        drain_started=drain.started,
+        discourage_reuse=discourage or policy.reuse is Reuse.CLOSE,
+        refuse_from=deadline - settings.refuse_window,
+        work_deadline=min(deadline, math.inf if timeout is None else drain.started + timeout),
+        draining=True,
+    )
