@@ -78,7 +78,7 @@ class _Process:
             loop=self._loop,
         )
         self._tasks = Connections(self._task_failed)
-        self._outbox = Outbox(self._loop)
+        self._outbox = Outbox(self._loop, self._task_failed)
         self._pools = [
             Pool(address, config.proxy, self.metrics, self._loop) for address in config.proxy.upstream
         ]
@@ -87,6 +87,8 @@ class _Process:
         self._listeners = [Listener(wire, server) for wire, server in zip(wires, self._servers, strict=True)]
         self._listening: list[str] = []
         self._interrupted = False
+        self._patience: asyncio.Timeout | None = None
+        """Of leaving: it ends when a person insists."""
         self.metrics.build_info.set(1.0, __version__, platform.python_version(), aiohttp.__version__)
         self.metrics.before_scrape.append(self._refresh_gauges)
 
@@ -140,10 +142,14 @@ class _Process:
 
     async def _leave(self, admin: AdminServer) -> None:
         """Go, in the order in which nothing is lost: the listener is the last door to close."""
-        await admin.wait_last_scrape(until=self.controller.deadline)
-        for listener in self._listeners:
-            await listener.sweep()
-        await self._serve_the_last()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None) as self._patience:
+                await admin.wait_last_scrape(until=self.controller.deadline)
+                for listener in self._listeners:
+                    await listener.sweep()
+                await self._serve_the_last()
+        for work in self.inflight:
+            work.cut("drain-deadline")
         for server in self._servers:
             await server.emptied()
         for listener in self._listeners:
@@ -175,8 +181,6 @@ class _Process:
                 async with asyncio.timeout_at(self.controller.deadline):
                     await emptied.wait()
         self.inflight.on_empty = None
-        for work in self.inflight:
-            work.cut("drain-deadline")
 
     # Signals.
 
@@ -186,6 +190,8 @@ class _Process:
         if name == "SIGINT":
             if self._interrupted:
                 self.controller.abandon("interrupted twice")
+                if self._patience is not None and not self._patience.expired():
+                    self._patience.reschedule(self._loop.time())
             self._interrupted = True
         already = self.controller.published.draining and self.controller.sigterm_at is None
         self.controller.terminate(Cause.UNKNOWN, sigterm=True)

@@ -129,7 +129,7 @@ class ClientConnection(asyncio.Protocol):
         self._eof = True
         exchange = self._exchange
         if exchange is None:
-            return False
+            return self._replying and self.server.settings.allow_half_close
         if self._reading_body or self.gone:
             exchange.client_gone()
             return False
@@ -251,7 +251,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _end_exchange(self, exchange: Exchange) -> None:
         self._exchange = None
-        self._reading_body = False
+        self._reading_body = self._body_paused = False
         self.server.inflight.discard(exchange)
 
     def defective(self, defect: Exception) -> None:
@@ -351,7 +351,11 @@ class ClientConnection(asyncio.Protocol):
 
     def closes_after(self, exchange: Exchange) -> bool:
         """Tell whether `exchange` is the last one on this connection (RFC 9112 section 9.6)."""
-        return b"close" in exchange.head.named or self._eof or self._discouraged()
+        return b"close" in exchange.head.named or self._ending() or self._discouraged()
+
+    def _ending(self) -> bool:
+        """Tell whether the client has sent its last request (it half-closed, and may)."""
+        return self._eof and not self._ahead
 
     def _discouraged(self) -> bool:
         # What has been pipelined already is answered first: closing would throw it away.

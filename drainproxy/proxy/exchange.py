@@ -143,8 +143,11 @@ class Exchange:
         if self._ended:
             # The client left meanwhile, or the deadline came.
             server.pool.discard(upstream)
-        else:
+            return
+        try:
             self._begin(upstream)
+        except Exception as defect:
+            self._client.defective(defect)
 
     def _begin(self, upstream: UpstreamConnection) -> None:
         """Send the request's head, and as much of its body as is here."""
@@ -190,6 +193,7 @@ class Exchange:
             or upstream.lost
             or not response.http_1_1
             or b"close" in response.named
+            or (self._body is not None and upstream.transport.get_write_buffer_size() > 0)
         ):
             pool.discard(upstream)
             return
@@ -390,7 +394,8 @@ class Exchange:
 
     def arm(self) -> None:
         """Set the connection's timer to the nearest deadline."""
-        self._client.timer.set(min(self.deadline, self._head_deadline))
+        head_deadline = self._head_deadline
+        self._client.timer.set(head_deadline if head_deadline < self.deadline else self.deadline)
 
     def expired(self) -> None:
         """Fail with what ran out."""

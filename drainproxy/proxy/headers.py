@@ -79,7 +79,12 @@ class Target:
 
 
 def check_target(head: RequestHead) -> Target:
-    """Return the request's target. Raises a ClientError (RFC 9112 sections 3.2 and 3.3)."""
+    """Return the request's target. Raises a ClientError (RFC 9112 sections 3.2 and 3.3).
+
+    Also refuses a Connection field that names what says where the request goes or how long it is.
+    """
+    if not head.named.isdisjoint(_UNREMOVABLE):
+        raise MalformedHead("Connection names a field that cannot be removed")
     method, target = head.method, head.target
     if method in {b"CONNECT", b"TRACE"}:
         raise MethodRefused
@@ -92,8 +97,13 @@ def check_target(head: RequestHead) -> Target:
         if method != b"OPTIONS":
             raise InvalidTarget("* is for OPTIONS")
         return Target(target, host, replaces_host=False)
-    match = _ABSOLUTE.fullmatch(target)
-    if match is None or b"#" in target:
+    return _absolute(head, host)
+
+
+def _absolute(head: RequestHead, host: bytes) -> Target:
+    """Return the origin-form of an absolute-form target (RFC 9112 section 3.2.2)."""
+    match = _ABSOLUTE.fullmatch(head.target)
+    if match is None or b"#" in head.target:
         raise InvalidTarget("not origin-form, absolute-form or *")
     authority, path = match[1], match[2]
     if not _HOST.fullmatch(authority):
@@ -102,7 +112,7 @@ def check_target(head: RequestHead) -> Target:
         # Two names for one request: whoever logs or routes by the other one is fooled.
         raise InvalidHost("Host and the target differ")
     if path[:1] != b"/":
-        path = b"*" if not path and method == b"OPTIONS" else b"/" + path
+        path = b"*" if not path and head.method == b"OPTIONS" else b"/" + path
     return Target(path, authority, replaces_host=True)
 
 
@@ -123,12 +133,10 @@ def _check_host(head: RequestHead) -> bytes:
 
 
 def request_fields(head: RequestHead, target: Target) -> tuple[list[Line], int]:
-    """Return the fields to forward and how many underscore twins were dropped. Raises MalformedHead."""
+    """Return the fields to forward and how many underscore twins were dropped."""
     fields = head.fields
     dropped = 0
     named = head.named
-    if named and not named.isdisjoint(_UNREMOVABLE):
-        raise MalformedHead("Connection names a field that cannot be removed")
     if named and not named <= _PERSISTENCE:
         fields = [line for line in fields if name_of(line) not in named]
     if head.underscored:

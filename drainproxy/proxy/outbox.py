@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 class Outbox:
     """What will be written at the end of this turn, in order. One for all connections of a process."""
 
-    __slots__ = ("_loop", "_then", "_waiting", "turn")
+    __slots__ = ("_failed", "_loop", "_then", "_waiting", "turn")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, failed: Callable[[str, BaseException], None]) -> None:
+        """`failed` is told what went wrong with one entry; the others are not held up by it."""
         self._loop = loop
+        self._failed = failed
         self._waiting: list[tuple[asyncio.Transport, bytes]] = []
         self._then: list[Callable[[], None]] = []
         self.turn = 0
@@ -43,7 +45,13 @@ class Outbox:
         then, self._then = self._then, []
         self.turn += 1
         for transport, data in waiting:
-            if not transport.is_closing():
-                transport.write(data)
+            try:
+                if not transport.is_closing():
+                    transport.write(data)
+            except Exception as defect:
+                self._failed("write", defect)
         for act in then:
-            act()
+            try:
+                act()
+            except Exception as defect:
+                self._failed("after a write", defect)

@@ -93,7 +93,7 @@ class House:
         self.tasks = Connections(lambda _, failure: self.task_failures.append(failure))
         self.settings = ProxySettings(**proxy)
         self.pool = Pool(_address(upstream), self.settings, self.metrics, loop)
-        self.outbox = Outbox(loop)
+        self.outbox = Outbox(loop, lambda _, failure: self.task_failures.append(failure))
         self.server = ProxyServer(
             name="test",
             settings=self.settings,
