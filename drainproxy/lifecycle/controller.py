@@ -7,7 +7,6 @@ data plane may read is `published`, replaced whole at every change.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from dataclasses import replace
 from functools import partial
@@ -18,13 +17,14 @@ from drainproxy.lifecycle import propagation
 from drainproxy.lifecycle.drain import Drain
 from drainproxy.lifecycle.hooks import RestartWindow
 from drainproxy.lifecycle.machine import Event, Phase, Readiness, step
+from drainproxy.lifecycle.news import News
 from drainproxy.lifecycle.propagation import Evidence, Reason, Routability, Rules
 from drainproxy.lifecycle.published import Published, picture
 from drainproxy.lifecycle.report import Cause
 from drainproxy.lifecycle.sound import Sound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import asyncio
 
     from drainproxy.lifecycle.inflight import InFlight
     from drainproxy.lifecycle.report import Report
@@ -36,7 +36,7 @@ CUT_WITHIN_S = 0.5
 """How long work that was cut may take to end before the report is written without it."""
 
 
-class Controller:
+class Controller(News):
     """One process, one lifecycle, however many listeners."""
 
     def __init__(
@@ -49,6 +49,7 @@ class Controller:
         log: Log,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
+        super().__init__()
         self._settings = settings
         self._inflight = inflight
         self._metrics = metrics
@@ -74,7 +75,6 @@ class Controller:
         self._last_byte = -math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._report_timer: asyncio.TimerHandle | None = None
-        self._listeners: list[Callable[[], None]] = []
         self.phase_since = loop.time()
         self.phases_s: dict[Phase, float] = {}
         self.published = self._picture(Phase.STARTING)
@@ -125,7 +125,7 @@ class Controller:
         self.drain.final = self.drain.final or sigterm or prestop or cause is not Cause.MANUAL
         if sigterm and self.sigterm_at is None:
             self.sigterm_at = now
-            self._tell()
+            self.tell()
         self._review()
 
     def resume(self) -> str | None:
@@ -170,21 +170,6 @@ class Controller:
         self._metrics.late_connection_age.observe(now - drain.started)
 
     # What others wait for.
-
-    def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after every change of phase or policy."""
-        self._listeners.append(listener)
-
-    async def until(self, reached: Callable[[], bool]) -> None:
-        """Return once `reached()` is true; it is asked after every change."""
-        changed = asyncio.Event()
-        self._listeners.append(changed.set)
-        try:
-            while not reached():
-                await changed.wait()
-                changed.clear()
-        finally:
-            self._listeners.remove(changed.set)
 
     async def released(self) -> str:
         """Wait as an application's preStop hook does; return why it may stop now."""
@@ -309,7 +294,7 @@ class Controller:
         phase = step(was, event, routable=routable)
         if phase is was:
             if event in {Event.UPSTREAM_UP, Event.UPSTREAM_DOWN}:
-                self._tell()
+                self.tell()
             return
         now = self._loop.time()
         self._account(now)
@@ -321,12 +306,7 @@ class Controller:
                 self._end_propagation(Reason.DEADLINE)
         self._metrics.phase.choose(phase)
         self._log.event(
-            "phase",
-            phase=phase,
-            was=was,
-            after_s=round(spent, 3),
-            in_flight=len(self._inflight),
-            why=why,
+            "phase", phase=phase, was=was, after_s=round(spent, 3), in_flight=len(self._inflight), why=why
         )
         self._publish(phase)
         if phase is Phase.DRAINED:
@@ -358,7 +338,7 @@ class Controller:
             now=now, unused_s=unused, ended_by=why, evidence=self._evidence, metrics=self._metrics
         )
         self._log.event("drain_report", **self.report.fields())
-        self._tell()
+        self.tell()
 
     # Publication.
 
@@ -378,11 +358,7 @@ class Controller:
         if self.published.work_deadline != before.work_deadline:
             for work in self._inflight:
                 work.drain_by(self.published.work_deadline)
-        self._tell()
-
-    def _tell(self) -> None:
-        for listener in list(self._listeners):
-            listener()
+        self.tell()
 
     def _announce(self) -> None:
         assert self.drain is not None
@@ -410,7 +386,7 @@ class Controller:
     def _restarted(self) -> None:
         if self.drain is None:
             self._log.event("restart", why="the application was stopped alone: its hook is answered")
-            self._tell()
+            self.tell()
 
     def _account(self, now: float) -> None:
         phase = self.published.phase

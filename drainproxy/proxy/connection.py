@@ -45,27 +45,10 @@ class ClientConnection(asyncio.Protocol):
     """Written by its transport, its timer and its exchange, all on the loop's thread."""
 
     __slots__ = (
-        "_ahead",
-        "_body_paused",
-        "_eof",
-        "_exchange",
-        "_lingering",
-        "_lost",
-        "_partial",
-        "_reader",
-        "_reading_body",
-        "_reading_paused",
-        "_replying",
-        "_requests",
-        "accepted_at",
-        "loop",
-        "peer",
-        "scheme",
-        "server",
-        "timer",
-        "transport",
-        "write_paused",
-    )
+        "_ahead", "_body_paused", "_eof", "_exchange", "_lingering", "_lost", "_partial", "_reader",
+        "_reading_body", "_reading_paused", "_replying", "_requests", "accepted_at", "loop", "peer",
+        "scheme", "server", "timer", "transport", "write_paused",
+    )  # fmt: skip
     transport: asyncio.Transport
 
     def __init__(self, server: ProxyServer) -> None:

@@ -43,34 +43,11 @@ class Exchange:
     """A Work (lifecycle/inflight.py). Written by its client connection and its upstream connection."""
 
     __slots__ = (
-        "_begun_in_turn",
-        "_body",
-        "_client",
-        "_ended",
-        "_flushing",
-        "_head_deadline",
-        "_interim",
-        "_reader",
-        "_received",
-        "_response",
-        "_response_body",
-        "_server",
-        "_target",
-        "_total_deadline",
-        "_upstream",
-        "_upstream_paused",
-        "_upstream_reused",
-        "answered",
-        "bytes_sent",
-        "chunked_out",
-        "close",
-        "deadline",
-        "head",
-        "head_at",
-        "request_read",
-        "started",
-        "status",
-    )
+        "_begun_in_turn", "_body", "_client", "_ended", "_flushing", "_head_deadline", "_interim",
+        "_reader", "_received", "_response", "_response_body", "_server", "_target", "_total_deadline",
+        "_upstream", "_upstream_paused", "_upstream_reused", "answered", "bytes_sent", "chunked_out",
+        "close", "deadline", "head", "head_at", "request_read", "started", "status",
+    )  # fmt: skip
     kind = "http"
 
     def __init__(

@@ -184,8 +184,9 @@ def chunk(payload: bytes) -> bytes:
 
 def _content_length(value: bytes) -> int | None:
     """Return the one plain decimal, or None where it is repeated or anything else."""
-    digits = value.rstrip(b" \t")
-    return int(digits) if digits.isdigit() and len(digits) <= MAX_LENGTH_DIGITS else None
+    if not value.isdigit():
+        value = value.rstrip(b" \t")
+    return int(value) if value.isdigit() and len(value) <= MAX_LENGTH_DIGITS else None
 
 
 def request_body(head: RequestHead) -> Body | None:
@@ -216,19 +217,16 @@ def response_body(head: ResponseHead, method: bytes) -> Body | None:
     noted = head.noted
     if method == b"HEAD" or head.status < 200 or head.status in {204, 304}:
         return None
-    codings = noted.get(b"transfer-encoding")
     lengths = noted.get(b"content-length")
-    if codings is not None and (lengths is not None or not head.http_1_1 or tokens(codings) != [b"chunked"]):
-        raise UpstreamMalformed("ambiguous framing", sent=True)
-    length = None
-    if lengths is not None:
-        length = _content_length(lengths)
-        if length is None:
-            raise UpstreamMalformed("Content-Length is not one decimal", sent=True)
-    if codings is not None:
+    if b"transfer-encoding" in noted:
+        if lengths is not None or not head.http_1_1 or tokens(noted[b"transfer-encoding"]) != [b"chunked"]:
+            raise UpstreamMalformed("ambiguous framing", sent=True)
         return ChunkedBody()
-    if length is None:
+    if lengths is None:
         return UntilCloseBody()
+    length = _content_length(lengths)
+    if length is None:
+        raise UpstreamMalformed("Content-Length is not one decimal", sent=True)
     return LengthBody(length) if length else None
 
 

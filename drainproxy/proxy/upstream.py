@@ -217,7 +217,9 @@ class Pool:
         An announced `Keep-Alive: timeout` is undercut by a second, or by half if it is shorter than two.
         """
         limit = self._settings.upstream_idle
-        if match := _KEEP_ALIVE_TIMEOUT.search(noted.get(b"keep-alive", b"")):
+        if b"keep-alive" not in noted:
+            return limit
+        if match := _KEEP_ALIVE_TIMEOUT.search(noted[b"keep-alive"]):
             announced = float(match[1])
             limit = min(limit, max(announced - 1.0, announced / 2))
         return limit

@@ -1,0 +1,36 @@
+"""Who wants to know when the lifecycle changes: listeners that are called, coroutines that wait."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class News:
+    """Base of the controller, which tells."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Callable[[], None]] = []
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every change of phase or policy."""
+        self._listeners.append(listener)
+
+    async def until(self, reached: Callable[[], bool]) -> None:
+        """Return once `reached()` is true; it is asked after every change."""
+        changed = asyncio.Event()
+        self._listeners.append(changed.set)
+        try:
+            while not reached():
+                await changed.wait()
+                changed.clear()
+        finally:
+            self._listeners.remove(changed.set)
+
+    def tell(self) -> None:
+        """Something has changed."""
+        for listener in list(self._listeners):
+            listener()
