@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from drainproxy.lifecycle import budget as budgets
 from drainproxy.lifecycle import propagation
-from drainproxy.lifecycle.drain import Drain
+from drainproxy.lifecycle.drain import Drain, begun_by
 from drainproxy.lifecycle.hooks import RestartWindow
 from drainproxy.lifecycle.machine import Event, Phase, Readiness, step
 from drainproxy.lifecycle.news import News
@@ -115,7 +115,7 @@ class Controller(News):
             self._inflight.on_empty = partial(self._loop.call_soon, self._review)
             self._last_byte = now
             self._announce()
-            self._fire(Event.TERMINATE, _why(sigterm=sigterm, prestop=prestop))
+            self._fire(Event.TERMINATE, begun_by(sigterm=sigterm, prestop=prestop))
         elif self.drain.cause is Cause.MANUAL and cause is not Cause.MANUAL:
             # A manual drain has no SIGKILL behind it; a termination that follows has its own grace.
             self.drain.cause = cause
@@ -297,8 +297,8 @@ class Controller(News):
                 self.tell()
             return
         now = self._loop.time()
-        self._account(now)
         spent = now - self.phase_since
+        self.phases_s[was] = self.phases_s.get(was, 0.0) + spent
         self.phase_since = now
         if self.drain is not None:
             self.drain.entered[phase] = now
@@ -388,10 +388,6 @@ class Controller(News):
             self._log.event("restart", why="the application was stopped alone: its hook is answered")
             self.tell()
 
-    def _account(self, now: float) -> None:
-        phase = self.published.phase
-        self.phases_s[phase] = self.phases_s.get(phase, 0.0) + now - self.phase_since
-
     def _refresh_metrics(self) -> None:
         now = self._loop.time()
         for phase in Phase:
@@ -399,9 +395,3 @@ class Controller(News):
             self._metrics.phase_duration.set(self.phases_s.get(phase, 0.0) + current, phase)
         left = self.deadline - now
         self._metrics.drain_deadline.set(max(0.0, left) if left < math.inf else 0.0)
-
-
-def _why(*, sigterm: bool, prestop: bool) -> str:
-    if sigterm:
-        return "SIGTERM"
-    return "the pod's preStop hook" if prestop else "drain was asked for"

@@ -78,3 +78,10 @@ def _requests(metrics: Metrics) -> Tally:
 
 def _tally(outcomes: Counter, late: int = 0) -> Tally:
     return Tally(**{outcome: int(outcomes.value(outcome)) for outcome in OUTCOMES}, late=late)
+
+
+def begun_by(*, sigterm: bool, prestop: bool) -> str:
+    """Say what began a drain."""
+    if sigterm:
+        return "SIGTERM"
+    return "the pod's preStop hook" if prestop else "drain was asked for"

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from drainproxy.proxy.heads import RequestHead, ResponseHead
     from drainproxy.proxy.upstream import UpstreamConnection
 
-IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
-"""RFC 9110 section 9.2.2."""
-
 MAX_INTERIM_RESPONSES = 16
 
 
@@ -104,7 +101,7 @@ class Exchange:
 
     def _repeatable(self) -> bool:
         """Tell whether sending it twice does what sending it once does."""
-        return self._body is None and self.head.method in IDEMPOTENT
+        return self._body is None and self.head.method in headers.IDEMPOTENT
 
     async def _connect(self) -> None:
         server = self._server

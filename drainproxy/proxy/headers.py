@@ -24,6 +24,9 @@ _HOST = re.compile(
 )
 """uri-host [ ":" port ] of RFC 3986 without the comma, which would read as a list."""
 
+IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
+"""RFC 9110 section 9.2.2."""
+
 MAX_REMEMBERED_HOSTS = 64
 _valid_hosts: set[bytes] = set()
 """A pod is called by few names, and by each of them many times a second."""
