@@ -1,0 +1,228 @@
+"""A client that leaves takes its request with it: the application's connection ends within a second."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.proxy.words import GET, OK, get, ok, post
+from tests.support.house import House
+from tests.support.message import Ending
+from tests.support.upstream import Connection, Upstream
+from tests.support.wire import End, turns
+
+if TYPE_CHECKING:
+    from tests.support.client import Client
+
+WITHIN_S = 1.0
+
+each_way = pytest.mark.parametrize("how", ["fin", "reset", "close"])
+
+
+def leave(client: Client, how: str) -> None:
+    """Go, in one of three ways."""
+    {"fin": client.half_close, "reset": client.reset, "close": client.close}[how]()
+
+
+async def gone_soon(application: Connection) -> None:
+    """The application sees the end of its connection in time."""
+    begun = time.monotonic()
+    await application.read_until_close()
+    assert time.monotonic() - begun < WITHIN_S
+
+
+@each_way
+async def test_a_client_that_leaves_before_the_answer_ends_the_request(how: str) -> None:
+    """The application need not go on for nobody."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client = await house.client()
+        await client.send(GET)
+        application = await upstream.connection()
+        await application.read_request()
+        leave(client, how)
+        await gone_soon(application)
+        await house.until(lambda: not house.server.clients)
+        assert house.requests() == {("GET", "499", "serving"): 1}
+        assert house.metrics.errors.value("client-gone") == 1
+        assert house.metrics.refused.values == {}
+
+
+@each_way
+async def test_a_client_that_leaves_in_the_middle_of_the_answer_ends_it(how: str) -> None:
+    """Whatever the application still has to say."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client = await house.client()
+        await client.send(GET)
+        application = await upstream.connection()
+        await application.read_request()
+        await application.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc")
+        await client.read_to(b"abc")
+        leave(client, how)
+        await gone_soon(application)
+
+
+@each_way
+async def test_a_client_that_leaves_in_the_middle_of_its_body_ends_the_request(how: str) -> None:
+    """What came is no request."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client = await house.client()
+        await client.send(post(b"abcdef")[:-3])
+        application = await upstream.connection()
+        await application.read_to(b"abc")
+        leave(client, how)
+        await gone_soon(application)
+
+
+@each_way
+async def test_a_client_that_leaves_behind_pipelined_requests_is_noticed(how: str) -> None:
+    """Reading goes on during an exchange: a paused transport would report nothing."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client = await house.client()
+        await client.send(GET * 3)
+        application = await upstream.connection()
+        await application.read_request()
+        leave(client, how)
+        await gone_soon(application)
+        await house.until(lambda: not house.server.clients)
+        assert upstream.accepted == 1
+
+
+async def test_a_client_that_leaves_after_much_was_pipelined_is_noticed_once_it_can_be() -> None:
+    """Reading pauses at 64 KiB ahead and goes on as soon as less is waiting."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client = await house.client()
+        many = get("/", "X: " + "y" * 8000)
+        await client.send(many * 12)
+        application = await upstream.connection()
+        for _ in range(8):
+            await application.read_request()
+            await application.send(OK)
+            await client.final()
+        await application.read_request()
+        client.reset()
+        await gone_soon(application)
+
+
+async def test_a_client_that_leaves_while_we_connect_is_not_connected_for() -> None:
+    """The claim ends with it."""
+    async with House("http://127.0.0.1:1", up=False, connect_timeout=30.0) as house:
+        client = await house.client()
+        await client.send(GET)
+        await house.until(lambda: len(house.inflight) == 1)
+        client.reset()
+        await house.until(lambda: not len(house.inflight))
+        house.controller.upstream_answers()
+
+
+async def test_a_client_that_does_not_read_and_leaves_is_noticed() -> None:
+    """Held back by a full socket, the response waits; the reset ends it."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client = await house.client(receive_buffer=4096)
+        await client.send(GET)
+        application = await upstream.connection()
+        await application.read_request()
+        await application.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+        await application.send_until_stuck(b"x" * 100_000, 50_000_000)
+        client.reset()
+        await gone_soon(application)
+
+
+async def test_a_client_that_leaves_while_its_answer_waits_in_the_socket_is_noticed() -> None:
+    """The application's connection is free already; the exchange ends with the client."""
+    async with Upstream() as upstream, House(upstream, send_buffer=4096) as house:
+        client = await house.client(receive_buffer=4096)
+        await client.send(GET)
+        application = await upstream.connection()
+        await application.read_request()
+        await application.send(ok(b"x" * 60_000))
+        await house.until(lambda: house.pool.idle_count == 1)
+        assert len(house.inflight) == 1
+        client.reset()
+        await house.until(lambda: not len(house.inflight))
+
+
+async def test_an_answer_that_waits_in_the_socket_is_work_until_it_is_delivered() -> None:
+    """A drain waits for it; then the connection carries the next request."""
+    async with Upstream() as upstream, House(upstream, send_buffer=4096) as house:
+        client = await house.client(receive_buffer=4096)
+        await client.send(GET)
+        application = await upstream.connection()
+        await application.read_request()
+        await application.send(ok(b"x" * 60_000))
+        await house.until(lambda: house.pool.idle_count == 1)
+        assert len(house.inflight) == 1
+        assert house.access == []
+        assert len((await client.final()).body) == 60_000
+        await house.until(lambda: not len(house.inflight))
+        await client.send(GET)
+        await application.read_request()
+        await application.send(ok(b"y" * 200_000))
+        assert len((await client.final()).body) == 200_000
+
+
+# Where half-closing is allowed.
+
+
+async def test_with_allow_half_close_a_client_that_half_closed_gets_its_answer() -> None:
+    """And the end, since nothing else can come."""
+    async with Upstream() as upstream, House(upstream, allow_half_close=True) as house:
+        client = await house.client()
+        await client.send(GET)
+        client.half_close()
+        application = await upstream.connection()
+        await application.read_request()
+        await turns(20)
+        await application.send(OK)
+        response = await client.final()
+        assert (response.status, response.one(b"connection")) == (200, b"close")
+        assert await client.read_eof() is End.FIN
+
+
+async def test_with_allow_half_close_everything_pipelined_is_answered() -> None:
+    """All of it came before the end."""
+    async with Upstream() as upstream, House(upstream, allow_half_close=True) as house:
+        client = await house.client()
+        client.wire.send(get("/1") + post(b"two", path="/2") + get("/3"))
+        client.half_close()
+        application = await upstream.connection()
+        for number in (1, 2, 3):
+            request = await application.read_request()
+            assert request.start.split(b" ")[1] == b"/%d" % number
+            await application.send(ok(b"%d" % number))
+            response = await client.final()
+            assert response.body == b"%d" % number
+            assert response.one(b"connection") == (b"close" if number == 3 else None)
+        assert await client.read_eof() is End.FIN
+
+
+async def test_with_allow_half_close_an_error_reply_is_sent_too() -> None:
+    """503, and what was pipelined behind it."""
+    async with House("http://127.0.0.1:1", allow_half_close=True) as house:
+        client = await house.client()
+        client.wire.send(GET * 2)
+        client.half_close()
+        assert [(await client.final()).status for _ in range(2)] == [503, 503]
+        await client.read_eof()
+
+
+async def test_with_allow_half_close_a_reset_still_ends_the_request() -> None:
+    """That is not half."""
+    async with Upstream() as upstream, House(upstream, allow_half_close=True) as house:
+        client = await house.client()
+        await client.send(GET)
+        application = await upstream.connection()
+        await application.read_request()
+        client.reset()
+        await gone_soon(application)
+
+
+async def test_a_refused_client_that_half_closed_reads_its_refusal() -> None:
+    """A bad request and the end in one go: the answer is on its way before the end is seen."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client = await house.client()
+        client.wire.send(b"BAD\r\n\r\n")
+        client.half_close()
+        response = await client.final()
+        assert (response.status, response.ending) == (400, Ending.COMPLETE)
