@@ -1,0 +1,57 @@
+"""A real process on either event loop, and what every test says of it afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.application import Application
+from tests.integration.scene import short
+from tests.support.process import Proxy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.integration.scene import Start
+
+
+@pytest.fixture(params=["uvloop", "asyncio"])
+def loop_kind(request: pytest.FixtureRequest) -> str:
+    """The event loop of the process under test; the test's own is the standard one."""
+    return request.param
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Application]:
+    """An application in which the test itself takes every connection."""
+    async with Application() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+async def start(loop_kind: str) -> AsyncIterator[Start]:
+    """`await start(upstream)` runs a proxy, on short settings unless others are given, and waits for ready.
+
+    At the end none of them may have logged a defect or written to stderr.
+    """
+    proxies: list[Proxy] = []
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(*upstreams: Application | str, ready: bool = True, **settings: str) -> Proxy:
+            addresses = [each if isinstance(each, str) else each.address for each in upstreams]
+            proxy = Proxy(upstreams=addresses, loop=loop_kind, **short(settings))
+            await stack.enter_async_context(proxy)
+            proxies.append(proxy)
+            if ready:
+                await proxy.ready()
+            return proxy
+
+        yield start
+    for proxy in proxies:
+        complaints = [line for line in proxy.lines if line["event"] in {"defect", "library"}]
+        assert not complaints, f"the process complained: {complaints}"
+        assert proxy._child.stderr is not None
+        said = (await proxy._child.stderr.read()).decode()
+        assert not said, f"it wrote to stderr: {said[-2000:]}"
