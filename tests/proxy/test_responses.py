@@ -31,7 +31,8 @@ async def exchanged(house: House, upstream: Upstream, request: bytes, response: 
 async def test_chunks_are_chunked_afresh_with_their_trailers() -> None:
     """For an HTTP/1.1 client; the trailers that may go on go on."""
     raw = (
-        b"HTTP/1.1 200 OK\r\nDate: d\r\nTrailer: X-Sum\r\nConnection: X-Hop\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\nDate: d\r\nTrailer: X-Sum\r\n"
+        b"Connection: X-Hop\r\nTransfer-Encoding: chunked\r\n\r\n"
         b"3;x=y\r\nabc\r\n02\r\nde\r\n0\r\nX-Sum: 9\r\nX-Hop: 1\r\nSet-Cookie: a\r\n\r\n"
     )
     async with Upstream() as upstream, House(upstream) as house:
@@ -188,7 +189,7 @@ async def test_sixteen_interim_responses_are_relayed() -> None:
     """The limit itself is allowed."""
     async with Upstream() as upstream, House(upstream) as house:
         raw = b"HTTP/1.1 103 Hints\r\n\r\n" * 16 + OK
-        response, client, _ = await exchanged(house, upstream, GET, raw)
+        response, _, _ = await exchanged(house, upstream, GET, raw)
         assert (response.status, response.body) == (200, b"ok")
 
 

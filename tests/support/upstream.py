@@ -103,16 +103,17 @@ class Upstream:
             if await connection.more():
                 return connection
 
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            wire, _ = await loop.sock_accept(self._wire)
-            connection = Connection(wire, self.accepted + 1, self._keep_alive_s)
-            self.connections.append(connection)
-            if self._handle is None:
-                self._new.put_nowait(connection)
-            else:
-                self._spawn(self._run(connection))
+    def _accept(self) -> None:
+        """Take in whoever has connected. Called by the loop."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                wire, _ = self._wire.accept()
+                connection = Connection(wire, self.accepted + 1, self._keep_alive_s)
+                self.connections.append(connection)
+                if self._handle is None:
+                    self._new.put_nowait(connection)
+                else:
+                    self._spawn(self._run(connection))
 
     async def _run(self, connection: Connection) -> None:
         assert self._handle is not None
@@ -130,7 +131,7 @@ class Upstream:
         task.add_done_callback(self._tasks.discard)
 
     async def __aenter__(self) -> Upstream:
-        self._spawn(self._accept())
+        asyncio.get_running_loop().add_reader(self._wire, self._accept)
         return self
 
     async def __aexit__(self, kind: object, *_: object) -> None:
@@ -140,6 +141,8 @@ class Upstream:
 
     async def close(self) -> None:
         """Stop listening and close every connection."""
+        if self._wire.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._wire)
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

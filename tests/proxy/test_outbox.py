@@ -1,0 +1,146 @@
+"""Outbox: a turn's writes go out together, in order, and one that fails fails alone."""
+
+from __future__ import annotations
+
+import asyncio
+
+from drainproxy.proxy.outbox import Outbox
+
+
+class Sheet(asyncio.Transport):
+    """A transport that remembers what was written to it, on a sheet it may share."""
+
+    def __init__(self, sheet: list[tuple[str, bytes]], name: str = "a") -> None:
+        super().__init__()
+        self.sheet = sheet
+        self.name = name
+        self.closing = False
+        self.broken = False
+
+    def write(self, data: bytes) -> None:
+        """Remember."""
+        if self.broken:
+            raise RuntimeError("broken")
+        self.sheet.append((self.name, bytes(data)))
+
+    def is_closing(self) -> bool:
+        """As told."""
+        return self.closing
+
+
+class Bench:
+    """An outbox, two transports, and what went wrong."""
+
+    def __init__(self) -> None:
+        self.sheet: list[tuple[str, bytes]] = []
+        self.defects: list[str] = []
+        self.outbox = Outbox(asyncio.get_running_loop(), lambda what, defect: self.defects.append(what))
+        self.a, self.b = Sheet(self.sheet, "a"), Sheet(self.sheet, "b")
+
+
+async def test_what_a_turn_writes_goes_out_at_its_end_in_order() -> None:
+    """Nothing before, everything then."""
+    bench = Bench()
+    bench.outbox.write(bench.a, b"1")
+    bench.outbox.write(bench.b, b"2")
+    bench.outbox.write(bench.a, b"3")
+    assert bench.sheet == []
+    await asyncio.sleep(0)
+    assert bench.sheet == [("a", b"1"), ("b", b"2"), ("a", b"3")]
+
+
+async def test_it_goes_out_before_what_is_scheduled_after_it() -> None:
+    """Whoever waits for the write's turn finds it written."""
+    bench = Bench()
+    bench.outbox.write(bench.a, b"1")
+    asyncio.get_running_loop().call_soon(lambda: bench.sheet.append(("later", b"")))
+    await asyncio.sleep(0)
+    assert bench.sheet == [("a", b"1"), ("later", b"")]
+
+
+async def test_flush_writes_now_and_once() -> None:
+    """The scheduled flush finds nothing left."""
+    bench = Bench()
+    bench.outbox.write(bench.a, b"1")
+    bench.outbox.flush()
+    assert bench.sheet == [("a", b"1")]
+    await asyncio.sleep(0)
+    assert bench.sheet == [("a", b"1")]
+
+
+async def test_what_is_written_after_a_flush_still_goes_out() -> None:
+    """In the same turn."""
+    bench = Bench()
+    bench.outbox.write(bench.a, b"1")
+    bench.outbox.flush()
+    bench.outbox.write(bench.a, b"2")
+    await asyncio.sleep(0)
+    assert bench.sheet == [("a", b"1"), ("a", b"2")]
+
+
+async def test_a_transport_that_closes_is_left_alone() -> None:
+    """The others get theirs."""
+    bench = Bench()
+    bench.outbox.write(bench.a, b"1")
+    bench.outbox.write(bench.b, b"2")
+    bench.a.closing = True
+    await asyncio.sleep(0)
+    assert bench.sheet == [("b", b"2")]
+
+
+async def test_what_comes_then_comes_after_the_writes() -> None:
+    """Also where nothing was written."""
+    bench = Bench()
+    bench.outbox.then(lambda: bench.sheet.append(("then", b"")))
+    bench.outbox.write(bench.a, b"1")
+    await asyncio.sleep(0)
+    assert bench.sheet == [("a", b"1"), ("then", b"")]
+    bench.outbox.then(lambda: bench.sheet.append(("then", b"2")))
+    await asyncio.sleep(0)
+    assert bench.sheet[-1] == ("then", b"2")
+
+
+async def test_what_comes_then_may_write_and_wait_again() -> None:
+    """In the next turn."""
+    bench = Bench()
+
+    def again() -> None:
+        bench.outbox.write(bench.a, b"2")
+        bench.outbox.then(lambda: bench.sheet.append(("then", b"")))
+
+    bench.outbox.then(again)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert bench.sheet == [("a", b"2"), ("then", b"")]
+
+
+async def test_a_write_that_fails_fails_alone() -> None:
+    """Other connections' writes of the turn, and what comes then, are not lost; the defect is told."""
+    bench = Bench()
+    bench.a.broken = True
+    bench.outbox.write(bench.a, b"1")
+    bench.outbox.write(bench.b, b"2")
+    bench.outbox.then(lambda: bench.sheet.append(("then", b"")))
+    await asyncio.sleep(0)
+    assert bench.sheet == [("b", b"2"), ("then", b"")]
+    assert len(bench.defects) == 1
+
+
+async def test_an_act_that_fails_fails_alone() -> None:
+    """The next act belongs to another connection."""
+    bench = Bench()
+    bench.outbox.then(lambda: 1 // 0)
+    bench.outbox.then(lambda: bench.sheet.append(("then", b"")))
+    await asyncio.sleep(0)
+    assert bench.sheet == [("then", b"")]
+    assert len(bench.defects) == 1
+
+
+async def test_each_flush_is_a_turn() -> None:
+    """What was written in an earlier turn has been handed over."""
+    bench = Bench()
+    before = bench.outbox.turn
+    bench.outbox.write(bench.a, b"1")
+    assert bench.outbox.turn == before
+    await asyncio.sleep(0)
+    assert bench.outbox.turn > before
