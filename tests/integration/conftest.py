@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ from tests.integration.scene import short
 from tests.support.process import Proxy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from tests.integration.scene import Start
 
@@ -28,6 +29,35 @@ async def upstream() -> AsyncIterator[Application]:
     """An application in which the test itself takes every connection."""
     async with Application() as upstream:
         yield upstream
+
+
+class FreePort:
+    """A port on which nobody listens, and that nobody else takes, until it is left."""
+
+    def __init__(self) -> None:
+        self._wire = socket.socket()
+        self._wire.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._wire.bind(("127.0.0.1", 0))
+        self.number: int = self._wire.getsockname()[1]
+
+    def leave(self) -> int:
+        """Give the port up, for the caller to take."""
+        self._wire.close()
+        return self.number
+
+
+@pytest.fixture
+def free_port() -> Iterator[FreePort]:
+    """A port for an application that comes later."""
+    port = FreePort()
+    yield port
+    port.leave()
+
+
+@pytest.fixture
+def nobody(free_port: FreePort) -> str:
+    """The address of an application that is not there."""
+    return f"http://127.0.0.1:{free_port.number}"
 
 
 @pytest.fixture

@@ -86,6 +86,8 @@ def refusal(status: bytes, reason: bytes, error: bytes, *, close: bool = True) -
 
 
 DRAIN_DEADLINE = refusal(b"503 Service Unavailable", b"drain-deadline", b"proxy_internal_response")
+NOT_UP_CLOSE = refusal(b"503 Service Unavailable", b"upstream-refused", b"connection_refused")
+NOT_UP = refusal(b"503 Service Unavailable", b"upstream-refused", b"connection_refused", close=False)
 DRAIN_ENDING = refusal(b"503 Service Unavailable", b"drain-ending", b"proxy_internal_response")
 
 
@@ -172,3 +174,7 @@ def defect(number: str, what: str, *, on: str = "uvloop asyncio") -> pytest.Mark
         "loop_kind",
         [pytest.param(kind, marks=mark if kind in on.split() else ()) for kind in ("uvloop", "asyncio")],
     )
+
+
+on_one_loop = pytest.mark.parametrize("loop_kind", ["uvloop"])
+"""For what does not depend on the event loop."""

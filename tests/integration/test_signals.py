@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 from pathlib import Path
 
@@ -16,12 +15,12 @@ import pytest
 from tests.integration.application import Application
 from tests.integration.scene import (
     DRAIN_DEADLINE,
+    NOT_UP_CLOSE,
     OK,
     OK_CLOSE,
     events,
     get,
     held,
-    refusal,
     report,
     undated,
     until,
@@ -29,16 +28,6 @@ from tests.integration.scene import (
 from tests.support.command import environment
 from tests.support.upstream import answering
 from tests.support.wire import PATIENCE_S
-
-NOT_UP = refusal(b"503 Service Unavailable", b"upstream-refused", b"connection_refused")
-
-
-@pytest.fixture
-def nobody():
-    """The address of an application that is not there, and that nobody else takes."""
-    with socket.socket() as wire:
-        wire.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{wire.getsockname()[1]}"
 
 
 async def test_sigterm_before_the_application_was_ever_up_exits_within_a_second(start, nobody):
@@ -58,7 +47,7 @@ async def test_a_request_that_waits_for_the_application_is_told_so_at_the_end(st
     while (await proxy.metrics())['requests_in_flight{kind="http"}'] < 1:
         await asyncio.sleep(0.01)
     proxy.signal()
-    assert undated(await client.final()) == NOT_UP
+    assert undated(await client.final()) == NOT_UP_CLOSE
     client.close()
     assert await proxy.exit_code() == 0
 

@@ -1,0 +1,116 @@
+"""Health answers through a drain, and the metrics' last scrape after it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.integration.application import Application
+from tests.integration.scene import OK, OK_CLOSE, entered, events, get, held
+from tests.integration.test_wiring import waiting_hook
+from tests.support.upstream import answering
+
+PATHS = ("/livez", "/startupz", "/readyz", "/lb-health")
+
+
+async def health(proxy) -> list[int]:
+    """Return what each health path answers now."""
+    return [(await proxy.get(path)).status for path in PATHS]
+
+
+async def test_health_through_a_drain(start, nobody):
+    """Alive throughout, ready only between the application's first answer and the drain."""
+    proxy = await start(nobody, ready=False)
+    assert await health(proxy) == [200, 200, 503, 503]
+    async with Application() as upstream:
+        proxy = await start(upstream, final_scrape_wait="10s")
+        assert await health(proxy) == [200, 200, 200, 200]
+        client, application = await held(proxy, upstream)
+        proxy.signal()
+        await proxy.line("phase", phase="draining")
+        assert await health(proxy) == [200, 200, 503, 503]
+        # Something has to keep the process here when it has drained.
+        await proxy.metrics()
+        await application.send(OK)
+        assert (await client.final()).raw == OK_CLOSE
+        client.close()
+        await proxy.line("last_scrape")
+        assert await health(proxy) == [200, 200, 503, 503]
+        await proxy.metrics()
+        assert await proxy.exit_code() == 0
+
+
+async def test_readiness_may_be_kept_for_a_while(start):
+    """`delay:` keeps /readyz at 200 that long; /lb-health tells balancers at once."""
+    async with Application(answering(OK)) as upstream:
+        proxy = await start(
+            upstream,
+            readiness_on_drain="delay:700ms",
+            propagation="cluster",
+            propagation_min="5s",
+            propagation_max="8s",
+        )
+        proxy.signal()
+        await proxy.line("phase", phase="propagating")
+        assert await health(proxy) == [200, 200, 200, 503]
+        await asyncio.sleep(0.75)
+        assert await health(proxy) == [200, 200, 503, 503]
+
+
+async def test_a_scraper_gets_the_numbers_of_the_whole_drain(start, upstream):
+    """It came twice, so it will come again: the process waits for that, answers, and goes."""
+    proxy = await start(upstream, final_scrape_wait="15s")
+    await proxy.metrics()
+    client, application = await held(proxy, upstream)
+    await asyncio.sleep(1.0)
+    await proxy.metrics()
+    proxy.signal()
+    hook = await waiting_hook(proxy)
+    await proxy.line("phase", phase="draining")
+    await application.send(OK_CLOSE)
+    assert (await client.final()).raw == OK_CLOSE
+    client.close()
+    line = await proxy.line("last_scrape")
+    assert line["awaited"] == ["127.0.0.1"]
+    assert 0 < line["within_s"] <= 2.0
+    # The application is not held for it, and whoever still comes is served.
+    assert await hook == "drained"
+    late = await proxy.client()
+    await late.send(get())
+    await (await entered(upstream)).send(OK)
+    assert (await late.final()).raw == OK_CLOSE
+    late.close()
+    metrics = await proxy.metrics()
+    assert metrics['phase{phase="drained"}'] == 1
+    assert metrics['drain_requests_total{outcome="finished"}'] == 2
+    assert metrics["after_drained_total"] == 1
+    assert await proxy.exit_code(within_s=2.0) == 0
+
+
+async def test_the_wait_for_a_scrape_is_bounded(start):
+    """A scraper that stays away costs `final_scrape_wait` at most."""
+    async with Application(answering(OK)) as upstream:
+        proxy = await start(upstream, final_scrape_wait="600ms")
+        await proxy.metrics()
+        await asyncio.sleep(0.5)
+        await proxy.metrics()
+        proxy.signal()
+        await proxy.line("last_scrape")
+        drained = asyncio.get_running_loop().time()
+        assert await proxy.exit_code(within_s=0.6 + 1.0) == 0
+        assert asyncio.get_running_loop().time() - drained >= 0.4
+
+
+@pytest.mark.parametrize("scrapes", [0, 2])
+async def test_where_no_scrape_is_due_nobody_waits(start, scrapes):
+    """Nobody scrapes, or the next scrape is due later than `final_scrape_wait`."""
+    async with Application(answering(OK)) as upstream:
+        proxy = await start(upstream, final_scrape_wait="500ms")
+        for _ in range(scrapes):
+            await asyncio.sleep(1.5)
+            await proxy.metrics()
+        proxy.signal()
+        await proxy.line("phase", phase="drained")
+        assert await proxy.exit_code(within_s=1.0) == 0
+        assert not events(proxy, "last_scrape")

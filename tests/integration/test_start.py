@@ -1,0 +1,132 @@
+"""The beginning: applications that come late, ports that are taken, settings that make no sense."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+
+import pytest
+
+from tests.integration.application import Application
+from tests.integration.scene import NOT_UP, NOT_UP_CLOSE, OK, events, get, on_one_loop, post, undated
+from tests.support.command import drainproxy
+from tests.support.upstream import answering
+
+
+async def test_requests_wait_for_an_application_that_starts_late(start, free_port):
+    """They came in `starting`: none is refused, and each reaches the application once."""
+    proxy = await start(f"http://127.0.0.1:{free_port.number}", ready=False, connect_timeout="15s")
+    clients = [await proxy.client() for _ in range(10)]
+    for number, client in enumerate(clients):
+        await client.send(post(b"order", path=f"/{number}"))
+    assert (await proxy.get("/startupz")).status == 200
+    assert (await proxy.get("/readyz")).status == 503
+    assert (await proxy.metrics())['requests_in_flight{kind="http"}'] == 10
+    async with Application(port=free_port.leave()) as upstream:
+        seen = []
+        for _ in clients:
+            connection = await upstream.connection_with_bytes()
+            request = await connection.read_request()
+            assert request.body == b"order"
+            seen.append(request.start)
+            await connection.send(OK)
+        assert sorted(seen) == [b"POST /%d HTTP/1.1" % number for number in range(10)]
+        for client in clients:
+            assert (await client.final("POST")).raw == OK
+        await proxy.ready()
+        assert (await proxy.get("/readyz")).status == 200
+
+
+async def test_an_application_that_comes_too_late_is_a_503(start, nobody):
+    """After `connect_timeout` the caller learns that it may try again, and may do so here."""
+    proxy = await start(nobody, ready=False, connect_timeout="300ms")
+    client = await proxy.client()
+    for _ in range(2):
+        assert undated(await client.ask(get())) == NOT_UP
+    line = await proxy.line("request", reason="upstream-refused")
+    assert line["sent"] is False
+    assert line["duration_s"] >= 0.29
+
+
+async def test_an_application_that_goes_down_is_a_503_until_it_is_back(start):
+    """A restart of the application: refused at once, answered within a second of its return."""
+    async with Application(answering(OK)) as upstream:
+        port = upstream.port
+        proxy = await start(upstream)
+        client = await proxy.client()
+        assert (await client.ask(get())).raw == OK
+    async with asyncio.timeout(1.0):
+        assert undated(await client.ask(get())) == NOT_UP
+        assert undated(await client.ask(get())) == NOT_UP
+        # Its body was not read, so its connection cannot go on.
+        sender = await proxy.client()
+        assert undated(await sender.ask(post(b"order"))) == NOT_UP_CLOSE
+    async with Application(answering(OK), port=port), asyncio.timeout(1.0):
+        while (answer := await client.ask(get())).raw != OK:
+            assert undated(answer) == NOT_UP
+            await asyncio.sleep(0.05)
+    # A short absence is no loss of readiness.
+    assert [line["phase"] for line in events(proxy, "phase")] == ["ready"]
+
+
+@pytest.mark.slow
+async def test_readiness_is_lost_after_ten_seconds_and_comes_back_within_one(start):
+    """Ten seconds of refused connections, and no moment less; the kubelet learns of the return at once."""
+    async with Application(answering(OK)) as upstream:
+        port = upstream.port
+        proxy = await start(upstream)
+    loop = asyncio.get_running_loop()
+    went = loop.time()
+    async with asyncio.timeout(20.0):
+        while (await proxy.get("/readyz")).status == 200:
+            await asyncio.sleep(0.05)
+    assert loop.time() - went >= 10.0
+    assert (await proxy.get("/livez")).status == 200
+    async with Application(answering(OK), port=port), asyncio.timeout(1.0):
+        while (await proxy.get("/readyz")).status == 503:
+            await asyncio.sleep(0.02)
+
+
+@on_one_loop
+@pytest.mark.parametrize("which", ["listen", "admin"])
+def test_a_port_in_use_is_one_line_and_71(loop_kind, which):
+    """Which address, and why; no traceback, nothing on stdout."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        addresses = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", which: f"127.0.0.1:{port}"}
+        flags = [part for name, address in addresses.items() for part in (f"--{name}", address)]
+        run = drainproxy("run", *flags, "--loop", loop_kind, timeout_s=10.0)
+    assert run.returncode == 71
+    assert run.stderr == f"drainproxy: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+    assert run.stdout == ""
+
+
+@on_one_loop
+def test_settings_that_make_no_sense_are_all_named_and_64(loop_kind):
+    """One line each, with the name, where it came from and what was written; nothing starts."""
+    run = drainproxy(
+        "run",
+        *("--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"),
+        *("--settle", "200", "--propagation", "clutser"),
+        env={
+            "DRAINPROXY_GRACE_PERIOD": "-3s",
+            "DRAINPROXY_UPSTREAM": "localhost",
+            "DRAINPROXY_LOOP": loop_kind,
+        },
+        timeout_s=10.0,
+    )
+    assert (run.returncode, run.stdout) == (64, "")
+    lines = run.stderr.splitlines()
+    found = {
+        match[1]: match[2] for line in lines if (match := re.match(r"drainproxy: (\w+) \((.+?)\): ", line))
+    }
+    assert found == {
+        "settle": "flag --settle",
+        "propagation": "flag --propagation",
+        "grace_period": "env DRAINPROXY_GRACE_PERIOD",
+        "upstream": "env DRAINPROXY_UPSTREAM",
+    }
+    assert len(lines) == 4
+    for written in ("200", "clutser", "-3s", "localhost"):
+        assert f'"{written}"' in run.stderr
