@@ -35,7 +35,7 @@ EVENTS = {
     Event.RESUME: "`drainproxy undrain`",
     Event.FORGOTTEN: "the cluster has stopped choosing this pod:"
     " see [the presets](configuration.md#propagation-presets)",
-    Event.IDLE: "nothing is in flight, and no request byte has come for `settle`",
+    Event.IDLE: "nothing is in flight, and no request has come for `settle`",
     Event.DEADLINE: "the drain's deadline has come: what is left is cut",
 }
 

@@ -72,7 +72,7 @@ class Controller(News):
         self.sigterm_at: float | None = None
         self._window = RestartWindow(loop, settings.restart_window, self._restarted)
         self._evidence = propagation.UNKNOWN
-        self._last_byte = -math.inf
+        self._last_request = -math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._report_timer: asyncio.TimerHandle | None = None
         self.phase_since = loop.time()
@@ -113,7 +113,7 @@ class Controller(News):
             )
             # In a turn of its own: who lets go has not yet said how it ended.
             self._inflight.on_empty = partial(self._loop.call_soon, self._review)
-            self._last_byte = now
+            self._last_request = now
             self._announce()
             self._fire(Event.TERMINATE, begun_by(sigterm=sigterm, prestop=prestop))
         elif self.drain.cause is Cause.MANUAL and cause is not Cause.MANUAL:
@@ -157,9 +157,9 @@ class Controller(News):
             self._metrics.endpoint_flip.set(max(0.0, word.since - self.drain.started))
         self._review()
 
-    def request_byte(self) -> None:
-        """A client sent something while a drain runs."""
-        self._last_byte = self._loop.time()
+    def request_came(self, now: float) -> None:
+        """A request came while a drain runs, and no health check: head and body are work by themselves."""
+        self._last_request = now
 
     def late_arrival(self, now: float) -> None:
         """A request came, after the drain began, on a connection accepted after it began."""
@@ -269,7 +269,7 @@ class Controller(News):
             return math.inf
         if len(self._inflight):
             return self.deadline
-        idle_at = self._last_byte + self._settings.settle
+        idle_at = self._last_request + self._settings.settle
         if drain.propagation_ended is Reason.MAX and drain.last_late is not None:
             # The cap was reached while callers still came: their silence is the last evidence left.
             quiet_at = drain.last_late + self._rules.quiet_s

@@ -50,13 +50,13 @@ def picture(
     # A balancer would only reconnect to us as long as it has not heard of the drain.
     hold_s = rules.min_s if rules.balancer else 0.0
     discourage = policy.reuse is Reuse.DISCOURAGE and now >= drain.started + hold_s
-    timeout = settings.drain_timeout
+    timeout = math.inf if settings.drain_timeout is None else settings.drain_timeout
     return Published(
         phase=phase,
         policy=policy,
         drain_started=drain.started,
         discourage_reuse=discourage or policy.reuse is Reuse.CLOSE,
         refuse_from=deadline - settings.refuse_window,
-        work_deadline=min(deadline, math.inf if timeout is None else drain.started + timeout),
+        work_deadline=math.inf if phase is Phase.DRAINED else min(deadline, drain.started + timeout),
         draining=True,
     )

@@ -44,7 +44,7 @@ class LifecycleSettings:
     least this long. kube-proxy's P99 after a slice flip is 6.8 s in a 100-node run (kubernetes #124272)."""
 
     settle: float = 0.2
-    """Drained means: nothing in flight and no request byte for this long."""
+    """Drained means: nothing in flight (a head that has begun counts) and no new request for this long."""
 
     refuse_window: float = 1.0
     """Requests that arrive with less than this left until the drain's deadline get 503 and Retry-After."""

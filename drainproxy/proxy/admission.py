@@ -41,6 +41,7 @@ class Admission:
         if late and first:
             self._metrics.late_connections.inc("probe" if health_check else "request")
         if not health_check:
+            self._controller.request_came(now)
             self._metrics.late_requests.inc()
             if late:
                 self._controller.late_arrival(now)

@@ -92,8 +92,6 @@ class ClientConnection(asyncio.Protocol):
             if self._lingering > MAX_LINGER_BYTES:
                 self._abort()
             return
-        if self.server.controller.published.draining:
-            self.server.controller.request_byte()
         try:
             if self._reading_body:
                 self._feed_body(data)

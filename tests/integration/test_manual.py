@@ -133,7 +133,6 @@ async def test_sigterm_ends_a_process_that_was_drained_by_hand(start):
         assert len(events(proxy, "drain_report")) == 1
 
 
-@defect("I5", "after the deadline of a drain by hand every request is refused")
 async def test_a_process_that_was_drained_by_hand_forwards_as_long_as_it_lives(start):
     """Its deadline ends the drain, not the service: who still calls is answered, by the application."""
     async with Application(answering(OK)) as upstream:

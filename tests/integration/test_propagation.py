@@ -93,7 +93,6 @@ async def test_health_checkers_do_not_hold_propagation(start):
         await drain_among_health_checkers(proxy, every_s=0.3)
 
 
-@defect("I4", "a health checker's bytes count for `settle`")
 async def test_health_checkers_do_not_hold_the_drain(start):
     """They call more often than `settle`."""
     async with Application(answering(OK)) as upstream:

@@ -139,7 +139,7 @@ class House:
     def arrive_late(self) -> None:
         """A request comes on a connection made after the drain began."""
         self.metrics.late_requests.inc()
-        self.controller.request_byte()
+        self.controller.request_came(self.loop.time())
         self.controller.late_arrival(self.loop.time())
 
     def traffic(self, *, per_s: float) -> None:

@@ -32,7 +32,7 @@ HAPPENINGS = {
     "slices routable": lambda walk: walk.house.tell(Routability.ROUTABLE),
     "slices unknown": lambda walk: walk.house.tell(Routability.UNKNOWN),
     "late arrival": lambda walk: walk.house.arrive_late(),
-    "request byte": lambda walk: walk.house.controller.request_byte(),
+    "request byte": lambda walk: walk.house.controller.request_came(walk.house.loop.time()),
     "request": lambda walk: walk.requests.append(walk.house.request()),
     "request ends": lambda walk: walk.end_oldest(),
     "hook": lambda walk: walk.hooks.append(asyncio.create_task(walk.house.controller.released())),
@@ -107,7 +107,11 @@ def published_is_consistent(house: House) -> None:
         assert row.drain_started == row.refuse_from == row.work_deadline == controller.deadline == math.inf
         return
     assert row.drain_started == controller.drain.started <= house.loop.time()
-    assert row.work_deadline <= controller.deadline
+    assert (
+        row.work_deadline == math.inf
+        if row.phase is Phase.DRAINED
+        else row.work_deadline <= controller.deadline
+    )
     assert row.refuse_from == controller.deadline - house.settings.refuse_window
     if row.phase is not Phase.PROPAGATING:
         assert row.discourage_reuse

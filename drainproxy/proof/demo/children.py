@@ -10,7 +10,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 _TAIL_LINES = 8
@@ -38,12 +38,17 @@ class Child:
         self._process = process
 
     def terminate(self) -> None:
-        if self._process.returncode is None:
-            self._process.terminate()
+        self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        # Not through the process object: that looks first whether it has ended, and may take its exit code
+        # away from the loop's own watcher.
         if self._process.returncode is None:
-            self._process.kill()
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
 
     async def says(self, find: Callable[[str], Found | None]) -> Found:
         """What `find` makes of the first line it recognises; raises UnmeasuredError without one."""
