@@ -1,5 +1,7 @@
 """A raw byte client: writes what it is told, keeps every byte that comes back.
 
+It reads and writes the socket itself: an asyncio transport whose write fails drops what it had
+yet to read, and a reply that the kernel holds would look like none.
 It knows nothing of requests; replies are read by `answers` each time bytes arrive.
 """
 
@@ -17,60 +19,35 @@ from tests.conformance.pace import pieces
 if TYPE_CHECKING:
     from tests.conformance.bell import Bell
 
+READ_BYTES = 65_536
 
-class Client(asyncio.Protocol):
+
+class Client:
     """One connection to the proxy; `methods` are those of the requests it sends."""
 
-    def __init__(self, bell: Bell, methods: list[bytes]) -> None:
+    def __init__(self, sock: socket.socket, bell: Bell, methods: list[bytes]) -> None:
         self.received = bytearray()
         self.ended = Ended.OPEN
+        self._sock = sock
         self._bell = bell
         self._methods = methods
-        self._transport: asyncio.Transport
-        self._room = asyncio.Event()
-        self._room.set()
+        self._broken = False  # a write failed: what the proxy sent before may still be read
         self._read: tuple[int, Ended] | None = None
         self._answers = Answers()
+        self._reader = asyncio.get_running_loop().create_task(self._keep_reading())
 
     @classmethod
     async def connect(cls, port: int, bell: Bell, methods: list[bytes]) -> Client:
         """Connect to a loopback port without Nagle's delay."""
-        loop = asyncio.get_running_loop()
-        transport, client = await loop.create_connection(lambda: cls(bell, methods), "127.0.0.1", port)
-        sock: socket.socket = transport.get_extra_info("socket")
+        sock = socket.socket()
+        sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return client
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        """Keep the bytes."""
-        self.received += data
-        self._bell.ring()
-
-    def eof_received(self) -> bool:
-        """Note the FIN, stay open for writing: a proxy may answer and half-close."""
-        self.ended = Ended.FIN
-        self._bell.ring()
-        return True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Note a reset; a FIN seen before it counts as the end."""
-        if self.ended is Ended.OPEN:
-            self.ended = Ended.RESET if exc else Ended.FIN
-        self._room.set()
-        self._bell.ring()
-
-    def pause_writing(self) -> None:
-        """The kernel's buffer is full."""
-        self._room.clear()
-
-    def resume_writing(self) -> None:
-        """There is room again."""
-        self._room.set()
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        except OSError:
+            sock.close()
+            raise
+        return cls(sock, bell, methods)
 
     @property
     def answers(self) -> Answers:
@@ -88,19 +65,36 @@ class Client(asyncio.Protocol):
 
     async def send(self, data: bytes, *, bytewise: bool = False) -> None:
         """Write until all is taken or the connection is gone."""
+        loop = asyncio.get_running_loop()
         for piece in pieces(data, bytewise=bytewise):
-            if self._transport.is_closing():
+            if self._broken or self.closed:
                 return
-            self._transport.write(piece)
+            try:
+                await loop.sock_sendall(self._sock, piece)
+            except OSError:
+                self._broken = True
+                return
             await asyncio.sleep(0)  # let the other lanes run: the next byte is another packet
-            await self._room.wait()
 
     def finish(self) -> None:
         """Send FIN, go on reading."""
         with contextlib.suppress(OSError):  # a reset may be on its way
-            if not self._transport.is_closing():
-                self._transport.write_eof()
+            self._sock.shutdown(socket.SHUT_WR)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Leave at once."""
-        self._transport.abort()
+        self._reader.cancel()
+        await asyncio.gather(self._reader, return_exceptions=True)
+        self._sock.close()
+
+    async def _keep_reading(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while data := await loop.sock_recv(self._sock, READ_BYTES):
+                self.received += data
+                self._bell.ring()
+        except OSError:
+            self._broken = True
+        # A failed write has taken the reset's error with it: reading then ends without one.
+        self.ended = Ended.RESET if self._broken else Ended.FIN
+        self._bell.ring()

@@ -93,7 +93,7 @@ class Group:
         for lane, front in zip(self._lanes, self._proxy.fronts, strict=True):
             lane.front = front
             async with asyncio.timeout(WARM_UP_S):
-                while not await lane.prime_once():  # noqa: ASYNC110 - another process: no event
+                while not await lane.prime_once():
                     await asyncio.sleep(0.1)  # it may still probe the application
             lane.recorder.close_all()
 

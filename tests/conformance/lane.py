@@ -90,9 +90,10 @@ class Lane:
         return await self._seen(client, by_itself=by_itself)
 
     async def prime_once(self) -> bool:
-        """Send one ordinary request; give whether it got its answer."""
-        token = f"p{next(_tokens)}"
-        return not await self._ask(PRIME, token)
+        """Send one ordinary request; give whether this lane's application answered it."""
+        before = sum(len(c.raw) for c in self.recorder.connections)
+        answered = not await self._ask(PRIME, f"p{next(_tokens)}")
+        return answered and sum(len(c.raw) for c in self.recorder.connections) > before
 
     async def _prime(self) -> None:
         """Leave one pooled connection; the pool may still hold one that was just closed."""
@@ -130,7 +131,7 @@ class Lane:
     async def _seen(self, client: Client, *, by_itself: bool) -> Seen:
         """Leave, let the proxy drop what it will not finish, then send the sentinels."""
         answers, ended = client.answers, client.ended
-        client.close()
+        await client.close()
         await self.bell.until(
             lambda: not any(held.partial and held.open for held in self.recorder.held()),
             limit_s=CLOSE_S,
@@ -166,7 +167,7 @@ class Lane:
         await client.send(line + b"Host: localhost\r\nConnection: close\r\n\r\n")
         await self.bell.until(lambda: client.closed or bool(client.answers.whole), limit_s=ANSWER_S)
         got = client.answers
-        client.close()
+        await client.close()
         if len(got.replies) != 1 or not got.replies[0].complete:
             return f"{token} got no answer ({bytes(client.received[:80])!r})"
         reply = got.replies[0]

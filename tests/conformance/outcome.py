@@ -57,6 +57,11 @@ class Tally:
         return sum(one.mark is mark for file in self.files.values() for one in file)
 
 
+def not_run(case: Case, error: Exception) -> Outcome:
+    """Give the outcome of a case whose file could not be run: a failure, never a silence."""
+    return Outcome(case, Mark.FAIL, {"not run": [str(error)]}, shown="nothing")
+
+
 def table(name: str, outcomes: list[Outcome]) -> str:
     """Give one file's table: class by mark."""
     counts = Counter((one.case.klass, one.mark) for one in outcomes)

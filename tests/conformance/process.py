@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from tests.conformance.bell import Bell
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 START_S = 15.0
 STOP_S = 15.0
@@ -15,6 +22,8 @@ class Process:
 
     def __init__(self) -> None:
         self.tail: deque[str] = deque(maxlen=20)
+        self.listening: list[dict[str, Any]] = []  # its `listening` log lines, in order
+        self._spoke = Bell()
         self._child: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
 
@@ -53,11 +62,38 @@ class Process:
             return ""
         return f"exit code {self._child.returncode}; last lines: {' | '.join(self.tail)}"
 
+    async def said_listening(self, count: int) -> list[dict[str, Any]]:
+        """Wait for `count` listening lines; raise RuntimeError if they do not come."""
+        await self._spoke.until(lambda: len(self.listening) >= count or self._ended(), limit_s=START_S)
+        if len(self.listening) < count:
+            raise RuntimeError(f"the proxy did not start: {self.died() or list(self.tail)}")
+        return self.listening
+
+    def _ended(self) -> bool:
+        return self._reader is not None and self._reader.done()
+
     async def _drain(self) -> None:
         assert self._child is not None
         assert self._child.stdout is not None
         async for raw in self._child.stdout:
-            self.tail.append(raw.decode(errors="replace").rstrip())
+            line = raw.decode(errors="replace").rstrip()
+            self.tail.append(line)
+            if '"listening"' in line:
+                self.listening.append(json.loads(line))
+            self._spoke.ring()
+        await self._child.wait()
+        asyncio.get_running_loop().call_soon(self._spoke.ring)  # once this task is done
+
+
+async def with_free_ports(start: Callable[[], Awaitable[None]]) -> None:
+    """Call `start` until its ports were still free: another process may take one meanwhile."""
+    for attempt in range(3):
+        try:
+            return await start()
+        except RuntimeError:
+            if attempt == 2:
+                raise
+    return None
 
 
 async def wait_listening(process: Process, ports: list[int]) -> None:

@@ -12,7 +12,13 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
-from tests.conformance.process import Process, free_ports, http_get, wait_listening
+from tests.conformance.process import (
+    Process,
+    free_ports,
+    http_get,
+    wait_listening,
+    with_free_ports,
+)
 
 
 class Proxy(Protocol):
@@ -49,18 +55,21 @@ class Drainproxy(Process):
         self._admin = 0
 
     async def start(self, upstreams: list[int]) -> None:
-        """Start it on free ports and read them from its `listening` lines."""
-        self.fronts = free_ports(len(upstreams))
-        self._admin = free_ports(1)[0]
+        """Start it on ports that the kernel picks and read them from its `listening` lines."""
         argv = [sys.executable, "-m", "drainproxy", "run", "--propagation", "none"]
-        for front, upstream in zip(self.fronts, upstreams, strict=True):
-            argv += ["--listen", f"127.0.0.1:{front}", "--upstream", f"http://127.0.0.1:{upstream}"]
-        argv += ["--admin", f"127.0.0.1:{self._admin}", "--response-head-timeout", "1s"]
+        for upstream in upstreams:
+            argv += ["--listen", "127.0.0.1:0", "--upstream", f"http://127.0.0.1:{upstream}"]
+        argv += ["--admin", "127.0.0.1:0", "--response-head-timeout", "1s"]
         argv += ["--access-log", "off", "--log-format", "json", "--final-scrape-wait", "0s"]
         self._socket = tempfile.mkdtemp(prefix="conformance-")
         argv += ["--control-socket", f"{self._socket}/control.sock"]
         await self.spawn(*argv)
-        await wait_listening(self, [*self.fronts, self._admin])
+        for event in await self.said_listening(len(upstreams) + 1):
+            port = int(event["address"].rsplit(":", 1)[1])
+            if event["listener"] == "admin":
+                self._admin = port
+            else:
+                self.fronts.append(port)
 
     async def stop(self) -> str:
         """End it by SIGTERM; it owes exit code 0."""
@@ -92,6 +101,9 @@ class Nginx(Process):
 
     async def start(self, upstreams: list[int]) -> None:
         """Write a configuration and start it."""
+        await with_free_ports(lambda: self._start(upstreams))
+
+    async def _start(self, upstreams: list[int]) -> None:
         self.fronts = free_ports(len(upstreams))
         self._dir = Path(tempfile.mkdtemp(prefix="conformance-"))
         blocks = "".join(
@@ -128,6 +140,9 @@ class Haproxy(Process):
 
     async def start(self, upstreams: list[int]) -> None:
         """Write a configuration and start it."""
+        await with_free_ports(lambda: self._start(upstreams))
+
+    async def _start(self, upstreams: list[int]) -> None:
         self.fronts = free_ports(len(upstreams))
         self._dir = Path(tempfile.mkdtemp(prefix="conformance-"))
         blocks = "".join(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import select
 import socket
 import struct
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 SENTINEL = b"/sentinel/"
 PRIME = b"/prime/"
 BEFORE_RST_S = 0.03  # lets the proxy read and forward what came before: the harder case
+LINGER_S = 1.0  # how long an application that answers early waits for the proxy to let go
+LOOK_S = 0.005
 KEEP_S = 0.4  # how long `settle` stays open before its FIN
 
 
@@ -204,7 +207,7 @@ class Connection(asyncio.Protocol):
             self.transport.close()
         elif script.after == "close-before-reading-body":
             self.transport.write_eof()
-            await asyncio.sleep(BEFORE_RST_S)
+            await self._peer_gone()
             self.transport.close()  # with unread bytes: the kernel makes it an RST
         elif script.after == "settle":
             await asyncio.sleep(KEEP_S)
@@ -212,6 +215,24 @@ class Connection(asyncio.Protocol):
         elif script.after == "rst":
             await asyncio.sleep(BEFORE_RST_S)
             reset(self.transport)
+
+    async def _peer_gone(self) -> None:
+        """Wait for the proxy to close, without reading.
+
+        RFC 9112 9.6: an RST right after the answer takes the answer away, from any proxy.
+        A transport that does not read is not told of the peer's close, so look for it.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + LINGER_S
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        while loop.time() < deadline and not _hung_up(descriptor):
+            await asyncio.sleep(LOOK_S)
+
+
+def _hung_up(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def body_of(name: str, message: Message) -> bytes:

@@ -26,12 +26,18 @@ class Use:
     descriptors: int
     rss_bytes: int
     in_flight: int | None
+    silent: str = ""  # why it did not say what is in flight
 
 
 async def measure(proxy: Proxy) -> Use | None:
     """Measure the proxy now; None without /proc or without a process of its own."""
     held = _held(proxy.pid)
-    return Use(*held, await proxy.in_flight()) if held else None
+    if held is None:
+        return None
+    try:
+        return Use(*held, await proxy.in_flight())
+    except OSError as error:  # also when it takes too long
+        return Use(*held, None, silent=str(error) or "no answer in time")
 
 
 def _held(pid: int | None) -> tuple[int, int] | None:
@@ -66,6 +72,8 @@ def _above(baseline: Use, now: Use | None) -> list[str]:
     if now.rss_bytes > baseline.rss_bytes + GROWTH_BYTES:
         grown = (now.rss_bytes - baseline.rss_bytes) >> 20
         problems.append(f"memory grew by {grown} MiB")
+    if now.silent:
+        problems.append(f"it does not tell its work in flight: {now.silent}")
     if now.in_flight:
         problems.append(f"{now.in_flight} requests still in flight")
     return problems

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,11 @@ async def run(
     tally = Tally()
     for name, listed in files.items():
         group = Group(KINDS[kind], overrides, splits)
-        tally.files[name] = await group.run(listed)
+        try:
+            tally.files[name] = await group.run(listed)
+        except Exception as error:  # the last line must come whatever happens, with these failed
+            traceback.print_exc()
+            tally.files[name] = [outcome.not_run(case, error) for case in listed]
         tally.upkeep[name] = group.problems
         print(outcome.table(name, tally.files[name]), flush=True)
     return tally

@@ -204,6 +204,24 @@ async def test_the_command_says_what_it_counted(
     assert capsys.readouterr().out.splitlines()[-1] == "1 passed, 0 failed, 0 skipped"
 
 
+class Absent(Relay):
+    """A proxy that does not start."""
+
+    async def start(self, upstreams: list[int]) -> None:
+        raise RuntimeError("no such proxy")
+
+
+async def test_a_proxy_that_does_not_start_fails_its_cases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """The counts come even so: cases that were not run are failures."""
+    monkeypatch.setitem(KINDS, "absent", Absent)
+    write(tmp_path / "own.jsonl", name="a", steps_b64=[b64(GOOD)], **{"class": "must-accept"})
+    write(tmp_path / "own.jsonl", name="b", steps_b64=[b64(GOOD)], **{"class": "must-accept"})
+    assert await asyncio.to_thread(run.main, [str(tmp_path), "--proxy", "absent"]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "0 passed, 2 failed, 0 skipped"
+
+
 def test_nothing_to_run_is_no_success(tmp_path: Path):
     """An empty directory, or a row with an unknown class, is exit code 2."""
     assert run.main([str(tmp_path)]) == 2
