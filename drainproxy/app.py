@@ -146,7 +146,7 @@ class _Process:
             async with asyncio.timeout(None) as self._patience:
                 await admin.wait_last_scrape(until=self.controller.deadline)
                 for listener in self._listeners:
-                    await listener.sweep()
+                    await listener.stop()
                 await self._serve_the_last()
         for work in self.inflight:
             work.cut("drain-deadline")
@@ -159,18 +159,19 @@ class _Process:
 
     async def _serve_the_last(self) -> None:
         """Serve who came through the closing door; then close what is idle."""
-        await let_the_loop_turn()
-        newest = max(
-            (client.accepted_at for server in self._servers for client in server.clients), default=0.0
-        )
-        # Connected a moment ago: the request may still be on the wire.
-        await asyncio.sleep(max(0.0, newest + self._config.lifecycle.settle - self._loop.time()))
         while True:
+            swept = [await listener.sweep() for listener in self._listeners]
+            await let_the_loop_turn()
+            clients = [client for server in self._servers for client in server.clients]
+            newest = max((client.accepted_at for client in clients), default=0.0)
+            # Connected a moment ago: the request may still be on the wire.
+            await asyncio.sleep(max(0.0, newest + self._config.lifecycle.settle - self._loop.time()))
             await self._finish_work()
             speaking = [server.retire_idle() for server in self._servers]
-            if not any(speaking) or self._loop.time() >= self.controller.deadline:
+            if not any(swept) and not any(speaking):
                 return
-            await let_the_loop_turn()
+            if self._loop.time() >= self.controller.deadline:
+                return
 
     async def _finish_work(self) -> None:
         """Wait for what was admitted after the drain, until its deadline."""

@@ -1,15 +1,18 @@
 """Sockets: bound before anything else, closed after everything else.
 
 Closing a listening socket resets every connection that the kernel has completed and nobody accepted. So at
-the end a duplicate of the descriptor is kept, the loop's server is stopped, and what is in the backlog is
-accepted and served before the last descriptor goes.
+the end a duplicate of the descriptor is kept, new callers' SYNs are dropped (they come again a second later
+and are refused), the loop's server is stopped, and what is in the backlog is accepted and served before the
+last descriptor goes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import socket
+import struct
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -19,6 +22,9 @@ from drainproxy.errors import ListenError
 if TYPE_CHECKING:
     from drainproxy.addresses import ListenAddress
     from drainproxy.proxy.server import ProxyServer
+
+SO_ATTACH_FILTER = 26
+"""Not in the socket module (asm-generic/socket.h)."""
 
 BACKLOG = 1024
 """Connections the kernel completes for us while we are busy; net.core.somaxconn caps it."""
@@ -81,12 +87,16 @@ class Listener:
         self._site = web.SockSite(self._runner, self._wire, backlog=BACKLOG)
         await self._site.start()
 
-    async def sweep(self) -> int:
-        """Stop accepting; serve what the kernel had completed. Return how many connections that were."""
+    async def stop(self) -> None:
+        """Take no new caller. Who has completed a connection stays in the kernel's backlog for `sweep`."""
+        _drop_new_callers(self._last)
         if self._site is not None:
             await self._site.stop()
-        loop = asyncio.get_running_loop()
         self._last.setblocking(False)
+
+    async def sweep(self) -> int:
+        """Take over what the kernel had completed. Return how many connections that were."""
+        loop = asyncio.get_running_loop()
         count = 0
         for _ in range(2 * BACKLOG):
             try:
@@ -99,9 +109,30 @@ class Listener:
                 break
             await loop.connect_accepted_socket(self.server, wire)
             count += 1
-        self._last.close()
         return count
 
     async def close(self) -> None:
-        """End what is left."""
+        """Close the last descriptor, and end what is left."""
+        self._last.close()
         await self._runner.cleanup()
+
+
+def _drop_new_callers(wire: socket.socket) -> None:
+    """Have the kernel ignore SYNs on a listening socket (Linux: a classic BPF program, socket(7)).
+
+    Without it, whoever connects between the last accept and the close is reset. Handshakes that have begun
+    are let through. Where it cannot be done, that gap stays.
+    """
+    program = b"".join(
+        struct.pack("=HBBI", *instruction)
+        for instruction in (
+            (0x30, 0, 0, 13),  # load the byte of TCP flags
+            (0x45, 0, 1, 0x02),  # SYN set?
+            (0x06, 0, 0, 0),  # drop
+            (0x06, 0, 0, 0xFFFF),  # pass
+        )
+    )
+    buffer = ctypes.create_string_buffer(program, len(program))
+    argument = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))
+    with contextlib.suppress(OSError):
+        wire.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, argument)
