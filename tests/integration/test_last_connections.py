@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 
 from tests.integration.application import Application
-from tests.integration.scene import OK, OK_CLOSE, command, get, stopped
+from tests.integration.scene import OK, OK_CLOSE, command, defect, get, stopped
 from tests.support.message import Ending
 from tests.support.upstream import answering
 
@@ -47,13 +47,13 @@ async def used_crowd(proxy, count: int = CROWD):
 async def test_connections_that_the_kernel_completed_during_a_pause_are_answered(start):
     """`settle` runs out while the process stands still and new clients connect and send."""
     async with Application(answering(OK)) as upstream:
-        proxy = await start(upstream, settle="400ms")
+        proxy = await start(upstream, settle="300ms")
         proxy.signal()
         await proxy.line("phase", phase="draining")
         async with stopped(proxy):
             clients = await crowd(proxy)
             await ask_all(clients, "/new")
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.35)
         assert await answers(clients) == {OK_CLOSE: CROWD}
         assert await proxy.exit_code() == 0
 
@@ -61,13 +61,13 @@ async def test_connections_that_the_kernel_completed_during_a_pause_are_answered
 async def test_requests_on_idle_connections_during_a_pause_are_answered(start):
     """`settle` runs out while the process stands still and its keep-alive connections are used again."""
     async with Application(answering(OK)) as upstream:
-        proxy = await start(upstream, settle="400ms")
+        proxy = await start(upstream, settle="300ms")
         clients = await used_crowd(proxy)
         proxy.signal()
         await proxy.line("phase", phase="draining")
         async with stopped(proxy):
             await ask_all(clients, "/again")
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.35)
         assert await answers(clients) == {OK_CLOSE: CROWD}
         assert await proxy.exit_code() == 0
 
@@ -103,7 +103,7 @@ async def test_connections_that_arrive_together_with_the_signal_to_leave_are_ans
 async def test_a_request_that_follows_its_connection_closely_is_answered(start):
     """Connections complete during the pause and speak just after it: within `settle` that is in time."""
     async with Application(answering(OK)) as upstream:
-        proxy = await start(upstream, settle="1s")
+        proxy = await start(upstream, settle="600ms")
         assert (await command(proxy, "drain", "--prestop"))[0] == 0
         await proxy.line("phase", phase="drained")
         async with stopped(proxy):
@@ -126,13 +126,14 @@ async def test_what_was_admitted_at_the_very_end_is_finished(start, upstream):
     application = await upstream.connection_with_bytes()
     assert (await application.read_request()).start == b"GET /slow HTTP/1.1"
     # Longer than `settle` and twice `linger` together.
-    await asyncio.sleep(1.0)
+    await asyncio.sleep(0.6)
     await application.send(OK)
     assert (await client.final()).raw == OK_CLOSE
     client.close()
     assert await proxy.exit_code() == 0
 
 
+@defect("I6", "the server is closed under connections just accepted", on="asyncio", always=False)
 async def test_a_flood_of_callers_at_the_exit_loses_none_that_connected(start):
     """Clients come one after another, without a pause, until the listener is gone: each has its answer."""
     outcomes: Counter[bytes] = Counter()
@@ -153,7 +154,7 @@ async def test_a_flood_of_callers_at_the_exit_loses_none_that_connected(start):
         assert (await command(proxy, "drain", "--prestop"))[0] == 0
         await proxy.line("phase", phase="drained")
         async with asyncio.TaskGroup() as group:
-            for _ in range(8):
+            for _ in range(16):
                 group.create_task(call_until_gone(proxy))
             await flowing.wait()
             proxy.signal()

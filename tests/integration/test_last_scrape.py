@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.integration.application import Application
-from tests.integration.scene import OK, OK_CLOSE, entered, events, get, held
+from tests.integration.scene import OK, OK_CLOSE, entered, events, get, held, on_one_loop
 from tests.integration.test_wiring import waiting_hook
 from tests.support.upstream import answering
 
@@ -19,6 +19,7 @@ async def health(proxy) -> list[int]:
     return [(await proxy.get(path)).status for path in PATHS]
 
 
+@on_one_loop
 async def test_health_through_a_drain(start, nobody):
     """Alive throughout, ready only between the application's first answer and the drain."""
     proxy = await start(nobody, ready=False)
@@ -41,6 +42,7 @@ async def test_health_through_a_drain(start, nobody):
         assert await proxy.exit_code() == 0
 
 
+@on_one_loop
 async def test_readiness_may_be_kept_for_a_while(start):
     """`delay:` keeps /readyz at 200 that long; /lb-health tells balancers at once."""
     async with Application(answering(OK)) as upstream:
@@ -88,6 +90,7 @@ async def test_a_scraper_gets_the_numbers_of_the_whole_drain(start, upstream):
     assert await proxy.exit_code(within_s=2.0) == 0
 
 
+@on_one_loop
 async def test_the_wait_for_a_scrape_is_bounded(start):
     """A scraper that stays away costs `final_scrape_wait` at most."""
     async with Application(answering(OK)) as upstream:
@@ -102,13 +105,14 @@ async def test_the_wait_for_a_scrape_is_bounded(start):
         assert asyncio.get_running_loop().time() - drained >= 0.4
 
 
+@on_one_loop
 @pytest.mark.parametrize("scrapes", [0, 2])
 async def test_where_no_scrape_is_due_nobody_waits(start, scrapes):
     """Nobody scrapes, or the next scrape is due later than `final_scrape_wait`."""
     async with Application(answering(OK)) as upstream:
         proxy = await start(upstream, final_scrape_wait="500ms")
         for _ in range(scrapes):
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(1.2)
             await proxy.metrics()
         proxy.signal()
         await proxy.line("phase", phase="drained")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from tests.integration.application import Application
-from tests.integration.scene import OK, OK_CLOSE, entered, get, report
+from tests.integration.scene import OK, OK_CLOSE, entered, get, on_one_loop, report
 from tests.support.upstream import answering
 
 ONE = OK.replace(b"ok", b"I.")
 TWO = OK.replace(b"ok", b"II")
 
 
+@on_one_loop
 async def test_each_listener_has_its_own_application(start):
     """They are paired in the order of the settings, and counted apart."""
     async with Application(answering(ONE)) as first, Application(answering(TWO)) as second:
@@ -45,6 +46,7 @@ async def test_a_drain_waits_for_both(start):
         await report(proxy, finished=2, late=1)
 
 
+@on_one_loop
 async def test_one_of_two_applications_is_not_enough_to_be_ready(start, nobody):
     """A pod is ready when all of it is; what is up is served meanwhile."""
     async with Application(answering(OK)) as first:

@@ -41,7 +41,7 @@ async def test_sigterm_before_the_application_was_ever_up_exits_within_a_second(
 
 async def test_a_request_that_waits_for_the_application_is_told_so_at_the_end(start, nobody):
     """SIGTERM in `starting`: what was admitted is answered, if only with 503 after `connect_timeout`."""
-    proxy = await start(nobody, ready=False, connect_timeout="500ms")
+    proxy = await start(nobody, ready=False, connect_timeout="250ms")
     client = await proxy.client()
     await client.send(get())
     while (await proxy.metrics())['requests_in_flight{kind="http"}'] < 1:
@@ -58,7 +58,7 @@ async def test_a_hundred_sigterms_change_nothing(start, upstream):
     client, application = await held(proxy, upstream)
     for _ in range(100):
         proxy.signal()
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.002)
     await application.send(OK)
     assert (await client.final()).raw == OK_CLOSE
     client.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.integration.application import Application
-from tests.integration.scene import OK, OK_CLOSE, entered, get, held, report
+from tests.integration.scene import OK, OK_CLOSE, entered, get, held, on_one_loop, report
 from tests.support.upstream import answering
 from tests.support.wire import End
 
@@ -138,6 +138,7 @@ async def test_idle_connections_end_with_a_fin(start):
         await report(proxy)
 
 
+@on_one_loop
 async def test_a_peer_that_never_closes_costs_linger_and_no_more(start):
     """Half-closed and read for up to `linger`; then the process goes, whatever the clients do."""
     async with Application(answering(OK)) as upstream:
@@ -150,6 +151,7 @@ async def test_a_peer_that_never_closes_costs_linger_and_no_more(start):
         assert await proxy.exit_code(within_s=0.3 + 1.0) == 0
 
 
+@on_one_loop
 async def test_a_1_0_client_is_answered_in_its_own_way(start, upstream):
     """Its connection ends after each answer anyway; during a drain the same bytes come."""
     proxy = await start(upstream)

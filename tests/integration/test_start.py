@@ -38,6 +38,7 @@ async def test_requests_wait_for_an_application_that_starts_late(start, free_por
         assert (await proxy.get("/readyz")).status == 200
 
 
+@on_one_loop
 async def test_an_application_that_comes_too_late_is_a_503(start, nobody):
     """After `connect_timeout` the caller learns that it may try again, and may do so here."""
     proxy = await start(nobody, ready=False, connect_timeout="300ms")
@@ -70,6 +71,7 @@ async def test_an_application_that_goes_down_is_a_503_until_it_is_back(start):
     assert [line["phase"] for line in events(proxy, "phase")] == ["ready"]
 
 
+@on_one_loop
 @pytest.mark.slow
 async def test_readiness_is_lost_after_ten_seconds_and_comes_back_within_one(start):
     """Ten seconds of refused connections, and no moment less; the kubelet learns of the return at once."""

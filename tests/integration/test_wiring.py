@@ -18,6 +18,7 @@ from tests.integration.scene import (
     events,
     get,
     held,
+    on_one_loop,
     report,
     undated,
 )
@@ -45,10 +46,11 @@ async def waiting_hook(proxy) -> asyncio.Task:
     return task
 
 
+@on_one_loop
 async def test_an_application_that_restarts_alone_is_let_go(start):
     """No SIGTERM follows within `restart_window`: the hook is answered, and the proxy serves on."""
     async with Application(answering(OK)) as upstream:
-        proxy = await start(upstream, restart_window="500ms")
+        proxy = await start(upstream, restart_window="300ms")
         client = await proxy.client()
         hook = await waiting_hook(proxy)
         assert (await client.ask(get())).raw == OK
@@ -81,6 +83,7 @@ async def test_a_plain_sidecar_answers_the_hook_when_it_has_drained(start, upstr
     await report(proxy, finished=1)
 
 
+@on_one_loop
 async def test_a_hook_that_comes_before_sigterm_starts_the_clock(start, upstream):
     """The kubelet counts the grace period from the first hook, so the deadline does too."""
     proxy = await start(upstream, restart_window="10s")
@@ -100,9 +103,10 @@ async def test_a_hook_that_comes_before_sigterm_starts_the_clock(start, upstream
     assert await proxy.exit_code() == 0
 
 
+@on_one_loop
 async def test_the_hook_is_answered_at_the_deadline(start, upstream):
     """Whatever is left is cut then, and the application has its `app_stop` for itself."""
-    proxy = await start(upstream, grace_period="1200ms", app_stop="100ms", reserve="100ms")
+    proxy = await start(upstream, grace_period="700ms", app_stop="100ms", reserve="100ms")
     client, _ = await held(proxy, upstream)
     proxy.signal()
     hook = await waiting_hook(proxy)
@@ -112,6 +116,7 @@ async def test_the_hook_is_answered_at_the_deadline(start, upstream):
     assert await proxy.exit_code() == 0
 
 
+@on_one_loop
 async def test_every_container_may_wait_and_a_crowd_may_not(start, upstream):
     """64 hooks wait; more are told so at once; all of the 64 are answered."""
     proxy = await start(upstream)
@@ -204,6 +209,7 @@ async def test_sigterm_in_mid_drain_with_an_application_changes_nothing(start, u
     await report(proxy, finished=2, late=1)
 
 
+@on_one_loop
 async def test_drain_wait_on_the_command_line_returns_when_drained(start, upstream):
     """`drainproxy drain --wait`, for a script that restarts things by hand."""
     proxy = await start(upstream)

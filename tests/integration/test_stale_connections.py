@@ -1,0 +1,66 @@
+"""An application that closes idle connections, and a proxy that keeps some: no order is lost, none doubled.
+
+The application closes after 1 s. Load comes in bursts with pauses around that time, so that pooled
+connections go stale at every age. A POST that met such a close would be lost, or done twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from tests.integration.crowd import Caller, Orders, Shop, place, question
+
+CALLERS = 64
+
+
+async def order_through(start, count: int, pauses_s: tuple[float, float]) -> None:
+    """Place `count` orders; each must have come to the application exactly once, and been answered."""
+    # The same pauses in every run.
+    chance = random.Random(count)
+    async with Shop(keep_alive_s=1.0) as shop:
+        proxy = await start(shop.address)
+        orders = Orders(count)
+        callers = [Caller(proxy.addresses[0]) for _ in range(CALLERS)]
+        async with asyncio.TaskGroup() as group:
+            for caller in callers:
+                pause = lambda: chance.uniform(*pauses_s)  # noqa: E731
+                group.create_task(place(orders, caller, burst=30, pause=pause))
+        assert not orders.failures
+        assert orders.placed == count
+        assert shop.orders.keys() == set(range(1, count + 1))
+        assert max(shop.orders.values()) == 1
+        assert shop.tired > CALLERS, "the load never paused long enough"
+        assert [caller.reconnects for caller in callers] == [0] * CALLERS
+        proxy.signal()
+        assert await proxy.exit_code() == 0
+
+
+async def test_5000_orders_are_each_placed_once(start):
+    """The short form."""
+    await order_through(start, 5_000, pauses_s=(0.8, 1.1))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_100000_orders_are_each_placed_once(start):
+    """The long form: 52 bursts a client."""
+    await order_through(start, 100_000, pauses_s=(0.2, 1.3))
+
+
+async def test_questions_that_meet_a_close_are_asked_again(start):
+    """Everybody asks, rests for the application's idle time, and asks again: requests and closes cross."""
+    async with Shop(keep_alive_s=0.3) as shop:
+        proxy = await start(shop.address)
+        orders = Orders(0)
+        callers = [Caller(proxy.addresses[0]) for _ in range(CALLERS)]
+        for late_s in (-0.02, -0.01, -0.005, 0.0, 0.005, 0.01):
+            await asyncio.gather(*(question(orders, caller) for caller in callers))
+            await asyncio.sleep(0.3 + late_s)
+        await asyncio.gather(*(question(orders, caller) for caller in callers))
+        assert not orders.failures
+        assert [caller.reconnects for caller in callers] == [0] * CALLERS
+        for caller in callers:
+            caller.close()
