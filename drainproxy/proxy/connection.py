@@ -155,7 +155,10 @@ class ClientConnection(asyncio.Protocol):
             self._end_head()
             if self._reading_paused:
                 self._pause(paused=len(self._ahead) >= MAX_AHEAD_BYTES)
-            self._answer(head)
+            try:
+                self._answer(head)
+            except Exception as defect:
+                self.defective(defect)
 
     def _take_head(self) -> RequestHead | None:
         if not self._ahead:

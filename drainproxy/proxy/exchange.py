@@ -24,13 +24,12 @@ from drainproxy.lifecycle.machine import NewRequest
 from drainproxy.proxy import framing, headers
 from drainproxy.proxy.date import date_line
 from drainproxy.proxy.framing import Framing
-from drainproxy.proxy.heads import ResponseReader
 
 if TYPE_CHECKING:
     from drainproxy.proxy.connection import ClientConnection
     from drainproxy.proxy.framing import Body
     from drainproxy.proxy.headers import Target
-    from drainproxy.proxy.heads import RequestHead, ResponseHead
+    from drainproxy.proxy.heads import RequestHead, ResponseHead, ResponseReader
     from drainproxy.proxy.upstream import UpstreamConnection
 
 MAX_INTERIM_RESPONSES = 16
@@ -131,7 +130,7 @@ class Exchange:
         self._upstream = upstream
         self._upstream_reused = upstream.reused
         upstream.borrower = self
-        self._reader = ResponseReader()
+        self._reader = upstream.reader
         if self._client.write_paused:
             self.client_writable(writable=False)
         outbox = self._server.outbox
@@ -285,7 +284,6 @@ class Exchange:
                     b"HTTP/1.1 %d %b\r\n%b\r\n"
                     % (response.status, response.reason, b"".join(headers.response_fields(response)))
                 )
-            reader = self._reader = ResponseReader()
 
     def _respond(self, response: ResponseHead, rest: bytes) -> None:
         """Send the response's head, with what has come of its body in the same write."""

@@ -7,6 +7,7 @@ unknown fields are kept. Own fields are set after stripping, so that no client c
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from drainproxy.errors import InvalidHost, InvalidTarget, MalformedHead, MethodRefused
@@ -166,11 +167,7 @@ def forwarding(head: RequestHead, peer: bytes, scheme: bytes, host: bytes) -> by
     if head.named and not head.named <= _PERSISTENCE:
         noted = head.noted.keys() - head.named
     if peer and host and _FORWARDED.isdisjoint(noted):
-        return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n" % (
-            peer,
-            scheme,
-            host,
-        )
+        return _all_forwarded(peer, scheme, host)
     lines = b""
     if b"x-forwarded-for" not in noted and peer:
         lines = b"X-Forwarded-For: " + peer + b"\r\n"
@@ -179,6 +176,12 @@ def forwarding(head: RequestHead, peer: bytes, scheme: bytes, host: bytes) -> by
     if b"x-forwarded-host" not in noted and host:
         lines += b"X-Forwarded-Host: " + host + b"\r\n"
     return lines
+
+
+@lru_cache(maxsize=256)
+def _all_forwarded(peer: bytes, scheme: bytes, host: bytes) -> bytes:
+    # Nearly every request of a connection has the same three.
+    return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n" % (peer, scheme, host)
 
 
 def response_fields(head: ResponseHead) -> list[Line]:
@@ -197,21 +200,22 @@ def request_head(
     `host` is for a client that sent none. Framing is written afresh, never copied.
     """
     fields, dropped = request_fields(head, target)
-    lines = b"".join(fields)
+    lines = [head.method, b" ", target.target, b" HTTP/1.1\r\n", *fields]
     if b"host" not in head.noted and not target.replaces_host:
         # An HTTP/1.0 client may leave it out; what is sent on is 1.1, where it is required.
-        lines += b"Host: %b\r\n" % host
-    lines += forwarding(head, peer, scheme, target.host)
+        lines.append(b"Host: %b\r\n" % host)
+    lines.append(forwarding(head, peer, scheme, target.host))
     if body is not None:
         if body.framing is Framing.LENGTH:
-            lines += b"Content-Length: %d\r\n" % body.length
+            lines.append(b"Content-Length: %d\r\n" % body.length)
         else:
-            lines += b"Transfer-Encoding: chunked\r\n"
+            lines.append(b"Transfer-Encoding: chunked\r\n")
     elif b"content-length" in head.noted:
-        lines += b"Content-Length: 0\r\n"
+        lines.append(b"Content-Length: 0\r\n")
     if b"te" in head.noted and b"trailers" in tokens(head.noted[b"te"]):
-        lines += b"TE: trailers\r\nConnection: TE\r\n"
-    return b"%b %b HTTP/1.1\r\n%b\r\n" % (head.method, target.target, lines), dropped
+        lines.append(b"TE: trailers\r\nConnection: TE\r\n")
+    lines.append(b"\r\n")
+    return b"".join(lines), dropped
 
 
 def response_head(
@@ -224,22 +228,23 @@ def response_head(
     close: bool,
 ) -> bytes:
     """Return the head to send to the client; `chunked` and `close` are decided by the exchange."""
-    lines = b"".join(response_fields(response))
+    lines = [b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason), *response_fields(response)]
     if b"date" not in response.noted:
-        lines += date
+        lines.append(date)
     if chunked:
-        lines += b"Transfer-Encoding: chunked\r\n"
+        lines.append(b"Transfer-Encoding: chunked\r\n")
     elif body is not None and body.framing is Framing.LENGTH:
-        lines += b"Content-Length: %d\r\n" % body.length
+        lines.append(b"Content-Length: %d\r\n" % body.length)
     elif body is None:
         length = advertised_length(response.noted)
         if length is not None and response.status != 204:
-            lines += b"Content-Length: %d\r\n" % length
+            lines.append(b"Content-Length: %d\r\n" % length)
         elif request.method == b"HEAD" and b"transfer-encoding" in response.noted and request.http_1_1:
-            lines += b"Transfer-Encoding: chunked\r\n"
+            lines.append(b"Transfer-Encoding: chunked\r\n")
     if close:
-        lines += b"Connection: close\r\n"
-    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (response.status, response.reason, lines)
+        lines.append(b"Connection: close\r\n")
+    lines.append(b"\r\n")
+    return b"".join(lines)
 
 
 def trailer_fields(trailers: list[Line], named: frozenset[bytes]) -> list[Line]:

@@ -104,6 +104,7 @@ class ResponseHead:
 
 class _Parser(Protocol):
     def feed_data(self, data: bytes, /) -> None: ...
+    def should_keep_alive(self) -> bool: ...
 
 
 class RequestReader:
@@ -265,15 +266,17 @@ def _status(line: bytes) -> tuple[int, bool]:
 
 
 class ResponseReader:
-    """Reads one response head; a new one for each response, since few are followed by another."""
+    """Reads the response heads of one connection to the application."""
 
-    __slots__ = ("_complete", "_head", "_parser", "_partial")
+    __slots__ = ("_clean", "_complete", "_head", "_parser", "_partial")
 
     def __init__(self) -> None:
         self._head = ResponseHead()
-        self._parser: _Parser | None = httptools.HttpResponseParser(self)
+        self._parser: _Parser | None = None
         self._partial = b""
         self._complete = 0
+        self._clean = False
+        """The parser has seen the whole of its message, and can be given another."""
 
     def feed(self, data: bytes) -> tuple[ResponseHead, bytes] | None:
         """Return the head and the bytes after it, or None while it is incomplete.
@@ -300,10 +303,32 @@ class ResponseReader:
         if not head.status:
             head.status, head.http_1_1 = _status(line)
         head.reason = line[13:]
-        if b"connection" in head.noted:
-            head.named = _nominated(head.noted[b"connection"])
-        self._parser = None  # or the cycle between the two would wait for the garbage collector
-        return head, data[end:]
+        noted = head.noted
+        if b"connection" in noted:
+            head.named = _nominated(noted[b"connection"])
+        rest = data[end:]
+        self._start_over(rest, noted.get(b"content-length"))
+        return head, rest
+
+    def forget(self) -> None:
+        """Break the cycle with the parser, so that a closed connection is freed at once."""
+        self._parser = None
+
+    def _start_over(self, rest: bytes, length: bytes | None) -> None:
+        """Be ready for the next head. A parser costs as much as parsing: keep one that can be used again."""
+        self._head = ResponseHead()
+        self._partial = b""
+        self._complete = 0
+        if not self._clean and rest and length == b"%d" % len(rest):
+            self._parse(rest)
+        if not self._clean:
+            self._parser = None
+        self._clean = False
+
+    def on_message_complete(self) -> None:
+        """Take the end of the message from the parser (httptools callback)."""
+        # After what it takes for a close (Proxy-Connection too), llhttp refuses every byte.
+        self._clean = self._parser is not None and self._parser.should_keep_alive()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a field from the parser (httptools callback). Must not raise."""
@@ -322,10 +347,12 @@ class ResponseReader:
         self._complete += 1
 
     def _parse(self, data: bytes) -> None:
-        assert self._parser is not None
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = httptools.HttpResponseParser(self)
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            pass
+            self._parser = None
         except httptools.HttpParserError as fault:
             raise UpstreamMalformed(str(fault), sent=True) from None

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+LARGE_BYTES = 64 * 1024
+"""From here on a write is not put off: libuv reads a stream up to 32 times in a turn, and only a transport
+that has the bytes can say that it has too many."""
+
 
 class Outbox:
     """What will be written at the end of this turn, in order. One for all connections of a process."""
@@ -29,6 +33,10 @@ class Outbox:
 
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
         """Write `data` soon: before any callback that is scheduled after this call."""
+        if len(data) >= LARGE_BYTES:
+            self._send()
+            transport.write(data)
+            return
         if not self._waiting and not self._then:
             self._loop.call_soon(self.flush)
         self._waiting.append((transport, data))
@@ -41,8 +49,16 @@ class Outbox:
 
     def flush(self) -> None:
         """Write everything now. A transport must be flushed before it is told to close."""
-        waiting, self._waiting = self._waiting, []
         then, self._then = self._then, []
+        self._send()
+        for act in then:
+            try:
+                act()
+            except Exception as defect:
+                self._failed("after a write", defect)
+
+    def _send(self) -> None:
+        waiting, self._waiting = self._waiting, []
         self.turn += 1
         for transport, data in waiting:
             try:
@@ -50,8 +66,3 @@ class Outbox:
                     transport.write(data)
             except Exception as defect:
                 self._failed("write", defect)
-        for act in then:
-            try:
-                act()
-            except Exception as defect:
-                self._failed("after a write", defect)

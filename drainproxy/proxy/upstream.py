@@ -16,6 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol, cast
 
 from drainproxy.errors import ConnectTimeout, UpstreamRefused
+from drainproxy.proxy.heads import ResponseReader
 from drainproxy.proxy.timer import LazyTimer
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Borrower(Protocol):
 class UpstreamConnection(asyncio.Protocol):
     """One connection to the application."""
 
-    __slots__ = ("_pool", "borrower", "idle_since", "idle_until", "lost", "reused", "transport")
+    __slots__ = ("_pool", "borrower", "idle_since", "idle_until", "lost", "reader", "reused", "transport")
     transport: asyncio.Transport
 
     def __init__(self, pool: Pool) -> None:
@@ -54,6 +55,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_until = 0.0
         self.reused = False
         self.lost = False
+        self.reader = ResponseReader()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -76,6 +78,7 @@ class UpstreamConnection(asyncio.Protocol):
         if exc is not None and self.borrower is not None and (last := self._last_words()):
             self.borrower.upstream_data(last)
         self._gone(reset=exc is not None)
+        self.reader.forget()
         self._pool.closed(self)
 
     def pause_writing(self) -> None:
