@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 
 from tests.integration.application import Application
-from tests.integration.scene import OK, OK_CLOSE, command, defect, get, stopped
+from tests.integration.scene import OK, OK_CLOSE, command, defect, get, held, stopped
 from tests.support.message import Ending
 from tests.support.upstream import answering
 
@@ -128,6 +128,27 @@ async def test_what_was_admitted_at_the_very_end_is_finished(start, upstream):
     # Longer than `settle` and twice `linger` together.
     await asyncio.sleep(0.6)
     await application.send(OK)
+    assert (await client.final()).raw == OK_CLOSE
+    client.close()
+    assert await proxy.exit_code() == 0
+
+
+@defect("I7", "new callers are kept waiting, neither served nor refused, while last work goes on")
+async def test_the_listener_stays_open_while_the_last_work_goes_on(start, upstream):
+    """Drained and told to go, but a late request takes its time: who comes meanwhile is served."""
+    proxy = await start(upstream)
+    assert (await command(proxy, "drain", "--prestop"))[0] == 0
+    await proxy.line("phase", phase="drained")
+    client, application = await held(proxy, upstream, get("/slow"))
+    proxy.signal()
+    # Longer than the exit takes when nothing holds it.
+    await asyncio.sleep(0.5)
+    async with asyncio.timeout(2.0):
+        late, other = await held(proxy, upstream, get("/late"))
+        await other.send(OK_CLOSE)
+        assert (await late.final()).raw == OK_CLOSE
+    late.close()
+    await application.send(OK_CLOSE)
     assert (await client.final()).raw == OK_CLOSE
     client.close()
     assert await proxy.exit_code() == 0
