@@ -24,13 +24,13 @@ class Admission:
         self._metrics = metrics
 
     def admit(self, head: RequestHead, *, accepted_at: float, first: bool, now: float) -> None:
-        """Account for a request; raise a Refusal if it must not be forwarded.
+        """Account for a request that says something; raise a Refusal if it must not be forwarded.
+
+        Of a connection that was made before a drain, only the first request says something: that it came.
 
         `accepted_at` is when its connection was accepted, `first` whether it is the first one on it.
         """
         published = self._controller.published
-        if not published.draining and not first:
-            return
         sound = self._controller.sound
         health_check = sound.is_health_check(head.noted.get(b"user-agent", b""))
         if not published.draining:

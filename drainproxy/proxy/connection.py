@@ -200,7 +200,8 @@ class ClientConnection(asyncio.Protocol):
             target = headers.check_target(head)
             if b"upgrade" in head.named and body is None and headers.wants_upgrade(head):
                 raise UpgradeUnsupported
-            server.admission.admit(head, accepted_at=self.accepted_at, first=first, now=now)
+            if first or server.controller.published.draining:
+                server.admission.admit(head, accepted_at=self.accepted_at, first=first, now=now)
         except RequestError as error:
             server.failed(error, head, None, begun=False)
             self._reply(error, head, body_read=headers.bodiless(head))
@@ -250,7 +251,7 @@ class ClientConnection(asyncio.Protocol):
             head is not None
             and head.http_1_1
             and replies.keeps_connection(error, body_read=body_read)
-            and not self._discouraged()
+            and not (self.server.controller.published.discourage_reuse and not self._ahead)
             and b"close" not in head.named
         )
         head_only = head is not None and head.method == b"HEAD"
@@ -334,15 +335,10 @@ class ClientConnection(asyncio.Protocol):
 
     def closes_after(self, exchange: Exchange) -> bool:
         """Tell whether `exchange` is the last one on this connection (RFC 9112 section 9.6)."""
-        return b"close" in exchange.head.named or self._ending() or self._discouraged()
-
-    def _ending(self) -> bool:
-        """Tell whether the client has sent its last request (it half-closed, and may)."""
-        return self._eof and not self._ahead
-
-    def _discouraged(self) -> bool:
+        if b"close" in exchange.head.named:
+            return True
         # What has been pipelined already is answered first: closing would throw it away.
-        return self.server.controller.published.discourage_reuse and not self._ahead
+        return not self._ahead and (self._eof or self.server.controller.published.discourage_reuse)
 
     def unsent(self) -> bool:
         """Tell whether the socket has not taken everything that was written."""

@@ -133,25 +133,16 @@ class Exchange:
         self._reader = upstream.reader
         if self._client.write_paused:
             self.client_writable(writable=False)
-        outbox = self._server.outbox
-        self._begun_in_turn = outbox.turn
-        outbox.write(upstream.transport, self._request_head())
-        if self._body is not None:
-            self._client.read_body()
-
-    def _request_head(self) -> bytes:
-        client = self._client
-        start, dropped = headers.request_head(
-            self.head,
-            self._target,
-            self._body,
-            peer=client.peer,
-            scheme=client.scheme,
-            host=self._server.upstream_host,
+        client, server, outbox = self._client, self._server, self._server.outbox
+        head, dropped = headers.request_head(
+            self.head, self._target, self._body, client.peer, client.scheme, server.upstream_host
         )
         if dropped:
-            self._server.metrics.headers_dropped.inc("underscore", by=dropped)
-        return start
+            server.metrics.headers_dropped.inc("underscore", by=dropped)
+        self._begun_in_turn = outbox.turn
+        outbox.write(upstream.transport, head)
+        if self._body is not None:
+            client.read_body()
 
     def _leave_upstream(self, *, reusable: bool) -> None:
         upstream, self._upstream = self._upstream, None

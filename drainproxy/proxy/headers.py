@@ -193,7 +193,7 @@ def response_fields(head: ResponseHead) -> list[Line]:
 
 
 def request_head(
-    head: RequestHead, target: Target, body: Body | None, *, peer: bytes, scheme: bytes, host: bytes
+    head: RequestHead, target: Target, body: Body | None, peer: bytes, scheme: bytes, host: bytes
 ) -> tuple[bytes, int]:
     """Return the head to send to the application, and how many fields were dropped as twins.
 

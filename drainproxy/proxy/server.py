@@ -190,9 +190,10 @@ class ProxyServer(web.Server):
         key = (method, status, self.controller.published.draining)
         self._counts[key] = self._counts.get(key, 0) + 1
         if exchange is not None:
-            self.metrics.request_duration.observe(self.loop.time() - exchange.started)
+            metrics, started = self.metrics, exchange.started
+            metrics.request_duration.observe(self.loop.time() - started)
             if exchange.head_at:
-                self.metrics.response_head.observe(exchange.head_at - exchange.started)
+                metrics.response_head.observe(exchange.head_at - started)
                 self._bytes_to_client += exchange.bytes_sent
 
     def _export_counts(self) -> None:
