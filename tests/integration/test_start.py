@@ -38,6 +38,24 @@ async def test_requests_wait_for_an_application_that_starts_late(start, free_por
         assert (await proxy.get("/readyz")).status == 200
 
 
+async def test_an_application_on_a_unix_socket_may_come_late_too(start, tmp_path):
+    """There is not even a file at first; then a dead one; then the application."""
+    path = tmp_path / "application.sock"
+    proxy = await start(f"unix:{path}", ready=False, connect_timeout="15s")
+    early = await proxy.client()
+    await early.send(get("/early"))
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+        later = await proxy.client()
+        await later.send(get("/later"))
+        assert (await proxy.metrics())['requests_in_flight{kind="http"}'] == 2
+    path.unlink()
+    async with Application(answering(OK), path=path):
+        for client in (early, later):
+            assert (await client.final()).raw == OK
+        await proxy.ready()
+
+
 @on_one_loop
 async def test_an_application_that_comes_too_late_is_a_503(start, nobody):
     """After `connect_timeout` the caller learns that it may try again, and may do so here."""
