@@ -34,6 +34,10 @@ As an answer of the application it also ends the application's connection: the n
 """
 
 
+WAIT = b"GET /drain/wait HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n"
+"""What an application's preStop hook asks the admin port."""
+
+
 class Start(Protocol):
     """The fixture `start`."""
 
@@ -160,6 +164,24 @@ async def status(proxy: Proxy) -> dict[str, Any]:
         answer = await client.ask(b"GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     document: dict[str, Any] = json.loads(answer.body)
     return document
+
+
+async def waiting_hook(proxy: Proxy) -> asyncio.Task[str]:
+    """Ask /drain/wait as an application's preStop hook does; return once it waits."""
+    client = await Client.connect(proxy.admin)
+    await client.send(WAIT)
+
+    async def answered() -> str:
+        answer = await client.final()
+        client.close()
+        assert answer.status == 200
+        return answer.body.decode().strip()
+
+    task = asyncio.ensure_future(answered())
+    # Whoever came later has been answered: this one has been read.
+    await proxy.get("/livez")
+    assert not task.done()
+    return task
 
 
 def events(proxy: Proxy, event: str) -> list[dict[str, Any]]:

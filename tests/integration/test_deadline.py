@@ -106,6 +106,7 @@ async def test_the_deadline_is_kept(start, upstream):
     assert 0.95 <= sum((await report(proxy, timed_out=1))["phases_s"].values()) < 2.0
 
 
+@on_one_loop
 async def test_every_book_says_the_same(start, upstream, tmp_path):
     """Log, termination message, /status and metrics, after a drain in which every outcome occurred."""
     message = tmp_path / "termination-log"
@@ -188,7 +189,7 @@ async def test_near_the_end_new_requests_are_refused(start, upstream):
 async def test_the_refuse_window_opens_as_late_as_it_says(start):
     """Before it, late requests are forwarded; within it, refused; the deadline comes after."""
     async with Application() as upstream:
-        proxy = await start(upstream, **SOON | {"refuse_window": "500ms"})
+        proxy = await start(upstream, **SOON | {"grace_period": "2200ms", "refuse_window": "1s"})
         busy, _ = await held(proxy, upstream)
         proxy.signal()
         await proxy.line("phase", phase="draining")
@@ -196,8 +197,8 @@ async def test_the_refuse_window_opens_as_late_as_it_says(start):
         await application.send(OK_CLOSE)
         assert (await late.final()).raw == OK_CLOSE
         late.close()
-        # It is open from 0.5 s to 1 s; the late request took a moment.
-        await asyncio.sleep(0.65)
+        # It is open from 1 s to 2 s; the late request took a moment.
+        await asyncio.sleep(1.3)
         refused = await proxy.client()
         assert undated(await refused.ask(get())) == DRAIN_ENDING
         refused.close()

@@ -47,13 +47,13 @@ async def used_crowd(proxy, count: int = CROWD):
 async def test_connections_that_the_kernel_completed_during_a_pause_are_answered(start):
     """`settle` runs out while the process stands still and new clients connect and send."""
     async with Application(answering(OK)) as upstream:
-        proxy = await start(upstream, settle="300ms")
+        proxy = await start(upstream, settle="400ms")
         proxy.signal()
         await proxy.line("phase", phase="draining")
         async with stopped(proxy):
             clients = await crowd(proxy)
             await ask_all(clients, "/new")
-            await asyncio.sleep(0.35)
+            await asyncio.sleep(0.45)
         assert await answers(clients) == {OK_CLOSE: CROWD}
         assert await proxy.exit_code() == 0
 
@@ -61,13 +61,13 @@ async def test_connections_that_the_kernel_completed_during_a_pause_are_answered
 async def test_requests_on_idle_connections_during_a_pause_are_answered(start):
     """`settle` runs out while the process stands still and its keep-alive connections are used again."""
     async with Application(answering(OK)) as upstream:
-        proxy = await start(upstream, settle="300ms")
+        proxy = await start(upstream, settle="400ms")
         clients = await used_crowd(proxy)
         proxy.signal()
         await proxy.line("phase", phase="draining")
         async with stopped(proxy):
             await ask_all(clients, "/again")
-            await asyncio.sleep(0.35)
+            await asyncio.sleep(0.45)
         assert await answers(clients) == {OK_CLOSE: CROWD}
         assert await proxy.exit_code() == 0
 

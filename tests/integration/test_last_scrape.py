@@ -7,8 +7,7 @@ import asyncio
 import pytest
 
 from tests.integration.application import Application
-from tests.integration.scene import OK, OK_CLOSE, entered, events, get, held, on_one_loop
-from tests.integration.test_wiring import waiting_hook
+from tests.integration.scene import OK, OK_CLOSE, entered, events, get, held, on_one_loop, waiting_hook
 from tests.support.upstream import answering
 
 PATHS = ("/livez", "/startupz", "/readyz", "/lb-health")
@@ -60,6 +59,7 @@ async def test_readiness_may_be_kept_for_a_while(start):
         assert await health(proxy) == [200, 200, 503, 503]
 
 
+@on_one_loop
 async def test_a_scraper_gets_the_numbers_of_the_whole_drain(start, upstream):
     """It came twice, so it will come again: the process waits for that, answers, and goes."""
     proxy = await start(upstream, final_scrape_wait="15s")

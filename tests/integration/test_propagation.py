@@ -33,7 +33,7 @@ QUARTER = {
     "propagation_quiet": "500ms",
     "propagation_max": "3750ms",
     "sparse_min": "2s",
-    "settle": "200ms",
+    "settle": "500ms",
 }
 """The cluster preset at a quarter of its length."""
 HALF_SECOND = {
@@ -94,6 +94,7 @@ async def test_health_checkers_do_not_hold_propagation(start):
         await drain_among_health_checkers(proxy, every_s=0.3)
 
 
+@on_one_loop
 async def test_health_checkers_do_not_hold_the_drain(start):
     """They call more often than `settle`."""
     async with Application(answering(OK)) as upstream:
@@ -125,6 +126,7 @@ async def test_a_caller_holds_propagation_until_it_is_quiet(start):
     async with Application(answering(OK)) as upstream:
         proxy = await start(upstream, **HALF_SECOND | {"propagation_quiet": "600ms"})
         proxy.signal()
+        await proxy.line("phase", phase="propagating")
         for _ in range(6):
             client = await proxy.client()
             assert (await client.ask(get())).raw == OK_CLOSE

@@ -21,6 +21,7 @@ from tests.integration.scene import (
     events,
     get,
     held,
+    on_one_loop,
     report,
     undated,
     until,
@@ -68,6 +69,7 @@ async def test_a_hundred_sigterms_change_nothing(start, upstream):
     await report(proxy, finished=1)
 
 
+@on_one_loop
 async def test_sighup_is_no_reason_to_end(start):
     """It asks for certificates to be read again; traffic does not notice."""
     async with Application(answering(OK)) as upstream:

@@ -12,6 +12,7 @@ import random
 import pytest
 
 from tests.integration.crowd import Caller, Orders, Shop, place, question
+from tests.integration.scene import on_one_loop
 
 CALLERS = 64
 
@@ -50,6 +51,7 @@ async def test_100000_orders_are_each_placed_once(start):
     await order_through(start, 100_000, pauses_s=(0.2, 1.3))
 
 
+@on_one_loop
 async def test_questions_that_meet_a_close_are_asked_again(start):
     """Everybody asks, rests for the application's idle time, and asks again: requests and closes cross."""
     async with Shop(keep_alive_s=0.3) as shop:

@@ -38,6 +38,7 @@ async def test_requests_wait_for_an_application_that_starts_late(start, free_por
         assert (await proxy.get("/readyz")).status == 200
 
 
+@on_one_loop
 async def test_an_application_on_a_unix_socket_may_come_late_too(start, tmp_path):
     """There is not even a file at first; then a dead one; then the application."""
     path = tmp_path / "application.sock"

@@ -13,6 +13,7 @@ from tests.integration.scene import (
     DRAIN_DEADLINE,
     OK,
     OK_CLOSE,
+    WAIT,
     command,
     entered,
     events,
@@ -21,29 +22,10 @@ from tests.integration.scene import (
     on_one_loop,
     report,
     undated,
+    waiting_hook,
 )
 from tests.support.client import Client
 from tests.support.upstream import answering
-
-WAIT = b"GET /drain/wait HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n"
-
-
-async def waiting_hook(proxy) -> asyncio.Task:
-    """Ask /drain/wait as an application's preStop hook does; return once it waits."""
-    client = await Client.connect(proxy.admin)
-    await client.send(WAIT)
-
-    async def answered() -> str:
-        answer = await client.final()
-        client.close()
-        assert answer.status == 200
-        return answer.body.decode().strip()
-
-    task = asyncio.ensure_future(answered())
-    # Whoever came later has been answered: this one has been read.
-    await proxy.get("/livez")
-    assert not task.done()
-    return task
 
 
 @on_one_loop
@@ -131,6 +113,7 @@ async def test_every_container_may_wait_and_a_crowd_may_not(start, upstream):
     assert await proxy.exit_code() == 0
 
 
+@on_one_loop
 async def test_hooks_are_no_work_and_do_not_hold_the_exit(start):
     """A hook that is answered hangs up; one that never reads its answer is left behind."""
     async with Application(answering(OK)) as upstream:
@@ -191,6 +174,7 @@ async def test_sigterm_in_mid_drain_without_an_application_ends_it_at_once(start
         assert line["ended_by"] == "the application is gone"
 
 
+@on_one_loop
 async def test_sigterm_in_mid_drain_with_an_application_changes_nothing(start, upstream):
     """Somebody sent it by hand, or a plain sidecar's kubelet: the drain goes on."""
     proxy = await start(upstream)
