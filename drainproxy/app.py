@@ -145,8 +145,8 @@ class _Process:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None) as self._patience:
                 await admin.wait_last_scrape(until=self.controller.deadline)
-                for listener in self._listeners:
-                    await listener.stop()
+                await self._finish_work()
+                await self._close_the_door()
                 await self._serve_the_last()
         for work in self.inflight:
             work.cut("drain-deadline")
@@ -157,21 +157,31 @@ class _Process:
         await self._tasks.cancel()
         await admin.stop()
 
+    async def _close_the_door(self) -> None:
+        """Stop listening. Callers are ignored for a moment, then refused; never while work is waited for."""
+        for listener in self._listeners:
+            await listener.stop()
+        # Where callers still come, some are in mid handshake.
+        await self._settle_newest()
+        for listener in self._listeners:
+            await listener.sweep()
+            listener.shut()
+
     async def _serve_the_last(self) -> None:
         """Serve who came through the closing door; then close what is idle."""
         while True:
-            swept = [await listener.sweep() for listener in self._listeners]
             await let_the_loop_turn()
-            clients = [client for server in self._servers for client in server.clients]
-            newest = max((client.accepted_at for client in clients), default=0.0)
-            # Connected a moment ago: the request may still be on the wire.
-            await asyncio.sleep(max(0.0, newest + self._config.lifecycle.settle - self._loop.time()))
+            await self._settle_newest()
             await self._finish_work()
             speaking = [server.retire_idle() for server in self._servers]
-            if not any(swept) and not any(speaking):
+            if not any(speaking) or self._loop.time() >= self.controller.deadline:
                 return
-            if self._loop.time() >= self.controller.deadline:
-                return
+
+    async def _settle_newest(self) -> None:
+        """Wait until the newest connection is older than `settle`: its request may still be on the wire."""
+        clients = [client for server in self._servers for client in server.clients]
+        newest = max((client.accepted_at for client in clients), default=0.0)
+        await asyncio.sleep(max(0.0, newest + self._config.lifecycle.settle - self._loop.time()))
 
     async def _finish_work(self) -> None:
         """Wait for what was admitted after the drain, until its deadline."""

@@ -8,9 +8,6 @@ client may send another request; a drain needs no list of connections but the id
 from __future__ import annotations
 
 import asyncio
-import select
-import socket
-import struct
 from typing import TYPE_CHECKING, cast
 
 from drainproxy.errors import (
@@ -21,7 +18,7 @@ from drainproxy.errors import (
     RequestError,
     UpgradeUnsupported,
 )
-from drainproxy.proxy import framing, headers, replies
+from drainproxy.proxy import framing, headers, kernel, replies
 from drainproxy.proxy.date import date_line
 from drainproxy.proxy.exchange import Exchange
 from drainproxy.proxy.heads import RequestReader
@@ -37,7 +34,7 @@ MAX_AHEAD_BYTES = 64 * 1024
 MAX_LINGER_BYTES = 1024 * 1024
 """What is read and thrown away after a last answer, so that the client can read it (RFC 9112 section 9.6)."""
 
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+WATCH_PAUSED_S = 1.0
 
 
 class ClientConnection(asyncio.Protocol):
@@ -45,7 +42,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_ahead", "_body_paused", "_eof", "_exchange", "_lingering", "_lost", "_partial", "_reader",
-        "_reading_body", "_reading_paused", "_replying", "_requests", "accepted_at", "loop", "peer",
+        "_reading_body", "_reading_paused", "_replying", "_requests", "_watch", "accepted_at", "loop", "peer",
         "scheme", "server", "timer", "transport", "write_paused",
     )  # fmt: skip
     transport: asyncio.Transport
@@ -72,6 +69,7 @@ class ClientConnection(asyncio.Protocol):
         self._lingering = -1
         """Bytes thrown away since the half-close; -1 before it."""
         self._requests = 0
+        self._watch: asyncio.TimerHandle | None = None
 
     # asyncio.Protocol.
 
@@ -119,6 +117,7 @@ class ClientConnection(asyncio.Protocol):
         """Free what waits for this client."""
         self._lost = self._eof = True
         self.timer.cancel()
+        self._unwatch()
         self._reader.forget()
         self._end_head()
         if self._exchange is not None:
@@ -229,7 +228,9 @@ class ClientConnection(asyncio.Protocol):
         if gone:
             self._abort()
         elif begun:
-            self._cut()
+            # The client must see that the rest is missing.
+            kernel.reset_on_close(self.transport)
+            self._abort()
         else:
             self._reply(error, exchange.head, body_read=exchange.request_read)
 
@@ -323,8 +324,24 @@ class ClientConnection(asyncio.Protocol):
         self._reading_paused = paused
         if paused:
             self.transport.pause_reading()
+            self._watch = self.loop.call_later(WATCH_PAUSED_S, self._look)
         else:
             self.transport.resume_reading()
+            self._unwatch()
+
+    def _look(self) -> None:
+        """See whether a client that is not read from is still there."""
+        if self._exchange is not None and kernel.hung_up(
+            self.transport, half=not self.server.settings.allow_half_close
+        ):
+            self._exchange.client_gone()
+        else:
+            self._watch = self.loop.call_later(WATCH_PAUSED_S, self._look)
+
+    def _unwatch(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
 
     # Writing and closing.
 
@@ -354,13 +371,6 @@ class ClientConnection(asyncio.Protocol):
         """The client will not read an answer."""
         return self._lost or (self._eof and not self.server.settings.allow_half_close)
 
-    def _cut(self) -> None:
-        """End so that the client sees it: a FIN would make a close-delimited body look complete."""
-        if not self._lost:
-            wire = self.transport.get_extra_info("socket")
-            wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            self._abort()
-
     def _abort(self) -> None:
         self._lost = True
         self.transport.abort()
@@ -369,12 +379,6 @@ class ClientConnection(asyncio.Protocol):
     def idle(self) -> bool:
         """Between two requests, with nothing of the next one here."""
         return self._exchange is None and not self._reader.begun and self._lingering < 0
-
-    def speaks(self) -> bool:
-        """Ask the kernel whether the client has sent something that the loop has not read yet."""
-        poll = select.poll()
-        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return not self._lost and any(event & select.POLLIN for _, event in poll.poll(0))
 
     def fail_head(self, error: RequestError) -> None:
         """End the reading of a head that has begun."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from drainproxy.errors import ListenError
+from drainproxy.tasks import let_the_loop_turn
 
 if TYPE_CHECKING:
     from drainproxy.addresses import ListenAddress
@@ -90,6 +91,8 @@ class Listener:
     async def stop(self) -> None:
         """Take no new caller. Who has completed a connection stays in the kernel's backlog for `sweep`."""
         _drop_new_callers(self._last)
+        # asyncio has accepted some that it has not made connections of; stopping first would lose them.
+        await let_the_loop_turn()
         if self._site is not None:
             await self._site.stop()
         self._last.setblocking(False)
@@ -111,9 +114,12 @@ class Listener:
             count += 1
         return count
 
-    async def close(self) -> None:
-        """Close the last descriptor, and end what is left."""
+    def shut(self) -> None:
+        """Close the last descriptor: from now on callers are refused."""
         self._last.close()
+
+    async def close(self) -> None:
+        """End what is left."""
         await self._runner.cleanup()
 
 

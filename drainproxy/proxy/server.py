@@ -20,6 +20,7 @@ from drainproxy.errors import (
     UpstreamRefused,
 )
 from drainproxy.metrics import METHODS
+from drainproxy.proxy import kernel
 from drainproxy.proxy.connection import ClientConnection
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class ProxyServer(web.Server):
     def retire_idle(self) -> bool:
         """Close idle connections, half-close first; return whether some were left since they have spoken."""
         idle = [client for client in self._clients if client.idle]
-        speaking = [client for client in idle if client.speaks()]
+        speaking = [client for client in idle if kernel.has_bytes(client.transport)]
         for client in idle:
             if client not in speaking:
                 client.close()

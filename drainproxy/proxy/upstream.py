@@ -11,11 +11,11 @@ import asyncio
 import math
 import os
 import re
-import select
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, cast
 
 from drainproxy.errors import ConnectTimeout, UpstreamRefused
+from drainproxy.proxy import kernel
 from drainproxy.proxy.heads import ResponseReader
 from drainproxy.proxy.timer import LazyTimer
 
@@ -92,11 +92,8 @@ class UpstreamConnection(asyncio.Protocol):
             self.borrower.upstream_writable(writable=True)
 
     def looks_closed(self) -> bool:
-        """Ask the kernel for a close (or stray bytes) that the loop has not been told of yet."""
-        descriptor = self.transport.get_extra_info("socket").fileno()
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN | select.POLLRDHUP)
-        return bool(poll.poll(0))
+        """Tell whether a close (or stray bytes) has come that the loop has not been told of yet."""
+        return kernel.has_bytes(self.transport) or kernel.hung_up(self.transport, half=True)
 
     def _last_words(self) -> bytes:
         """Read what the application said before it hung up, where writing to it failed before it was read.

@@ -133,7 +133,6 @@ async def test_what_was_admitted_at_the_very_end_is_finished(start, upstream):
     assert await proxy.exit_code() == 0
 
 
-@defect("I7", "new callers are kept waiting, neither served nor refused, while last work goes on")
 async def test_the_listener_stays_open_while_the_last_work_goes_on(start, upstream):
     """Drained and told to go, but a late request takes its time: who comes meanwhile is served."""
     proxy = await start(upstream)
@@ -154,7 +153,6 @@ async def test_the_listener_stays_open_while_the_last_work_goes_on(start, upstre
     assert await proxy.exit_code() == 0
 
 
-@defect("I6", "the server is closed under connections just accepted", on="asyncio", always=False)
 async def test_a_flood_of_callers_at_the_exit_loses_none_that_connected(start):
     """Clients come one after another, without a pause, until the listener is gone: each has its answer."""
     outcomes: Counter[bytes] = Counter()

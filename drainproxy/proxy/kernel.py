@@ -1,0 +1,38 @@
+"""What the kernel knows of a connection and the event loop has not been told."""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+def _events(transport: asyncio.BaseTransport, asked: int) -> int:
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), asked)
+    return next((event for _, event in poll.poll(0)), 0)
+
+
+def has_bytes(transport: asyncio.BaseTransport) -> bool:
+    """Tell whether something waits to be read."""
+    return bool(_events(transport, select.POLLIN) & select.POLLIN)
+
+
+def hung_up(transport: asyncio.BaseTransport, *, half: bool) -> bool:
+    """Tell whether the other side has gone; with `half`, having stopped to send is enough.
+
+    A paused transport is told of neither FIN nor RST.
+    """
+    gone = select.POLLHUP | select.POLLERR | (select.POLLRDHUP if half else 0)
+    return bool(_events(transport, select.POLLRDHUP) & gone)
+
+
+def reset_on_close(transport: asyncio.BaseTransport) -> None:
+    """Make the close a reset: after a FIN, a close-delimited body would look complete."""
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
