@@ -33,7 +33,6 @@ MAX_AHEAD_BYTES = 64 * 1024
 """Bytes read beyond the current request. Reading goes on until then: a paused transport reports no close."""
 MAX_LINGER_BYTES = 1024 * 1024
 """What is read and thrown away after a last answer, so that the client can read it (RFC 9112 section 9.6)."""
-
 WATCH_PAUSED_S = 1.0
 
 
