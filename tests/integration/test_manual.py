@@ -55,7 +55,7 @@ async def test_a_manual_drain_can_be_taken_back(start, upstream):
 @on_one_loop
 async def test_a_drain_after_one_that_was_taken_back_starts_afresh(start, upstream):
     """Its own plan, its own counts."""
-    proxy = await start(upstream, propagation="cluster", propagation_min="700ms", sparse_min="700ms")
+    proxy = await start(upstream, propagation="cluster", propagation_min="700ms", propagation_quiet="0s")
     assert (await command(proxy, "drain"))[0] == 0
     late, other = await held(proxy, upstream)
     await other.send(OK_CLOSE)

@@ -203,6 +203,7 @@ async def test_callers_beyond_the_cap_are_answered_until_they_are_quiet(start):
             sparse_min="100ms",
         )
         proxy.signal()
+        await proxy.line("phase", phase="propagating")
         beyond = itertools.count()
         # Slower than `settle`, faster than `quiet`; four more after the cap.
         while events(proxy, "phase")[-1]["phase"] != "draining" or next(beyond) < 4:
