@@ -231,5 +231,5 @@ def parse(raw: bytes) -> Answer:
 async def soon(reached: Any) -> None:
     """Let the loop run until `reached()`; fail after PATIENCE_S."""
     async with asyncio.timeout(PATIENCE_S):
-        while not reached():  # noqa: ASYNC110 - a test's own wait, for what rings no bell
+        while not reached():
             await asyncio.sleep(0)

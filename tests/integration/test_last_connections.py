@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 
 from tests.integration.application import Application
-from tests.integration.scene import OK, OK_CLOSE, command, defect, get, held, stopped
+from tests.integration.scene import OK, OK_CLOSE, command, get, held, stopped
 from tests.support.message import Ending
 from tests.support.upstream import answering
 

@@ -16,5 +16,7 @@ if TYPE_CHECKING:
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Name the loops."""
+    """Name the loops. A test that chooses the loop of a process needs no second one of its own."""
+    if "loop" in getattr(item, "fixturenames", ()):
+        return {"asyncio": asyncio.new_event_loop}
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}

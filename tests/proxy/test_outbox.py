@@ -34,7 +34,7 @@ class Bench:
     def __init__(self) -> None:
         self.sheet: list[tuple[str, bytes]] = []
         self.defects: list[str] = []
-        self.outbox = Outbox(asyncio.get_running_loop(), lambda what, defect: self.defects.append(what))
+        self.outbox = Outbox(asyncio.get_running_loop(), lambda what, _: self.defects.append(what))
         self.a, self.b = Sheet(self.sheet, "a"), Sheet(self.sheet, "b")
 
 

@@ -288,6 +288,22 @@ async def test_an_upgrade_where_it_has_no_place_is_ignored(raw: bytes) -> None:
         assert (await client.final()).status == 200
 
 
+@pytest.mark.xfail(strict=True, reason="Max-Forwards is not looked at yet (RFC 9110 section 7.6.2)")
+async def test_options_with_max_forwards_zero_is_answered_by_us() -> None:
+    """Nobody behind us was asked; with more left, one less goes on."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client = await house.client()
+        await client.send(b"OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 5\r\n\r\n")
+        application = await upstream.connection()
+        assert (await application.read_request()).one(b"max-forwards") == b"4"
+        await application.send(OK)
+        await client.final()
+        await client.send(b"OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n")
+        async with asyncio.timeout(2):
+            assert (await client.final()).status in {200, 204}
+        assert not application.received
+
+
 async def test_an_empty_line_after_a_body_is_no_request() -> None:
     """An old client's CRLF neither ends the connection nor begins a request."""
     async with Upstream(answering()) as upstream, House(upstream) as house:

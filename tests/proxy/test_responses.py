@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.proxy.words import GET, GET_1_0, OK, get, ok
 from tests.support.house import House
 from tests.support.message import Ending
 from tests.support.upstream import Connection, Upstream
-from tests.support.wire import End, turns
+from tests.support.wire import turns
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -132,6 +133,79 @@ async def test_a_response_without_a_body_ends_with_its_head(
         assert (await client.final()).body == b"ok"
 
 
+OFFERS = {
+    "a length": b"Content-Length: 2\r\n\r\nok",
+    "chunks": b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("cut", ["whole", "head first", "bytewise"])
+@pytest.mark.parametrize("rest", OFFERS.values(), ids=OFFERS)
+async def test_an_offer_to_upgrade_is_no_upgrade(rest: bytes, cut: str) -> None:
+    """Servers that know HTTP/2 offer it in ordinary answers, time and again."""
+    raw = b"HTTP/1.1 200 OK\r\nUpgrade: h2,h2c\r\nConnection: Upgrade\r\n" + rest
+    async with Upstream() as upstream, House(upstream) as house:
+        client = await house.client()
+        for number in range(3):
+            await client.send(GET)
+            if not number:
+                application = await upstream.connection()
+            await application.read_request()
+            if cut == "bytewise":
+                await application.send_bytewise(raw)
+            elif cut == "whole":
+                await application.send(raw)
+            else:
+                await application.send(raw.partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
+                await turns(5)
+                await application.send(raw.partition(b"\r\n\r\n")[2])
+            response = await client.final()
+            assert (response.status, response.body) == (200, b"ok")
+            assert not {b"upgrade", b"connection"} & set(response.names)
+
+
+ONE_AFTER_ANOTHER = [
+    ok(b"small"),
+    b"HTTP/1.1 204 No\r\n\r\n",
+    ok(b""),
+    b"HTTP/1.1 103 Hints\r\nLink: x\r\n\r\n" + ok(b"hinted"),
+    ok(b"kept", "Connection: keep-alive", "Keep-Alive: timeout=5"),
+    CHUNKED + b"2\r\nok\r\n0\r\nX: y\r\n\r\n",
+    b"HTTP/1.1 304 No\r\nContent-Length: 99\r\n\r\n",
+    b"HTTP/1.1 200\r\nContent-Length: 3\r\n\r\nHTT",
+    ok(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nnested"),
+    b"HTTP/1.1 404 Not Found\r\nContent-Length: 0003\r\n\r\nabc",
+    ok(b"x" * 300_000),
+    ok(b"odd", "Proxy-Connection: close"),
+]
+
+
+@pytest.mark.parametrize("cut", ["whole", "bytewise"])
+@pytest.mark.parametrize("seed", range(4))
+async def test_responses_of_every_shape_follow_each_other_on_one_connection(seed: int, cut: str) -> None:
+    """No answer leaves anything behind for the next one to stumble over."""
+    order = random.Random(seed).choices(ONE_AFTER_ANOTHER, k=40)
+    async with Upstream() as upstream, House(upstream) as house:
+        client = await house.client()
+        for number, raw in enumerate(order):
+            await client.send(GET)
+            if not number:
+                application = await upstream.connection()
+            await application.read_request()
+            how = application.send_bytewise if cut == "bytewise" and len(raw) < 1000 else application.send
+            sending = asyncio.ensure_future(how(raw))
+            response = await client.final()
+            assert response.ending is Ending.COMPLETE
+            final = (
+                raw if raw.count(b"HTTP/1.1") == 1 or b"nested" in raw else raw[raw.index(b"\r\n\r\n") + 4 :]
+            )
+            assert response.start.rstrip() == final.partition(b"\r\n")[0]
+            if response.body and b"chunked" not in raw:
+                assert raw.endswith(b"\r\n\r\n" + response.body)
+            await sending
+        assert upstream.accepted == 1
+
+
 async def test_a_response_may_come_byte_by_byte() -> None:
     """The head too."""
     async with Upstream() as upstream, House(upstream) as house:
@@ -212,174 +286,6 @@ async def test_seventeen_interim_responses_are_a_502(cut: str) -> None:
             statuses.append(response.status)
         assert (len(statuses), response.status) == (16, 502)
         await application.read_until_close()
-
-
-# What is no good answer.
-
-MALFORMED = {
-    "no HTTP": b"hello\r\n\r\n",
-    "a page": b"<html>\n</html>\n\n",
-    "bare LF": b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
-    "a folded field": b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\n",
-    "both framings": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nok",
-    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
-    "another coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
-    "chunks in 1.0": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "101 unasked": b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
-    "101 without a word": b"HTTP/1.1 101 Switching\r\n\r\n",
-    "a status out of range": b"HTTP/1.1 999 What\r\n\r\n",
-    "HTTP/2": b"HTTP/2.0 200 OK\r\n\r\n",
-    "a bad first chunk": CHUNKED + b"zz\r\n",
-    "an endless head": b"HTTP/1.1 200 OK\r\nX: " + b"y" * 300_000,
-    "a reset in the head": b"",
-}
-
-
-@pytest.mark.parametrize("raw", MALFORMED.values(), ids=MALFORMED)
-async def test_a_malformed_response_is_a_502_and_its_connection_ends(raw: bytes) -> None:
-    """The client hears whose fault it is, keeps its connection; the application's is never used again."""
-    async with Upstream() as upstream, House(upstream) as house:
-        client = await house.client()
-        await client.send(GET)
-        application = await upstream.connection()
-        await application.read_request()
-        if raw:
-            await application.send(raw)
-        else:
-            await application.send(b"HTTP/1.1 200")
-            await turns(5)
-            application.reset()
-        response = await client.final()
-        assert (response.status, response.one(b"connection")) == (502, None)
-        assert b"drainproxy; error=" in (response.one(b"proxy-status") or b"")
-        if raw:
-            await application.read_until_close()
-        assert house.pool.idle_count == 0
-        await client.send(GET)
-        application = await upstream.connection()
-        await application.read_request()
-        await application.send(OK)
-        assert (await client.final()).body == b"ok"
-
-
-EXTRA = {
-    "after a length": ok(b"hi") + b"x",
-    "after chunks": CHUNKED + b"2\r\nhi\r\n0\r\n\r\nx",
-    "after a 204": b"HTTP/1.1 204 No\r\n\r\nx",
-    "a whole second answer": ok(b"hi") + ok(b"poison"),
-}
-
-
-@pytest.mark.parametrize("later", [True, False], ids=["later", "at once"])
-@pytest.mark.parametrize("raw", EXTRA.values(), ids=EXTRA)
-async def test_bytes_after_a_response_end_the_applications_connection(raw: bytes, later: bool) -> None:
-    """They answer nothing that was asked; the next request goes elsewhere."""
-    async with Upstream() as upstream, House(upstream) as house:
-        client = await house.client()
-        await client.send(GET)
-        application = await upstream.connection()
-        await application.read_request()
-        if later:
-            await application.send(raw[:-1] if raw.endswith(b"x") else raw[: -len(ok(b"poison"))])
-            response = await client.final()
-            await house.until(lambda: house.pool.idle_count == 1)
-            await application.send(b"x")
-        else:
-            await application.send(raw)
-            response = await client.final()
-        assert response.status in {200, 204}
-        await application.read_until_close()
-        await house.until(lambda: house.pool.idle_count == 0)
-        await client.send(GET)
-        application = await upstream.connection()
-        await application.read_request()
-        await application.send(OK)
-        assert (await client.final()).body == b"ok"
-
-
-# What breaks off stays visibly broken (RFC 9112 section 8).
-
-PARTIAL = {
-    "a length": b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
-    "chunks": CHUNKED + b"3\r\nabc\r\n",
-    "a chunk": CHUNKED + b"a\r\nabc",
-    "chunks without the last empty line": CHUNKED + b"3\r\nabc\r\n0\r\n",
-}
-
-
-@pytest.mark.parametrize("how", ["fin", "reset"])
-@pytest.mark.parametrize("request_", [GET, GET_1_0], ids=["1.1", "1.0"])
-@pytest.mark.parametrize("raw", PARTIAL.values(), ids=PARTIAL)
-async def test_a_response_that_breaks_off_is_cut(raw: bytes, request_: bytes, how: str) -> None:
-    """The client sees a reset: a FIN would make a body look complete to a 1.0 client."""
-    async with Upstream() as upstream, House(upstream) as house:
-        client = await house.client()
-        await client.send(request_)
-        application = await upstream.connection()
-        await application.read_request()
-        await application.send(raw)
-        await client.read_head()
-        await client.more() if not client.received else None
-        application.close() if how == "fin" else application.reset()
-        rest = await client.read_until_close()
-        assert client.end is End.RESET
-        assert not rest.endswith(b"0\r\n\r\n")
-
-
-@pytest.mark.parametrize("request_", [GET, GET_1_0], ids=["1.1", "1.0"])
-async def test_a_body_until_close_that_is_reset_is_cut(request_: bytes) -> None:
-    """A reset is no end: the application meant to say more."""
-    async with Upstream() as upstream, House(upstream) as house:
-        client = await house.client()
-        await client.send(request_)
-        application = await upstream.connection()
-        await application.read_request()
-        await application.send(b"HTTP/1.1 200 OK\r\n\r\nabc")
-        await client.read_to(b"abc")
-        application.reset()
-        assert not (await client.read_until_close()).endswith(b"0\r\n\r\n")
-        assert client.end is End.RESET
-
-
-async def test_a_chunk_that_breaks_in_the_middle_of_a_response_is_a_cut() -> None:
-    """What was sent cannot be taken back; what is not true is not sent."""
-    async with Upstream() as upstream, House(upstream) as house:
-        client = await house.client()
-        await client.send(GET)
-        application = await upstream.connection()
-        await application.read_request()
-        await application.send(CHUNKED + b"3\r\nabc\r\n")
-        await client.read_to(b"abc\r\n")
-        await application.send(b"zz\r\n")
-        assert await client.read_until_close() == b""
-        assert client.end is End.RESET
-        await application.read_until_close()
-
-
-async def test_an_application_that_closes_without_a_word_is_a_502() -> None:
-    """On a fresh connection: nobody else can have closed it."""
-
-    async def slam(connection: Connection) -> None:
-        await connection.read_request()
-
-    async with Upstream(slam) as upstream, House(upstream) as house:
-        client = await house.client()
-        response = await client.ask(GET)
-        assert response.status == 502
-        assert b"upstream-gone" in response.body
-        assert upstream.accepted == 1
-
-
-async def test_an_application_that_speaks_first_is_a_502() -> None:
-    """A banner is no answer."""
-
-    async def banner(connection: Connection) -> None:
-        await connection.send(b"220 hello\r\n")
-        await connection.read_until_close()
-
-    async with Upstream(banner) as upstream, House(upstream) as house:
-        client = await house.client()
-        assert (await client.ask(GET)).status == 502
 
 
 async def test_a_large_response_arrives_whole() -> None:

@@ -167,7 +167,7 @@ async def test_an_idle_connection_that_says_anything_is_closed(what: str) -> Non
         else:
             application.close() if what == "fin" else application.reset()
         async with asyncio.timeout(5):
-            while here.pool.idle_count:  # noqa: ASYNC110 - what rings no bell is looked at
+            while here.pool.idle_count:
                 await asyncio.sleep(0)
         assert here.pool.take(repeatable=True) is None
 
@@ -285,7 +285,7 @@ async def test_a_connection_that_ends_at_once_is_forgotten() -> None:
         (connection,) = await here.open()
         (await here.upstream.connection()).reset()
         async with asyncio.timeout(5):
-            while here.pool.active_count:  # noqa: ASYNC110 - what rings no bell is looked at
+            while here.pool.active_count:
                 await asyncio.sleep(0)
         assert connection.lost
 
@@ -301,7 +301,7 @@ async def test_a_borrower_hears_how_its_connection_ended(how: str, reset: bool) 
         await turns(10)
         application.close() if how == "fin" else application.reset()
         async with asyncio.timeout(5):
-            while borrower.lost is None:  # noqa: ASYNC110 - what rings no bell is looked at
+            while borrower.lost is None:
                 await asyncio.sleep(0)
         assert (borrower.data, borrower.lost) == (b"last", reset)
         assert connection.borrower is None

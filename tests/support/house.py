@@ -129,12 +129,16 @@ class House:
                 await self.until(lambda: not self.server.clients and not len(self.tasks), "a client lives on")
                 self._nothing_left()
         finally:
+            await self.listener.stop()
             await self.listener.sweep()
+            self.listener.shut()
             await self.listener.close()
             await self.tasks.cancel()
             for connection in list(self.pool._open):
                 self.pool.discard(connection)
-            await self._until(lambda: not self.pool._open)
+            for left in list(self.server.clients):
+                left.transport.abort()
+            await self._until(lambda: not self.pool._open and not self.server.clients)
             gc.collect()
             self.loop.set_exception_handler(None)
         if kind is None:
@@ -174,7 +178,7 @@ class House:
 
     async def _until(self, reached: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE_S):
-            while not reached():  # noqa: ASYNC110 - what rings no bell is looked at
+            while not reached():
                 await asyncio.sleep(0.001)
 
     @property

@@ -98,10 +98,10 @@ class Upstream:
 
     async def connection_with_bytes(self) -> Connection:
         """Return the next connection on which something was sent: a probe only connects and hangs up."""
-        while True:
-            connection = await self.connection()
-            if await connection.more():
-                return connection
+        async with asyncio.timeout(PATIENCE_S):
+            while not await (connection := await self.connection()).more():
+                pass
+        return connection
 
     def _accept(self) -> None:
         """Take in whoever has connected. Called by the loop."""

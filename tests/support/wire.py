@@ -7,6 +7,7 @@ Works on both event loops. Every wait ends after PATIENCE_S: a hang fails, a slo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from enum import StrEnum
@@ -136,6 +137,12 @@ class Wire:
 
     def close(self) -> None:
         """Close. With unread bytes in the kernel that is a RST too."""
+        if self.wire.fileno() >= 0:
+            # Somebody may still wait for it: a loop must not watch a number that the next socket gets.
+            with contextlib.suppress(RuntimeError):
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(self.wire)
+                loop.remove_writer(self.wire)
         self.wire.close()
 
 

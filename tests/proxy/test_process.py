@@ -1,0 +1,197 @@
+"""The data plane in a real process: memory, descriptors, several listeners."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.proxy.words import GET, OK, ok, post
+from tests.support.client import Client
+from tests.support.process import Proxy
+from tests.support.upstream import Upstream, answering
+
+both_loops = pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+
+KILOBYTE = 1024
+ROOM_BYTES = 512 * KILOBYTE
+"""What one stream may hold (http.md, back-pressure), buffers on both sides together."""
+
+
+async def settled_rss(proxy: Proxy) -> int:
+    """Its memory once it no longer grows, in bytes."""
+    last = 0
+    while (now := proxy.rss_bytes()) > last:
+        last = now
+        await asyncio.sleep(0.1)
+    return now
+
+
+@both_loops
+async def test_a_client_that_does_not_read_holds_the_application_back(loop: str) -> None:
+    """200 MB of response wait at the application, not with us."""
+    size = 200 * KILOBYTE * KILOBYTE
+    async with Upstream() as upstream, Proxy(upstreams=[upstream.address], loop=loop) as proxy:
+        await proxy.ready()
+        warm = await proxy.client()
+        await warm.send(GET)
+        application = await upstream.connection_with_bytes()
+        await application.read_request()
+        await application.send(ok(b"x" * 4_000_000))
+        await warm.final()
+        before = await settled_rss(proxy)
+        stalled = await proxy.client()
+        await stalled.send(GET)
+        await application.read_request()
+        await application.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        taken = await application.send_until_stuck(b"x" * 64 * KILOBYTE, size)
+        assert taken < size / 4, "nothing held the application back"
+        assert await settled_rss(proxy) - before < ROOM_BYTES
+        # And it goes on when the client does.
+        sending = asyncio.ensure_future(application.send(b"y" * (size - taken)))
+        head = await stalled.read_head()
+        assert b"Content-Length: %d\r\n" % size in head
+        left = size - len(stalled.received)
+        stalled.received.clear()
+        while left:
+            assert await stalled.more()
+            left -= len(stalled.received)
+            stalled.received.clear()
+        await sending
+
+
+@both_loops
+async def test_an_application_that_does_not_read_holds_the_client_back(loop: str) -> None:
+    """200 MB of request wait at the client, not with us."""
+    size = 200 * KILOBYTE * KILOBYTE
+    async with Upstream() as upstream, Proxy(upstreams=[upstream.address], loop=loop) as proxy:
+        await proxy.ready()
+        warm = await proxy.client()
+        sending = asyncio.ensure_future(warm.send(post(b"x" * 4_000_000)))
+        application = await upstream.connection_with_bytes()
+        await application.read_request()
+        await application.send(ok(b"", "Connection: close"))
+        await warm.final()
+        await sending
+        before = await settled_rss(proxy)
+        client = await proxy.client()
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
+        taken = await client.send_until_stuck(b"x" * 64 * KILOBYTE, size)
+        assert taken < size / 4, "nothing held the client back"
+        assert await settled_rss(proxy) - before < ROOM_BYTES
+        application = await upstream.connection_with_bytes()
+        await application.read_head()
+        sending = asyncio.ensure_future(client.send(b"y" * (size - taken)))
+        left = size - len(application.received)
+        application.received.clear()
+        while left:
+            assert await application.more()
+            left -= len(application.received)
+            application.received.clear()
+        await sending
+        await application.send(OK)
+        assert (await client.final()).status == 200
+
+
+@both_loops
+async def test_a_client_that_asks_and_never_reads_fills_no_memory(loop: str) -> None:
+    """Neither with answers of the application nor with refusals of ours."""
+    async with Upstream(answering()) as upstream, Proxy(upstreams=[upstream.address], loop=loop) as proxy:
+        await proxy.ready()
+        before = await settled_rss(proxy)
+        asking = await proxy.client(receive_buffer=4 * KILOBYTE)
+        await asking.send_until_stuck(GET * 100, 20_000_000, quiet_s=0.5)
+        await upstream.close()
+        refused = await proxy.client(receive_buffer=4 * KILOBYTE)
+        with contextlib.suppress(OSError):  # closed, which is one way to be bounded
+            await refused.send_until_stuck(GET * 100, 20_000_000, quiet_s=0.5)
+        assert await settled_rss(proxy) - before < 4 * ROOM_BYTES
+
+
+@both_loops
+async def test_each_listener_has_its_own_application(loop: str, tmp_path) -> None:
+    """In the order of the settings, over TCP and over a Unix socket."""
+    async with (
+        Upstream(answering(ok(b"one"))) as one,
+        Upstream(answering(ok(b"two")), path=tmp_path / "app.sock") as two,
+        Proxy(upstreams=[one.address, two.address], loop=loop) as proxy,
+    ):
+        await proxy.ready()
+        for number, body in ((0, b"one"), (1, b"two")):
+            client = await proxy.client(number)
+            for _ in range(3):
+                assert (await client.ask(GET)).body == body
+        metrics = await proxy.metrics()
+        for host, port in proxy.addresses:
+            assert host == "127.0.0.1"
+            series = f'requests_total{{code="200",listener="{port}",method="GET",phase="serving"}}'
+            assert metrics[series] == 3
+
+
+@both_loops
+async def test_idle_connections_of_clients_that_left_leave_nothing(loop: str) -> None:
+    """Five hundred clients later the descriptors are as many as before."""
+    async with Upstream(answering()) as upstream, Proxy(upstreams=[upstream.address], loop=loop) as proxy:
+        await proxy.ready()
+        async with await Client.connect(proxy.addresses[0]) as first:
+            await first.ask(GET)
+        before = await few_descriptors(proxy)
+        for _ in range(10):
+            clients = [await Client.connect(proxy.addresses[0]) for _ in range(50)]
+            await asyncio.gather(*(client.ask(GET) for client in clients[::2]))
+            for number, client in enumerate(clients):
+                client.reset() if number % 3 else client.close()
+        assert await few_descriptors(proxy) <= before
+
+
+@both_loops
+async def test_out_of_descriptors_it_neither_spins_nor_forgets(loop: str) -> None:
+    """What is open works on; new clients are served within a second of room being there; it still exits."""
+    async with (
+        Upstream(answering()) as upstream,
+        Proxy(upstreams=[upstream.address], loop=loop, descriptors=64) as proxy,
+    ):
+        await proxy.ready()
+        early = await proxy.client()
+        assert (await early.ask(GET)).status == 200
+        crowd = [await Client.connect(proxy.addresses[0]) for _ in range(100)]
+        await asyncio.sleep(0.5)
+        spent = cpu_seconds(proxy.pid)
+        assert (await early.ask(GET)).status in {200, 503}
+        await asyncio.sleep(1.0)
+        assert cpu_seconds(proxy.pid) - spent < 0.5
+        for client in crowd:
+            client.close()
+        await asyncio.sleep(1.0)
+        assert (await early.ask(GET)).status == 200
+        late = await proxy.client()
+        begun = time.monotonic()
+        assert (await late.ask(GET)).status == 200
+        assert time.monotonic() - begun < 5
+        crowd = [await Client.connect(proxy.addresses[0]) for _ in range(100)]
+        await asyncio.sleep(0.2)
+        proxy.signal()
+        assert await proxy.exit_code() == 0
+        for client in crowd:
+            client.close()
+
+
+async def few_descriptors(proxy: Proxy) -> int:
+    """How many are open once none is closing any more, idle ones to the application left out."""
+    least, same = proxy.descriptors(), 0
+    while same < 10:
+        await asyncio.sleep(0.05)
+        now = proxy.descriptors()
+        least, same = (now, 0) if now < least else (least, same + 1)
+    idle = (await proxy.metrics())['upstream_connections{state="idle"}']
+    return least - int(idle)
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time a process has spent."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
