@@ -16,6 +16,7 @@ from tests.integration.scene import (
     OK,
     OK_CLOSE,
     command,
+    entered,
     events,
     get,
     held,
@@ -69,6 +70,24 @@ async def test_a_body_that_is_cut_is_seen_to_be_cut(start, upstream):
     line = await report(proxy, cut=len(cut))
     assert line["ended_by"] == "the drain's deadline"
     assert line["unused_s"] == 0
+
+
+async def test_an_answer_that_nobody_reads_is_cut_too(start, upstream):
+    """The application has said all of it; the client has not taken it by the deadline, and sees that."""
+    proxy = await start(upstream, **SOON)
+    body = b"x" * 8_000_000
+    client = await proxy.client(receive_buffer=4096)
+    await client.send(get())
+    application = await entered(upstream)
+    await application.send(HEAD + b"Content-Length: %d\r\n\r\n" % len(body))
+    sending = asyncio.ensure_future(application.send(body))
+    await client.read_to(b"\r\n\r\n")
+    proxy.signal()
+    assert await proxy.exit_code() == 0
+    assert len(await client.read_until_close()) < len(body)
+    assert client.end is End.RESET
+    await asyncio.gather(sending, return_exceptions=True)
+    await report(proxy, cut=1)
 
 
 async def test_where_no_head_was_sent_the_deadline_is_a_503(start, upstream):
