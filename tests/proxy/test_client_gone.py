@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -160,6 +161,47 @@ async def test_an_answer_that_waits_in_the_socket_is_work_until_it_is_delivered(
         await application.read_request()
         await application.send(ok(b"y" * 200_000))
         assert len((await client.final()).body) == 200_000
+
+
+async def test_a_client_that_leaves_while_its_body_is_held_back_is_noticed() -> None:
+    """The application takes no more of it; reading is paused, and the client gives up with a reset.
+
+    A FIN would stand behind the bytes that nobody takes, unseen.
+    """
+    async with Upstream() as upstream, House(upstream) as house:
+        client = await house.client()
+        await client.send(post(b"x" * 100_000_000)[:200])
+        application = await upstream.connection()
+        await application.read_head()
+        await client.send_until_stuck(b"x" * 100_000, 90_000_000)
+        begun = time.monotonic()
+        client.reset()
+        while len(house.inflight) and time.monotonic() - begun < 3:
+            await asyncio.sleep(0.01)
+        noticed_in_s = time.monotonic() - begun
+        application.close()
+        assert noticed_in_s < 2
+
+
+async def test_an_error_for_a_client_that_has_closed_unseen_leaves_nothing(
+    request: pytest.FixtureRequest,
+) -> None:
+    """Its end stands behind bytes that are not read; the reply meets a closed door, and that is all."""
+    if "asyncio" in request.node.name:
+        reason = "write_eof raises ENOTCONN out of the application's connection_lost"
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+    async with Upstream(receive_buffer=4096) as upstream, House(upstream) as house:
+        for _ in range(5):
+            client = await house.client()
+            await client.send(post(b"x" * 100_000_000)[:200])
+            application = await upstream.connection()
+            await application.read_head()
+            await client.send_until_stuck(b"x" * 100_000, 90_000_000, quiet_s=0.1)
+            client.close()
+            await turns(5)
+            application.close()
+            await house.until(lambda: not len(house.inflight))
+            await house.until(lambda: not house.pool.active_count, "a connection stays in the books")
 
 
 # Where half-closing is allowed.

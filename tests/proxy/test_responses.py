@@ -164,11 +164,12 @@ async def test_an_offer_to_upgrade_is_no_upgrade(rest: bytes, cut: str) -> None:
             assert not {b"upgrade", b"connection"} & set(response.names)
 
 
+HINTS = b"HTTP/1.1 103 Hints\r\nLink: x\r\n\r\n"
 ONE_AFTER_ANOTHER = [
     ok(b"small"),
     b"HTTP/1.1 204 No\r\n\r\n",
     ok(b""),
-    b"HTTP/1.1 103 Hints\r\nLink: x\r\n\r\n" + ok(b"hinted"),
+    HINTS + ok(b"hinted"),
     ok(b"kept", "Connection: keep-alive", "Keep-Alive: timeout=5"),
     CHUNKED + b"2\r\nok\r\n0\r\nX: y\r\n\r\n",
     b"HTTP/1.1 304 No\r\nContent-Length: 99\r\n\r\n",
