@@ -166,8 +166,8 @@ async def status(proxy: Proxy) -> dict[str, Any]:
     return document
 
 
-async def waiting_hook(proxy: Proxy) -> asyncio.Task[str]:
-    """Ask /drain/wait as an application's preStop hook does; return once it waits."""
+async def waiting_hook(proxy: Proxy, others: int = 0) -> asyncio.Task[str]:
+    """Ask /drain/wait as an application's preStop hook does; return once it waits beside the `others`."""
     client = await Client.connect(proxy.admin)
     await client.send(WAIT)
 
@@ -178,10 +178,17 @@ async def waiting_hook(proxy: Proxy) -> asyncio.Task[str]:
         return answer.body.decode().strip()
 
     task = asyncio.ensure_future(answered())
-    # Whoever came later has been answered: this one has been read.
-    await proxy.get("/livez")
-    assert not task.done()
+    async with asyncio.timeout(PATIENCE_S):
+        while (await status(proxy))["hooks_waiting"] <= others:
+            await asyncio.sleep(0.01)
     return task
+
+
+async def in_flight(proxy: Proxy, count: int) -> None:
+    """Return once `count` requests are in the proxy: nobody is told when it reads them, so it is asked."""
+    async with asyncio.timeout(PATIENCE_S):
+        while (await proxy.metrics())['requests_in_flight{kind="http"}'] != count:
+            await asyncio.sleep(0.01)
 
 
 def events(proxy: Proxy, event: str) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from tests.integration.scene import (
     events,
     get,
     held,
+    in_flight,
     on_one_loop,
     report,
     undated,
@@ -45,8 +46,7 @@ async def test_a_request_that_waits_for_the_application_is_told_so_at_the_end(st
     proxy = await start(nobody, ready=False, connect_timeout="250ms")
     client = await proxy.client()
     await client.send(get())
-    while (await proxy.metrics())['requests_in_flight{kind="http"}'] < 1:
-        await asyncio.sleep(0.01)
+    await in_flight(proxy, 1)
     proxy.signal()
     assert undated(await client.final()) == NOT_UP_CLOSE
     client.close()

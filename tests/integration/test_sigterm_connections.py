@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.integration.application import Application
-from tests.integration.scene import OK, OK_CLOSE, entered, get, held, on_one_loop, report
+from tests.integration.scene import OK, OK_CLOSE, entered, get, held, in_flight, on_one_loop, report
 from tests.support.upstream import answering
 from tests.support.wire import End
 
@@ -84,9 +84,7 @@ async def test_a_head_that_has_begun_is_waited_for(start, upstream):
     client = await proxy.client()
     request = get("/slow")
     await client.send(request[:7])
-    # Nothing tells when these bytes are read: whoever is asked about the work in flight, knows.
-    while (await proxy.metrics())['requests_in_flight{kind="http"}'] < 1:
-        await asyncio.sleep(0.01)
+    await in_flight(proxy, 1)
     proxy.signal()
     plan = await proxy.line("drain_plan")
     assert plan["in_flight"] == 1

@@ -9,7 +9,17 @@ import socket
 import pytest
 
 from tests.integration.application import Application
-from tests.integration.scene import NOT_UP, NOT_UP_CLOSE, OK, events, get, on_one_loop, post, undated
+from tests.integration.scene import (
+    NOT_UP,
+    NOT_UP_CLOSE,
+    OK,
+    events,
+    get,
+    in_flight,
+    on_one_loop,
+    post,
+    undated,
+)
 from tests.support.command import drainproxy
 from tests.support.upstream import answering
 
@@ -22,7 +32,7 @@ async def test_requests_wait_for_an_application_that_starts_late(start, free_por
         await client.send(post(b"order", path=f"/{number}"))
     assert (await proxy.get("/startupz")).status == 200
     assert (await proxy.get("/readyz")).status == 503
-    assert (await proxy.metrics())['requests_in_flight{kind="http"}'] == 10
+    await in_flight(proxy, 10)
     async with Application(port=free_port.leave()) as upstream:
         seen = []
         for _ in clients:
@@ -49,7 +59,7 @@ async def test_an_application_on_a_unix_socket_may_come_late_too(start, tmp_path
         dead.bind(str(path))
         later = await proxy.client()
         await later.send(get("/later"))
-        assert (await proxy.metrics())['requests_in_flight{kind="http"}'] == 2
+        await in_flight(proxy, 2)
     path.unlink()
     async with Application(answering(OK), path=path):
         for client in (early, later):

@@ -104,7 +104,7 @@ async def test_every_container_may_wait_and_a_crowd_may_not(start, upstream):
     proxy = await start(upstream)
     client, application = await held(proxy, upstream)
     proxy.signal()
-    hooks = [await waiting_hook(proxy) for _ in range(64)]
+    hooks = [await waiting_hook(proxy, others) for others in range(64)]
     assert (await proxy.get("/drain/wait")).status == 503
     await application.send(OK)
     assert (await client.final()).raw == OK_CLOSE
@@ -120,7 +120,7 @@ async def test_hooks_are_no_work_and_do_not_hold_the_exit(start):
         proxy = await start(upstream)
         deaf = await Client.connect(proxy.admin)
         await deaf.send(WAIT)
-        hook = await waiting_hook(proxy)
+        hook = await waiting_hook(proxy, others=1)
         proxy.signal()
         assert await hook == "drained"
         # `settle`, and what the admin port gives an answer under way.
