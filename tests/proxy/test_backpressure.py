@@ -59,7 +59,7 @@ async def test_one_turn_of_a_body_is_held_back_before_it_is_too_much() -> None:
 async def test_a_stalled_client_holds_the_application_and_then_gets_every_byte(request_: bytes) -> None:
     """Nothing is lost or doubled over a pause."""
     body = bytes(range(256)) * 100_000
-    async with Upstream() as upstream, House(upstream, send_buffer=4096) as house:
+    async with Upstream() as upstream, House(upstream) as house:
         client = await house.client()
         await client.send(request_)
         application = await upstream.connection()

@@ -145,7 +145,6 @@ async def test_gets_survive_an_application_that_closes_after_every_answer_unanno
             assert (await client.ask(GET)).status == 200
 
 
-@pytest.mark.slow
 async def test_posts_survive_an_application_with_a_short_keep_alive() -> None:
     """It closes idle connections after 1 s, and no POST at any distance meets that close."""
     async with Upstream(answering(), keep_alive_s=1.0) as upstream, House(upstream) as house:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from tests.support.wire import End, Ended
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.support.wire import Wire
 
 Fields = list[tuple[bytes, bytes]]
@@ -82,55 +84,59 @@ def _response_is_bodiless(message: Message, method: str) -> bool:
     return method == "HEAD" or message.status < 200 or message.status in {204, 304}
 
 
-async def _read(wire: Wire, bodiless, *, bare_ends: str) -> Message:
+async def _read(wire: Wire, bodiless: Callable[[Message], bool], *, bare_ends: str) -> Message:
     message = Message()
+    raw, body = bytearray(), bytearray()
     try:
-        message.raw = await wire.read_head()
-        message.start, _, lines = message.raw[:-4].partition(b"\r\n")
+        raw += await wire.read_head()
+        message.start, _, lines = bytes(raw[:-4]).partition(b"\r\n")
         message.fields = fields_of(lines)
         if not bodiless(message):
-            await _read_body(wire, message, until_close=bare_ends == "eof")
+            await _read_body(wire, message, raw, body, until_close=bare_ends == "eof")
         if message.ending is Ending.TRUNCATED:
             message.ending = Ending.COMPLETE
     except Ended as ended:
-        message.raw += wire.take(len(wire.received))
+        raw += wire.take(len(wire.received))
         message.ending = Ending.RESET if ended.end is End.RESET else Ending.TRUNCATED
+    message.raw, message.body = bytes(raw), bytes(body)
     return message
 
 
-async def _read_body(wire: Wire, message: Message, *, until_close: bool) -> None:
+async def _read_body(
+    wire: Wire, message: Message, raw: bytearray, body: bytearray, *, until_close: bool
+) -> None:
     length = message.one(b"content-length")
     if (coding := message.one(b"transfer-encoding")) is not None:
         assert coding == b"chunked", f"a coding that is not chunked: {coding!r}"
         assert length is None, "both Transfer-Encoding and Content-Length"
-        await _read_chunks(wire, message)
+        await _read_chunks(wire, message, raw, body)
     elif length is not None:
-        while len(message.body) < int(length):
+        while len(body) < int(length):
             if not wire.received:
-                await wire._need()
-            piece = wire.take(int(length) - len(message.body))
-            message.body += piece
-            message.raw += piece
+                await wire.need()
+            piece = wire.take(int(length) - len(body))
+            body += piece
+            raw += piece
     elif until_close:
         rest = await wire.read_until_close()
-        message.body += rest
-        message.raw += rest
+        body += rest
+        raw += rest
         message.ending = Ending.EOF if wire.end is End.FIN else Ending.RESET
 
 
-async def _read_chunks(wire: Wire, message: Message) -> None:
+async def _read_chunks(wire: Wire, message: Message, raw: bytearray, body: bytearray) -> None:
     while True:
         line = await wire.read_to(b"\r\n")
-        message.raw += line
+        raw += line
         size = int(line[:-2], 16)
         if not size:
             break
         piece = await wire.read_exactly(size + 2)
         assert piece[-2:] == b"\r\n", f"a chunk without CRLF: {piece[-8:]!r}"
-        message.raw += piece
+        raw += piece
         message.chunks.append(piece[:-2])
-        message.body += piece[:-2]
+        body += piece[:-2]
     while (line := await wire.read_to(b"\r\n")) != b"\r\n":
-        message.raw += line
+        raw += line
         message.trailers += fields_of(line[:-2])
-    message.raw += line
+    raw += line

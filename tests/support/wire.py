@@ -70,7 +70,7 @@ class Wire:
     async def read_exactly(self, size: int) -> bytes:
         """Return the next `size` bytes. Raises Ended."""
         while len(self.received) < size:
-            await self._need()
+            await self.need()
         return self.take(size)
 
     async def read_to(self, mark: bytes) -> bytes:
@@ -78,7 +78,7 @@ class Wire:
         seen = 0
         while (at := self.received.find(mark, max(0, seen - len(mark)))) < 0:
             seen = len(self.received)
-            await self._need()
+            await self.need()
         return self.take(at + len(mark))
 
     async def read_head(self) -> bytes:
@@ -91,7 +91,8 @@ class Wire:
             pass
         return self.take(len(self.received))
 
-    async def _need(self) -> None:
+    async def need(self) -> None:
+        """Read once. Raises Ended if the other side has stopped sending."""
         if not await self.more():
             assert self.end is not None
             raise Ended(self.end, bytes(self.received))
