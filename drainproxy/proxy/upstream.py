@@ -60,6 +60,8 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self.transport = cast("asyncio.Transport", transport)
+        # Here and not where connecting is awaited: it may be lost again before that goes on.
+        self._pool.opened(self)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -179,7 +181,6 @@ class Pool:
             raise UpstreamRefused(error.strerror or "cannot connect") from None
         self._metrics.upstream_connects.inc("ok")
         self._metrics.upstream_connect.observe(self._loop.time() - started)
-        self._open.add(connection)
         return connection
 
     def give_back(self, connection: UpstreamConnection, keep_s: float) -> None:
@@ -200,6 +201,10 @@ class Pool:
         if connection in self._idle:
             self._idle.remove(connection)
         connection.transport.abort()
+
+    def opened(self, connection: UpstreamConnection) -> None:
+        """Take a new connection into the books."""
+        self._open.add(connection)
 
     def closed(self, connection: UpstreamConnection) -> None:
         """Forget a connection whose transport has ended."""

@@ -127,6 +127,7 @@ class House:
                 client.close()
             if kind is None:
                 await self.until(lambda: not self.server.clients and not len(self.tasks), "a client lives on")
+                await self.until(lambda: not self.pool.active_count, "a connection was never given back")
                 self._nothing_left()
         finally:
             await self.listener.stop()
