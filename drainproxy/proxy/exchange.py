@@ -90,7 +90,8 @@ class Exchange:
 
     def start(self) -> None:
         """Claim a connection and send the request. Tells the client connection how it ended, once."""
-        self.arm()
+        if self.deadline < math.inf or self._head_deadline < math.inf:
+            self.arm()
         self._server.inflight.add(self)
         upstream = self._server.pool.take(repeatable=self._repeatable())
         if upstream is not None:
