@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.house import House
 from tests.support.message import Ending
+from tests.support.process import Proxy
 from tests.support.upstream import Connection, Upstream
 from tests.support.wire import Ended
 
@@ -80,7 +81,7 @@ class Application:
 class Caller:
     """One client: asks, pipelines, sends bodies, and sometimes leaves in the middle."""
 
-    house: House
+    house: House | Proxy
     name: int
     dice: random.Random
     outcomes: list[str] = field(default_factory=list)
@@ -152,3 +153,32 @@ async def test_whatever_clients_and_application_do_nobody_gets_anothers_answer(s
         doubled = len(application.seen) - len(set(application.seen))
         assert doubled <= house.metrics.retries.value()
         assert not [start for start in set(application.posted) if application.posted.count(start) > 1]
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+async def test_a_process_comes_through_it_without_a_defect(loop: str) -> None:
+    """Nothing in flight at the end, no connection lent, no line that says defect, and it drains at once."""
+    async with (
+        Upstream(Application(random.Random(7))) as upstream,
+        Proxy(upstreams=[upstream.address], loop=loop, propagation="none", access_log="all") as proxy,
+    ):
+        await proxy.ready()
+        callers = [Caller(proxy, number, random.Random(number)) for number in range(CLIENTS)]
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(caller.run() for caller in callers))
+        async with asyncio.timeout(10):
+            while sum(await busy(proxy)):
+                await asyncio.sleep(0.05)
+        proxy.signal()
+        assert await proxy.exit_code() == 0
+        assert [line for line in proxy.lines if line["event"] in {"defect", "library"}] == []
+        outcomes = [outcome for caller in callers for outcome in caller.outcomes]
+        answered = [line for line in proxy.lines if line["event"] == "request" and line["status"] == 200]
+        assert len(answered) >= outcomes.count("200") > len(outcomes) / 2
+
+
+async def busy(proxy: Proxy) -> tuple[float, ...]:
+    """What a process still holds."""
+    metrics = await proxy.metrics()
+    names = ['requests_in_flight{kind="http"}', 'upstream_connections{state="active"}']
+    return (*(metrics[name] for name in names), metrics['client_connections{state="active"}'])

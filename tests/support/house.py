@@ -115,6 +115,7 @@ class House:
         self.listener = Listener(self._wire, self.server)
         self.port: int = self._wire.getsockname()[1]
         self._clients: list[Client] = []
+        self._swept = False
 
     async def __aenter__(self) -> House:
         self.loop.set_exception_handler(lambda _, context: self.unseen.append(context))
@@ -130,8 +131,7 @@ class House:
                 await self.until(lambda: not self.pool.active_count, "a connection was never given back")
                 self._nothing_left()
         finally:
-            await self.listener.stop()
-            await self.listener.sweep()
+            await self.sweep()
             self.listener.shut()
             await self.listener.close()
             await self.tasks.cancel()
@@ -163,6 +163,14 @@ class House:
         """Send one request on a connection of its own and read its final response."""
         async with await Client.connect(("127.0.0.1", self.port)) as client:
             return await client.ask(request)
+
+    async def sweep(self) -> int:
+        """Accept nobody new, and take over whom the kernel had accepted; return how many those were."""
+        if self._swept:
+            return 0
+        self._swept = True
+        await self.listener.stop()
+        return await self.listener.sweep()
 
     def sigterm(self) -> None:
         """The kubelet's signal."""
