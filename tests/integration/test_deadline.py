@@ -30,13 +30,13 @@ from tests.support.upstream import answering
 from tests.support.wire import End
 
 SOON = {
-    "grace_period": "1200ms",
+    "grace_period": "900ms",
     "app_stop": "100ms",
     "reserve": "100ms",
     "refuse_window": "0s",
     "propagation_max": "0s",
 }
-"""The deadline is 1 s after the signal."""
+"""The deadline is 0.7 s after the signal."""
 HEAD = b"HTTP/1.1 200 OK\r\n" + DATE
 
 
@@ -72,6 +72,7 @@ async def test_a_body_that_is_cut_is_seen_to_be_cut(start, upstream):
     assert line["unused_s"] == 0
 
 
+@on_one_loop
 async def test_an_answer_that_nobody_reads_is_cut_too(start, upstream):
     """The application has said all of it; the client has not taken it by the deadline, and sees that."""
     proxy = await start(upstream, **SOON)
@@ -108,9 +109,9 @@ async def test_where_no_head_was_sent_the_deadline_is_a_503(start, upstream):
         assert await client.read_eof() is End.FIN
         client.close()
     assert await proxy.exit_code() == 0
-    assert (await proxy.line("drain_plan"))["deadline_in_s"] == pytest.approx(1.0, abs=0.1)
+    assert (await proxy.line("drain_plan"))["deadline_in_s"] == pytest.approx(0.7, abs=0.1)
     # Neither earlier than the plan says nor a second later.
-    assert 0.95 <= sum((await report(proxy, timed_out=3))["phases_s"].values()) < 2.0
+    assert 0.65 <= sum((await report(proxy, timed_out=3))["phases_s"].values()) < 1.7
 
 
 @on_one_loop
@@ -118,7 +119,9 @@ async def test_every_book_says_the_same(start, upstream, tmp_path):
     """Log, termination message, /status and metrics, after a drain in which every outcome occurred."""
     message = tmp_path / "termination-log"
     message.touch()
-    proxy = await start(upstream, **SOON | {"refuse_window": "10s", "termination_log": str(message)})
+    proxy = await start(
+        upstream, **SOON | {"grace_period": "1500ms", "refuse_window": "10s", "termination_log": str(message)}
+    )
     finished, answering_it = await held(proxy, upstream)
     timed_out, _ = await held(proxy, upstream)
     lost, losing_it = await held(proxy, upstream)
