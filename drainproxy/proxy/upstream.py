@@ -169,7 +169,7 @@ class Pool:
         started = self._loop.time()
         try:
             async with asyncio.timeout_at(deadline):
-                _, connection = await self._open_connection()
+                connection = await self._open_connection()
         except TimeoutError:
             self._metrics.upstream_connects.inc("timeout")
             raise ConnectTimeout from None
@@ -229,13 +229,19 @@ class Pool:
             limit = min(limit, max(announced - 1.0, announced / 2))
         return limit
 
-    async def _open_connection(self) -> tuple[asyncio.BaseTransport, UpstreamConnection]:
-        address = self.address
-        if address.path:
-            return await self._loop.create_unix_connection(lambda: UpstreamConnection(self), address.path)
-        return await self._loop.create_connection(
-            lambda: UpstreamConnection(self), address.host, address.port
-        )
+    async def _open_connection(self) -> UpstreamConnection:
+        address, connection = self.address, UpstreamConnection(self)
+        try:
+            if address.path:
+                await self._loop.create_unix_connection(lambda: connection, address.path)
+            else:
+                await self._loop.create_connection(lambda: connection, address.host, address.port)
+        except BaseException:
+            # uvloop closes a connection that was made just before its connect was given up on, and never
+            # says that it is lost.
+            self.closed(connection)
+            raise
+        return connection
 
     def _expire(self) -> None:
         now = self._loop.time()
