@@ -13,10 +13,10 @@ demo: $(VENV)/package  ## see what a rollout loses, with drainproxy and without
 	$(BIN)/drainproxy demo
 
 test: $(VENV)/package $(VENV)/group-test  ## run the whole suite against the installed package
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 4
 
 test-fast: $(VENV)/package $(VENV)/group-test  ## leave out what takes more than ten seconds
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest --numprocesses 4 -m "not slow"
 
 check: $(VENV)/package $(VENV)/group-test $(VENV)/group-check  ## types, lint, format, import law, generated docs
 	$(BIN)/ruff check .

@@ -41,7 +41,7 @@ async def order_through(start, count: int, burst: int, pauses_s: tuple[float, fl
 
 async def test_5000_orders_are_each_placed_once(start):
     """The short form."""
-    await order_through(start, 5_000, burst=40, pauses_s=(0.8, 1.1))
+    await order_through(start, 5_000, burst=20, pauses_s=(0.8, 1.1))
 
 
 @pytest.mark.slow
