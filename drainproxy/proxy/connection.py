@@ -7,8 +7,7 @@ client may send another request; a drain needs no list of connections but the id
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from drainproxy.errors import (
     ClientGone,
@@ -16,78 +15,55 @@ from drainproxy.errors import (
     HeadTimeout,
     InternalError,
     RequestError,
-    UpgradeUnsupported,
 )
-from drainproxy.proxy import framing, headers, kernel, replies
+from drainproxy.proxy import headers, intake, replies
+from drainproxy.proxy.client import ClientSocket
 from drainproxy.proxy.date import date_line
 from drainproxy.proxy.exchange import Exchange
 from drainproxy.proxy.heads import RequestReader
 from drainproxy.proxy.partial import PartialHead
-from drainproxy.proxy.timer import LazyTimer
 
 if TYPE_CHECKING:
+    import asyncio
+
     from drainproxy.proxy.heads import RequestHead
     from drainproxy.proxy.server import ProxyServer
 
 MAX_AHEAD_BYTES = 64 * 1024
 """Bytes read beyond the current request. Reading goes on until then: a paused transport reports no close."""
-MAX_LINGER_BYTES = 1024 * 1024
-"""What is read and thrown away after a last answer, so that the client can read it (RFC 9112 section 9.6)."""
-WATCH_PAUSED_S = 1.0
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(ClientSocket):
     """Written by its transport, its timer and its exchange, all on the loop's thread."""
 
     __slots__ = (
-        "_ahead", "_body_paused", "_eof", "_exchange", "_lingering", "_lost", "_partial", "_reader",
-        "_reading_body", "_reading_paused", "_replying", "_requests", "_watch", "accepted_at", "loop", "peer",
-        "scheme", "server", "timer", "transport", "write_paused",
+        "_ahead", "_body_paused", "_exchange", "_partial", "_reader", "_reading_body", "_replying",
+        "_requests",
     )  # fmt: skip
-    transport: asyncio.Transport
 
     def __init__(self, server: ProxyServer) -> None:
-        self.server = server
-        self.loop = server.loop
-        self.timer = LazyTimer(self.loop, self._expired)
-        self.peer = b""
-        self.scheme = b"http"
-        self.accepted_at = 0.0
+        super().__init__(server)
         self._reader = RequestReader(server.settings)
         self._ahead = b""
         self._partial: PartialHead | None = None
         self._exchange: Exchange | None = None
         self._reading_body = False
         self._body_paused = False
-        self._reading_paused = False
         self._replying = False
         """An error reply is on its way, after which the next request is looked at."""
-        self.write_paused = False
-        self._eof = False
-        self._lost = False
-        self._lingering = -1
-        """Bytes thrown away since the half-close; -1 before it."""
         self._requests = 0
-        self._watch: asyncio.TimerHandle | None = None
 
     # asyncio.Protocol.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the client in."""
-        self.transport = cast("asyncio.Transport", transport)
-        self.accepted_at = self.loop.time()
-        self.timer.set(self.accepted_at + self.server.settings.keepalive_idle)
-        peer = transport.get_extra_info("peername")
-        if isinstance(peer, tuple):
-            self.peer = str(peer[0]).removeprefix("::ffff:").encode()
+        super().connection_made(transport)
         self.server.opened(self)
 
     def data_received(self, data: bytes) -> None:
         """Give bytes to whom they belong: the body being read, or the next head."""
         if self._lingering >= 0:
-            self._lingering += len(data)
-            if self._lingering > MAX_LINGER_BYTES:
-                self._abort()
+            self._linger(data)
             return
         try:
             if self._reading_body:
@@ -115,14 +91,13 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Free what waits for this client."""
         self._lost = self._eof = True
-        self.timer.cancel()
-        self._unwatch()
         self._reader.forget()
         self._end_head()
         if self._exchange is not None:
             self._exchange.client_gone()
         if self._requests == 0 and self.accepted_at >= self.server.controller.published.drain_started:
             self.server.metrics.late_connections.inc("empty")
+        super().connection_lost(exc)
         self.server.closed(self)
 
     def pause_writing(self) -> None:
@@ -194,17 +169,14 @@ class ClientConnection(asyncio.Protocol):
         self._requests += 1
         now = self.loop.time()
         try:
-            body = framing.request_body(head)
-            target = headers.check_target(head)
-            if b"upgrade" in head.named and body is None and headers.wants_upgrade(head):
-                raise UpgradeUnsupported
+            request = intake.receive(head)
             if first or server.controller.published.draining:
                 server.admission.admit(head, accepted_at=self.accepted_at, first=first, now=now)
         except RequestError as error:
             server.failed(error, head, None, begun=False)
             self._reply(error, head, body_read=headers.bodiless(head))
             return
-        self._exchange = exchange = Exchange(self, head, target, body, now)
+        self._exchange = exchange = Exchange(self, request, now)
         exchange.start()
 
     def exchange_done(self, exchange: Exchange) -> None:
@@ -225,11 +197,9 @@ class ClientConnection(asyncio.Protocol):
         self.server.failed(error, exchange.head, exchange, begun=begun and not gone)
         self._end_exchange(exchange)
         if gone:
-            self._abort()
+            self.abort()
         elif begun:
-            # The client must see that the rest is missing.
-            kernel.reset_on_close(self.transport)
-            self._abort()
+            self.reset()
         else:
             self._reply(error, exchange.head, body_read=exchange.request_read)
 
@@ -271,22 +241,10 @@ class ClientConnection(asyncio.Protocol):
             self._proceed()
 
     def close(self) -> None:
-        """End the connection so that the last answer can be read: half-close, then read on a while."""
-        if self._lost or self._lingering >= 0:
-            return
-        self._lingering = 0
+        """See ClientSocket. What has come of further requests is not answered."""
         self._ahead = b""
         self._end_head()
-        self.server.outbox.flush()
-        if self._lost or self.transport.is_closing():
-            return
-        if self._reading_paused:
-            self._pause(paused=False)
-        if self._eof:
-            self.transport.close()
-            return
-        self.transport.write_eof()
-        self.timer.set(self.loop.time() + self.server.linger_s)
+        super().close()
 
     # Reading.
 
@@ -317,62 +275,12 @@ class ClientConnection(asyncio.Protocol):
         self._ahead = rest
         self._pause(paused=len(rest) >= MAX_AHEAD_BYTES)
 
-    def _pause(self, *, paused: bool) -> None:
-        if paused == self._reading_paused or self._lost:
-            return
-        self._reading_paused = paused
-        if paused:
-            self.transport.pause_reading()
-            self._watch = self.loop.call_later(WATCH_PAUSED_S, self._look)
-        else:
-            self.transport.resume_reading()
-            self._unwatch()
-
-    def _look(self) -> None:
-        """See whether a client that is not read from is still there."""
-        if self._exchange is not None and kernel.hung_up(
-            self.transport, half=not self.server.settings.allow_half_close
-        ):
-            self._exchange.client_gone()
-        else:
-            self._watch = self.loop.call_later(WATCH_PAUSED_S, self._look)
-
-    def _unwatch(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
-
-    # Writing and closing.
-
-    def write(self, data: bytes) -> None:
-        """Write, unless the client is gone."""
-        if data and not self._lost:
-            self.server.outbox.write(self.transport, data)
-
     def closes_after(self, exchange: Exchange) -> bool:
         """Tell whether `exchange` is the last one on this connection (RFC 9112 section 9.6)."""
         if b"close" in exchange.head.named:
             return True
         # What has been pipelined already is answered first: closing would throw it away.
         return not self._ahead and (self._eof or self.server.controller.published.discourage_reuse)
-
-    def unsent(self) -> bool:
-        """Tell whether the socket has not taken everything that was written."""
-        return not self._lost and self.transport.get_write_buffer_size() > 0
-
-    def pause_until_flushed(self, *, on: bool) -> None:
-        """Have the exchange told (`client_writable`) only once nothing is left to send, or as usual again."""
-        if not self._lost:
-            self.transport.set_write_buffer_limits(high=0 if on else None)
-
-    @property
-    def gone(self) -> bool:
-        """The client will not read an answer."""
-        return self._lost or (self._eof and not self.server.settings.allow_half_close)
-
-    def _abort(self) -> None:
-        self._lost = True
-        self.transport.abort()
 
     @property
     def idle(self) -> bool:
@@ -386,13 +294,18 @@ class ClientConnection(asyncio.Protocol):
         self.server.failed(error, None, None, begun=False)
         self._reply(error, None)
 
-    def _expired(self) -> None:
+    def left(self) -> None:
+        """See ClientSocket."""
+        if self._exchange is not None:
+            self._exchange.client_gone()
+
+    def expired(self) -> None:
         """Act on the connection's one timer, by what it is doing."""
         exchange = self._exchange
         if exchange is not None:
             exchange.expired()
         elif self._lingering >= 0:
-            self._abort()
+            self.abort()
         elif self._reader.begun:
             late = self.loop.time() >= self.server.controller.published.work_deadline
             self.fail_head(DrainDeadline() if late else HeadTimeout())

@@ -15,8 +15,6 @@ from drainproxy.errors import (
     DrainDeadline,
     MalformedBody,
     RequestError,
-    ResponseHeadTimeout,
-    TotalTimeout,
     UpstreamGone,
     UpstreamMalformed,
 )
@@ -24,44 +22,33 @@ from drainproxy.lifecycle.machine import NewRequest
 from drainproxy.proxy import framing, headers
 from drainproxy.proxy.date import date_line
 from drainproxy.proxy.framing import Framing
+from drainproxy.proxy.work import TimedWork
 
 if TYPE_CHECKING:
     from drainproxy.proxy.connection import ClientConnection
     from drainproxy.proxy.framing import Body
-    from drainproxy.proxy.headers import Target
-    from drainproxy.proxy.heads import RequestHead, ResponseHead, ResponseReader
+    from drainproxy.proxy.heads import ResponseHead, ResponseReader
+    from drainproxy.proxy.intake import Request
     from drainproxy.proxy.upstream import UpstreamConnection
 
 MAX_INTERIM_RESPONSES = 16
 
 
-class Exchange:
-    """A Work (lifecycle/inflight.py). Written by its client connection and its upstream connection."""
+class Exchange(TimedWork):
+    """Written by its client connection and its upstream connection."""
 
     __slots__ = (
-        "_begun_in_turn", "_body", "_client", "_ended", "_flushing", "_head_deadline", "_interim",
-        "_reader", "_received", "_response", "_response_body", "_server", "_target", "_total_deadline",
-        "_upstream", "_upstream_paused", "_upstream_reused", "answered", "bytes_sent", "chunked_out",
-        "close", "deadline", "head", "head_at", "request_read", "started", "status",
+        "_begun_in_turn", "_body", "_ended", "_flushing", "_interim", "_reader", "_received", "_response",
+        "_response_body", "_target", "_upstream", "_upstream_paused", "_upstream_reused", "answered",
+        "bytes_sent", "chunked_out", "close", "head", "head_at", "request_read", "status",
     )  # fmt: skip
     kind = "http"
 
-    def __init__(
-        self, client: ClientConnection, head: RequestHead, target: Target, body: Body | None, now: float
-    ) -> None:
-        self._client = client
-        self._server = client.server
-        self.head = head
-        self._target = target
-        self._body = body
-        self.started = now
-        settings = self._server.settings
-        total = settings.total_timeout
-        self._total_deadline = math.inf if total is None else self.started + total
-        self.deadline = min(self._total_deadline, self._server.controller.published.work_deadline)
-        self._head_deadline = math.inf
-        if settings.response_head_timeout is not None:
-            self._head_deadline = self.started + settings.response_head_timeout
+    def __init__(self, client: ClientConnection, request: Request, now: float) -> None:
+        super().__init__(client, now)
+        self.head = request.head
+        self._target = request.target
+        self._body = body = request.body
         self._ended = False
         self._begun_in_turn = -1
         self._upstream: UpstreamConnection | None = None
@@ -354,29 +341,7 @@ class Exchange:
             self._leave_upstream(reusable=False)
             self._client.exchange_failed(self, error)
 
-    # Time, and the drain (Work).
-
-    def arm(self) -> None:
-        """Set the connection's timer to the nearest deadline."""
-        head_deadline = self._head_deadline
-        self._client.timer.set(head_deadline if head_deadline < self.deadline else self.deadline)
-
-    def expired(self) -> None:
-        """Fail with what ran out."""
-        now = self._client.loop.time()
-        if now >= self._server.controller.published.work_deadline:
-            self.cut("drain-deadline")
-        elif now >= self.deadline:
-            self.fail(TotalTimeout(sent=True))
-        elif now >= self._head_deadline:
-            self.fail(ResponseHeadTimeout(sent=True))
-        else:
-            self.arm()
-
-    def drain_by(self, deadline: float) -> None:
-        """End by the drain's deadline too, or no longer (Work)."""
-        self.deadline = min(self._total_deadline, deadline)
-        self.arm()
+    # The drain (Work).
 
     def leave(self) -> None:
         """A request just finishes (Work)."""

@@ -91,7 +91,7 @@ class Caller:
         number = 0
         while number < REQUESTS:
             client = await self.house.client(receive_buffer=self.dice.choice([None, 8192]))
-            with contextlib.suppress(Ended, ConnectionError):
+            with contextlib.suppress(Ended, OSError):
                 while number < REQUESTS:
                     batch = [self._request(number + index) for index in range(self.dice.choice([1, 1, 1, 3]))]
                     number += len(batch)

@@ -67,7 +67,7 @@ async def test_a_byte_in_the_turn_of_the_time_out_does_not_prevent_it() -> None:
         await house.until(lambda: len(house.inflight) == 1)
         connection = next(iter(house.server.clients))
         connection.data_received(b"T")
-        connection._expired()
+        connection.expired()
         assert_error(await client.final(), 408, "head-timeout")
 
 

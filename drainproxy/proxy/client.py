@@ -1,0 +1,149 @@
+"""One client's socket: read and pause, write, and close so that the last answer can be read.
+
+Knows nothing of requests. Base of connection.py, which decides what is read and what is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from drainproxy.proxy import kernel
+from drainproxy.proxy.timer import LazyTimer
+
+if TYPE_CHECKING:
+    from drainproxy.proxy.server import ProxyServer
+
+MAX_LINGER_BYTES = 1024 * 1024
+"""What is read and thrown away after a last answer, so that the client can read it (RFC 9112 section 9.6)."""
+WATCH_PAUSED_S = 1.0
+
+
+class ClientSocket(asyncio.Protocol):
+    """Written by its transport, its timer and its exchange, all on the loop's thread."""
+
+    __slots__ = (
+        "_eof", "_lingering", "_lost", "_reading_paused", "_watch", "accepted_at", "loop", "peer",
+        "scheme", "server", "timer", "transport", "write_paused",
+    )  # fmt: skip
+    transport: asyncio.Transport
+
+    def __init__(self, server: ProxyServer) -> None:
+        self.server = server
+        self.loop = server.loop
+        self.timer = LazyTimer(self.loop, self.expired)
+        self.peer = b""
+        self.scheme = b"http"
+        self.accepted_at = 0.0
+        self.write_paused = False
+        self._reading_paused = False
+        self._eof = False
+        self._lost = False
+        self._lingering = -1
+        """Bytes thrown away since the half-close; -1 before it."""
+        self._watch: asyncio.TimerHandle | None = None
+
+    # What the connection on this socket says.
+
+    def expired(self) -> None:
+        """The timer has fired."""
+        raise NotImplementedError
+
+    def left(self) -> None:
+        """The client is not there any more, though its socket is paused and says nothing."""
+        raise NotImplementedError
+
+    # asyncio.Protocol.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the client in."""
+        self.transport = cast("asyncio.Transport", transport)
+        self.accepted_at = self.loop.time()
+        self.timer.set(self.accepted_at + self.server.settings.keepalive_idle)
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self.peer = str(peer[0]).removeprefix("::ffff:").encode()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Hold nothing for a client that is gone."""
+        self._lost = self._eof = True
+        self.timer.cancel()
+        self._unwatch()
+
+    # Reading.
+
+    def _pause(self, *, paused: bool) -> None:
+        if paused == self._reading_paused or self._lost:
+            return
+        self._reading_paused = paused
+        if paused:
+            self.transport.pause_reading()
+            self._watch = self.loop.call_later(WATCH_PAUSED_S, self._look)
+        else:
+            self.transport.resume_reading()
+            self._unwatch()
+
+    def _look(self) -> None:
+        """See whether a client that is not read from is still there."""
+        if kernel.hung_up(self.transport, half=not self.server.settings.allow_half_close):
+            self.left()
+        if not self._lost:
+            self._watch = self.loop.call_later(WATCH_PAUSED_S, self._look)
+
+    def _unwatch(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    # Writing and closing.
+
+    def write(self, data: bytes) -> None:
+        """Write, unless the client is gone."""
+        if data and not self._lost:
+            self.server.outbox.write(self.transport, data)
+
+    def unsent(self) -> bool:
+        """Tell whether the socket has not taken everything that was written."""
+        return not self._lost and self.transport.get_write_buffer_size() > 0
+
+    def pause_until_flushed(self, *, on: bool) -> None:
+        """Have the exchange told (`client_writable`) only once nothing is left to send, or as usual again."""
+        if not self._lost:
+            self.transport.set_write_buffer_limits(high=0 if on else None)
+
+    def close(self) -> None:
+        """End the connection so that the last answer can be read: half-close, then read on a while."""
+        if self._lost or self._lingering >= 0:
+            return
+        self._lingering = 0
+        self.server.outbox.flush()
+        if self._lost or self.transport.is_closing():
+            return
+        if self._reading_paused:
+            self._pause(paused=False)
+        if self._eof:
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self.timer.set(self.loop.time() + self.server.linger_s)
+
+    def _linger(self, data: bytes) -> None:
+        """Throw away what comes after the half-close, so much and no more."""
+        self._lingering += len(data)
+        if self._lingering > MAX_LINGER_BYTES:
+            self.abort()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._lost = True
+        self.transport.abort()
+
+    def reset(self) -> None:
+        """End the connection so that the client sees that something is missing."""
+        kernel.reset_on_close(self.transport)
+        self.abort()
+
+    @property
+    def gone(self) -> bool:
+        """The client will not read an answer."""
+        return self._lost or (self._eof and not self.server.settings.allow_half_close)
