@@ -7,6 +7,7 @@ the string beside it in the code, so that code and manual cannot disagree.
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from drainproxy.lifecycle import budget  # noqa: E402
 from drainproxy.lifecycle.machine import POLICY, TRANSITIONS, Event, IfRoutable, Phase  # noqa: E402
 from drainproxy.lifecycle.propagation import PRESETS  # noqa: E402
 from drainproxy.lifecycle.settings import LifecycleSettings  # noqa: E402
+from drainproxy.proxy.routes import PROFILES  # noqa: E402
 from drainproxy.values import show_duration  # noqa: E402
 
 if TYPE_CHECKING:
@@ -110,6 +112,15 @@ def _presets() -> str:
     )
 
 
+def _profiles() -> str:
+    def row(name: str) -> list[str]:
+        profile = PROFILES[name]
+        numbers = (profile.connect, profile.response_head, profile.idle, profile.total)
+        return [f"`{name}`", *("off" if each == math.inf else show_duration(each) for each in numbers)]
+
+    return _table(["profile", "connect", "response_head", "idle", "total"], [row(name) for name in PROFILES])
+
+
 def _shares(preset: str) -> list[float]:
     usual = LifecycleSettings()
     leave = usual.leave_spread + budget.LEAVE_MARGIN_S
@@ -197,6 +208,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "admin": lambda: _settings("admin"),
     "process": lambda: _settings("process"),
     "presets": _presets,
+    "profiles": _profiles,
     "sum": _sum,
     "events": _events,
     "transitions": _transitions,

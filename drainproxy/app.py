@@ -23,6 +23,7 @@ from drainproxy.lifecycle.report import Cause
 from drainproxy.log import Log, adopt_libraries, default_format
 from drainproxy.metrics import Metrics
 from drainproxy.proxy.admission import Admission
+from drainproxy.proxy.books import Books
 from drainproxy.proxy.listener import Listener, address_of, bind
 from drainproxy.proxy.outbox import Outbox
 from drainproxy.proxy.probe import Probe
@@ -93,19 +94,25 @@ class _Process:
         self.metrics.before_scrape.append(self._refresh_gauges)
 
     def _server(self, wire: socket.socket, pool: Pool) -> ProxyServer:
-        return ProxyServer(
+        books = Books(
             name=str(wire.getsockname()[1]),
+            controller=self.controller,
+            metrics=self.metrics,
+            log=self._log,
+            access_log=self._config.process.access_log,
+        )
+        return ProxyServer(
             settings=self._config.proxy,
             pool=pool,
             controller=self.controller,
             inflight=self.inflight,
-            admission=Admission(self.controller, self.metrics),
+            admission=Admission(self.controller, self.metrics, self._config.proxy.health_paths),
             outbox=self._outbox,
             metrics=self.metrics,
-            log=self._log,
+            books=books,
             tasks=self._tasks,
-            access_log=self._config.process.access_log,
             linger_s=self._config.lifecycle.linger,
+            routes=self._config.routes,
         )
 
     async def run(self, admin_wire: socket.socket) -> None:
@@ -122,7 +129,7 @@ class _Process:
         self._log.event("listening", listener="admin", address=address_of(admin_wire))
         for listener in self._listeners:
             await listener.start()
-            self._log.event("listening", listener=listener.server.name, address=listener.address)
+            self._log.event("listening", listener=listener.server.books.name, address=listener.address)
         self._listening = [listener.address for listener in self._listeners]
         self.controller.on_change(self._leave_message)
         # What is here now stays to the end: the collector need not look at it again and again.

@@ -12,10 +12,11 @@ import re
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from drainproxy import values
+from drainproxy import routefile, values
 from drainproxy.errors import ConfigError
 from drainproxy.lifecycle import budget
 from drainproxy.lifecycle.propagation import PRESETS, Rules
+from drainproxy.proxy.routes import default_timeouts
 from drainproxy.settings import PREFIX, ROOMS, table
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from drainproxy.addresses import ListenAddress
     from drainproxy.admin.settings import AdminSettings
     from drainproxy.lifecycle.settings import LifecycleSettings
+    from drainproxy.proxy.routes import Route
     from drainproxy.proxy.settings import ProxySettings
     from drainproxy.settings import ProcessSettings, Setting
 
@@ -47,6 +49,7 @@ class Config:
     admin: AdminSettings
     process: ProcessSettings
     rules: Rules
+    routes: tuple[Route, ...] = ()
     warnings: tuple[str, ...] = ()
     """What does not stop a run and fails `config --check`: unknown names, sums that do not fit."""
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -115,6 +118,7 @@ def load(env: Mapping[str, str], flags: Mapping[str, str | list[str] | None] | N
     config = Config(
         **rooms,
         rules=_rules(lifecycle),
+        routes=_routes(rooms["proxy"], given, found),
         sources={name: each.source for name, each in given.items()},
     )
     _check_pairs(config, found)
@@ -187,6 +191,20 @@ def _compose(name: str) -> list[tuple[Any, Any]]:
     if not isinstance(root, yaml.MappingNode):
         raise ValueError("its top is not made of `name: value` lines")  # noqa: TRY004 - of the file
     return list(root.value)
+
+
+def _routes(settings: ProxySettings, given: Mapping[str, _Given], found: _Findings) -> tuple[Route, ...]:
+    """Return what the routes file says, or note why not."""
+    if settings.routes is None:
+        return ()
+    try:
+        routes, problems = routefile.read(_compose(settings.routes), default_timeouts(settings))
+    except (OSError, ValueError) as error:
+        why = " ".join((getattr(error, "strerror", None) or str(error)).split())
+        found.wrong("routes", given["routes"].source, settings.routes, f"cannot be used: {why[:200]}")
+        return ()
+    found.problems += [f"routes file {quote(settings.routes)} {problem}" for problem in problems]
+    return routes
 
 
 def _take_line(name: str, line: _Given, given: dict[str, _Given], found: _Findings) -> None:

@@ -202,6 +202,14 @@ class ResponseHeadTimeout(UpstreamError):
     proxy_status = "http_response_timeout"
 
 
+class IdleTimeout(UpstreamError):
+    """No byte of the request's body or of its answer moved within the route's `idle`."""
+
+    status = 504
+    reason = "idle-timeout"
+    proxy_status = "http_response_timeout"
+
+
 class TotalTimeout(UpstreamError):
     """The exchange took longer than `total_timeout`."""
 
@@ -223,6 +231,12 @@ class DrainEnding(Refusal):
     """A request that came with less than `refuse_window` of the drain left."""
 
     reason = "drain-ending"
+
+
+class Draining(Refusal):
+    """A health check on the traffic port (`health_paths`) that must hear that this pod is leaving."""
+
+    reason = "draining"
 
 
 class DrainDeadline(Refusal):

@@ -26,6 +26,7 @@ MAX_QUEUED_LINES = 4096
 MAX_LINE_CHARS = 8192
 MAX_FIELD_CHARS = 200
 """What is left of each field of a line over its limit."""
+MAX_LINES_A_WRITE = 64
 LINES_PER_CONDITION = 10
 """Lines a second for one named condition; the rest is counted."""
 
@@ -78,8 +79,8 @@ class Log:
         self._writer.join(timeout_s)
 
     def _write(self) -> None:
-        while (line := self._queue.get()) is not None:
-            data = (line + "\n").encode("utf-8", "backslashreplace")
+        while lines := self._take():
+            data = ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
             while data:
                 try:
                     data = data[os.write(self._descriptor, data) :]
@@ -88,8 +89,22 @@ class Log:
                     select.select([], [self._descriptor], [])
                 except OSError:
                     # Nobody reads any more: there is nowhere left to say so.
-                    self.unwritten += 1
+                    self.unwritten += len(lines)
                     break
+
+    def _take(self) -> list[str]:
+        """Wait for a line; return it and what has queued up behind it, or nothing at the end.
+
+        One write for many: each costs the loop's thread a turn of its core.
+        """
+        lines = []
+        while (line := self._queue.get()) is not None:
+            lines.append(line)
+            if len(lines) == MAX_LINES_A_WRITE or self._queue.empty():
+                return lines
+        if lines:
+            self._queue.put(None)
+        return lines
 
 
 def _short(value: Any) -> Any:

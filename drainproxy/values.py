@@ -69,7 +69,8 @@ def show_duration(seconds: float) -> str:
     return f"{seconds:.12g}s"
 
 
-def _positive_duration(text: str) -> float:
+def positive_duration(text: str) -> float:
+    """Read a duration that is not zero."""
     seconds = duration(text)
     if seconds == 0:
         raise ValueError("is no time at all")
@@ -219,7 +220,7 @@ _BY_TYPE: dict[Any, Kind] = {
 
 _FILE = Kind("FILE", "the path of a file", _file_path)
 _POSITIVE = Kind(
-    "DURATION", f"a duration above 0s and up to 24h {_EXAMPLES}", _positive_duration, show_duration
+    "DURATION", f"a duration above 0s and up to 24h {_EXAMPLES}", positive_duration, show_duration
 )
 
 _BY_ENDING: dict[tuple[Any, str], Kind] = {
@@ -231,6 +232,7 @@ _BY_ENDING: dict[tuple[Any, str], Kind] = {
     (str, "_socket"): Kind("FILE", "the path of a Unix socket", _socket_path),
     (str, "_log"): _FILE,
     (str, "config"): _FILE,
+    (str, "routes"): _FILE,
     (str, "propagation"): _choice(*PRESETS),
 }
 """Where a type has several ways of writing, a name's ending tells them apart."""

@@ -30,8 +30,10 @@ connect-timeout              504  upstream  connection_timeout       -
 upstream-gone                502  upstream  connection_terminated    -
 upstream-malformed           502  upstream  http_protocol_error      -
 response-head-timeout        504  upstream  http_response_timeout    -
+idle-timeout                 504  upstream  http_response_timeout    -
 total-timeout                504  upstream  http_response_timeout    -
 drain-ending                 503  policy    proxy_internal_response  1
+draining                     503  policy    proxy_internal_response  1
 drain-deadline               503  policy    proxy_internal_response  1
 internal                     500  drainproxy  proxy_internal_error   -
 """
@@ -111,7 +113,7 @@ def test_leaves_are_what_has_nothing_below_it():
     found = leaves()
     assert RequestError not in found
     assert errors.ClientError not in found
-    assert leaves(errors.Refusal) == [errors.DrainEnding, errors.DrainDeadline]
+    assert leaves(errors.Refusal) == [errors.DrainEnding, errors.Draining, errors.DrainDeadline]
     assert leaves(errors.MalformedHead) == [errors.MalformedHead]
 
 

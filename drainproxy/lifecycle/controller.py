@@ -355,7 +355,7 @@ class Controller(News):
     def _publish(self, phase: Phase) -> None:
         before = self.published
         self.published = self._picture(phase)
-        if self.published.work_deadline != before.work_deadline:
+        if (self.published.work_deadline, self.published.deadline) != (before.work_deadline, before.deadline):
             for work in self._inflight:
                 work.drain_by(self.published.work_deadline)
         self.tell()

@@ -29,7 +29,9 @@ class Published:
     refuse_from: float
     """From here on a new request is refused: too little is left to answer it."""
     work_deadline: float
-    """By when an admitted request must have ended."""
+    """By when an admitted request must have ended, if its route does not say otherwise."""
+    deadline: float
+    """By when the drain must have ended."""
     draining: bool
     """A drain has begun and was not taken back."""
 
@@ -46,7 +48,7 @@ def picture(
     """Return what is true at `now` in `phase`; `drain` None: none runs."""
     policy = POLICY[phase]
     if drain is None:
-        return Published(phase, policy, math.inf, False, math.inf, math.inf, False)
+        return Published(phase, policy, math.inf, False, math.inf, math.inf, math.inf, False)
     # A balancer would only reconnect to us as long as it has not heard of the drain.
     hold_s = rules.min_s if rules.balancer else 0.0
     discourage = policy.reuse is Reuse.DISCOURAGE and now >= drain.started + hold_s
@@ -58,5 +60,6 @@ def picture(
         discourage_reuse=discourage or policy.reuse is Reuse.CLOSE,
         refuse_from=deadline - settings.refuse_window,
         work_deadline=math.inf if phase is Phase.DRAINED else min(deadline, drain.started + timeout),
+        deadline=math.inf if phase is Phase.DRAINED else deadline,
         draining=True,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drainproxy.errors import DrainEnding
+from drainproxy.errors import DrainEnding, Draining
 from drainproxy.lifecycle.machine import NewRequest
 
 if TYPE_CHECKING:
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 class Admission:
     """The gate between a parsed head and the application."""
 
-    def __init__(self, controller: Controller, metrics: Metrics) -> None:
+    def __init__(self, controller: Controller, metrics: Metrics, health_paths: tuple[str, ...] = ()) -> None:
         self._controller = controller
         self._metrics = metrics
+        self._health_paths = frozenset(path.encode() for path in health_paths)
 
     def admit(self, head: RequestHead, *, accepted_at: float, first: bool, now: float) -> None:
         """Account for a request that says something; raise a Refusal if it must not be forwarded.
@@ -32,7 +33,9 @@ class Admission:
         """
         published = self._controller.published
         sound = self._controller.sound
-        health_check = sound.is_health_check(head.noted.get(b"user-agent", b""))
+        path = head.target.split(b"?", 1)[0] if self._health_paths else b""
+        health_path = path in self._health_paths
+        health_check = health_path or sound.is_health_check(head.noted.get(b"user-agent", b""))
         if not published.draining:
             if not health_check:
                 sound.arrived(now)
@@ -47,6 +50,8 @@ class Admission:
                 self._controller.late_arrival(now)
             if published.policy.new_request is NewRequest.FORWARD_AFTER_DRAINED:
                 self._metrics.after_drained.inc()
+        if health_path and not self._controller.ready:
+            raise Draining
         if published.policy.new_request is NewRequest.FORWARD_UNTIL_REFUSE and now >= published.refuse_from:
             self._metrics.drain_requests.inc("refused")
             raise DrainEnding

@@ -6,6 +6,7 @@ Knows nothing of requests. Base of connection.py, which decides what is read and
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, cast
 
 from drainproxy.proxy import kernel
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 MAX_LINGER_BYTES = 1024 * 1024
 """What is read and thrown away after a last answer, so that the client can read it (RFC 9112 section 9.6)."""
+UNREAD_LINGER_S = 30.0
+"""For how long a client that was answered before it had sent its body may go on sending: many read only
+after that. nginx's `lingering_time`."""
 WATCH_PAUSED_S = 1.0
 
 
@@ -23,8 +27,8 @@ class ClientSocket(asyncio.Protocol):
     """Written by its transport, its timer and its exchange, all on the loop's thread."""
 
     __slots__ = (
-        "_eof", "_lingering", "_lost", "_reading_paused", "_watch", "accepted_at", "loop", "peer",
-        "scheme", "server", "timer", "transport", "write_paused",
+        "_eof", "_linger_left", "_lingering", "_lost", "_reading_paused", "_watch", "accepted_at", "loop",
+        "peer", "scheme", "server", "timer", "transport", "write_paused",
     )  # fmt: skip
     transport: asyncio.Transport
 
@@ -39,8 +43,9 @@ class ClientSocket(asyncio.Protocol):
         self._reading_paused = False
         self._eof = False
         self._lost = False
-        self._lingering = -1
-        """Bytes thrown away since the half-close; -1 before it."""
+        self._lingering = False
+        """Half-closed: what comes is thrown away."""
+        self._linger_left: float = MAX_LINGER_BYTES
         self._watch: asyncio.TimerHandle | None = None
 
     # What the connection on this socket says.
@@ -111,11 +116,14 @@ class ClientSocket(asyncio.Protocol):
         if not self._lost:
             self.transport.set_write_buffer_limits(high=0 if on else None)
 
-    def close(self) -> None:
-        """End the connection so that the last answer can be read: half-close, then read on a while."""
-        if self._lost or self._lingering >= 0:
+    def close(self, *, unread: bool = False) -> None:
+        """End the connection so that the last answer can be read: half-close, then read on a while.
+
+        `unread`: the client is in the middle of a body, of whatever size.
+        """
+        if self._lost or self._lingering:
             return
-        self._lingering = 0
+        self._lingering = True
         self.server.outbox.flush()
         if self._lost or self.transport.is_closing():
             return
@@ -125,12 +133,14 @@ class ClientSocket(asyncio.Protocol):
             self.transport.close()
             return
         self.transport.write_eof()
-        self.timer.set(self.loop.time() + self.server.linger_s)
+        long = unread and not self.server.controller.published.draining
+        self._linger_left = math.inf if long else MAX_LINGER_BYTES
+        self.timer.set(self.loop.time() + (UNREAD_LINGER_S if long else self.server.linger_s))
 
     def _linger(self, data: bytes) -> None:
         """Throw away what comes after the half-close, so much and no more."""
-        self._lingering += len(data)
-        if self._lingering > MAX_LINGER_BYTES:
+        self._linger_left -= len(data)
+        if self._linger_left < 0:
             self.abort()
 
     def abort(self) -> None:

@@ -62,7 +62,7 @@ class ClientConnection(ClientSocket):
 
     def data_received(self, data: bytes) -> None:
         """Give bytes to whom they belong: the body being read, or the next head."""
-        if self._lingering >= 0:
+        if self._lingering:
             self._linger(data)
             return
         try:
@@ -116,7 +116,7 @@ class ClientConnection(ClientSocket):
 
     def _proceed(self) -> None:
         """Begin the next request, if its head is here and nothing else is under way."""
-        while self._exchange is None and not self._replying and self._lingering < 0 and not self._lost:
+        while self._exchange is None and not self._replying and not self._lingering and not self._lost:
             try:
                 head = self._take_head()
             except RequestError as error:
@@ -169,22 +169,25 @@ class ClientConnection(ClientSocket):
         self._requests += 1
         now = self.loop.time()
         try:
-            request = intake.receive(head)
+            request = intake.receive(head, server.routes)
             if first or server.controller.published.draining:
                 server.admission.admit(head, accepted_at=self.accepted_at, first=first, now=now)
         except RequestError as error:
-            server.failed(error, head, None, begun=False)
+            server.books.failed(self, error, head, None, begun=False)
             self._reply(error, head, body_read=headers.bodiless(head))
+            return
+        if request.for_us:
+            self._answer_options(head)
             return
         self._exchange = exchange = Exchange(self, request, now)
         exchange.start()
 
     def exchange_done(self, exchange: Exchange) -> None:
         """The client's socket has the whole answer."""
-        self.server.answered(exchange.head, exchange)
+        self.server.books.answered(self, exchange)
         self._end_exchange(exchange)
         if exchange.close:
-            self.close()
+            self.close(unread=not exchange.request_read)
         else:
             self._proceed()
 
@@ -194,7 +197,7 @@ class ClientConnection(ClientSocket):
         gone = self.gone or isinstance(error, ClientGone)
         if gone:
             error = ClientGone(sent=error.sent)
-        self.server.failed(error, exchange.head, exchange, begun=begun and not gone)
+        self.server.books.failed(self, error, exchange.head, exchange, begun=begun and not gone)
         self._end_exchange(exchange)
         if gone:
             self.abort()
@@ -210,27 +213,37 @@ class ClientConnection(ClientSocket):
 
     def defective(self, defect: Exception) -> None:
         """A defect of ours costs one connection, not the process."""
-        self.server.defect(defect)
+        self.server.books.defect(defect)
         if self._exchange is not None:
             self._exchange.fail(InternalError())
         self.close()
 
     def _reply(self, error: RequestError, head: RequestHead | None, *, body_read: bool = False) -> None:
         """Send an error reply, and close unless the connection can carry another request."""
-        keep = (
-            head is not None
-            and head.http_1_1
-            and replies.keeps_connection(error, body_read=body_read)
-            and not (self.server.controller.published.discourage_reuse and not self._ahead)
-            and b"close" not in head.named
-        )
+        keep = head is not None and self._keeps(head) and replies.keeps_connection(error, body_read=body_read)
         head_only = head is not None and head.method == b"HEAD"
         self.write(replies.reply(error, date=date_line(), head_only=head_only, close=not keep))
+        self._after_reply(keep=keep, unread=head is not None and not body_read)
+
+    def _answer_options(self, head: RequestHead) -> None:
+        """Answer an OPTIONS whose Max-Forwards has run out."""
+        bodiless = headers.bodiless(head)
+        keep = self._keeps(head) and bodiless
+        self.server.books.replied(self, head, 200)
+        self.write(replies.options(date=date_line(), close=not keep))
+        self._after_reply(keep=keep, unread=not bodiless)
+
+    def _keeps(self, head: RequestHead) -> bool:
+        """Tell whether another request may follow on this connection, for all that its client says."""
+        discouraged = self.server.controller.published.discourage_reuse and not self._ahead
+        return head.http_1_1 and not discouraged and b"close" not in head.named
+
+    def _after_reply(self, *, keep: bool, unread: bool) -> None:
         if keep:
             self._replying = True
             self.server.outbox.then(self._replied)
         else:
-            self.close()
+            self.close(unread=unread)
 
     def _replied(self) -> None:
         """Go on after an error reply, unless it was not even taken: who does not read is not read either."""
@@ -240,11 +253,11 @@ class ClientConnection(ClientSocket):
         else:
             self._proceed()
 
-    def close(self) -> None:
+    def close(self, *, unread: bool = False) -> None:
         """See ClientSocket. What has come of further requests is not answered."""
         self._ahead = b""
         self._end_head()
-        super().close()
+        super().close(unread=unread)
 
     # Reading.
 
@@ -285,13 +298,13 @@ class ClientConnection(ClientSocket):
     @property
     def idle(self) -> bool:
         """Between two requests, with nothing of the next one here."""
-        return self._exchange is None and not self._reader.begun and self._lingering < 0
+        return self._exchange is None and not self._reader.begun and not self._lingering
 
     def fail_head(self, error: RequestError) -> None:
         """End the reading of a head that has begun."""
         self._end_head()
         self._requests += 1
-        self.server.failed(error, None, None, begun=False)
+        self.server.books.failed(self, error, None, None, begun=False)
         self._reply(error, None)
 
     def left(self) -> None:
@@ -304,7 +317,7 @@ class ClientConnection(ClientSocket):
         exchange = self._exchange
         if exchange is not None:
             exchange.expired()
-        elif self._lingering >= 0:
+        elif self._lingering:
             self.abort()
         elif self._reader.begun:
             late = self.loop.time() >= self.server.controller.published.work_deadline

@@ -40,12 +40,12 @@ class Exchange(TimedWork):
     __slots__ = (
         "_begun_in_turn", "_body", "_ended", "_flushing", "_interim", "_reader", "_received", "_response",
         "_response_body", "_target", "_upstream", "_upstream_paused", "_upstream_reused", "answered",
-        "bytes_sent", "chunked_out", "close", "head", "head_at", "request_read", "status",
+        "bytes_received", "bytes_sent", "chunked_out", "close", "head", "head_at", "request_read", "status",
     )  # fmt: skip
     kind = "http"
 
     def __init__(self, client: ClientConnection, request: Request, now: float) -> None:
-        super().__init__(client, now)
+        super().__init__(client, request.timeouts, now)
         self.head = request.head
         self._target = request.target
         self._body = body = request.body
@@ -71,14 +71,13 @@ class Exchange(TimedWork):
         """The client's connection ends after this exchange."""
         self.status = 0
         self.head_at = 0.0
-        self.bytes_sent = 0
+        self.bytes_received = self.bytes_sent = 0
 
     # The course of it.
 
     def start(self) -> None:
         """Claim a connection and send the request. Tells the client connection how it ended, once."""
-        if self.deadline < math.inf or self._head_deadline < math.inf:
-            self.arm()
+        self.arm()
         self._server.inflight.add(self)
         upstream = self._server.pool.take(repeatable=self._repeatable())
         if upstream is not None:
@@ -92,7 +91,7 @@ class Exchange(TimedWork):
 
     async def _connect(self) -> None:
         server = self._server
-        deadline = min(self._client.loop.time() + server.settings.connect_timeout, self.deadline)
+        deadline = min(self._client.loop.time() + self._timeouts.connect, self.deadline)
         try:
             if server.controller.published.policy.new_request is NewRequest.CONNECT_PATIENTLY:
                 upstream = await server.connect_patiently(deadline)
@@ -174,7 +173,8 @@ class Exchange(TimedWork):
             self.request_read = True
         if out and upstream is not None:
             self._server.outbox.write(upstream.transport, out)
-        self._server.metrics.bytes.inc("to_upstream", by=len(payload))
+        self.bytes_received += len(payload)
+        self.moved()
         return rest
 
     def client_gone(self) -> None:
@@ -298,6 +298,7 @@ class Exchange(TimedWork):
             self.fail(UpstreamMalformed(str(fault), sent=True))
             return
         self.bytes_sent += len(payload)
+        self.moved()
         if self.chunked_out:
             payload = framing.chunk(payload) if payload else b""
             if rest is not None:

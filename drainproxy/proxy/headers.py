@@ -143,6 +143,9 @@ def request_fields(head: RequestHead, target: Target) -> tuple[list[Line], int]:
     named = head.named
     if named and not named <= _PERSISTENCE:
         fields = [line for line in fields if name_of(line) not in named]
+    if b"expect" in head.noted and not head.http_1_1:
+        # RFC 9110 section 10.1.1: it means nothing in 1.0, and what goes on is 1.1, where it would.
+        fields = [line for line in fields if name_of(line) != b"expect"]
     if head.underscored:
         names = {name_of(line) for line in fields} | _INTERPRETED
         kept = [

@@ -56,6 +56,7 @@ _REQUEST_NOTED = HOP_BY_HOP | {
     b"host",
     b"content-length",
     b"expect",
+    b"max-forwards",
     b"user-agent",
     b"x-forwarded-for",
     b"x-forwarded-proto",

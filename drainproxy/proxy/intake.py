@@ -7,31 +7,51 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drainproxy.errors import UpgradeUnsupported
+from drainproxy.errors import MalformedHead, UpgradeUnsupported
 from drainproxy.proxy import framing, headers
 
 if TYPE_CHECKING:
     from drainproxy.proxy.framing import Body
     from drainproxy.proxy.headers import Target
     from drainproxy.proxy.heads import RequestHead
+    from drainproxy.proxy.routes import Routes, Timeouts
+
+MAX_FORWARDS = 255
+"""What a larger Max-Forwards becomes: no chain of proxies is that long."""
 
 
 class Request:
     """A head that has passed, and what it means."""
 
-    __slots__ = ("body", "head", "target")
+    __slots__ = ("body", "for_us", "head", "target", "timeouts")
 
-    def __init__(self, head: RequestHead, target: Target, body: Body | None) -> None:
+    def __init__(self, head: RequestHead, target: Target, body: Body | None, timeouts: Timeouts) -> None:
         self.head = head
         self.target = target
         self.body = body
         """What reads the body; None where there is none."""
+        self.timeouts = timeouts
+        self.for_us = False
+        """It goes no further: Max-Forwards has run out."""
 
 
-def receive(head: RequestHead) -> Request:
+def receive(head: RequestHead, routes: Routes) -> Request:
     """Judge a head. Raises a ClientError for what must not be forwarded."""
     body = framing.request_body(head)
     target = headers.check_target(head)
     if b"upgrade" in head.named and body is None and headers.wants_upgrade(head):
         raise UpgradeUnsupported
-    return Request(head, target, body)
+    request = Request(head, target, body, routes.find(head.method, target.target))
+    if b"max-forwards" in head.noted and head.method == b"OPTIONS":
+        request.for_us = _count_down(head)
+    return request
+
+
+def _count_down(head: RequestHead) -> bool:
+    """Take one off Max-Forwards; tell whether none was left (RFC 9110 section 7.6.2)."""
+    value = head.noted[b"max-forwards"].rstrip(b" \t")
+    if not value.isdigit() or len(value) > framing.MAX_LENGTH_DIGITS:
+        raise MalformedHead("Max-Forwards is not one decimal")
+    left = b"Max-Forwards: %d\r\n" % min(max(int(value) - 1, 0), MAX_FORWARDS)
+    head.fields = [left if headers.name_of(line) == b"max-forwards" else line for line in head.fields]
+    return int(value) == 0

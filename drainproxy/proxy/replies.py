@@ -9,7 +9,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from drainproxy.errors import Blame
+from drainproxy.errors import Blame, Draining
 
 if TYPE_CHECKING:
     from drainproxy.errors import RequestError
@@ -18,9 +18,19 @@ if TYPE_CHECKING:
 def keeps_connection(error: RequestError, *, body_read: bool) -> bool:
     """Tell whether the client's connection can carry another request after `error`.
 
-    After a client's own fault the position in the byte stream cannot be trusted.
+    After a client's own fault the position in the byte stream cannot be trusted; a health check that is told
+    to go away should not come back on the same connection.
     """
-    return error.blame is not Blame.CLIENT and body_read
+    return error.blame is not Blame.CLIENT and body_read and not isinstance(error, Draining)
+
+
+ALLOW = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
+
+
+def options(*, date: bytes, close: bool) -> bytes:
+    """Return the answer to an OPTIONS that was not to be forwarded any further (RFC 9110 section 9.3.7)."""
+    end = b"Connection: close\r\n\r\n" if close else b"\r\n"
+    return b"".join((b"HTTP/1.1 200 OK\r\n", date, ALLOW, b"Content-Length: 0\r\n", end))
 
 
 def reply(error: RequestError, *, date: bytes, head_only: bool, close: bool) -> bytes:
@@ -38,7 +48,7 @@ def reply(error: RequestError, *, date: bytes, head_only: bool, close: bool) -> 
     if error.retry_after_s is not None:
         lines.append(b"Retry-After: %d\r\n" % error.retry_after_s)
     if error.status == 405:
-        lines.append(b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n")
+        lines.append(ALLOW)
     if close:
         lines.append(b"Connection: close\r\n")
     return b"".join([*lines, b"\r\n", b"" if head_only else body])

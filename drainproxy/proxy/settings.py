@@ -52,6 +52,13 @@ class ProxySettings:
     max_head_bytes: int = 64 * 1024
     """A larger head gets 431."""
 
+    routes: str | None = None
+    """YAML file with routes: timeouts by path and method (see Routes below)."""
+
+    health_paths: tuple[str, ...] = ()
+    """Exact paths on the traffic port that balancers ask for health, like /healthz. They are forwarded while
+    this pod is ready and answered with 503 and close while it drains, and never count as traffic."""
+
     probe_path: str | None = None
     """GET this path of the application to learn that it is up: any answer below 500 will do.
     Default: a TCP connect."""

@@ -9,28 +9,30 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from drainproxy.errors import RequestError, ResponseHeadTimeout, TotalTimeout
+from drainproxy.errors import IdleTimeout, RequestError, ResponseHeadTimeout, TotalTimeout
 
 if TYPE_CHECKING:
     from drainproxy.proxy.connection import ClientConnection
+    from drainproxy.proxy.routes import Timeouts
 
 
 class TimedWork:
     """Deadlines are loop times in seconds, `math.inf` for none."""
 
-    __slots__ = ("_client", "_head_deadline", "_server", "_total_deadline", "deadline", "started")
+    __slots__ = (
+        "_client", "_head_deadline", "_idle_deadline", "_server", "_timeouts", "_total_deadline", "deadline",
+        "started",
+    )  # fmt: skip
 
-    def __init__(self, client: ClientConnection, now: float) -> None:
+    def __init__(self, client: ClientConnection, timeouts: Timeouts, now: float) -> None:
         self._client = client
-        self._server = server = client.server
+        self._server = client.server
+        self._timeouts = timeouts
         self.started = now
-        settings = server.settings
-        total = settings.total_timeout
-        self._total_deadline = math.inf if total is None else now + total
-        self.deadline = min(self._total_deadline, server.controller.published.work_deadline)
-        self._head_deadline = math.inf
-        if settings.response_head_timeout is not None:
-            self._head_deadline = now + settings.response_head_timeout
+        self._total_deadline = now + timeouts.total
+        self._head_deadline = now + timeouts.response_head
+        self._idle_deadline = now + timeouts.idle
+        self.deadline = min(self._total_deadline, self._drain_deadline())
 
     def fail(self, error: RequestError) -> None:
         """End with `error`, unless it has ended."""
@@ -40,24 +42,39 @@ class TimedWork:
         """End at the drain's deadline (Work)."""
         raise NotImplementedError
 
+    def _drain_deadline(self) -> float:
+        """Return by when the drain wants it to end."""
+        published, drain = self._server.controller.published, self._timeouts.drain
+        if drain is None or published.deadline == math.inf:
+            return published.work_deadline
+        return min(published.deadline, published.drain_started + drain)
+
     def arm(self) -> None:
-        """Set the connection's timer to the nearest deadline."""
-        head_deadline = self._head_deadline
-        self._client.timer.set(head_deadline if head_deadline < self.deadline else self.deadline)
+        """Set the connection's timer to the nearest deadline, if there is any."""
+        nearest = min(self._head_deadline, self._idle_deadline, self.deadline)
+        if nearest < math.inf:
+            self._client.timer.set(nearest)
+
+    def moved(self) -> None:
+        """Note that a byte has moved, where somebody counts the time since (`idle`)."""
+        if self._idle_deadline < math.inf:
+            self._idle_deadline = self._client.loop.time() + self._timeouts.idle
 
     def expired(self) -> None:
         """Fail with what ran out."""
         now = self._client.loop.time()
-        if now >= self._server.controller.published.work_deadline:
+        if now >= self._drain_deadline():
             self.cut("drain-deadline")
         elif now >= self.deadline:
             self.fail(TotalTimeout(sent=True))
         elif now >= self._head_deadline:
             self.fail(ResponseHeadTimeout(sent=True))
+        elif now >= self._idle_deadline:
+            self.fail(IdleTimeout(sent=True))
         else:
             self.arm()
 
     def drain_by(self, deadline: float) -> None:
-        """End by the drain's deadline too, or no longer (Work)."""
-        self.deadline = min(self._total_deadline, deadline)
+        """End by the drain's deadline too, or no longer (Work); a route may have one of its own."""
+        self.deadline = min(self._total_deadline, self._drain_deadline())
         self.arm()

@@ -288,7 +288,6 @@ async def test_an_upgrade_where_it_has_no_place_is_ignored(raw: bytes) -> None:
         assert (await client.final()).status == 200
 
 
-@pytest.mark.xfail(strict=True, reason="Max-Forwards is not looked at yet (RFC 9110 section 7.6.2)")
 async def test_options_with_max_forwards_zero_is_answered_by_us() -> None:
     """Nobody behind us was asked; with more left, one less goes on."""
     async with Upstream() as upstream, House(upstream) as house:

@@ -114,17 +114,23 @@ async def test_twins_with_underscores_are_counted() -> None:
 async def test_an_access_line_says_what_was_asked_and_what_became_of_it() -> None:
     """Without the query, which may hold secrets."""
     async with Upstream(answering(ok(b"hello"))) as upstream, House(upstream) as house:
-        await house.ask(get("/a/b?token=secret"))
+        await house.ask(get("/a/b?token=secret", 'User-Agent: cürl "8"', "X-Request-Id: 7"))
         (line,) = house.access
-        assert line.pop("duration_s") >= 0
+        assert line.pop("duration_s") >= line.pop("head_s") >= 0
         assert line == {
             "event": "request",
             "level": "info",
             "listener": "test",
+            "client": "127.0.0.1",
+            "protocol": "HTTP/1.1",
             "method": "GET",
             "path": "/a/b",
+            "host": "a",
+            "user_agent": 'c\\xc3\\xbcrl "8"',
+            "request_id": "7",
             "status": 200,
             "bytes": 5,
+            "bytes_received": 0,
         }
 
 

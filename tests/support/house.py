@@ -21,6 +21,7 @@ from drainproxy.lifecycle.report import Cause
 from drainproxy.lifecycle.settings import LifecycleSettings
 from drainproxy.metrics import Metrics
 from drainproxy.proxy.admission import Admission
+from drainproxy.proxy.books import Books
 from drainproxy.proxy.listener import Listener
 from drainproxy.proxy.outbox import Outbox
 from drainproxy.proxy.server import ProxyServer
@@ -33,6 +34,7 @@ from tests.support.wire import PATIENCE_S
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from drainproxy.proxy.routes import Route
     from tests.support.message import Message
     from tests.support.upstream import Upstream
 
@@ -69,6 +71,7 @@ class House:
         linger_s: float = 0.5,
         lifecycle: dict[str, Any] | None = None,
         send_buffer: int | None = None,
+        routes: tuple[Route, ...] = (),
         **proxy: Any,
     ) -> None:
         """`up`: the application is known to answer. `send_buffer`: of client sockets, in bytes."""
@@ -94,19 +97,25 @@ class House:
         self.settings = ProxySettings(**proxy)
         self.pool = Pool(_address(upstream), self.settings, self.metrics, loop)
         self.outbox = Outbox(loop, lambda _, failure: self.task_failures.append(failure))
-        self.server = ProxyServer(
+        books = Books(
             name="test",
+            controller=self.controller,
+            metrics=self.metrics,
+            log=self.diary,
+            access_log=access_log,
+        )
+        self.server = ProxyServer(
             settings=self.settings,
             pool=self.pool,
             controller=self.controller,
             inflight=self.inflight,
-            admission=Admission(self.controller, self.metrics),
+            admission=Admission(self.controller, self.metrics, self.settings.health_paths),
             outbox=self.outbox,
             metrics=self.metrics,
-            log=self.diary,
+            books=books,
             tasks=self.tasks,
-            access_log=access_log,
             linger_s=linger_s,
+            routes=routes,
         )
         self._wire = socket.create_server(("127.0.0.1", 0))
         if send_buffer is not None:

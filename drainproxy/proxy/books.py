@@ -1,0 +1,167 @@
+"""What became of each request: metrics, drain outcomes and access lines, once a request and nowhere else.
+
+Counted in plain integers; labels are made at the scrape, and a line only where one is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from drainproxy.errors import Blame, DrainDeadline
+from drainproxy.metrics import METHODS
+
+if TYPE_CHECKING:
+    from drainproxy.errors import RequestError
+    from drainproxy.lifecycle.controller import Controller
+    from drainproxy.log import Log
+    from drainproxy.metrics import Metrics
+    from drainproxy.proxy.connection import ClientConnection
+    from drainproxy.proxy.exchange import Exchange
+    from drainproxy.proxy.heads import RequestHead
+
+MAX_SHOWN_CHARS = 200
+"""Of a path, a User-Agent, a request's name, in an access line."""
+
+
+class Books:
+    """Of one listener. `name` is its label and its name in access lines."""
+
+    def __init__(
+        self, *, name: str, controller: Controller, metrics: Metrics, log: Log, access_log: str
+    ) -> None:
+        self.name = name
+        self._controller = controller
+        self._metrics = metrics
+        self._log = log
+        self._access_log = access_log
+        self._loop = asyncio.get_running_loop()
+        self._counts: dict[tuple[bytes, int, bool], int] = {}
+        """Answers by method, status and whether a drain ran."""
+        self._bytes_to_client = self._bytes_to_upstream = 0
+        metrics.before_scrape.append(self._export_counts)
+
+    def answered(self, client: ClientConnection, exchange: Exchange) -> None:
+        """Account for a request whose answer was relayed in full."""
+        head = exchange.head
+        self._count(head, exchange.status, exchange)
+        if self._controller.published.draining:
+            self._metrics.drain_requests.inc("finished")
+        if self._access_log == "all":
+            self._access(client, head, exchange.status, exchange, None)
+
+    def replied(self, client: ClientConnection, head: RequestHead, status: int) -> None:
+        """Account for a request that was answered here, and was nobody's fault."""
+        self._count(head, status, None)
+        if self._access_log == "all":
+            self._access(client, head, status, None, None)
+
+    def failed(
+        self,
+        client: ClientConnection,
+        error: RequestError,
+        head: RequestHead | None,
+        exchange: Exchange | None,
+        *,
+        begun: bool,
+    ) -> None:
+        """Account for a request that ended in `error`; `begun`: a part of its answer had been sent."""
+        status = exchange.status if begun and exchange is not None else error.status
+        self._count(head, status, exchange)
+        refused = error.blame in {Blame.CLIENT, Blame.POLICY} and not error.sent
+        (self._metrics.refused if refused else self._metrics.errors).inc(error.reason)
+        if self._controller.published.draining and exchange is not None:
+            outcome = _drain_outcome(error, begun=begun)
+            if outcome is not None:
+                self._metrics.drain_requests.inc(outcome)
+        if self._access_log != "off":
+            self._access(client, head, status, exchange, error)
+
+    def defect(self, failure: BaseException) -> None:
+        """Account for an exception that should not have been."""
+        where = traceback.extract_tb(failure.__traceback__)[-4:]
+        self._log.condition(
+            "defect",
+            "defect",
+            "error",
+            failure=repr(failure),
+            where=[f"{frame.filename}:{frame.lineno}" for frame in where],
+        )
+
+    def _count(self, head: RequestHead | None, status: int, exchange: Exchange | None) -> None:
+        method = b"" if head is None else head.method
+        key = (method, status, self._controller.published.draining)
+        self._counts[key] = self._counts.get(key, 0) + 1
+        if exchange is not None:
+            metrics, started = self._metrics, exchange.started
+            metrics.request_duration.observe(self._loop.time() - started)
+            self._bytes_to_upstream += exchange.bytes_received
+            if exchange.head_at:
+                metrics.response_head.observe(exchange.head_at - started)
+                self._bytes_to_client += exchange.bytes_sent
+
+    def _export_counts(self) -> None:
+        counts, self._counts = self._counts, {}
+        for (method_bytes, status, draining), count in counts.items():
+            method = method_bytes.decode("ascii", "replace")
+            self._metrics.requests.inc(
+                self.name,
+                method if method in METHODS else "other",
+                str(status),
+                "ending" if draining else "serving",
+                by=count,
+            )
+        self._metrics.bytes.inc("to_client", by=self._bytes_to_client)
+        self._metrics.bytes.inc("to_upstream", by=self._bytes_to_upstream)
+        self._bytes_to_client = self._bytes_to_upstream = 0
+
+    def _access(
+        self,
+        client: ClientConnection,
+        head: RequestHead | None,
+        status: int,
+        exchange: Exchange | None,
+        error: RequestError | None,
+    ) -> None:
+        line: dict[str, Any] = {"listener": self.name, "client": client.peer.decode(), "status": status}
+        if head is not None:
+            line["method"] = _shown(head.method)
+            line["path"] = _path(head.target)
+            line["protocol"] = "HTTP/1.1" if head.http_1_1 else "HTTP/1.0"
+            for field, key in _FIELDS.items():
+                if field in head.noted:
+                    line[key] = _shown(head.noted[field])
+        if exchange is not None:
+            started = exchange.started
+            line["duration_s"] = round(self._loop.time() - started, 4)
+            if exchange.head_at:
+                line["head_s"] = round(exchange.head_at - started, 4)
+            line["bytes"] = exchange.bytes_sent
+            line["bytes_received"] = exchange.bytes_received
+        if error is None:
+            self._log.event("request", **line)
+        else:
+            line |= {"reason": error.reason, "detail": error.detail or None, "sent": error.sent}
+            self._log.condition("request", error.reason, **line)
+
+
+_FIELDS = {b"host": "host", b"user-agent": "user_agent", b"x-request-id": "request_id"}
+
+
+def _shown(value: bytes) -> str:
+    return value[:MAX_SHOWN_CHARS].decode("ascii", "backslashreplace")
+
+
+def _path(target: bytes) -> str:
+    """Return the path without its query, and nothing of an authority: both may hold secrets."""
+    return _shown(target.split(b"?", 1)[0]) if target[:1] == b"/" else ""
+
+
+def _drain_outcome(error: RequestError, *, begun: bool) -> str | None:
+    """Return the `outcome` of a request that failed while draining; None where the client left."""
+    if isinstance(error, DrainDeadline):
+        return "cut" if begun else "timed_out"
+    if error.blame is Blame.CLIENT:
+        return None
+    return "lost"

@@ -1,0 +1,87 @@
+"""Which timeouts apply to this request? Pure.
+
+An ordered list; the first route that matches counts, and what matches none has the default. Paths are
+compared byte by byte, as they were sent: what the application decodes is its own business.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from drainproxy.proxy.settings import ProxySettings
+
+MAX_ROUTES = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Durations in seconds; `math.inf` for none."""
+
+    connect: float = 3.0
+    """Until a connection to the application stands."""
+    response_head: float = math.inf
+    """From the request to the head of the answer."""
+    idle: float = math.inf
+    """Without a byte of the request's body or of the answer."""
+    total: float = math.inf
+    """From the request's head to the answer's last byte."""
+    drain: float | None = None
+    """From the beginning of a drain; None: the setting `drain_timeout`."""
+
+
+PROFILES: Mapping[str, Timeouts] = {
+    "api": Timeouts(connect=3, response_head=5, idle=5, total=10),
+    "upload": Timeouts(connect=5, idle=30),
+    "internal": Timeouts(connect=2, response_head=3, idle=3, total=10),
+    "stream": Timeouts(connect=5),
+}
+"""What a route may name instead of numbers; numbers beside it win."""
+
+
+def default_timeouts(settings: ProxySettings) -> Timeouts:
+    """Return what the settings say for requests without a route."""
+    return Timeouts(
+        connect=settings.connect_timeout,
+        response_head=math.inf if settings.response_head_timeout is None else settings.response_head_timeout,
+        total=math.inf if settings.total_timeout is None else settings.total_timeout,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Requests whose path is `path` or below it, with one of `methods` (none: any)."""
+
+    path: bytes
+    methods: frozenset[bytes]
+    timeouts: Timeouts
+
+    def matches(self, method: bytes, path: bytes) -> bool:
+        """Tell whether a request falls under this route. Elements count: /a is not above /ab."""
+        if self.methods and method not in self.methods:
+            return False
+        own = self.path
+        return path.startswith(own) and (own[-1:] == b"/" or path[len(own) : len(own) + 1] in b"/")
+
+
+class Routes:
+    """The list, and what applies where nothing on it does."""
+
+    __slots__ = ("_routes", "default")
+
+    def __init__(self, routes: tuple[Route, ...], default: Timeouts) -> None:
+        self._routes = routes
+        self.default = default
+
+    def find(self, method: bytes, target: bytes) -> Timeouts:
+        """Return the timeouts of a request with this origin-form target."""
+        if self._routes:
+            path = target.split(b"?", 1)[0]
+            for route in self._routes:
+                if route.matches(method, path):
+                    return route.timeouts
+        return self.default

@@ -1,0 +1,90 @@
+"""The routes file: what it may say, and that everything wrong in it is told at once."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from drainproxy import config
+from drainproxy.errors import ConfigError
+from drainproxy.proxy.routes import PROFILES, Route, Timeouts
+
+GOOD = """
+routes:
+  - path: /upload
+    method: [POST, PUT]
+    profile: upload
+    drain: 60s
+  - path: /events
+    method: GET
+    idle: off
+    total: 1h
+  - path: /
+    profile: api
+    response_head: 500ms
+"""
+
+
+def load(tmp_path, text: str, **env: str) -> config.Config:
+    """The Config of this routes file."""
+    path = tmp_path / "routes.yaml"
+    path.write_text(text)
+    return config.load({"DRAINPROXY_ROUTES": str(path), **env})
+
+
+def test_routes_are_read_in_order_with_profiles_and_numbers(tmp_path) -> None:
+    """A number beside a profile wins; what neither says is as the settings have it."""
+    loaded = load(tmp_path, GOOD, DRAINPROXY_CONNECT_TIMEOUT="7s", DRAINPROXY_TOTAL_TIMEOUT="9s")
+    assert loaded.routes == (
+        Route(b"/upload", frozenset((b"POST", b"PUT")), Timeouts(connect=5, idle=30, drain=60)),
+        Route(b"/events", frozenset((b"GET",)), Timeouts(connect=7, idle=math.inf, total=3600)),
+        Route(b"/", frozenset(), Timeouts(connect=3, response_head=0.5, idle=5, total=10)),
+    )
+    assert PROFILES["api"].response_head == 5
+
+
+@pytest.mark.parametrize("text", ["", "routes: []", "# nothing\n"])
+def test_a_file_without_routes_is_none(tmp_path, text: str) -> None:
+    """A ConfigMap may be empty."""
+    assert load(tmp_path, text).routes == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("routes: /x", "line 1: write `routes:` and a list"),
+        ("route: []", "line 1: write `routes:` and a list"),
+        ("routes:\n  - /x", "line 2: a route is `path: /...` and timeouts"),
+        ("routes:\n  - method: GET", "line 2: a route needs a path"),
+        ("routes:\n  - path: x", 'line 2: "x" is not good here; write a path that begins with /'),
+        ("routes:\n  - path: /a?b", 'line 2: "/a?b" is not good here'),
+        ("routes:\n  - path: [/a, /b]", 'line 2: "/a, /b" is not good here'),
+        ("routes:\n  - path: /\n    method: get", 'line 3: "get" is not good here; write GET or [PUT, POST]'),
+        ("routes:\n  - path: /\n    profile: fast", "write one of api, upload, internal, stream"),
+        ("routes:\n  - path: /\n    idle: 30", "write a duration like 500ms or 30s, or off"),
+        ("routes:\n  - path: /\n    idle: 0s", "line 3"),
+        ("routes:\n  - path: /\n    timeout: 3s", 'line 3: "timeout" is not good here; write one of path,'),
+        ("routes: [", "cannot be used: it is not YAML"),
+        ("- x", "cannot be used"),
+        ("routes:\n" + "  - path: /\n" * 101, "101 routes are more than 100"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_line(tmp_path, text: str, said: str) -> None:
+    """And nothing of the file is used."""
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    assert said in "\n".join(caught.value.problems)
+
+
+def test_everything_wrong_is_said_at_once(tmp_path) -> None:
+    """One run, one list."""
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, "routes:\n  - path: x\n    idle: 3\n  - total: 5\n")
+    assert len(caught.value.problems) == 4
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    """By its setting."""
+    with pytest.raises(ConfigError, match="routes .env DRAINPROXY_ROUTES.: .*No such file"):
+        config.load({"DRAINPROXY_ROUTES": "/nowhere/routes.yaml"})
