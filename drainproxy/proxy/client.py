@@ -132,7 +132,12 @@ class ClientSocket(asyncio.Protocol):
         if self._eof:
             self.transport.close()
             return
-        self.transport.write_eof()
+        try:
+            self.transport.write_eof()
+        except OSError:
+            # It has gone, unseen behind bytes that were not read.
+            self.abort()
+            return
         long = unread and not self.server.controller.published.draining
         self._linger_left = math.inf if long else MAX_LINGER_BYTES
         self.timer.set(self.loop.time() + (UNREAD_LINGER_S if long else self.server.linger_s))

@@ -1,7 +1,7 @@
 """Is the application up? A connect now and then, often while it is down, seldom while it answers.
 
-Tells the controller. Readiness is lost only after ten seconds of refused connects and never for a time-out:
-an application that is slow must not be taken away from its callers.
+Tells the controller. Readiness is lost only after ten seconds of refused connects in a row and never for a
+time-out: an application that is slow must not be taken away from its callers.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Probe:
             answer = await self.ask()
             now = self._loop.time()
             if answer is Answer.ACCEPTS:
-                refused_since, wait = math.inf, CONFIRM_EVERY_S
+                wait = CONFIRM_EVERY_S
                 self._controller.upstream_answers()
             else:
                 wait = FIRST_RETRY_S if wait == CONFIRM_EVERY_S else min(wait * 1.5, SLOWEST_RETRY_S)
@@ -60,6 +60,8 @@ class Probe:
                 refused_since = min(refused_since, now)
                 if now - refused_since >= REFUSED_FOR_S:
                     self._controller.upstream_refuses()
+            else:
+                refused_since = math.inf
             self._metrics.upstream_up.set(float(answer is Answer.ACCEPTS))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):

@@ -183,13 +183,8 @@ async def test_a_client_that_leaves_while_its_body_is_held_back_is_noticed() -> 
         assert noticed_in_s < 2
 
 
-async def test_an_error_for_a_client_that_has_closed_unseen_leaves_nothing(
-    request: pytest.FixtureRequest,
-) -> None:
+async def test_an_error_for_a_client_that_has_closed_unseen_leaves_nothing() -> None:
     """Its end stands behind bytes that are not read; the reply meets a closed door, and that is all."""
-    if "asyncio" in request.node.name:
-        reason = "write_eof raises ENOTCONN out of the application's connection_lost"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     async with Upstream(receive_buffer=4096) as upstream, House(upstream) as house:
         for _ in range(5):
             client = await house.client()

@@ -155,7 +155,6 @@ async def test_silence_is_never_down() -> None:
         assert [what for what, _ in here.lifecycle.heard] == ["up"]
 
 
-@pytest.mark.xfail(strict=True, reason="refusals before and after a silence are added up")
 @in_fake_time
 async def test_silence_between_two_refusals_is_no_refusal() -> None:
     """Ten seconds of refusals in a row are meant."""
