@@ -142,6 +142,13 @@ class FieldsTooLarge(ClientError):
     reason = "fields-too-large"
 
 
+class BodyTooLarge(ClientError):
+    """The request's body is over `max_body_bytes` (RFC 9110 section 15.5.14)."""
+
+    status = 413
+    reason = "body-too-large"
+
+
 class HeadTimeout(ClientError):
     """The client began a head and did not finish it in time."""
 

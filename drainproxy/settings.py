@@ -71,8 +71,8 @@ class Setting:
 
     @property
     def may_be_off(self) -> bool:
-        """`off` may be written: a timeout that is not there. Other optional settings have no such word."""
-        return self.optional and self.name.endswith("_timeout")
+        """`off` may be written: a time-out or a limit that is not there. Others have no such word."""
+        return self.optional and (self.name.startswith("max_") or self.name.endswith("_timeout"))
 
     def show(self, value: Any) -> str:
         """Write a value the way it is read."""

@@ -24,6 +24,8 @@ MAX_DURATION_S = 24 * 3600.0
 
 MAX_SIZE_BYTES = 16 * 1024 * 1024
 """Buffers of one connection: beyond this a few clients could fill a sidecar's memory limit."""
+MAX_TOTAL_BYTES = 1024**4
+"""Of a body that passes through, or of all buffers together."""
 
 MAX_COUNT = 10_000
 MAX_WORD_CHARS = 256
@@ -32,8 +34,8 @@ MAX_SOCKET_PATH_BYTES = 107
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h)")
-_SIZE = re.compile(r"([0-9]{1,9})(KiB|MiB)?")
-_SIZE_UNITS = {None: 1, "KiB": 1024, "MiB": 1024 * 1024}
+_SIZE = re.compile(r"([0-9]{1,13})(KiB|MiB|GiB)?")
+_SIZE_UNITS = {None: 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([A-Za-z0-9._-]*)):([0-9]{1,5})", re.ASCII)
 
 
@@ -77,18 +79,22 @@ def positive_duration(text: str) -> float:
     return seconds
 
 
-def _size(text: str) -> int:
+def _size(text: str, limit: int = MAX_SIZE_BYTES) -> int:
     match = _SIZE.fullmatch(text)
     if match is None:
         raise ValueError("is not a size")
     size = int(match[1]) * _SIZE_UNITS[match[2]]
-    if not 0 < size <= MAX_SIZE_BYTES:
+    if not 0 < size <= limit:
         raise ValueError("is out of range")
     return size
 
 
+def _total_size(text: str) -> int:
+    return _size(text, MAX_TOTAL_BYTES)
+
+
 def _show_size(size: int) -> str:
-    for unit in ("MiB", "KiB"):
+    for unit in ("GiB", "MiB", "KiB"):
         if size % _SIZE_UNITS[unit] == 0:
             return f"{size // _SIZE_UNITS[unit]}{unit}"
     return str(size)
@@ -227,6 +233,7 @@ _BY_ENDING: dict[tuple[Any, str], Kind] = {
     (float, "_timeout"): _POSITIVE,
     (float, "_idle"): _POSITIVE,
     (float, "_period"): _POSITIVE,
+    (int, "_body_bytes"): Kind("SIZE", "bytes such as 65536, 64KiB, 10MiB or 1GiB", _total_size, _show_size),
     (int, "_bytes"): Kind("SIZE", "bytes up to 16MiB such as 65536, 64KiB or 1MiB", _size, _show_size),
     (str, "_path"): Kind("/PATH", "a percent-encoded path such as /healthz", _url_path),
     (str, "_socket"): Kind("FILE", "the path of a Unix socket", _socket_path),

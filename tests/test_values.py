@@ -89,6 +89,12 @@ def test_size(text, size):
     assert value("max_head_bytes", text) == size
 
 
+@pytest.mark.parametrize(("text", "size"), [("10MiB", 10 << 20), ("5GiB", 5 << 30), ("off", None)])
+def test_size_of_what_passes_through(text, size):
+    """What is never held may be larger, or without a limit."""
+    assert value("max_body_bytes", text) == size
+
+
 @pytest.mark.parametrize("text", ["0", "17MiB", "64kb", "64K", "-1", "1.5KiB", "", " 1"])
 def test_bad_size(text):
     """Sizes out of range or with other units are refused."""

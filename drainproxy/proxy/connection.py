@@ -169,7 +169,7 @@ class ClientConnection(ClientSocket):
         self._requests += 1
         now = self.loop.time()
         try:
-            request = intake.receive(head, server.routes)
+            request = intake.receive(head, server.routes, server.settings)
             if first or server.controller.published.draining:
                 server.admission.admit(head, accepted_at=self.accepted_at, first=first, now=now)
         except RequestError as error:

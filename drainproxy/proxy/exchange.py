@@ -163,6 +163,9 @@ class Exchange(TimedWork):
         except ValueError as fault:
             self.fail(MalformedBody(str(fault), sent=True))
             return None
+        except RequestError as error:
+            self.fail(error)
+            return None
         out = payload
         if body.framing is Framing.CHUNKED:
             out = framing.chunk(payload) if payload else b""

@@ -6,12 +6,14 @@ once, from the head, and written afresh towards the other side: never copied.
 
 from __future__ import annotations
 
+import math
 import re
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from drainproxy.errors import (
     AmbiguousFraming,
+    BodyTooLarge,
     MethodRefused,
     UnsupportedCoding,
     UpstreamMalformed,
@@ -55,7 +57,7 @@ class Body(Protocol):
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """Take bytes; return payload, and what follows the message once it is complete (else None).
 
-        Raises ValueError where the framing is broken.
+        Raises ValueError where the framing is broken, BodyTooLarge where it is over its limit.
         """
 
 
@@ -100,12 +102,14 @@ class UntilCloseBody:
 class ChunkedBody:
     """Chunks, a last chunk, trailers (RFC 9112 section 7.1). Strict: CRLF only, no spaces around sizes."""
 
-    __slots__ = ("_left", "_state", "_tail", "length", "trailers")
+    __slots__ = ("_left", "_state", "_tail", "length", "room", "trailers")
     framing = Framing.CHUNKED
     _SIZE, _DATA, _DATA_END, _TRAILERS = range(4)
 
     def __init__(self) -> None:
         self.length = 0
+        self.room = math.inf
+        """Bytes that may still come."""
         self.trailers: list[Line] = []
         self._state = self._SIZE
         self._left = 0
@@ -158,6 +162,9 @@ class ChunkedBody:
             if match is None:
                 raise ValueError("not a chunk size")
             self._left = int(match[1], 16)
+            self.room -= self._left
+            if self.room < 0:
+                raise BodyTooLarge(sent=True)
             self._state = self._DATA if self._left else self._TRAILERS
             return False
         if self._state == self._DATA_END:
@@ -210,6 +217,14 @@ def request_body(head: RequestHead) -> Body | None:
     if length is None:
         raise AmbiguousFraming("Content-Length is not one decimal")
     return LengthBody(length) if length else None
+
+
+def bound(body: Body, max_bytes: int) -> None:
+    """Have a request's body refused beyond `max_bytes`. Raises BodyTooLarge for one that is known to be."""
+    if body.length > max_bytes:
+        raise BodyTooLarge
+    if isinstance(body, ChunkedBody):
+        body.room = max_bytes
 
 
 def response_body(head: ResponseHead, method: bytes) -> Body | None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from drainproxy.proxy.headers import Target
     from drainproxy.proxy.heads import RequestHead
     from drainproxy.proxy.routes import Routes, Timeouts
+    from drainproxy.proxy.settings import ProxySettings
 
 MAX_FORWARDS = 255
 """What a larger Max-Forwards becomes: no chain of proxies is that long."""
@@ -35,9 +36,11 @@ class Request:
         """It goes no further: Max-Forwards has run out."""
 
 
-def receive(head: RequestHead, routes: Routes) -> Request:
+def receive(head: RequestHead, routes: Routes, settings: ProxySettings) -> Request:
     """Judge a head. Raises a ClientError for what must not be forwarded."""
     body = framing.request_body(head)
+    if body is not None and settings.max_body_bytes is not None:
+        framing.bound(body, settings.max_body_bytes)
     target = headers.check_target(head)
     if b"upgrade" in head.named and body is None and headers.wants_upgrade(head):
         raise UpgradeUnsupported

@@ -52,6 +52,10 @@ class ProxySettings:
     max_head_bytes: int = 64 * 1024
     """A larger head gets 431."""
 
+    max_body_bytes: int | None = None
+    """A request with a larger body gets 413: at once if it says so, else when it has gone so far.
+    Default: off, since the application has a limit of its own or wants none."""
+
     routes: str | None = None
     """YAML file with routes: timeouts by path and method (see Routes below)."""
 
