@@ -24,8 +24,10 @@ from drainproxy.log import Log, adopt_libraries, default_format
 from drainproxy.metrics import Metrics
 from drainproxy.proxy.admission import Admission
 from drainproxy.proxy.books import Books
+from drainproxy.proxy.capacity import measure
 from drainproxy.proxy.listener import Listener, address_of, bind
 from drainproxy.proxy.outbox import Outbox
+from drainproxy.proxy.places import Places
 from drainproxy.proxy.probe import Probe
 from drainproxy.proxy.server import ProxyServer
 from drainproxy.proxy.upstream import Answer, Pool
@@ -83,6 +85,10 @@ class _Process:
         self._pools = [
             Pool(address, config.proxy, self.metrics, self._loop) for address in config.proxy.upstream
         ]
+        self._capacity = measure(config.proxy)
+        log.event("limits", **self._capacity.fields())
+        per_ip = config.proxy.max_connections_per_ip
+        self._places = Places(self._capacity, self._pools, self.metrics, per_ip)
         self._probe = Probe(self._pools, config.proxy.probe_path, self.controller, self.metrics)
         self._servers = [self._server(wire, pool) for wire, pool in zip(wires, self._pools, strict=True)]
         self._listeners = [Listener(wire, server) for wire, server in zip(wires, self._servers, strict=True)]
@@ -107,6 +113,7 @@ class _Process:
             controller=self.controller,
             inflight=self.inflight,
             admission=Admission(self.controller, self.metrics, self._config.proxy.health_paths),
+            places=self._places,
             outbox=self._outbox,
             metrics=self.metrics,
             books=books,
@@ -227,6 +234,7 @@ class _Process:
         return {
             "version": __version__,
             "listeners": self._listening,
+            "limits": self._capacity.fields(),
             "upstreams": [str(pool.address) for pool in self._pools],
         }
 

@@ -48,6 +48,8 @@ class RequestError(DrainproxyError):
     proxy_status: ClassVar[str]
     """Error type of RFC 9209 section 2.3."""
     retry_after_s: ClassVar[int | None] = None
+    closes: ClassVar[bool] = False
+    """The client's connection cannot, or should not, carry another request after it."""
 
     def __init__(self, detail: str = "", *, sent: bool = False) -> None:
         super().__init__(detail or self.reason)
@@ -61,6 +63,7 @@ class ClientError(RequestError):
     blame = Blame.CLIENT
     status = 400
     proxy_status = "http_request_error"
+    closes = True  # where its next request begins cannot be trusted
 
 
 class MalformedHead(ClientError):
@@ -244,12 +247,37 @@ class Draining(Refusal):
     """A health check on the traffic port (`health_paths`) that must hear that this pod is leaving."""
 
     reason = "draining"
+    closes = True  # and does not come back on this connection
 
 
 class DrainDeadline(Refusal):
     """The drain's deadline passed while the request was being answered."""
 
     reason = "drain-deadline"
+
+
+class LimitReached(Refusal):
+    """A limit of this process: what is under way goes on, what is new has to come again."""
+
+
+class TooManyConnections(LimitReached):
+    """A new connection beyond `max_connections`, while none of the others was idle."""
+
+    reason = "too-many-connections"
+    closes = True
+
+
+class TooManyPerClient(LimitReached):
+    """A new connection beyond `max_connections_per_ip` from one address."""
+
+    reason = "too-many-per-client"
+    closes = True
+
+
+class OutOfDescriptors(LimitReached):
+    """No descriptor was left for a connection to the application."""
+
+    reason = "out-of-descriptors"
 
 
 class InternalError(RequestError):

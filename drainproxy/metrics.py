@@ -20,6 +20,8 @@ from prometheus_client import (
     exposition,
 )
 
+from drainproxy.errors import BodyTooLarge, LimitReached, leaves
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -186,8 +188,16 @@ class Metrics:
         self.client_connections_accepted = Counter(
             "client_connections_accepted_total", "Connections accepted from clients."
         )
+        self.client_connections_limit = Gauge(
+            "client_connections_limit", "Beyond so many, the longest idle one gives way."
+        )
+        self.client_connections_evicted = Counter(
+            "client_connections_evicted_total", "Idle connections closed to make room for new ones."
+        )
         self.errors = Counter("errors_total", "Requests that failed, by whose doing.", reason=())
         self.refused = Counter("refused_total", "Requests turned away by policy.", reason=())
+        for reason in (BodyTooLarge.reason, *(leaf.reason for leaf in leaves(LimitReached))):
+            self.refused.values[reason,] = 0.0
         self.retries = Counter("retries_total", "Requests sent again on a fresh connection.")
         self.bytes = Counter(
             "bytes_total",

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PREFIX = "DRAINPROXY_"
+DERIVED = frozenset(("max_connections",))
+"""Limits that are worked out where they are not set: they are never off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,8 @@ class Setting:
     @property
     def may_be_off(self) -> bool:
         """`off` may be written: a time-out or a limit that is not there. Others have no such word."""
-        return self.optional and (self.name.startswith("max_") or self.name.endswith("_timeout"))
+        limit = self.name.startswith("max_") and self.name not in DERIVED
+        return self.optional and (limit or self.name.endswith("_timeout"))
 
     def show(self, value: Any) -> str:
         """Write a value the way it is read."""

@@ -44,6 +44,8 @@ CONTRACT = {
     "requests_in_flight": ("gauge", {"kind": "http stream tunnel"}),
     "client_connections": ("gauge", {"state": "active idle"}),
     "client_connections_accepted_total": ("counter", {}),
+    "client_connections_limit": ("gauge", {}),
+    "client_connections_evicted_total": ("counter", {}),
     "errors_total": ("counter", {"reason": "*"}),
     "refused_total": ("counter", {"reason": "*"}),
     "retries_total": ("counter", {}),

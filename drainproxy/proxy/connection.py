@@ -38,7 +38,7 @@ class ClientConnection(ClientSocket):
 
     __slots__ = (
         "_ahead", "_body_paused", "_exchange", "_partial", "_reader", "_reading_body", "_replying",
-        "_requests",
+        "_requests", "over",
     )  # fmt: skip
 
     def __init__(self, server: ProxyServer) -> None:
@@ -52,6 +52,8 @@ class ClientConnection(ClientSocket):
         self._replying = False
         """An error reply is on its way, after which the next request is looked at."""
         self._requests = 0
+        self.over = False
+        """Beyond the limit of connections: what it asks first is refused, unless there is room by then."""
 
     # asyncio.Protocol.
 
@@ -151,6 +153,10 @@ class ClientConnection(ClientSocket):
             self.close()
         elif not self._reader.begun:
             self.timer.set(self.loop.time() + self.server.settings.keepalive_idle)
+            idle = self.server.places.idle
+            if idle is not None and self._requests:
+                idle.pop(self, None)
+                idle[self] = None
         elif self._partial is None:
             self.timer.set(self.loop.time() + self.server.settings.head_timeout)
             # A head that has begun is work: who sends slowly is waited for, so long and no longer.
@@ -171,6 +177,8 @@ class ClientConnection(ClientSocket):
         try:
             request = intake.receive(head, server.routes, server.settings)
             if first or server.controller.published.draining:
+                if self.over:
+                    server.places.claim(self)
                 server.admission.admit(head, accepted_at=self.accepted_at, first=first, now=now)
         except RequestError as error:
             server.books.failed(self, error, head, None, begun=False)
@@ -299,6 +307,11 @@ class ClientConnection(ClientSocket):
     def idle(self) -> bool:
         """Between two requests, with nothing of the next one here."""
         return self._exchange is None and not self._reader.begun and not self._lingering
+
+    @property
+    def silent(self) -> bool:
+        """Nothing has been asked on it yet."""
+        return self._requests == 0
 
     def fail_head(self, error: RequestError) -> None:
         """End the reading of a head that has begun."""

@@ -92,6 +92,7 @@ class Exchange(TimedWork):
     async def _connect(self) -> None:
         server = self._server
         deadline = min(self._client.loop.time() + self._timeouts.connect, self.deadline)
+        server.places.spare_descriptor()
         try:
             if server.controller.published.policy.new_request is NewRequest.CONNECT_PATIENTLY:
                 upstream = await server.connect_patiently(deadline)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 import struct
@@ -9,6 +10,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
+
+OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE))
+"""Of the process's own, of the machine's."""
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 

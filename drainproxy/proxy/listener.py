@@ -11,13 +11,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import os
 import socket
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from aiohttp import web
 
 from drainproxy.errors import ListenError
+from drainproxy.proxy import kernel
 from drainproxy.tasks import let_the_loop_turn
 
 if TYPE_CHECKING:
@@ -29,6 +31,31 @@ SO_ATTACH_FILTER = 26
 
 BACKLOG = 1024
 """Connections the kernel completes for us while we are busy; net.core.somaxconn caps it."""
+
+
+class ListeningSocket(socket.socket):
+    """Turns callers away for whom there is no descriptor.
+
+    In the backlog they would keep the socket readable, and the loop awake. libuv does the same by itself;
+    the standard loop stops to accept for a second, after trying a thousand times.
+    """
+
+    _reserve: ClassVar[int] = -1
+    """A descriptor to give up, so that a caller can be accepted and hung up on."""
+
+    def accept(self) -> tuple[socket.socket, object]:
+        """See socket.accept. Raises ConnectionAbortedError for a caller who was turned away."""
+        if self._reserve < 0:
+            ListeningSocket._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return super().accept()
+        except OSError as error:
+            if error.errno not in kernel.OUT_OF_DESCRIPTORS:
+                raise
+        os.close(self._reserve)
+        ListeningSocket._reserve = -1
+        super().accept()[0].close()
+        raise ConnectionAbortedError
 
 
 def bind(address: ListenAddress) -> socket.socket:
@@ -51,7 +78,7 @@ def bind(address: ListenAddress) -> socket.socket:
 
 
 def _listen(family: int, host: str, port: int) -> socket.socket:
-    wire = socket.socket(family, socket.SOCK_STREAM)
+    wire = ListeningSocket(family, socket.SOCK_STREAM)
     try:
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:

@@ -9,19 +9,13 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from drainproxy.errors import Blame, Draining
-
 if TYPE_CHECKING:
     from drainproxy.errors import RequestError
 
 
 def keeps_connection(error: RequestError, *, body_read: bool) -> bool:
-    """Tell whether the client's connection can carry another request after `error`.
-
-    After a client's own fault the position in the byte stream cannot be trusted; a health check that is told
-    to go away should not come back on the same connection.
-    """
-    return error.blame is not Blame.CLIENT and body_read and not isinstance(error, Draining)
+    """Tell whether the client's connection can carry another request after `error`."""
+    return body_read and not error.closes
 
 
 ALLOW = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"

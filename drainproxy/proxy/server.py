@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from drainproxy.proxy.admission import Admission
     from drainproxy.proxy.books import Books
     from drainproxy.proxy.outbox import Outbox
+    from drainproxy.proxy.places import Places
     from drainproxy.proxy.routes import Route
     from drainproxy.proxy.settings import ProxySettings
     from drainproxy.proxy.upstream import Pool, UpstreamConnection
@@ -44,6 +45,7 @@ class ProxyServer(web.Server):
         controller: Controller,
         inflight: InFlight,
         admission: Admission,
+        places: Places,
         outbox: Outbox,
         metrics: Metrics,
         books: Books,
@@ -58,6 +60,7 @@ class ProxyServer(web.Server):
         self.controller = controller
         self.inflight = inflight
         self.admission = admission
+        self.places = places
         self.outbox = outbox
         self.metrics = metrics
         self.linger_s = linger_s
@@ -93,10 +96,12 @@ class ProxyServer(web.Server):
         self._clients.add(client)
         self._emptied.clear()
         self.metrics.client_connections_accepted.inc()
+        self.places.enter(client)
 
     def closed(self, client: ClientConnection) -> None:
         """A client connection has ended."""
         self._clients.discard(client)
+        self.places.leave(client)
         if not self._clients:
             self._emptied.set()
 

@@ -43,6 +43,15 @@ class ProxySettings:
     allow_half_close: bool = False
     """Serve on when a client has shut down its sending side. Default: it counts as gone, as in nginx."""
 
+    max_connections: int | None = None
+    """Beyond so many client connections, of all listeners together, the longest idle one is closed to make
+    room; if none is idle, a new one gets 503. Default: the least of 10000, one for each 64KiB of the memory
+    limit above 48MiB, and what the limit of open files allows. A set value is bounded by open files only."""
+
+    max_connections_per_ip: int | None = None
+    """So many connections from one address are served at a time; further ones get 503. Default: off, since
+    a balancer or a node's address may stand for any number of clients."""
+
     max_request_line_bytes: int = 16 * 1024
     """A longer request line gets 414."""
 

@@ -14,7 +14,7 @@ import re
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, cast
 
-from drainproxy.errors import ConnectTimeout, UpstreamRefused
+from drainproxy.errors import ConnectTimeout, OutOfDescriptors, UpstreamRefused
 from drainproxy.proxy import kernel
 from drainproxy.proxy.heads import ResponseReader
 from drainproxy.proxy.timer import LazyTimer
@@ -141,6 +141,11 @@ class Pool:
         return len(self._idle)
 
     @property
+    def open_count(self) -> int:
+        """How many connections there are."""
+        return len(self._open)
+
+    @property
     def active_count(self) -> int:
         """How many connections are lent."""
         return len(self._open) - len(self._idle)
@@ -165,7 +170,10 @@ class Pool:
         return None
 
     async def connect(self, deadline: float) -> UpstreamConnection:
-        """Open a connection before loop time `deadline`. Raises UpstreamRefused or ConnectTimeout."""
+        """Open a connection before loop time `deadline`.
+
+        Raises UpstreamRefused, ConnectTimeout or OutOfDescriptors.
+        """
         started = self._loop.time()
         try:
             async with asyncio.timeout_at(deadline):
@@ -178,6 +186,8 @@ class Pool:
             raise UpstreamRefused from None
         except OSError as error:
             self._metrics.upstream_connects.inc("error")
+            if error.errno in kernel.OUT_OF_DESCRIPTORS:
+                raise OutOfDescriptors from None
             raise UpstreamRefused(error.strerror or "cannot connect") from None
         self._metrics.upstream_connects.inc("ok")
         self._metrics.upstream_connect.observe(self._loop.time() - started)
@@ -264,6 +274,6 @@ async def ask(pool: Pool, deadline: float) -> Answer:
         pool.discard(await pool.connect(deadline))
     except UpstreamRefused:
         return Answer.REFUSES
-    except ConnectTimeout:
+    except (ConnectTimeout, OutOfDescriptors):
         return Answer.SILENT
     return Answer.ACCEPTS

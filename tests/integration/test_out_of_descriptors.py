@@ -6,35 +6,29 @@ import asyncio
 import os
 from pathlib import Path
 
-from tests.integration.scene import OK, OK_CLOSE, defect, entered, get, held, report
+from tests.integration.scene import OK, OK_CLOSE, entered, get, held, report, status, until
+from tests.support.client import Client
 from tests.support.process import Proxy
 
 DESCRIPTORS = 48
 
 
-@defect("I8", "asyncio waits a second after each accept that failed", on="asyncio")
-async def test_a_crowd_beyond_the_descriptors_harms_nobody_inside(upstream, loop_kind):
-    """Connected clients are served throughout, new ones within a second of the crowd's end."""
+async def test_a_crowd_beyond_the_places_harms_nobody_inside(upstream, loop_kind):
+    """The limit of connections keeps descriptors free: who asks something is served, in the middle of it."""
     proxy = Proxy(upstreams=[upstream.address], loop=loop_kind, descriptors=DESCRIPTORS, settle="50ms")
     async with proxy:
         await proxy.ready()
+        limits = (await status(proxy))["limits"]
+        assert (limits["descriptors"], limits["max_connections"]) == (DESCRIPTORS, DESCRIPTORS // 3)
+        assert (await proxy.line("limits"))["max_connections"] == DESCRIPTORS // 3
         inside, application = await held(proxy, upstream)
-        crowd = [await proxy.client() for _ in range(2 * DESCRIPTORS)]
-        while proxy.descriptors() < DESCRIPTORS:
-            await asyncio.sleep(0.01)
-        busy_s = processor_s(proxy.pid)
-        await asyncio.sleep(0.5)
-        assert processor_s(proxy.pid) - busy_s < 0.3, "it spins"
+        crowd = [await proxy.client() for _ in range(4 * DESCRIPTORS)]
+        assert await answered(proxy, upstream)
+        assert proxy.descriptors() < DESCRIPTORS
         await application.send(OK)
         assert (await inside.final()).raw == OK
         await inside.send(get())
         assert (await application.read_request()).start == b"GET / HTTP/1.1"
-        for client in crowd:
-            client.close()
-        async with asyncio.timeout(1.0):
-            while not await answered(proxy, upstream):
-                pass
-        crowd = [await proxy.client() for _ in range(2 * DESCRIPTORS)]
         proxy.signal()
         await proxy.line("phase", phase="draining")
         await application.send(OK)
@@ -44,6 +38,35 @@ async def test_a_crowd_beyond_the_descriptors_harms_nobody_inside(upstream, loop
             client.close()
         assert await proxy.exit_code() == 0
         await report(proxy, finished=1)
+
+
+async def test_without_a_descriptor_left_who_is_inside_is_served(upstream, loop_kind):
+    """Callers of the admin port have taken the last ones. New clients are served again once some are back."""
+    proxy = Proxy(upstreams=[upstream.address], loop=loop_kind, descriptors=DESCRIPTORS, settle="50ms")
+    async with proxy:
+        await proxy.ready()
+        inside, application = await held(proxy, upstream)
+        other, _ = await held(proxy, upstream)
+        await proxy.line("phase")
+        crowd = [await Client.connect(proxy.admin) for _ in range(DESCRIPTORS)]
+        await until(lambda: proxy.descriptors() >= DESCRIPTORS - 1, "there are descriptors left")
+        turned_away = [await proxy.client() for _ in range(100)]
+        busy_s = processor_s(proxy.pid)
+        await asyncio.sleep(0.5)
+        assert processor_s(proxy.pid) - busy_s < 0.3, "it spins"
+        await application.send(OK)
+        assert (await inside.final()).raw == OK
+        await inside.send(get())
+        assert (await application.read_request()).start == b"GET / HTTP/1.1"
+        other.close()
+        for client in (*crowd, *turned_away):
+            client.close()
+        async with asyncio.timeout(1.0):
+            while not await answered(proxy, upstream):
+                pass
+        await application.send(OK)
+        assert (await inside.final()).raw == OK
+        assert not [line for line in proxy.lines if line["event"] == "defect"]
 
 
 async def answered(proxy, upstream) -> bool:

@@ -47,7 +47,7 @@ async def test_a_client_that_leaves_before_the_answer_ends_the_request(how: str)
         await house.until(lambda: not house.server.clients)
         assert house.requests() == {("GET", "499", "serving"): 1}
         assert house.metrics.errors.value("client-gone") == 1
-        assert house.metrics.refused.values == {}
+        assert house.refused() == {}
 
 
 @each_way

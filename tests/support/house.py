@@ -22,8 +22,10 @@ from drainproxy.lifecycle.settings import LifecycleSettings
 from drainproxy.metrics import Metrics
 from drainproxy.proxy.admission import Admission
 from drainproxy.proxy.books import Books
+from drainproxy.proxy.capacity import derive
 from drainproxy.proxy.listener import Listener
 from drainproxy.proxy.outbox import Outbox
+from drainproxy.proxy.places import Places
 from drainproxy.proxy.server import ProxyServer
 from drainproxy.proxy.settings import ProxySettings
 from drainproxy.proxy.upstream import Pool
@@ -72,9 +74,13 @@ class House:
         lifecycle: dict[str, Any] | None = None,
         send_buffer: int | None = None,
         routes: tuple[Route, ...] = (),
+        descriptors: int = 1 << 20,
         **proxy: Any,
     ) -> None:
-        """`up`: the application is known to answer. `send_buffer`: of client sockets, in bytes."""
+        """`up`: the application is known to answer. `send_buffer`: of client sockets, in bytes.
+
+        `descriptors`: how many are reckoned with.
+        """
         loop = asyncio.get_running_loop()
         self.loop = loop
         self.diary = Diary()
@@ -96,6 +102,9 @@ class House:
         self.tasks = Connections(lambda _, failure: self.task_failures.append(failure))
         self.settings = ProxySettings(**proxy)
         self.pool = Pool(_address(upstream), self.settings, self.metrics, loop)
+        self.capacity = derive(self.settings, None, descriptors)
+        per_ip = self.settings.max_connections_per_ip
+        self.places = Places(self.capacity, [self.pool], self.metrics, per_ip)
         self.outbox = Outbox(loop, lambda _, failure: self.task_failures.append(failure))
         books = Books(
             name="test",
@@ -110,6 +119,7 @@ class House:
             controller=self.controller,
             inflight=self.inflight,
             admission=Admission(self.controller, self.metrics, self.settings.health_paths),
+            places=self.places,
             outbox=self.outbox,
             metrics=self.metrics,
             books=books,
@@ -203,6 +213,10 @@ class House:
     def access(self) -> list[dict[str, Any]]:
         """The access lines so far."""
         return self.diary.of("request")
+
+    def refused(self) -> dict[str, float]:
+        """Return what was turned away, by reason."""
+        return {reason: count for (reason,), count in self.metrics.refused.values.items() if count}
 
     def requests(self) -> dict[tuple[str, ...], float]:
         """Return `requests_total` by method, code and phase, as a scrape sees it."""

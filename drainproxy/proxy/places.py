@@ -1,0 +1,158 @@
+"""Who may stay connected? The places for client connections, shared by every listener of the process.
+
+Over the limit the connection that has idled longest gives way; where none idles, the newcomer is told so.
+Nobody keeps an order below half of the limit: there it costs a request one look at `idle`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from drainproxy.errors import TooManyConnections, TooManyPerClient
+from drainproxy.proxy import kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from drainproxy.errors import LimitReached
+    from drainproxy.metrics import Metrics
+    from drainproxy.proxy.capacity import Capacity
+    from drainproxy.proxy.connection import ClientConnection
+    from drainproxy.proxy.upstream import Pool
+
+SILENT_S = 1.0
+"""A newcomer gets this long to say something before another newcomer may take its place."""
+MAX_SPARE = 128
+"""Newcomers beyond the limit that are waited for until they ask something; also, connections that were told
+to go and have not gone."""
+
+
+class Places:
+    """Written by the connections as they come, idle and go."""
+
+    def __init__(
+        self, capacity: Capacity, pools: Sequence[Pool], metrics: Metrics, max_per_ip: int | None = None
+    ) -> None:
+        self._max = capacity.max_connections
+        self._descriptors = capacity.traffic_descriptors
+        self._spare = min(MAX_SPARE, max(4, self._max // 8))
+        self._pools = pools
+        self._metrics = metrics
+        self._max_per_ip = max_per_ip
+        self._by_ip: Counter[bytes] = Counter()
+        self._taken: dict[ClientConnection, None] = {}
+        self._over: dict[ClientConnection, None] = {}
+        self._leaving: dict[ClientConnection, None] = {}
+        self.idle: dict[ClientConnection, None] | None = None
+        """Longest idle first; a connection goes to the end when it becomes idle. It is left in when it
+        is used again: who looks for an idle one looks whether it is. None: nobody has to give way."""
+        self._silent: dict[ClientConnection, None] = {}
+        """The same for those that have not asked anything yet."""
+        metrics.client_connections_limit.set(self._max)
+
+    def enter(self, client: ClientConnection) -> None:
+        """Take a newcomer in, at the cost of the longest idle connection if there are too many."""
+        if self._max_per_ip is not None:
+            self._by_ip[client.peer] += 1
+            if client.peer and self._by_ip[client.peer] > self._max_per_ip:
+                self._refuse(client, TooManyPerClient())
+                return
+        self._taken[client] = None
+        if self._full() and not self._make_way(SILENT_S):
+            del self._taken[client]
+            client.over = True
+            self._over[client] = None
+            if len(self._over) > self._spare:
+                self._refuse(next(iter(self._over)), TooManyConnections())
+        elif self.idle is not None:
+            self._silent[client] = None
+        elif len(self._taken) > self._max // 2:
+            self._look()
+
+    def claim(self, client: ClientConnection) -> None:
+        """Let a newcomer beyond the limit ask, at the cost of who is silent. Raises TooManyConnections."""
+        del self._over[client]
+        self._taken[client] = None
+        if self._full() and not self._make_way(0.0):
+            self._part_with(client)
+            raise TooManyConnections
+        client.over = False
+
+    def leave(self, client: ClientConnection) -> None:
+        """A connection has ended."""
+        self._taken.pop(client, None)
+        self._over.pop(client, None)
+        self._leaving.pop(client, None)
+        if self._max_per_ip is not None:
+            self._by_ip[client.peer] -= 1
+            if not self._by_ip[client.peer]:
+                del self._by_ip[client.peer]
+        if self.idle is not None:
+            self.idle.pop(client, None)
+            self._silent.pop(client, None)
+            if len(self._taken) <= self._max // 4 and self._used() <= self._descriptors // 2:
+                self.idle = None
+                self._silent.clear()
+
+    def spare_descriptor(self) -> None:
+        """Have an idle client give way to a connection to the application, if descriptors are scarce."""
+        if self._used() >= self._descriptors:
+            self._make_way(SILENT_S)
+
+    def _used(self) -> int:
+        clients = len(self._taken) + len(self._over) + len(self._leaving)
+        return clients + sum(pool.open_count for pool in self._pools)
+
+    def _full(self) -> bool:
+        return len(self._taken) > self._max or self._used() > self._descriptors
+
+    def _make_way(self, silent_s: float) -> bool:
+        """Close the connection that idles longest; one that never spoke counts from `silent_s` on."""
+        idle = self._look() if self.idle is None else self.idle
+        while True:
+            longest, mute = _first(idle, silent=False), _first(self._silent, silent=True)
+            if mute is not None and mute.loop.time() >= mute.accepted_at + silent_s:
+                longest = mute if longest is None else min(longest, mute, key=_idle_until)
+            if longest is None:
+                return False
+            del (self._silent if longest is mute else idle)[longest]
+            if not kernel.has_bytes(longest.transport):
+                self._metrics.client_connections_evicted.inc()
+                self._part_with(longest)
+                longest.close()
+                return True
+
+    def _look(self) -> dict[ClientConnection, None]:
+        """Put who idles in order, once; from then on each keeps its place in it."""
+        by_age = sorted((one for one in self._taken if one.idle), key=_idle_until)
+        self._silent = {one: None for one in by_age if one.silent}
+        self.idle = {one: None for one in by_age if not one.silent and not one.over}
+        return self.idle
+
+    def _refuse(self, client: ClientConnection, error: LimitReached) -> None:
+        """Answer before it has asked: it will not be listened to."""
+        self._part_with(client)
+        client.fail_head(error)
+
+    def _part_with(self, client: ClientConnection) -> None:
+        """Give its place away; it may take its time to go as long as there are not too many like it."""
+        self._taken.pop(client, None)
+        self._over.pop(client, None)
+        self._leaving[client] = None
+        if len(self._leaving) > self._spare:
+            oldest = next(iter(self._leaving))
+            del self._leaving[oldest]
+            oldest.abort()
+
+
+def _first(order: dict[ClientConnection, None], *, silent: bool) -> ClientConnection | None:
+    """Return the first that still idles, and forget those before it that do not."""
+    while (one := next(iter(order), None)) is not None and not (one.idle and one.silent is silent):
+        del order[one]
+    return one
+
+
+def _idle_until(client: ClientConnection) -> float:
+    """Return when its idle timer would end it: the longest idle first."""
+    return client.timer.when

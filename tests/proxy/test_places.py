@@ -1,0 +1,243 @@
+"""Beyond the limit of connections the longest idle one gives way, and who works is left alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from drainproxy.proxy.connection import ClientConnection
+from tests.proxy.words import GET, OK, get
+from tests.support.house import House
+from tests.support.upstream import Upstream, answering
+from tests.support.wire import End
+
+if TYPE_CHECKING:
+    from tests.support.client import Client
+    from tests.support.message import Message
+    from tests.support.upstream import Connection
+
+LIMIT = 3
+
+
+async def idle_clients(house: House, count: int) -> list[Client]:
+    """Connect, ask once each, and idle: the first is the longest idle."""
+    clients = []
+    for _ in range(count):
+        clients.append(await house.client())
+        assert (await clients[-1].ask(GET)).body == b"ok"
+    return clients
+
+
+async def busy_clients(house: House, upstream: Upstream, count: int) -> list[tuple[Client, Connection]]:
+    """Connect and ask; the application holds each request."""
+    pairs = []
+    for _ in range(count):
+        client = await house.client()
+        await client.send(GET)
+        application = await upstream.connection()
+        await application.read_request()
+        pairs.append((client, application))
+    return pairs
+
+
+def assert_refused(answer: Message, reason: bytes = b"too-many-connections") -> None:
+    """The client is told to come again, on another connection."""
+    assert (answer.status, answer.one(b"retry-after"), answer.one(b"connection")) == (503, b"1", b"close")
+    assert answer.body == b"503 Service Unavailable: " + reason + b"\n"
+
+
+async def test_the_longest_idle_connection_gives_way() -> None:
+    """With a FIN and no byte; whoever was used since stays."""
+    async with Upstream(answering()) as upstream, House(upstream, max_connections=LIMIT) as house:
+        first, second, third = await idle_clients(house, LIMIT)
+        await first.ask(GET)
+        newcomer = await house.client()
+        assert await second.read_eof() is End.FIN
+        second.close()
+        assert (await newcomer.ask(GET)).body == b"ok"
+        assert house.metrics.client_connections_evicted.value() == 1
+        # The order is kept from now on.
+        await third.ask(GET)
+        await first.ask(GET)
+        another = await house.client()
+        assert await newcomer.read_eof() is End.FIN
+        for client in (third, first, another):
+            assert (await client.ask(GET)).body == b"ok"
+        assert house.metrics.client_connections_limit.value() == LIMIT
+        assert house.metrics.refused.value("too-many-connections") == 0
+
+
+async def test_at_the_limit_nobody_gives_way() -> None:
+    """One fewer than one too many."""
+    async with Upstream(answering()) as upstream, House(upstream, max_connections=LIMIT) as house:
+        for client in await idle_clients(house, LIMIT):
+            assert (await client.ask(GET)).body == b"ok"
+        assert house.metrics.client_connections_evicted.value() == 0
+
+
+async def test_where_nobody_is_idle_a_newcomer_gets_503() -> None:
+    """Work under way goes on; once one of them idles, the next newcomer is served."""
+    async with Upstream() as upstream, House(upstream, max_connections=LIMIT) as house:
+        busy = await busy_clients(house, upstream, LIMIT)
+        newcomer = await house.client()
+        assert_refused(await newcomer.ask(GET))
+        assert await newcomer.read_eof() is End.FIN
+        newcomer.close()
+        assert upstream.accepted == LIMIT
+        assert house.metrics.refused.value("too-many-connections") == 1
+        client, application = busy[0]
+        await application.send(OK)
+        assert (await client.final()).body == b"ok"
+        later = await house.client()
+        await later.send(GET)
+        await application.read_request()
+        assert await client.read_eof() is End.FIN
+        for _, application in busy:
+            await application.send(OK)
+        assert (await later.final()).body == b"ok"
+        for client, _ in busy[1:]:
+            assert (await client.final()).body == b"ok"
+
+
+async def test_who_speaks_wins_over_who_is_silent() -> None:
+    """A connection that never asked anything keeps its place only until somebody asks."""
+    async with Upstream(answering()) as upstream, House(upstream, max_connections=LIMIT) as house:
+        silent = [await house.client() for _ in range(LIMIT)]
+        newcomer = await house.client()
+        await house.until(lambda: len(house.server.clients) == LIMIT + 1)
+        assert house.metrics.client_connections_evicted.value() == 0
+        assert (await newcomer.ask(GET)).body == b"ok"
+        assert await silent[0].read_eof() is End.FIN
+        assert (await silent[1].ask(GET)).body == b"ok"
+
+
+async def test_a_connection_with_a_request_on_its_way_does_not_give_way() -> None:
+    """It lies in the socket, and the loop has not been told."""
+    async with Upstream(answering()) as upstream, House(upstream, max_connections=2) as house:
+        first, second = await idle_clients(house, 2)
+        idle = next(
+            one
+            for one in house.server.clients
+            if one.transport.get_extra_info("peername")[1] == first.wire.getsockname()[1]
+        )
+        idle.transport.pause_reading()
+        await first.send(GET)
+        await house.client()
+        assert await second.read_eof() is End.FIN
+        idle.transport.resume_reading()
+        assert (await first.final()).body == b"ok"
+
+
+async def test_a_slow_head_is_no_idle_connection() -> None:
+    """Half a head is work that has begun."""
+    async with Upstream(answering()) as upstream, House(upstream, max_connections=1) as house:
+        client = await house.client()
+        await client.ask(GET)
+        await client.send(GET[:10])
+        await house.until(lambda: len(house.inflight) == 1)
+        assert_refused(await house.ask(GET))
+        await client.send(GET[10:])
+        assert (await client.final()).body == b"ok"
+
+
+async def test_newcomers_that_say_nothing_are_refused_unasked_once_there_are_many() -> None:
+    """Those who wait to be refused are bounded, too, and so are those who do not go then."""
+    async with Upstream() as upstream, House(upstream, max_connections=8, linger_s=60) as house:
+        busy = await busy_clients(house, upstream, 8)
+        crowd = [await house.client() for _ in range(20)]
+        await house.until(lambda: house.metrics.refused.value("too-many-connections") == 20 - 4)
+        await house.until(lambda: len(house.server.clients) == 8 + 4 + 4)
+        for client in crowd[12:16]:
+            assert_refused(await client.final())
+        assert_refused(await crowd[16].ask(GET))
+        for client in crowd:
+            client.close()
+        for client, application in busy:
+            await application.send(OK)
+            assert (await client.final()).body == b"ok"
+
+
+async def test_connections_that_do_not_go_are_not_waited_for() -> None:
+    """An idle client that was told to go and stays connected holds nothing for long."""
+    async with Upstream(answering()) as upstream, House(upstream, max_connections=8, linger_s=60) as house:
+        clients = await idle_clients(house, 30)
+        await house.until(lambda: len(house.server.clients) <= 8 + 4)
+        for client in clients[-8:]:
+            assert (await client.ask(GET)).body == b"ok"
+
+
+async def test_the_order_is_forgotten_once_there_is_room() -> None:
+    """What nobody needs costs nothing."""
+    async with Upstream(answering()) as upstream, House(upstream, max_connections=4) as house:
+        assert house.places.idle is None
+        clients = await idle_clients(house, 2)
+        assert house.places.idle is None
+        clients += await idle_clients(house, 3)
+        assert house.places.idle is not None
+        for client in clients[:4]:
+            client.close()
+        await house.until(lambda: house.places.idle is None)
+        assert (await clients[4].ask(GET)).body == b"ok"
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["first", "again"])
+async def test_one_address_gets_so_many_connections(again: bool) -> None:
+    """`max_connections_per_ip`: the next is refused before it asks, and served once there are fewer."""
+    async with (
+        Upstream(answering()) as upstream,
+        House(upstream, max_connections_per_ip=2, max_connections=20) as house,
+    ):
+        for _ in range(2 if again else 1):
+            clients = await idle_clients(house, 2)
+            newcomer = await house.client()
+            assert_refused(await newcomer.final(), b"too-many-per-client")
+            assert await newcomer.read_eof() is End.FIN
+            newcomer.close()
+            clients[0].close()
+            await house.until(lambda: len(house.server.clients) == 1)
+            assert (await house.ask(GET)).body == b"ok"
+            clients[1].close()
+            await house.until(lambda: not house.server.clients)
+        assert not house.places._by_ip
+        assert house.metrics.refused.value("too-many-per-client") == (2 if again else 1)
+
+
+async def test_a_connection_to_the_application_is_worth_more_than_an_idle_client() -> None:
+    """Where descriptors are scarce, an idle client gives way to a request."""
+    async with Upstream() as upstream, House(upstream, descriptors=12) as house:
+        assert house.capacity.max_connections == 4
+        ((client, application),) = await busy_clients(house, upstream, 1)
+        await application.send(OK.replace(b"200 OK\r\n", b"200 OK\r\nConnection: close\r\n"))
+        await client.final()
+        silent = [await house.client() for _ in range(3)]
+        await house.until(lambda: len(house.server.clients) == 4)
+        for one in silent:
+            await one.send(get("/held"))
+        held = [await upstream.connection() for _ in silent]
+        assert await client.read_eof() is End.FIN
+        for connection in held:
+            await connection.read_request()
+            await connection.send(OK)
+        assert [(await one.final()).body for one in silent] == [b"ok"] * 3
+
+
+async def test_newcomers_at_a_full_house_cost_no_scan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody is looked at once, when the limit is first reached, and then only who has to go."""
+    looked = 0
+    idle = ClientConnection.idle
+
+    def counted(client: ClientConnection) -> bool:
+        nonlocal looked
+        looked += 1
+        return idle.__get__(client)
+
+    monkeypatch.setattr(ClientConnection, "idle", property(counted))
+    async with Upstream(answering()) as upstream, House(upstream, max_connections=300) as house:
+        await idle_clients(house, 150)
+        assert looked == 0
+        await idle_clients(house, 150)
+        for client in await idle_clients(house, 200):
+            client.close()
+        assert house.metrics.client_connections_evicted.value() == 200
+        assert looked <= 300 + 200 * 4
