@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from drainproxy import routefile, values
 from drainproxy.errors import ConfigError
-from drainproxy.lifecycle import budget
+from drainproxy.lifecycle.plan import Plan
 from drainproxy.lifecycle.propagation import PRESETS, Rules
 from drainproxy.proxy.routes import default_timeouts
 from drainproxy.settings import PREFIX, ROOMS, table
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from drainproxy.addresses import ListenAddress
     from drainproxy.admin.settings import AdminSettings
+    from drainproxy.lifecycle.budget import Budget
     from drainproxy.lifecycle.settings import LifecycleSettings
     from drainproxy.proxy.routes import Route
     from drainproxy.proxy.settings import ProxySettings
@@ -55,17 +56,9 @@ class Config:
     sources: Mapping[str, str] = field(default_factory=dict)
     """Setting -> where its value came from; what is missing has its default."""
 
-    def budget(self) -> budget.Budget:
+    def budget(self) -> Budget:
         """Divide the grace period as the lifecycle will."""
-        return budget.plan(
-            budget.Shares(
-                propagation_max_s=self.rules.max_s,
-                leave_spread_s=self.lifecycle.leave_spread,
-                app_stop_s=self.lifecycle.app_stop,
-                reserve_s=self.lifecycle.reserve,
-            ),
-            self.lifecycle.grace_period,
-        )
+        return Plan(self.lifecycle, self.rules).budget
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,14 +36,14 @@ def take(
         waiting_for=controller.waiting_for(),
         ready=controller.ready,
         upstream_up=controller.upstream_up,
-        grace_s=controller.budget.grace_s,
+        grace_s=controller.plan.budget.grace_s,
         drain=None if drain is None else _drain(drain, controller.deadline, metrics),
         kinds=dict(sorted(Counter(work.kind for work in inflight.works).items())),
         works=[
             WorkNow(kind=work.kind, started=work.started, deadline=work.deadline, what=work.describe())
             for work in islice(inflight.works, MAX_WORKS)
         ],
-        config_problems=controller.budget.problems,
+        config_problems=controller.plan.budget.problems,
         report=None if report is None else report.fields(),
         about=about,
     )

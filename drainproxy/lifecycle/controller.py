@@ -8,17 +8,17 @@ data plane may read is `published`, replaced whole at every change.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from drainproxy.lifecycle import budget as budgets
 from drainproxy.lifecycle import propagation
 from drainproxy.lifecycle.drain import Drain, begun_by
+from drainproxy.lifecycle.ending import Ending
 from drainproxy.lifecycle.hooks import RestartWindow
 from drainproxy.lifecycle.machine import Event, Phase, Readiness, step
 from drainproxy.lifecycle.news import News
-from drainproxy.lifecycle.propagation import Evidence, Reason, Routability, Rules
+from drainproxy.lifecycle.plan import Plan
+from drainproxy.lifecycle.propagation import Evidence, Reason, Routability
 from drainproxy.lifecycle.published import Published, picture
 from drainproxy.lifecycle.report import Cause
 from drainproxy.lifecycle.sound import Sound
@@ -27,13 +27,11 @@ if TYPE_CHECKING:
     import asyncio
 
     from drainproxy.lifecycle.inflight import InFlight
+    from drainproxy.lifecycle.propagation import Rules
     from drainproxy.lifecycle.report import Report
     from drainproxy.lifecycle.settings import LifecycleSettings
     from drainproxy.log import Log
     from drainproxy.metrics import Metrics
-
-CUT_WITHIN_S = 0.5
-"""How long work that was cut may take to end before the report is written without it."""
 
 
 class Controller(News):
@@ -55,31 +53,21 @@ class Controller(News):
         self._metrics = metrics
         self._log = log
         self._loop = loop
-        self.budget = budgets.plan(
-            budgets.Shares(
-                propagation_max_s=rules.max_s,
-                leave_spread_s=settings.leave_spread,
-                app_stop_s=settings.app_stop,
-                reserve_s=settings.reserve,
-            ),
-            settings.grace_period,
-        )
-        self._rules = replace(rules, max_s=self.budget.propagation_max_s)
+        self.plan = Plan(settings, rules)
         self.sound = Sound(settings.health_check_agents)
         self.upstream_up = False
         self.drain: Drain | None = None
-        self.report: Report | None = None
+        self._ending = Ending(inflight=inflight, metrics=metrics, log=log, loop=loop, written=self.tell)
         self.sigterm_at: float | None = None
         self._window = RestartWindow(loop, settings.restart_window, self._restarted)
         self._evidence = propagation.UNKNOWN
         self._last_request = -math.inf
         self._timer: asyncio.TimerHandle | None = None
-        self._report_timer: asyncio.TimerHandle | None = None
         self.phase_since = loop.time()
         self.phases_s: dict[Phase, float] = {}
         self.published = self._picture(Phase.STARTING)
         metrics.phase.choose(Phase.STARTING)
-        metrics.config_problems.set(float(len(self.budget.problems)))
+        metrics.config_problems.set(float(len(self.plan.budget.problems)))
         metrics.before_scrape.append(self._refresh_metrics)
 
     # Facts, from outside.
@@ -184,6 +172,11 @@ class Controller(News):
         return self.published.phase is Phase.DRAINED
 
     @property
+    def report(self) -> Report | None:
+        """What happened; None until the drain has ended."""
+        return self._ending.report
+
+    @property
     def may_exit(self) -> bool:
         """Drained and told to go: after a drain without SIGTERM the process stays."""
         return self.report is not None and self.drained and self.sigterm_at is not None
@@ -202,7 +195,7 @@ class Controller(News):
     @property
     def deadline(self) -> float:
         """Loop time of the drain's deadline; `math.inf` while none runs."""
-        return math.inf if self.drain is None else self.budget.deadline(self.drain.t0)
+        return math.inf if self.drain is None else self.plan.budget.deadline(self.drain.t0)
 
     def waiting_for(self) -> str:
         """Say what the present phase waits for, in the words of the manual."""
@@ -226,7 +219,7 @@ class Controller(News):
         facts = propagation.Facts(
             drain.started, self._evidence, drain.last_late, self.sound.arrivals_per_s(drain.started)
         )
-        return propagation.judge(self._rules, facts, now)
+        return propagation.judge(self.plan.rules, facts, now)
 
     def _review(self, *, looked: bool = False) -> None:
         """Fire what is due; set the timer to when something may be due next.
@@ -254,8 +247,8 @@ class Controller(News):
             self._end_propagation(verdict.over)
             self._fire(Event.FORGOTTEN, f"propagation is over: {verdict.over}")
             return math.inf
-        close_from = self.drain.started + self._rules.min_s
-        if self._rules.balancer and not self.published.discourage_reuse:
+        close_from = self.drain.started + self.plan.rules.min_s
+        if self.plan.rules.balancer and not self.published.discourage_reuse:
             if now < close_from:
                 return min(verdict.check_at, self.deadline, close_from)
             self._publish(Phase.PROPAGATING)
@@ -272,7 +265,7 @@ class Controller(News):
         idle_at = self._last_request + self._settings.settle
         if drain.propagation_ended is Reason.MAX and drain.last_late is not None:
             # The cap was reached while callers still came: their silence is the last evidence left.
-            quiet_at = drain.last_late + self._rules.quiet_s
+            quiet_at = drain.last_late + self.plan.rules.quiet_s
             idle_at = max(idle_at, min(quiet_at, self.published.refuse_from))
         if now < idle_at:
             return min(idle_at, self.deadline)
@@ -310,35 +303,13 @@ class Controller(News):
         )
         self._publish(phase)
         if phase is Phase.DRAINED:
-            self._finish(event, why, now)
+            assert self.drain is not None
+            unused_s = max(0.0, self.deadline - now)
+            self._ending.begin(
+                self.drain, self._evidence, why=why, unused_s=unused_s, cut=event is Event.DEADLINE
+            )
         else:
             self._review()
-
-    def _finish(self, event: Event, why: str, now: float) -> None:
-        """Cut what a deadline caught; write the one report once everything has said how it ended."""
-        unused = max(0.0, self.deadline - now)
-        self._metrics.drain_unused.set(unused)
-        self._inflight.on_empty = None
-        if event is Event.DEADLINE and len(self._inflight):
-            report = partial(self._write_report, why, now, unused)
-            self._inflight.on_empty = partial(self._loop.call_soon, report)
-            self._report_timer = self._loop.call_later(CUT_WITHIN_S, report)
-            for work in self._inflight:
-                work.cut("drain-deadline")
-        else:
-            self._write_report(why, now, unused)
-
-    def _write_report(self, why: str, now: float, unused: float) -> None:
-        if self.report is not None or self.drain is None:
-            return
-        self._inflight.on_empty = None
-        if self._report_timer is not None:
-            self._report_timer.cancel()
-        self.report = self.drain.report(
-            now=now, unused_s=unused, ended_by=why, evidence=self._evidence, metrics=self._metrics
-        )
-        self._log.event("drain_report", **self.report.fields())
-        self.tell()
 
     # Publication.
 
@@ -347,7 +318,7 @@ class Controller(News):
             phase,
             self.drain,
             deadline=self.deadline,
-            rules=self._rules,
+            rules=self.plan.rules,
             settings=self._settings,
             now=self._loop.time(),
         )
@@ -367,10 +338,10 @@ class Controller(News):
         self._log.event(
             "drain_plan",
             cause=drain.cause,
-            grace_s=self.budget.grace_s,
+            grace_s=self.plan.budget.grace_s,
             deadline_in_s=round(self.deadline - self._loop.time(), 3),
-            propagation_max_s=self._rules.max_s,
-            sparse=propagation.sparse(self._rules, self.sound.arrivals_per_s(drain.started)),
+            propagation_max_s=self.plan.rules.max_s,
+            sparse=propagation.sparse(self.plan.rules, self.sound.arrivals_per_s(drain.started)),
             in_flight=len(self._inflight),
         )
 
