@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import gc
 import platform
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,8 @@ class _Process:
         per_ip = config.proxy.max_connections_per_ip
         self._places = Places(self._capacity, self._pools, self.metrics, per_ip)
         self._probe = Probe(self._pools, config.proxy.probe_path, self.controller, self.metrics)
+        for pool in self._pools:
+            pool.breaker.on_change = partial(self._breaker_changed, pool)
         self._servers = [self._server(wire, pool) for wire, pool in zip(wires, self._pools, strict=True)]
         self._listeners = [Listener(wire, server) for wire, server in zip(wires, self._servers, strict=True)]
         self._listening: list[str] = []
@@ -255,6 +258,7 @@ class _Process:
         metrics.client_connections.set(len(clients) - idle, "active")
         metrics.upstream_connections.set(sum(pool.idle_count for pool in self._pools), "idle")
         metrics.upstream_connections.set(sum(pool.active_count for pool in self._pools), "active")
+        metrics.breaker_open.set(float(any(pool.breaker.open for pool in self._pools)))
         metrics.log_lines_dropped.values["unwritten",] = self._log.unwritten
         for (kind,) in list(metrics.in_flight.values):
             metrics.in_flight.set(self.inflight.count(kind), kind)
@@ -264,6 +268,11 @@ class _Process:
             due = self._loop.time() + LAG_PROBE_S
             await asyncio.sleep(LAG_PROBE_S)
             self.metrics.event_loop_lag.observe(max(0.0, self._loop.time() - due))
+
+    def _breaker_changed(self, pool: Pool) -> None:
+        self._log.event("breaker", open=pool.breaker.open, upstream=str(pool.address))
+        # While it is open the probe looks more often than requests may.
+        self._probe.nudge()
 
     def _task_failed(self, name: str, failure: BaseException) -> None:
         self._log.condition("defect", "defect", "error", task=name, failure=repr(failure))

@@ -274,6 +274,13 @@ class TooManyPerClient(LimitReached):
     closes = True
 
 
+class BreakerOpen(LimitReached):
+    """The last connects to the application have failed, and `breaker_cooldown` is not over yet."""
+
+    reason = "breaker-open"
+    proxy_status = "destination_unavailable"
+
+
 class OutOfDescriptors(LimitReached):
     """No descriptor was left for a connection to the application."""
 

@@ -206,6 +206,7 @@ class Metrics:
         )
         # Upstream.
         self.upstream_up = Gauge("upstream_up", "1 while the application accepts connections.")
+        self.breaker_open = Gauge("breaker_open", "1 while connects are given up on for a while.")
         self.upstream_connections = Gauge(
             "upstream_connections", "Connections to the application.", state=("active", "idle")
         )

@@ -75,7 +75,7 @@ class Setting:
     def may_be_off(self) -> bool:
         """`off` may be written: a time-out or a limit that is not there. Others have no such word."""
         limit = self.name.startswith("max_") and self.name not in DERIVED
-        return self.optional and (limit or self.name.endswith("_timeout"))
+        return self.optional and (limit or self.name.endswith(("_timeout", "_cooldown")))
 
     def show(self, value: Any) -> str:
         """Write a value the way it is read."""

@@ -51,6 +51,7 @@ CONTRACT = {
     "retries_total": ("counter", {}),
     "bytes_total": ("counter", {"direction": "to_upstream to_client"}),
     "upstream_up": ("gauge", {}),
+    "breaker_open": ("gauge", {}),
     "upstream_connections": ("gauge", {"state": "active idle"}),
     "upstream_connects_total": ("counter", {"result": "ok refused timeout error"}),
     "upstream_connect_seconds": ("histogram", {}),

@@ -97,7 +97,7 @@ class Exchange(TimedWork):
             if server.controller.published.policy.new_request is NewRequest.CONNECT_PATIENTLY:
                 upstream = await server.connect_patiently(deadline)
             else:
-                upstream = await server.pool.connect(deadline)
+                upstream = await server.pool.connect_if_worthwhile(deadline)
         except RequestError as error:
             self.fail(error)
             return

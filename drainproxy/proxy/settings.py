@@ -22,6 +22,11 @@ class ProxySettings:
     """How long connecting to the application may take; while starting, refused connects are retried that
     long."""
 
+    breaker_cooldown: float | None = 0.25
+    """After five connects in a row that were refused or took too long, requests that need a new connection
+    get 503 at once for this long; then one of them tries. Short, so that an application that is back is not
+    kept waiting."""
+
     head_timeout: float = 10.0
     """A client that has begun a request head must finish it in this time, or gets 408."""
 
