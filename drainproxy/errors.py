@@ -36,6 +36,19 @@ class ListenError(DrainproxyError):
     """A listening socket could not be bound."""
 
 
+class KubernetesError(DrainproxyError):
+    """The Kubernetes API did not do what it was asked.
+
+    `reason` is denied, gone, throttled, error, timeout, unreachable or malformed; `retry_after_s` what the
+    server asked for.
+    """
+
+    def __init__(self, message: str, *, reason: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
 class RequestError(DrainproxyError):
     """One request that gets an error reply, or a cut where its response has already begun.
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import (
     CollectorRegistry,
-    GCCollector,
     PlatformCollector,
     ProcessCollector,
     core,
@@ -150,6 +149,22 @@ class Metrics:
             "Seconds from drain start to each late arrival.",
             LATE_BUCKETS_S,
         )
+        self.other_ready_endpoints = Gauge(
+            "other_ready_endpoints",
+            "Other endpoints that were ready in this pod's Services when last seen.",
+        )
+        self.kubernetes_api_up = Gauge(
+            "kubernetes_api_up", "1 if the Kubernetes API answered the last question."
+        )
+        self.kubernetes_requests = Counter(
+            "kubernetes_requests_total",
+            "Requests to the Kubernetes API.",
+            verb=("read", "watch", "create"),
+            result=("ok", "denied", "failed"),
+        )
+        self.kubernetes_events_dropped = Counter(
+            "kubernetes_events_dropped_total", "Kubernetes Events that nobody will read."
+        )
         # Drain.
         self.drain_requests = Counter(
             "drain_requests_total",
@@ -218,6 +233,10 @@ class Metrics:
         self.upstream_connect = Histogram(
             "upstream_connect_seconds", "Time to connect to the application.", CONNECT_BUCKETS_S
         )
+        self.upstream_bypass = Gauge(
+            "upstream_bypass_connections",
+            "Connections from elsewhere that reach the application around this proxy.",
+        )
         self.headers_dropped = Counter(
             "headers_dropped_total", "Request fields not forwarded.", reason=("underscore",)
         )
@@ -273,7 +292,6 @@ def scrape(metrics: Metrics, accept: str) -> tuple[bytes, str]:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
     registry.register(Collector(metrics))
     encode, content_type = exposition.choose_encoder(accept)
     return encode(registry), content_type

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 
 from drainproxy import values
 from drainproxy.admin.settings import AdminSettings
+from drainproxy.kube.settings import KubeSettings
 from drainproxy.lifecycle.settings import LifecycleSettings
 from drainproxy.proxy.settings import ProxySettings
 
@@ -46,6 +47,7 @@ ROOMS: dict[str, type] = {
     "proxy": ProxySettings,
     "lifecycle": LifecycleSettings,
     "admin": AdminSettings,
+    "kube": KubeSettings,
     "process": ProcessSettings,
 }
 

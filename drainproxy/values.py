@@ -239,6 +239,7 @@ _BY_ENDING: dict[tuple[Any, str], Kind] = {
     (str, "_path"): Kind("/PATH", "a percent-encoded path such as /healthz", _url_path),
     (str, "_socket"): Kind("FILE", "the path of a Unix socket", _socket_path),
     (str, "_log"): _FILE,
+    (str, "_credentials"): _FILE,
     (str, "config"): _FILE,
     (str, "routes"): _FILE,
     (str, "propagation"): _choice(*PRESETS),
