@@ -23,12 +23,12 @@ from drainproxy.lifecycle.inflight import InFlight
 from drainproxy.lifecycle.report import Cause
 from drainproxy.log import Log, adopt_libraries, default_format
 from drainproxy.metrics import Metrics
+from drainproxy.proxy import limits
 from drainproxy.proxy.admission import Admission
 from drainproxy.proxy.books import Books
 from drainproxy.proxy.capacity import measure
 from drainproxy.proxy.listener import Listener, address_of, bind
 from drainproxy.proxy.outbox import Outbox
-from drainproxy.proxy.places import Places
 from drainproxy.proxy.probe import Probe
 from drainproxy.proxy.server import ProxyServer
 from drainproxy.proxy.upstream import Answer, Pool
@@ -88,8 +88,7 @@ class _Process:
         ]
         self._capacity = measure(config.proxy)
         log.event("limits", **self._capacity.fields())
-        per_ip = config.proxy.max_connections_per_ip
-        self._places = Places(self._capacity, self._pools, self.metrics, per_ip)
+        self._limits = limits.build(config.proxy, self._capacity, self._pools, self.metrics, self._loop)
         self._probe = Probe(self._pools, config.proxy.probe_path, self.controller, self.metrics)
         for pool in self._pools:
             pool.breaker.on_change = partial(self._breaker_changed, pool)
@@ -116,7 +115,7 @@ class _Process:
             controller=self.controller,
             inflight=self.inflight,
             admission=Admission(self.controller, self.metrics, self._config.proxy.health_paths),
-            places=self._places,
+            limits=self._limits,
             outbox=self._outbox,
             metrics=self.metrics,
             books=books,
@@ -258,7 +257,6 @@ class _Process:
         metrics.client_connections.set(len(clients) - idle, "active")
         metrics.upstream_connections.set(sum(pool.idle_count for pool in self._pools), "idle")
         metrics.upstream_connections.set(sum(pool.active_count for pool in self._pools), "active")
-        metrics.breaker_open.set(float(any(pool.breaker.open for pool in self._pools)))
         metrics.log_lines_dropped.values["unwritten",] = self._log.unwritten
         for (kind,) in list(metrics.in_flight.values):
             metrics.in_flight.set(self.inflight.count(kind), kind)

@@ -287,6 +287,20 @@ class TooManyPerClient(LimitReached):
     closes = True
 
 
+class QueueFull(LimitReached):
+    """`max_in_flight` requests are in the application and `max_queued` wait."""
+
+    reason = "queue-full"
+    proxy_status = "connection_limit_reached"
+
+
+class QueueTimeout(LimitReached):
+    """No turn came within `queue_timeout`."""
+
+    reason = "queue-timeout"
+    proxy_status = "connection_limit_reached"
+
+
 class BreakerOpen(LimitReached):
     """The last connects to the application have failed, and `breaker_cooldown` is not over yet."""
 

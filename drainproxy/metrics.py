@@ -197,6 +197,7 @@ class Metrics:
         self.in_flight = Gauge(
             "requests_in_flight", "Work admitted and not ended.", kind=("http", "stream", "tunnel")
         )
+        self.requests_queued = Gauge("requests_queued", "Requests that wait for their turn.")
         self.client_connections = Gauge(
             "client_connections", "Connections from clients.", state=("active", "idle")
         )

@@ -49,6 +49,7 @@ CONTRACT = {
     "request_duration_seconds": ("histogram", {}),
     "response_head_seconds": ("histogram", {}),
     "requests_in_flight": ("gauge", {"kind": "http stream tunnel"}),
+    "requests_queued": ("gauge", {}),
     "client_connections": ("gauge", {"state": "active idle"}),
     "client_connections_accepted_total": ("counter", {}),
     "client_connections_limit": ("gauge", {}),

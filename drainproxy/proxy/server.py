@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from drainproxy.metrics import Metrics
     from drainproxy.proxy.admission import Admission
     from drainproxy.proxy.books import Books
+    from drainproxy.proxy.limits import Limits
     from drainproxy.proxy.outbox import Outbox
-    from drainproxy.proxy.places import Places
     from drainproxy.proxy.routes import Route
     from drainproxy.proxy.settings import ProxySettings
     from drainproxy.proxy.upstream import Pool, UpstreamConnection
@@ -45,7 +45,7 @@ class ProxyServer(web.Server):
         controller: Controller,
         inflight: InFlight,
         admission: Admission,
-        places: Places,
+        limits: Limits,
         outbox: Outbox,
         metrics: Metrics,
         books: Books,
@@ -60,7 +60,8 @@ class ProxyServer(web.Server):
         self.controller = controller
         self.inflight = inflight
         self.admission = admission
-        self.places = places
+        self.places = limits.places
+        self.turns = limits.turns
         self.outbox = outbox
         self.metrics = metrics
         self.linger_s = linger_s
