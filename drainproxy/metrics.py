@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import (
     CollectorRegistry,
+    GCCollector,
     PlatformCollector,
     ProcessCollector,
     core,
@@ -149,22 +150,6 @@ class Metrics:
             "Seconds from drain start to each late arrival.",
             LATE_BUCKETS_S,
         )
-        self.other_ready_endpoints = Gauge(
-            "other_ready_endpoints",
-            "Other endpoints that were ready in this pod's Services when last seen.",
-        )
-        self.kubernetes_api_up = Gauge(
-            "kubernetes_api_up", "1 if the Kubernetes API answered the last question."
-        )
-        self.kubernetes_requests = Counter(
-            "kubernetes_requests_total",
-            "Requests to the Kubernetes API.",
-            verb=("read", "watch", "create"),
-            result=("ok", "denied", "failed"),
-        )
-        self.kubernetes_events_dropped = Counter(
-            "kubernetes_events_dropped_total", "Kubernetes Events that nobody will read."
-        )
         # Drain.
         self.drain_requests = Counter(
             "drain_requests_total",
@@ -195,9 +180,25 @@ class Metrics:
             LATENCY_BUCKETS_S,
         )
         self.in_flight = Gauge(
-            "requests_in_flight", "Work admitted and not ended.", kind=("http", "stream", "tunnel")
+            "requests_in_flight", "Work admitted and not ended.", kind=("http", "http2", "stream", "tunnel")
         )
-        self.requests_queued = Gauge("requests_queued", "Requests that wait for their turn.")
+        self.h2_connections = Gauge("h2_connections", "Connections from clients that speak HTTP/2.")
+        # Without values from the start: an application that speaks HTTP/1 pays for none of them.
+        self.h2_streams = Counter(
+            "h2_streams_total",
+            "HTTP/2 streams that have ended: finished, reset, timed_out, cut, refused or lost.",
+            outcome=(),
+        )
+        self.h2_goaway = Counter(
+            "h2_goaway_total",
+            "GOAWAY frames sent to clients: for drain, idle, http1, upstream, error or abuse.",
+            reason=(),
+        )
+        self.h2_abuse = Counter(
+            "h2_abuse_total",
+            "HTTP/2 connections ended for too much of: streams, reset, ping, empty, settings, continuation.",
+            kind=(),
+        )
         self.client_connections = Gauge(
             "client_connections", "Connections from clients.", state=("active", "idle")
         )
@@ -222,7 +223,6 @@ class Metrics:
         )
         # Upstream.
         self.upstream_up = Gauge("upstream_up", "1 while the application accepts connections.")
-        self.breaker_open = Gauge("breaker_open", "1 while connects are given up on for a while.")
         self.upstream_connections = Gauge(
             "upstream_connections", "Connections to the application.", state=("active", "idle")
         )
@@ -233,10 +233,6 @@ class Metrics:
         )
         self.upstream_connect = Histogram(
             "upstream_connect_seconds", "Time to connect to the application.", CONNECT_BUCKETS_S
-        )
-        self.upstream_bypass = Gauge(
-            "upstream_bypass_connections",
-            "Connections from elsewhere that reach the application around this proxy.",
         )
         self.headers_dropped = Counter(
             "headers_dropped_total", "Request fields not forwarded.", reason=("underscore",)
@@ -293,6 +289,7 @@ def scrape(metrics: Metrics, accept: str) -> tuple[bytes, str]:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
     registry.register(Collector(metrics))
     encode, content_type = exposition.choose_encoder(accept)
     return encode(registry), content_type

@@ -31,14 +31,30 @@ class Admission:
 
         `accepted_at` is when its connection was accepted, `first` whether it is the first one on it.
         """
-        published = self._controller.published
-        sound = self._controller.sound
         path = head.target.split(b"?", 1)[0] if self._health_paths else b""
         health_path = path in self._health_paths
-        health_check = health_path or sound.is_health_check(head.noted.get(b"user-agent", b""))
+        agent = head.noted.get(b"user-agent", b"")
+        health_check = health_path or self._controller.sound.is_health_check(agent)
+        self.came(health_check=health_check, accepted_at=accepted_at, first=first, now=now)
+        if health_path and not self._controller.ready:
+            raise Draining
+        if self.ending(now):
+            self._metrics.drain_requests.inc("refused")
+            raise DrainEnding
+
+    def ending(self, now: float) -> bool:
+        """Tell whether too little of the drain is left to answer what comes at loop time `now`."""
+        published = self._controller.published
+        return (
+            published.policy.new_request is NewRequest.FORWARD_UNTIL_REFUSE and now >= published.refuse_from
+        )
+
+    def came(self, *, health_check: bool, accepted_at: float, first: bool, now: float) -> None:
+        """Account for a request of whatever protocol: to the sound before a drain, or to its arrivals."""
+        published = self._controller.published
         if not published.draining:
             if not health_check:
-                sound.arrived(now)
+                self._controller.sound.arrived(now)
             return
         late = accepted_at >= published.drain_started
         if late and first:
@@ -50,8 +66,3 @@ class Admission:
                 self._controller.late_arrival(now)
             if published.policy.new_request is NewRequest.FORWARD_AFTER_DRAINED:
                 self._metrics.after_drained.inc()
-        if health_path and not self._controller.ready:
-            raise Draining
-        if published.policy.new_request is NewRequest.FORWARD_UNTIL_REFUSE and now >= published.refuse_from:
-            self._metrics.drain_requests.inc("refused")
-            raise DrainEnding

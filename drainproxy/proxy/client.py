@@ -28,7 +28,7 @@ class ClientSocket(asyncio.Protocol):
 
     __slots__ = (
         "_eof", "_linger_left", "_lingering", "_lost", "_reading_paused", "_watch", "accepted_at", "loop",
-        "peer", "scheme", "server", "timer", "transport", "write_paused",
+        "over", "peer", "scheme", "server", "timer", "transport", "write_paused",
     )  # fmt: skip
     transport: asyncio.Transport
 
@@ -40,6 +40,8 @@ class ClientSocket(asyncio.Protocol):
         self.scheme = b"http"
         self.accepted_at = 0.0
         self.write_paused = False
+        self.over = False
+        """Beyond the limit of connections: what it asks first is refused, unless there is room by then."""
         self._reading_paused = False
         self._eof = False
         self._lost = False
@@ -53,6 +55,19 @@ class ClientSocket(asyncio.Protocol):
     def expired(self) -> None:
         """The timer has fired."""
         raise NotImplementedError
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way."""
+        raise NotImplementedError
+
+    @property
+    def silent(self) -> bool:
+        """Nothing has been asked on it yet."""
+        return False
+
+    def policy_changed(self) -> None:
+        """The lifecycle wants this client to go elsewhere: said with the next answer, if not here."""
 
     def left(self) -> None:
         """The client is not there any more, though its socket is paused and says nothing."""

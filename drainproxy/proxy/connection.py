@@ -15,12 +15,14 @@ from drainproxy.errors import (
     HeadTimeout,
     InternalError,
     RequestError,
+    UnsupportedVersion,
 )
 from drainproxy.proxy import headers, intake, replies
 from drainproxy.proxy.client import ClientSocket
 from drainproxy.proxy.date import date_line
 from drainproxy.proxy.exchange import Exchange
-from drainproxy.proxy.heads import RequestReader
+from drainproxy.proxy.heads import Http2Preface, RequestReader
+from drainproxy.proxy.http2.connection import Http2Connection
 from drainproxy.proxy.partial import PartialHead
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ class ClientConnection(ClientSocket):
 
     __slots__ = (
         "_ahead", "_body_paused", "_exchange", "_partial", "_reader", "_reading_body", "_replying",
-        "_requests", "over",
+        "_requests",
     )  # fmt: skip
 
     def __init__(self, server: ProxyServer) -> None:
@@ -52,8 +54,6 @@ class ClientConnection(ClientSocket):
         self._replying = False
         """An error reply is on its way, after which the next request is looked at."""
         self._requests = 0
-        self.over = False
-        """Beyond the limit of connections: what it asks first is refused, unless there is room by then."""
 
     # asyncio.Protocol.
 
@@ -124,6 +124,9 @@ class ClientConnection(ClientSocket):
             except RequestError as error:
                 self.fail_head(error)
                 return
+            except Http2Preface as preface:
+                self._switch(preface.rest)
+                return
             if head is None:
                 self._await_head()
                 return
@@ -134,6 +137,22 @@ class ClientConnection(ClientSocket):
                 self._answer(head)
             except Exception as defect:
                 self.defective(defect)
+
+    def _switch(self, rest: bytes) -> None:
+        """Hand the socket over: this client speaks HTTP/2, if it may."""
+        if self._requests:
+            self.fail_head(UnsupportedVersion())
+            return
+        successor = Http2Connection(self)
+        try:
+            self.server.handed_over(self, successor)
+        except RequestError as error:
+            self.fail_head(error)
+            return
+        self._end_head()
+        self.timer.cancel()
+        self._reader.forget()
+        successor.begin(rest)
 
     def _take_head(self) -> RequestHead | None:
         if not self._ahead:
@@ -218,8 +237,6 @@ class ClientConnection(ClientSocket):
         self._exchange = None
         self._reading_body = self._body_paused = False
         self.server.inflight.discard(exchange)
-        if self.server.turns is not None:
-            self.server.turns.leave(exchange)
 
     def defective(self, defect: Exception) -> None:
         """A defect of ours costs one connection, not the process."""
@@ -312,7 +329,7 @@ class ClientConnection(ClientSocket):
 
     @property
     def silent(self) -> bool:
-        """Nothing has been asked on it yet."""
+        """See ClientSocket."""
         return self._requests == 0
 
     def fail_head(self, error: RequestError) -> None:

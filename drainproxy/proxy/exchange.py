@@ -18,7 +18,6 @@ from drainproxy.errors import (
     UpstreamGone,
     UpstreamMalformed,
 )
-from drainproxy.lifecycle.machine import NewRequest
 from drainproxy.proxy import framing, headers
 from drainproxy.proxy.date import date_line
 from drainproxy.proxy.framing import Framing
@@ -76,25 +75,9 @@ class Exchange(TimedWork):
     # The course of it.
 
     def start(self) -> None:
-        """Go, or wait for a turn. Tells the client connection how it ended, once."""
+        """Claim a connection and send the request. Tells the client connection how it ended, once."""
         self.arm()
         self._server.inflight.add(self)
-        turns = self._server.turns
-        if turns is None or turns.take(self):
-            self._go()
-
-    def resume(self) -> None:
-        """Go, after having waited for a turn."""
-        if self._ended:
-            return
-        try:
-            self.count_from(self._client.loop.time())
-            self._go()
-        except Exception as defect:
-            self._client.defective(defect)
-
-    def _go(self) -> None:
-        """Claim a connection and send the request."""
         upstream = self._server.pool.take(repeatable=self._repeatable())
         if upstream is not None:
             self._begin(upstream)
@@ -110,10 +93,7 @@ class Exchange(TimedWork):
         deadline = min(self._client.loop.time() + self._timeouts.connect, self.deadline)
         server.places.spare_descriptor()
         try:
-            if server.controller.published.policy.new_request is NewRequest.CONNECT_PATIENTLY:
-                upstream = await server.connect_patiently(deadline)
-            else:
-                upstream = await server.pool.connect_if_worthwhile(deadline)
+            upstream = await server.connect(deadline)
         except RequestError as error:
             self.fail(error)
             return
@@ -347,8 +327,6 @@ class Exchange(TimedWork):
             # Not delivered yet: the drain waits, and the deadline still holds.
             self._ended = False
             self._flushing = True
-            if self._server.turns is not None:
-                self._server.turns.leave(self)
             client.pause_until_flushed(on=True)
 
     def _delivered(self) -> None:

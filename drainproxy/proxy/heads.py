@@ -30,6 +30,7 @@ Noted = dict[bytes, bytes]
 """Lower-case name -> value; values of a repeated field joined with commas (RFC 9110 section 5.3)."""
 
 _END = b"\r\n\r\n"
+_HTTP_2 = b"PRI * HTTP/2.0\r\n\r\n"
 _NONE: frozenset[bytes] = frozenset()
 _USUAL = {b"keep-alive": frozenset((b"keep-alive",)), b"close": frozenset((b"close",))}
 _TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -103,6 +104,14 @@ class ResponseHead:
         self.named = _NONE
 
 
+class Http2Preface(Exception):
+    """A client that speaks HTTP/2 from the first byte (RFC 9113 section 3.4). Carries what followed."""
+
+    def __init__(self, rest: bytes) -> None:
+        super().__init__("HTTP/2")
+        self.rest = rest
+
+
 class _Parser(Protocol):
     def feed_data(self, data: bytes, /) -> None: ...
     def should_keep_alive(self) -> bool: ...
@@ -126,7 +135,8 @@ class RequestReader:
     def feed(self, data: bytes) -> tuple[RequestHead, bytes] | None:
         """Return the next head and the bytes after it, or None while it is incomplete.
 
-        Raises a ClientError (4xx, 501, 505) for anything that is not one unambiguous HTTP/1 head.
+        Raises a ClientError (4xx, 501, 505) for anything that is not one unambiguous HTTP/1 head, and
+        Http2Preface for what claims to be none.
         """
         known = len(self._partial)
         if known and self.begun:
@@ -197,6 +207,8 @@ class RequestReader:
             raise _blame(data, fault) from None
 
     def _finish(self, head: RequestHead, data: bytes, end: int) -> None:
+        if data[:end] == _HTTP_2:
+            raise Http2Preface(data[end:])
         if self._complete != 1:
             raise MalformedHead("more or less than one head before the empty line")
         if data.count(b"\r\n", 0, end) - 2 > self._limits.max_fields:

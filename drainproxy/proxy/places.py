@@ -7,7 +7,7 @@ Nobody keeps an order below half of the limit: there it costs a request one look
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from drainproxy.errors import TooManyConnections, TooManyPerClient
 from drainproxy.proxy import kernel
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from drainproxy.errors import LimitReached
     from drainproxy.metrics import Metrics
     from drainproxy.proxy.capacity import Capacity
+    from drainproxy.proxy.client import ClientSocket
     from drainproxy.proxy.connection import ClientConnection
     from drainproxy.proxy.upstream import Pool
 
@@ -41,13 +42,13 @@ class Places:
         self._metrics = metrics
         self._max_per_ip = max_per_ip
         self._by_ip: Counter[bytes] = Counter()
-        self._taken: dict[ClientConnection, None] = {}
+        self._taken: dict[ClientSocket, None] = {}
         self._over: dict[ClientConnection, None] = {}
-        self._leaving: dict[ClientConnection, None] = {}
-        self.idle: dict[ClientConnection, None] | None = None
+        self._leaving: dict[ClientSocket, None] = {}
+        self.idle: dict[ClientSocket, None] | None = None
         """Longest idle first; a connection goes to the end when it becomes idle. It is left in when it
         is used again: who looks for an idle one looks whether it is. None: nobody has to give way."""
-        self._silent: dict[ClientConnection, None] = {}
+        self._silent: dict[ClientSocket, None] = {}
         """The same for those that have not asked anything yet."""
         metrics.client_connections_limit.set(self._max)
 
@@ -79,10 +80,18 @@ class Places:
             raise TooManyConnections
         client.over = False
 
-    def leave(self, client: ClientConnection) -> None:
+    def hand_over(self, old: ClientConnection, new: ClientSocket) -> None:
+        """Give the place of a connection to what goes on with its socket. Raises TooManyConnections."""
+        if old.over:
+            self.claim(old)
+        if self._max_per_ip is not None:
+            self._by_ip[new.peer] += 1
+        self._taken[new] = None
+
+    def leave(self, client: ClientSocket) -> None:
         """A connection has ended."""
         self._taken.pop(client, None)
-        self._over.pop(client, None)
+        self._over.pop(cast("ClientConnection", client), None)
         self._leaving.pop(client, None)
         if self._max_per_ip is not None:
             self._by_ip[client.peer] -= 1
@@ -123,7 +132,7 @@ class Places:
                 longest.close()
                 return True
 
-    def _look(self) -> dict[ClientConnection, None]:
+    def _look(self) -> dict[ClientSocket, None]:
         """Put who idles in order, once; from then on each keeps its place in it."""
         by_age = sorted((one for one in self._taken if one.idle), key=_idle_until)
         self._silent = {one: None for one in by_age if one.silent}
@@ -135,10 +144,10 @@ class Places:
         self._part_with(client)
         client.fail_head(error)
 
-    def _part_with(self, client: ClientConnection) -> None:
+    def _part_with(self, client: ClientSocket) -> None:
         """Give its place away; it may take its time to go as long as there are not too many like it."""
         self._taken.pop(client, None)
-        self._over.pop(client, None)
+        self._over.pop(cast("ClientConnection", client), None)
         self._leaving[client] = None
         if len(self._leaving) > self._spare:
             oldest = next(iter(self._leaving))
@@ -146,13 +155,13 @@ class Places:
             oldest.abort()
 
 
-def _first(order: dict[ClientConnection, None], *, silent: bool) -> ClientConnection | None:
+def _first(order: dict[ClientSocket, None], *, silent: bool) -> ClientSocket | None:
     """Return the first that still idles, and forget those before it that do not."""
     while (one := next(iter(order), None)) is not None and not (one.idle and one.silent is silent):
         del order[one]
     return one
 
 
-def _idle_until(client: ClientConnection) -> float:
+def _idle_until(client: ClientSocket) -> float:
     """Return when its idle timer would end it: the longest idle first."""
     return client.timer.when

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from drainproxy.errors import ConnectTimeout, UpstreamRefused
+from drainproxy.lifecycle.machine import NewRequest
 from drainproxy.proxy import kernel
 from drainproxy.proxy.connection import ClientConnection
 from drainproxy.proxy.routes import Routes, default_timeouts
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
     from drainproxy.metrics import Metrics
     from drainproxy.proxy.admission import Admission
     from drainproxy.proxy.books import Books
-    from drainproxy.proxy.limits import Limits
+    from drainproxy.proxy.client import ClientSocket
     from drainproxy.proxy.outbox import Outbox
+    from drainproxy.proxy.places import Places
     from drainproxy.proxy.routes import Route
     from drainproxy.proxy.settings import ProxySettings
-    from drainproxy.proxy.upstream import Pool, UpstreamConnection
+    from drainproxy.proxy.upstream import Borrower, Pool, UpstreamConnection
     from drainproxy.tasks import Connections
 
 
@@ -45,7 +47,7 @@ class ProxyServer(web.Server):
         controller: Controller,
         inflight: InFlight,
         admission: Admission,
-        limits: Limits,
+        places: Places,
         outbox: Outbox,
         metrics: Metrics,
         books: Books,
@@ -60,16 +62,18 @@ class ProxyServer(web.Server):
         self.controller = controller
         self.inflight = inflight
         self.admission = admission
-        self.places = limits.places
-        self.turns = limits.turns
+        self.places = places
         self.outbox = outbox
         self.metrics = metrics
         self.linger_s = linger_s
         self.routes = Routes(routes, default_timeouts(settings))
+        self.no_http2_until = 0.0
+        """Loop time; the application is known not to speak HTTP/2 until then."""
+        controller.on_change(self._tell_http2)
         self.upstream_host = _host_of(pool)
         self.books = books
         self.tasks = tasks
-        self._clients: set[ClientConnection] = set()
+        self._clients: set[ClientSocket] = set()
         self._emptied: asyncio.Event = asyncio.Event()
 
     # What aiohttp's runner asks of a server.
@@ -88,7 +92,7 @@ class ProxyServer(web.Server):
     # Client connections.
 
     @property
-    def clients(self) -> set[ClientConnection]:
+    def clients(self) -> set[ClientSocket]:
         """Every open client connection."""
         return self._clients
 
@@ -99,12 +103,24 @@ class ProxyServer(web.Server):
         self.metrics.client_connections_accepted.inc()
         self.places.enter(client)
 
-    def closed(self, client: ClientConnection) -> None:
+    def handed_over(self, old: ClientConnection, new: ClientSocket) -> None:
+        """A client's socket goes on in another protocol. Raises TooManyConnections."""
+        self.places.hand_over(old, new)
+        self._clients.add(new)
+        self.closed(old)
+
+    def closed(self, client: ClientSocket) -> None:
         """A client connection has ended."""
         self._clients.discard(client)
         self.places.leave(client)
         if not self._clients:
             self._emptied.set()
+
+    def _tell_http2(self) -> None:
+        # A connection of HTTP/1.1 looks at the policy when it answers; one of HTTP/2 has to say something.
+        if self.controller.published.discourage_reuse:
+            for client in list(self._clients):
+                client.policy_changed()
 
     def retire_idle(self) -> bool:
         """Close idle connections, half-close first; return whether some were left since they have spoken."""
@@ -124,20 +140,26 @@ class ProxyServer(web.Server):
 
     # The application.
 
-    async def connect_patiently(self, deadline: float) -> UpstreamConnection:
+    async def connect(self, deadline: float, borrower: Borrower | None = None) -> UpstreamConnection:
+        """Connect for a request, as the phase says: while the application starts, patiently."""
+        if self.controller.published.policy.new_request is NewRequest.CONNECT_PATIENTLY:
+            return await self._connect_patiently(deadline, borrower)
+        return await self.pool.connect(deadline, borrower)
+
+    async def _connect_patiently(self, deadline: float, borrower: Borrower | None) -> UpstreamConnection:
         """Connect to an application that is still starting: wait until loop time `deadline` for it to answer.
 
         Raises UpstreamRefused when it does not.
         """
         try:
-            return await self.pool.connect(deadline)
+            return await self.pool.connect(deadline, borrower)
         except UpstreamRefused:
             try:
                 async with asyncio.timeout_at(deadline):
                     await self.controller.until(lambda: self.controller.upstream_up)
             except TimeoutError:
                 raise UpstreamRefused from None
-            return await self.pool.connect(deadline)
+            return await self.pool.connect(deadline, borrower)
         except ConnectTimeout:
             raise UpstreamRefused from None
 

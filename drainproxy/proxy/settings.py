@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from drainproxy.addresses import ListenAddress, UpstreamAddress
 
@@ -21,11 +22,6 @@ class ProxySettings:
     connect_timeout: float = 3.0
     """How long connecting to the application may take; while starting, refused connects are retried that
     long."""
-
-    breaker_cooldown: float | None = 0.25
-    """After five connects in a row that were refused or took too long, requests that need a new connection
-    get 503 at once for this long; then one of them tries. Short, so that an application that is back is not
-    kept waiting."""
 
     head_timeout: float = 10.0
     """A client that has begun a request head must finish it in this time, or gets 408."""
@@ -57,16 +53,6 @@ class ProxySettings:
     """So many connections from one address are served at a time; further ones get 503. Default: off, since
     a balancer or a node's address may stand for any number of clients."""
 
-    max_in_flight: int | None = None
-    """So many requests are in the application at a time; further ones wait for their turn. What became of a
-    request after its 101 does not count. Default: off, since the application was there without it."""
-
-    max_queued: int | None = 100
-    """With `max_in_flight`: so many requests wait, and the next one gets 503 at once; off for none."""
-
-    queue_timeout: float = 2.0
-    """With `max_in_flight`: a request that has waited for its turn this long gets 503."""
-
     max_request_line_bytes: int = 16 * 1024
     """A longer request line gets 414."""
 
@@ -86,6 +72,23 @@ class ProxySettings:
     health_paths: tuple[str, ...] = ()
     """Exact paths on the traffic port that balancers ask for health, like /healthz. They are forwarded while
     this pod is ready and answered with 503 and close while it drains, and never count as traffic."""
+
+    upstream_http2: Literal["auto", "off"] = "auto"
+    """Pass HTTP/2 connections of clients through to the application, frame by frame. auto: one that does not
+    speak it is found out by the first such client, which then gets GOAWAY HTTP_1_1_REQUIRED."""
+
+    h2_max_streams: int = 1000
+    """Open streams of one HTTP/2 connection; the application's own lower limit stays."""
+
+    h2_max_frame_bytes: int = 64 * 1024
+    """Largest HTTP/2 frame that either side may announce to take: one is held until it is complete."""
+
+    h2_max_resets: int = 200
+    """RST_STREAM frames a second from one client, as a mean over 10 s (rapid reset, CVE-2023-44487)."""
+
+    h2_max_pings: int = 2000
+    """PING frames, and empty DATA frames, a second from one client, as a mean over 10 s. gRPC measures its
+    bandwidth with one PING a round trip."""
 
     probe_path: str | None = None
     """GET this path of the application to learn that it is up: any answer below 500 will do.

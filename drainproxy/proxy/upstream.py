@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from drainproxy.errors import ConnectTimeout, OutOfDescriptors, UpstreamRefused
 from drainproxy.proxy import kernel
-from drainproxy.proxy.breaker import Breaker
 from drainproxy.proxy.heads import ResponseReader
 from drainproxy.proxy.timer import LazyTimer
 
@@ -135,7 +134,6 @@ class Pool:
         """The longest idle first; the most recently used is taken."""
         self._open: set[UpstreamConnection] = set()
         self._timer = LazyTimer(loop, self._expire)
-        self.breaker = Breaker(settings.breaker_cooldown, loop)
 
     @property
     def idle_count(self) -> int:
@@ -171,27 +169,16 @@ class Pool:
                 return connection
         return None
 
-    async def connect_if_worthwhile(self, deadline: float) -> UpstreamConnection:
-        """Open a connection for a request. Raises BreakerOpen, and what `connect` raises.
-
-        Only these attempts open the breaker: a probe's would keep out requests that might succeed.
-        """
-        with self.breaker.admitted():
-            try:
-                return await self.connect(deadline)
-            except (UpstreamRefused, ConnectTimeout):
-                self.breaker.failed()
-                raise
-
-    async def connect(self, deadline: float) -> UpstreamConnection:
+    async def connect(self, deadline: float, borrower: Borrower | None = None) -> UpstreamConnection:
         """Open a connection before loop time `deadline`.
 
+        `borrower` is for a protocol in which the application may speak first.
         Raises UpstreamRefused, ConnectTimeout or OutOfDescriptors.
         """
         started = self._loop.time()
         try:
             async with asyncio.timeout_at(deadline):
-                connection = await self._open_connection()
+                connection = await self._open_connection(borrower)
         except TimeoutError:
             self._metrics.upstream_connects.inc("timeout")
             raise ConnectTimeout from None
@@ -204,7 +191,6 @@ class Pool:
                 raise OutOfDescriptors from None
             raise UpstreamRefused(error.strerror or "cannot connect") from None
         self._metrics.upstream_connects.inc("ok")
-        self.breaker.connected()
         self._metrics.upstream_connect.observe(self._loop.time() - started)
         return connection
 
@@ -254,8 +240,9 @@ class Pool:
             limit = min(limit, max(announced - 1.0, announced / 2))
         return limit
 
-    async def _open_connection(self) -> UpstreamConnection:
+    async def _open_connection(self, borrower: Borrower | None) -> UpstreamConnection:
         address, connection = self.address, UpstreamConnection(self)
+        connection.borrower = borrower
         try:
             if address.path:
                 await self._loop.create_unix_connection(lambda: connection, address.path)
@@ -264,6 +251,7 @@ class Pool:
         except BaseException:
             # uvloop closes a connection that was made just before its connect was given up on, and never
             # says that it is lost.
+            connection.borrower = None
             self.closed(connection)
             raise
         return connection

@@ -93,12 +93,6 @@ def test_another_version_is_a_505(version: bytes, way: str) -> None:
     refused_with(UnsupportedVersion, 505, b"GET / HTTP/" + version + b"\r\nHost: a\r\n\r\n", way)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_the_preface_of_http2_gets_a_clean_refusal(way: str) -> None:
-    """A client that speaks HTTP/2 without asking hears an HTTP/1 answer, not silence."""
-    refused_with(MalformedHead, 400, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", way)
-
-
 # Limits, at their edges.
 
 

@@ -1,1 +1,0 @@
-"""What the cluster tells us, and what we tell it."""

@@ -1,0 +1,339 @@
+"""One client's HTTP/2 connection and its own connection to the application: frames both ways, untouched.
+
+Between the frames it adds what a drain needs: GOAWAY and a PING when the client should go elsewhere, and
+RST_STREAM where a deadline has come. Streams that raced with the GOAWAY are served (RFC 9113 section 6.8).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from drainproxy.errors import RequestError
+from drainproxy.proxy.client import ClientSocket
+from drainproxy.proxy.http2 import frames
+from drainproxy.proxy.http2.frames import Code, FrameFault
+from drainproxy.proxy.http2.guard import Abuse, Guard
+from drainproxy.proxy.http2.half import Half
+from drainproxy.proxy.http2.stream import Stream
+from drainproxy.proxy.http2.table import OUR_PING, Table
+
+if TYPE_CHECKING:
+    from drainproxy.proxy.upstream import UpstreamConnection
+
+MAGIC = frames.PREFACE[-6:]
+"""What follows the part of the preface that looks like an HTTP/1 head."""
+ASK_AGAIN_S = 10.0
+"""An application that does not speak HTTP/2 is not asked again for so long."""
+PING_WAIT_S = 1.0
+"""A client that has not acknowledged by then is taken to have heard the GOAWAY."""
+
+
+class Http2Connection(ClientSocket):
+    """Written by its two transports and its timer, all on the loop's thread."""
+
+    __slots__ = (
+        "_heard",
+        "_idle_since",
+        "_magic",
+        "_ping_by",
+        "_ready_by",
+        "_spoken",
+        "_table",
+        "_told",
+        "_unsent",
+        "_upstream",
+        "from_client",
+        "from_upstream",
+        "guard",
+    )  # fmt: skip
+
+    def __init__(self, plain: ClientSocket) -> None:
+        """Take over the socket of a client that has turned out to speak HTTP/2."""
+        server = plain.server
+        super().__init__(server)
+        self.transport, self.peer, self.scheme = plain.transport, plain.peer, plain.scheme
+        self.accepted_at = plain.accepted_at
+        now = self.loop.time()
+        self._magic = MAGIC
+        """What is left of the preface."""
+        self._table = table = Table(self)
+        self.guard = Guard(server.settings, now)
+        self.from_client = Half(table.from_client())
+        self.from_upstream = Half(table.from_upstream())
+        self._upstream: UpstreamConnection | None = None
+        self._unsent = [frames.PREFACE]
+        """For an application that is not connected yet."""
+        self._spoken = False
+        """A stream was opened."""
+        self._told = self._heard = False
+        """GOAWAY was sent; and the client is known to have read it."""
+        self._ping_by = math.inf
+        self._ready_by = now + server.settings.head_timeout
+        self._idle_since = now
+
+    # The course of it.
+
+    def begin(self, rest: bytes) -> None:
+        """Connect to the application; `rest` is what came after the preface's first lines."""
+        server = self.server
+        self.transport.set_protocol(self)
+        self.timer.set(self._ready_by)
+        if server.settings.upstream_http2 == "off" or self.loop.time() < server.no_http2_until:
+            self.write(frames.frame(frames.SETTINGS, 0, 0))
+            self.end(Code.HTTP_1_1_REQUIRED, "http1")
+            return
+        self._pause(paused=True)
+        self.server.tasks.spawn(self._connect(), "connect http2")
+        self.data_received(rest)
+        self.policy_changed()
+
+    async def _connect(self) -> None:
+        server = self.server
+        deadline = self.loop.time() + server.routes.default.connect
+        try:
+            upstream = await server.connect(deadline, self)
+        except RequestError as error:
+            server.metrics.errors.inc(error.reason)
+            # Nothing was sent on, so every stream may be tried again elsewhere: none was taken.
+            self._table.last = 0
+            self.write(frames.frame(frames.SETTINGS, 0, 0))
+            self.end(Code.NO_ERROR, "upstream")
+            return
+        if self._lost or self._lingering or upstream.lost:
+            server.pool.discard(upstream)
+            self.end(Code.INTERNAL_ERROR, "upstream")
+            return
+        self._upstream = upstream
+        waiting, self._unsent = b"".join(self._unsent), []
+        server.outbox.write(upstream.transport, waiting)
+        self._pause(paused=False)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on what the client has sent."""
+        if self._lingering:
+            self._linger(data)
+            return
+        try:
+            if self._magic:
+                data = self._read_magic(data)
+            out = self.from_client.feed(data)
+        except FrameFault as fault:
+            if isinstance(fault, Abuse):
+                self.server.metrics.h2_abuse.inc(fault.kind)
+            self.end(fault.code, "abuse" if isinstance(fault, Abuse) else "error")
+            return
+        if out:
+            self._to_upstream(out)
+
+    def _read_magic(self, data: bytes) -> bytes:
+        magic, size = self._magic, len(self._magic)
+        if not magic.startswith(data[:size]):
+            raise FrameFault(Code.PROTOCOL_ERROR, "a broken preface")
+        self._magic = magic[len(data) :]
+        return data[size:]
+
+    def upstream_data(self, data: bytes) -> None:
+        """Pass on what the application has sent (Borrower)."""
+        try:
+            out = self.from_upstream.feed(data)
+        except FrameFault:
+            self.server.metrics.errors.inc("upstream-malformed")
+            self._upstream_failed()
+            return
+        if out:
+            self.write(out)
+        self._end_if_done()
+
+    def upstream_lost(self, *, reset: bool) -> None:
+        """The application has ended the connection (Borrower), and with it every stream."""
+        self._upstream = None
+        if self._table.streams:
+            self.server.metrics.errors.inc("upstream-gone")
+        self._upstream_failed()
+
+    def _upstream_failed(self) -> None:
+        if not self.from_upstream.begun:
+            # Without SETTINGS it speaks something else, HTTP/1.1 most likely: no stream was taken.
+            self._table.last = 0
+            self.server.no_http2_until = self.loop.time() + ASK_AGAIN_S
+            self.write(frames.frame(frames.SETTINGS, 0, 0))
+            self.end(Code.HTTP_1_1_REQUIRED, "http1")
+        else:
+            self.end(Code.INTERNAL_ERROR if self._table.streams else Code.NO_ERROR, "upstream")
+
+    def upstream_writable(self, *, writable: bool) -> None:
+        """Hold the client back while the application cannot take more (Borrower)."""
+        self._pause(paused=not writable)
+
+    def pause_writing(self) -> None:
+        """Hold the application back while the client cannot take more."""
+        if self._upstream is not None and not self._upstream.lost:
+            self._upstream.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Let the application go on."""
+        if self._upstream is not None and not self._upstream.lost:
+            self._upstream.transport.resume_reading()
+
+    def eof_received(self) -> bool:
+        """A client that stops sending has left: streams need both directions."""
+        self._eof = True
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let everything go."""
+        super().connection_lost(exc)
+        self._let_go("reset")
+        self.server.closed(self)
+
+    def left(self) -> None:
+        """See ClientSocket."""
+        self.abort()
+
+    # Frames of ours.
+
+    def say_client(self, frame: bytes) -> None:
+        """Send the client a frame between two of the application's."""
+        self.write(self.from_upstream.say(frame))
+
+    def say_upstream(self, frame: bytes) -> None:
+        """Send the application a frame between two of the client's."""
+        self._to_upstream(self.from_client.say(frame))
+
+    def _to_upstream(self, data: bytes) -> None:
+        upstream = self._upstream
+        if upstream is not None and data:
+            self.server.outbox.write(upstream.transport, data)
+        elif upstream is None:
+            self._unsent.append(data)
+
+    # Streams.
+
+    def opened(self, number: int) -> Stream:
+        """The client has opened a stream."""
+        server, now = self.server, self.loop.time()
+        if len(self._table.streams) >= server.settings.h2_max_streams:
+            raise Abuse("streams")
+        stream = Stream(self, number, now, now + server.routes.default.total)
+        server.inflight.add(stream)
+        published = server.controller.published
+        first, self._spoken = not self._spoken, True
+        if stream.deadline < math.inf:
+            self.wake_by(stream.deadline)
+        if first or published.draining:
+            server.admission.came(health_check=False, accepted_at=self.accepted_at, first=first, now=now)
+            if server.admission.ending(now):
+                # Its HEADERS are passed on all the same: the application's header compression needs them.
+                self.loop.call_soon(self._refuse, stream)
+        return stream
+
+    def _refuse(self, stream: Stream) -> None:
+        if stream.id in self._table.streams:
+            self._table.cut(stream, Code.REFUSED_STREAM, "refused")
+
+    def closed(self, stream: Stream, outcome: str) -> None:
+        """A stream has ended: finished, reset, refused, timed_out, cut or lost."""
+        server = self.server
+        server.inflight.discard(stream)
+        server.metrics.h2_streams.inc(outcome)
+        if outcome != "reset" and server.controller.published.draining:
+            server.metrics.drain_requests.inc(outcome)
+        if not self._table.streams:
+            self._idle_since = self.loop.time()
+            if server.places.idle is not None:
+                server.places.idle[self] = None
+            if self._told:
+                # After the frame that ended it has gone out.
+                self.loop.call_soon(self._end_if_done)
+
+    def cut(self, stream: Stream) -> None:
+        """A stream's deadline has come. Without an answer it can be tried again safely (section 8.7)."""
+        if stream.id not in self._table.streams:
+            return
+        code, outcome = (Code.CANCEL, "cut") if stream.answered else (Code.REFUSED_STREAM, "timed_out")
+        self._table.cut(stream, code, outcome)
+
+    @property
+    def idle(self) -> bool:
+        """No stream is open."""
+        return not self._table.streams and not self._lingering
+
+    # Ends.
+
+    def policy_changed(self) -> None:
+        """Tell the client to go elsewhere, if that is what the lifecycle wants now."""
+        if self.server.controller.published.discourage_reuse:
+            self.tell("drain")
+
+    def tell(self, why: str) -> None:
+        """Ask the client to open no more streams here; those on their way are served."""
+        if self._told or self._lost or self._lingering:
+            return
+        self._told = True
+        self.server.metrics.h2_goaway.inc(why)
+        self.say_client(
+            frames.goaway(frames.LAST_STREAM, Code.NO_ERROR) + frames.frame(frames.PING, 0, 0, OUR_PING)
+        )
+        self._ping_by = self.loop.time() + PING_WAIT_S
+        self.wake_by(self._ping_by)
+
+    def heard(self) -> None:
+        """The client has read the GOAWAY: what it opened before is here."""
+        self._heard = True
+        self.loop.call_soon(self._end_if_done)
+
+    def _end_if_done(self) -> None:
+        if self._heard and not self._table.streams:
+            self.end(Code.NO_ERROR, "")
+
+    def end(self, code: Code, why: str) -> None:
+        """Say goodbye and close. `why` is a label of `h2_goaway_total`, empty if it was counted."""
+        if self._lost or self._lingering:
+            return
+        if why:
+            self.server.metrics.h2_goaway.inc(why)
+        self.say_client(frames.goaway(self._table.last, code))
+        self._let_go("lost" if code in {Code.INTERNAL_ERROR, Code.HTTP_1_1_REQUIRED} else "reset")
+        super().close()
+
+    def close(self, *, unread: bool = False) -> None:
+        """See ClientSocket: nothing more is served."""
+        self.end(Code.NO_ERROR, "drain")
+
+    def _let_go(self, outcome: str) -> None:
+        self._table.drop(outcome)
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            self.server.pool.discard(upstream)
+        self._unsent = []
+
+    # Time.
+
+    def wake_by(self, when: float) -> None:
+        """Look at what is due at loop time `when`, or earlier."""
+        if when < self.timer.when:
+            self.timer.set(when)
+
+    def expired(self) -> None:
+        """Do what is due, and set the timer to what is due next."""
+        if self._lingering:
+            self.abort()
+            return
+        now = self.loop.time()
+        streams = self._table.streams
+        for stream in list(streams.values()):
+            if stream.deadline <= now:
+                self.cut(stream)
+        if self._ping_by <= now:
+            self._ping_by = math.inf
+            self.heard()
+        ready = self.from_client.begun and self.from_upstream.begun
+        idle_at = math.inf if streams else self._idle_since + self.server.settings.keepalive_idle
+        if not ready and self._ready_by <= now:
+            self.end(Code.NO_ERROR, "error")
+        elif idle_at <= now:
+            self.end(Code.NO_ERROR, "idle")
+        else:
+            next_deadline = min((stream.deadline for stream in streams.values()), default=math.inf)
+            self.timer.set(min(self._ping_by, math.inf if ready else self._ready_by, idle_at, next_deadline))

@@ -1,0 +1,84 @@
+"""HTTP/2 frames as bytes: what their headers say, and the few that are made here. Pure.
+
+RFC 9113 sections 4 and 6. A frame header is 24 bits of length, a type, flags and a stream.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+HEADER_BYTES = 9
+MIN_MAX_FRAME_BYTES = 16_384
+"""What either side may send before the other has said more (section 4.2)."""
+LAST_STREAM = 2**31 - 1
+"""The stream of a GOAWAY that refuses nothing yet (section 6.8)."""
+
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = (
+    range(10)
+)
+END_STREAM = ACK = 0x1
+END_HEADERS = 0x4
+
+ENABLE_PUSH, MAX_CONCURRENT_STREAMS, MAX_FRAME_SIZE = 0x2, 0x3, 0x5
+
+_HEADER = struct.Struct(">HBBBI")
+read_header = _HEADER.unpack_from
+"""(bytes, offset) -> length's upper 16 bits, its lower 8, type, flags, stream with the reserved bit."""
+_SETTING = struct.Struct(">HI")
+
+
+class Code(IntEnum):
+    """Error codes (section 7)."""
+
+    NO_ERROR = 0x0
+    PROTOCOL_ERROR = 0x1
+    INTERNAL_ERROR = 0x2
+    FRAME_SIZE_ERROR = 0x6
+    REFUSED_STREAM = 0x7
+    CANCEL = 0x8
+    ENHANCE_YOUR_CALM = 0xB
+    HTTP_1_1_REQUIRED = 0xD
+
+
+class FrameFault(Exception):
+    """Bytes that end a connection, with the code that says why."""
+
+    def __init__(self, code: Code, why: str) -> None:
+        super().__init__(why)
+        self.code = code
+        self.why = why
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """Return a whole frame."""
+    size = len(payload)
+    return _HEADER.pack(size >> 8, size & 0xFF, kind, flags, stream) + payload
+
+
+def goaway(last: int, code: Code) -> bytes:
+    """Say that no stream above `last` is taken any more."""
+    return frame(GOAWAY, 0, 0, struct.pack(">II", last, code))
+
+
+def rst_stream(stream: int, code: Code) -> bytes:
+    """End one stream."""
+    return frame(RST_STREAM, 0, stream, struct.pack(">I", code))
+
+
+def window_update(size: int) -> bytes:
+    """Give back `size` bytes of the connection's window: they were taken off the wire here."""
+    return frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", size))
+
+
+def bounded_settings(payload: memoryview, bounds: dict[int, int], added: tuple[int, ...]) -> dict[int, int]:
+    """Return what a SETTINGS payload says, with nothing above its bound; one of `added` that it does not
+    mention is said with its bound. What is lowered is a limit on the other side, and safe to lower."""
+    said = {name: min(value, bounds.get(name, value)) for name, value in _SETTING.iter_unpack(payload)}
+    return {**{name: bounds[name] for name in added}, **said}
+
+
+def settings(values: dict[int, int]) -> bytes:
+    """Return a SETTINGS frame."""
+    return frame(SETTINGS, 0, 0, b"".join(_SETTING.pack(*entry) for entry in values.items()))

@@ -1,0 +1,114 @@
+"""One direction of a connection: bytes in, whole frames out.
+
+What a frame means is asked of `meanings`, which each direction has of its own (table.py).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from drainproxy.proxy.http2 import frames
+from drainproxy.proxy.http2.frames import Code, FrameFault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Meanings = dict[int, Callable[[int, int, memoryview], bytes | None]]
+    """Type -> (flags, stream, payload) -> None to pass the frame on, or what goes instead. Others pass."""
+
+
+class Half:
+    """Holds at most one incomplete frame."""
+
+    __slots__ = (
+        "_meanings", "_missing", "_pieces", "_waiting", "begun", "block", "block_bytes", "block_frames",
+        "max_bytes", "settled",
+    )  # fmt: skip
+
+    def __init__(self, meanings: Meanings) -> None:
+        self._meanings = meanings
+        self._pieces: list[bytes] = []
+        self._missing = 0
+        """Bytes until the frame that has begun is complete, as far as is known."""
+        self._waiting = b""
+        self.settled = False
+        """The first SETTINGS were read."""
+        self.begun = False
+        """The first frame has come, which must be SETTINGS (section 3.4)."""
+        self.max_bytes = frames.MIN_MAX_FRAME_BYTES
+        self.block = 0
+        """The stream whose header block is open: nothing may come in between (section 4.3)."""
+        self.block_bytes = self.block_frames = 0
+
+    def feed(self, data: bytes) -> bytes:  # noqa: C901 - one loop without calls: it runs for every frame
+        """Return the frames that are complete and pass. Raises FrameFault."""
+        if self._pieces:
+            data = self._gathered(data)
+        size, at, run = len(data), 0, 0
+        out: list[bytes] = []
+        missing = frames.HEADER_BYTES
+        meanings, read_header, view = self._meanings, frames.read_header, memoryview(data)
+        while size - at >= frames.HEADER_BYTES:
+            high, low, kind, flags, stream = read_header(data, at)
+            length = high << 8 | low
+            if length > self.max_bytes:
+                raise FrameFault(Code.FRAME_SIZE_ERROR, "a frame is larger than was agreed")
+            end = at + frames.HEADER_BYTES + length
+            if end > size:
+                missing = end - at
+                break
+            stream &= frames.LAST_STREAM
+            if (self.block or not self.begun) and not self._fits(kind, flags, stream):
+                raise FrameFault(Code.PROTOCOL_ERROR, "a frame where another was due")
+            meaning = meanings.get(kind)
+            if meaning is not None:
+                instead = meaning(flags, stream, view[at + frames.HEADER_BYTES : end])
+                if instead is not None:
+                    out += (data[run:at], instead)
+                    run = end
+            at = end
+        if at < size:
+            self._pieces = [data[at:]]
+            self._missing = missing - (size - at)
+        if run or at < size:
+            out.append(data[run:at])
+            data = b"".join(out)
+        if self._waiting and not self.block:
+            data, self._waiting = data + self._waiting, b""
+        return data
+
+    def _gathered(self, data: bytes) -> bytes:
+        """Return what has come of the frame that has begun, once that is enough to look at."""
+        self._pieces.append(data)
+        self._missing -= len(data)
+        if self._missing > 0:
+            return b""
+        gathered, self._pieces = b"".join(self._pieces), []
+        return gathered
+
+    def say(self, frame: bytes) -> bytes:
+        """Return a frame of ours if it may go now; else keep it until the open header block has ended."""
+        if not self.block:
+            return frame
+        self._waiting += frame
+        return b""
+
+    def open_block(self, stream: int, flags: int, size: int) -> None:
+        """Note a HEADERS frame: without END_HEADERS, only its continuations may follow."""
+        if not flags & frames.END_HEADERS:
+            self.block, self.block_bytes, self.block_frames = stream, size, 1
+
+    def continue_block(self, flags: int, size: int) -> None:
+        """Note a CONTINUATION frame."""
+        if not self.block:
+            raise FrameFault(Code.PROTOCOL_ERROR, "a continuation of nothing")
+        self.block_bytes += size
+        self.block_frames += 1
+        if flags & frames.END_HEADERS:
+            self.block = 0
+
+    def _fits(self, kind: int, flags: int, stream: int) -> bool:
+        if not self.begun:
+            self.begun = kind == frames.SETTINGS and not flags & frames.ACK
+            return self.begun
+        return kind == frames.CONTINUATION and stream == self.block

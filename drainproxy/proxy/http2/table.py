@@ -1,0 +1,232 @@
+"""Which streams are open, and what each frame does to them (RFC 9113 section 5).
+
+A meaning is asked about every frame of its kind, in order. It lets it pass (None), puts something in its
+place, or raises a FrameFault that ends the connection. HEADERS always pass: the other side's header
+compression depends on having seen them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from drainproxy.proxy.http2 import frames
+from drainproxy.proxy.http2.frames import Code, FrameFault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from drainproxy.proxy.http2.connection import Http2Connection
+    from drainproxy.proxy.http2.half import Half, Meanings
+    from drainproxy.proxy.http2.stream import Stream
+
+OUR_PING = b"drainpxy"
+"""The payload of our own PING, whose acknowledgement is not the application's."""
+MAX_REMEMBERED = 1000
+"""Streams that were reset, whose late frames are still on their way."""
+_NOTHING = b""
+
+
+class Table:
+    """Of one connection. Written by the frames that pass."""
+
+    __slots__ = ("_bounds", "_connection", "_reset", "last", "streams")
+
+    def __init__(self, connection: Http2Connection) -> None:
+        self._connection = connection
+        limits = connection.server.settings
+        self._bounds = {
+            frames.ENABLE_PUSH: 0,
+            frames.MAX_CONCURRENT_STREAMS: limits.h2_max_streams,
+            frames.MAX_FRAME_SIZE: max(limits.h2_max_frame_bytes, frames.MIN_MAX_FRAME_BYTES),
+        }
+        """What SETTINGS may say at most: a frame has to fit into our buffer, and nobody pushes."""
+        self.streams: dict[int, Stream] = {}
+        self.last = 0
+        """The highest stream the client has opened."""
+        self._reset: dict[int, bool] = {}
+        """Streams that ended with a reset; True: it was ours, and neither side hears of them any more."""
+
+    # From the client.
+
+    def from_client(self) -> Meanings:
+        """Return what the application gets instead of each kind of frame."""
+        return {
+            frames.DATA: self._client_data,
+            frames.HEADERS: self._client_headers,
+            frames.RST_STREAM: self._client_reset,
+            frames.SETTINGS: self._client_settings,
+            frames.PUSH_PROMISE: self._push,
+            frames.PING: self._client_ping,
+            frames.WINDOW_UPDATE: self._window,
+            frames.CONTINUATION: self._client_continuation,
+        }
+
+    def _client_data(self, flags: int, number: int, payload: memoryview) -> bytes | None:
+        stream = self.streams.get(number)
+        if stream is None:
+            return self._late_data(number, len(payload), self._connection.say_client)
+        if flags & frames.END_STREAM:
+            stream.client_ended = True
+            if stream.upstream_ended:
+                self._close(stream, "finished")
+        elif not payload:
+            self._count("empty")
+        return None
+
+    def _client_headers(self, flags: int, number: int, payload: memoryview) -> None:
+        connection = self._connection
+        connection.from_client.open_block(number, flags, len(payload))
+        connection.guard.block(len(payload), 1)
+        stream = self.streams.get(number)
+        if stream is None:
+            if number <= self.last or number % 2 == 0:
+                if number in self._reset:
+                    return
+                raise FrameFault(Code.PROTOCOL_ERROR, "a stream that cannot be opened")
+            self.last = number
+            self.streams[number] = stream = connection.opened(number)
+        if flags & frames.END_STREAM:
+            stream.client_ended = True
+            if stream.upstream_ended:
+                self._close(stream, "finished")
+
+    def _client_continuation(self, flags: int, number: int, payload: memoryview) -> None:
+        half = self._connection.from_client
+        half.continue_block(flags, len(payload))
+        self._connection.guard.block(half.block_bytes, half.block_frames)
+
+    def _client_reset(self, flags: int, number: int, payload: memoryview) -> bytes | None:
+        self._count("reset")
+        return self._reset_by(flags, number, payload)
+
+    def _client_settings(self, flags: int, number: int, payload: memoryview) -> bytes | None:
+        self._count("settings")
+        half, other = self._connection.from_client, self._connection.from_upstream
+        return self._settings(flags, number, payload, half, other, frames.ENABLE_PUSH)
+
+    def _client_ping(self, flags: int, number: int, payload: memoryview) -> bytes | None:
+        _sized(payload, 8)
+        if not flags & frames.ACK:
+            self._count("ping")
+        elif payload == OUR_PING:
+            self._connection.heard()
+            return _NOTHING
+        return None
+
+    def _window(self, flags: int, number: int, payload: memoryview) -> None:
+        _sized(payload, 4)
+        if number and not self._known(number):
+            raise FrameFault(Code.PROTOCOL_ERROR, "a window of a stream that was never opened")
+
+    def _push(self, flags: int, number: int, payload: memoryview) -> None:
+        raise FrameFault(Code.PROTOCOL_ERROR, "a push: a client cannot, and an application was told not to")
+
+    def _count(self, kind: str) -> None:
+        self._connection.guard.count(kind, self._connection.loop.time())
+
+    # From the application.
+
+    def from_upstream(self) -> Meanings:
+        """Return what the client gets instead of each kind of frame."""
+        return {
+            frames.DATA: self._upstream_data,
+            frames.HEADERS: self._upstream_headers,
+            frames.RST_STREAM: self._reset_by,
+            frames.SETTINGS: self._upstream_settings,
+            frames.PUSH_PROMISE: self._push,
+            frames.CONTINUATION: self._upstream_continuation,
+        }
+
+    def _upstream_data(self, flags: int, number: int, payload: memoryview) -> bytes | None:
+        stream = self.streams.get(number)
+        if stream is None:
+            return self._late_data(number, len(payload), self._connection.say_upstream)
+        stream.answered = True
+        if flags & frames.END_STREAM:
+            stream.upstream_ended = True
+            if stream.client_ended:
+                self._close(stream, "finished")
+        return None
+
+    def _upstream_headers(self, flags: int, number: int, payload: memoryview) -> None:
+        self._connection.from_upstream.open_block(number, flags, len(payload))
+        stream = self.streams.get(number)
+        if stream is not None:
+            stream.answered = True
+            if flags & frames.END_STREAM:
+                stream.upstream_ended = True
+                if stream.client_ended:
+                    self._close(stream, "finished")
+
+    def _upstream_continuation(self, flags: int, number: int, payload: memoryview) -> None:
+        self._connection.from_upstream.continue_block(flags, len(payload))
+
+    def _upstream_settings(self, flags: int, number: int, payload: memoryview) -> bytes | None:
+        half, other = self._connection.from_upstream, self._connection.from_client
+        return self._settings(flags, number, payload, half, other, frames.MAX_CONCURRENT_STREAMS)
+
+    # Both.
+
+    def cut(self, stream: Stream, code: Code, outcome: str) -> None:
+        """End a stream on both sides; `code` is for the client."""
+        self._forget(stream.id, ours=True)
+        self._connection.say_upstream(frames.rst_stream(stream.id, Code.CANCEL))
+        self._connection.say_client(frames.rst_stream(stream.id, code))
+        self._close(stream, outcome)
+
+    def drop(self, outcome: str) -> None:
+        """Every stream has ended with its connection."""
+        for stream in list(self.streams.values()):
+            self._close(stream, outcome)
+
+    def _known(self, number: int) -> bool:
+        return 0 < number <= self.last and number % 2 == 1
+
+    def _late_data(self, number: int, size: int, say: Callable[[bytes], None]) -> bytes | None:
+        """Decide about data of a stream that is not open (any more)."""
+        if not self._known(number):
+            raise FrameFault(Code.PROTOCOL_ERROR, "data on a stream that was never opened")
+        if not self._reset.get(number):
+            return None
+        if size:
+            # Who would have read these bytes will not see them, and so not give their window back.
+            say(frames.window_update(size))
+        return _NOTHING
+
+    def _reset_by(self, flags: int, number: int, payload: memoryview) -> bytes | None:
+        _sized(payload, 4)
+        if not self._known(number):
+            raise FrameFault(Code.PROTOCOL_ERROR, "a reset of a stream that was never opened")
+        stream = self.streams.get(number)
+        if stream is not None:
+            self._forget(number, ours=False)
+            # A reset after the whole answer is how a server says that it needs no more of the request.
+            self._close(stream, "finished" if stream.upstream_ended else "reset")
+        return _NOTHING if self._reset.get(number) else None
+
+    def _settings(
+        self, flags: int, number: int, payload: memoryview, half: Half, other: Half, added: int
+    ) -> bytes | None:
+        if number or len(payload) % 6 or (flags & frames.ACK and payload):
+            raise FrameFault(Code.FRAME_SIZE_ERROR, "SETTINGS of no possible size")
+        if flags & frames.ACK:
+            return None
+        said = frames.bounded_settings(payload, self._bounds, () if half.settled else (added,))
+        half.settled = True
+        # Never lowered: frames made under the larger limit may be on their way.
+        other.max_bytes = max(other.max_bytes, said.get(frames.MAX_FRAME_SIZE, 0))
+        return frames.settings(said)
+
+    def _forget(self, number: int, *, ours: bool) -> None:
+        self._reset[number] = ours
+        if len(self._reset) > MAX_REMEMBERED:
+            del self._reset[next(iter(self._reset))]
+
+    def _close(self, stream: Stream, outcome: str) -> None:
+        del self.streams[stream.id]
+        self._connection.closed(stream, outcome)
+
+
+def _sized(payload: memoryview, right: int) -> None:
+    if len(payload) != right:
+        raise FrameFault(Code.FRAME_SIZE_ERROR, "a frame of no possible size")

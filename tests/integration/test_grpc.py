@@ -1,0 +1,171 @@
+"""gRPC through a real process: real clients and servers of the grpcio library, and a rollout under them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from tests.support.process import Proxy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+PATH = "/test.Echo/"
+
+
+class Echo(grpc.GenericRpcHandler):
+    """Four kinds of calls on plain bytes. `held` calls wait for `release`."""
+
+    def __init__(self) -> None:
+        self.entered = asyncio.Event()
+        self.release = asyncio.Event()
+        self.calls = 0
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        """See grpc."""
+        kinds = {
+            "Unary": grpc.unary_unary_rpc_method_handler(self._unary),
+            "Held": grpc.unary_unary_rpc_method_handler(self._held),
+            "Down": grpc.unary_stream_rpc_method_handler(self._down),
+            "Both": grpc.stream_stream_rpc_method_handler(self._both),
+        }
+        return kinds[details.method.removeprefix(PATH)]
+
+    async def _unary(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        self.calls += 1
+        await context.send_initial_metadata((("seen", dict(context.invocation_metadata()).get("mark", "")),))
+        context.set_trailing_metadata((("end", "yes"),))
+        return request
+
+    async def _held(self, request: bytes, _: grpc.aio.ServicerContext) -> bytes:
+        self.entered.set()
+        await self.release.wait()
+        return request
+
+    async def _down(self, request: bytes, _: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+        yield b"first"
+        self.entered.set()
+        await self.release.wait()
+        for _number in range(100):
+            yield request
+
+    async def _both(
+        self, requests: AsyncIterator[bytes], _: grpc.aio.ServicerContext
+    ) -> AsyncIterator[bytes]:
+        async for request in requests:
+            yield request
+
+
+@contextlib.asynccontextmanager
+async def served(**settings: str) -> AsyncIterator[tuple[Echo, Proxy, grpc.aio.Channel]]:
+    """A gRPC server, a proxy before it, and a client's channel."""
+    echo = Echo()
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((echo,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with Proxy(upstreams=[f"http://127.0.0.1:{port}"], **settings) as proxy:
+            await proxy.ready()
+            host, listening = proxy.addresses[0]
+            async with grpc.aio.insecure_channel(f"{host}:{listening}") as channel:
+                yield echo, proxy, channel
+    finally:
+        await server.stop(0)
+
+
+async def test_every_kind_of_call_passes() -> None:
+    """Unary with metadata and trailers, server streams, bidirectional ones, a megabyte, compression."""
+    async with served() as (echo, _, channel):
+        call = channel.unary_unary(PATH + "Unary")(b"x" * 1_000_000, metadata=(("mark", "me"),))
+        assert await call == b"x" * 1_000_000
+        assert ("seen", "me") in tuple(await call.initial_metadata())
+        assert ("end", "yes") in tuple(await call.trailing_metadata())
+        zipped = channel.unary_unary(PATH + "Unary")(b"z" * 5000, compression=grpc.Compression.Gzip)
+        assert await zipped == b"z" * 5000
+        echo.release.set()
+        assert [each async for each in channel.unary_stream(PATH + "Down")(b"d")] == [b"first", *[b"d"] * 100]
+
+        async def three() -> AsyncIterator[bytes]:
+            for each in (b"1", b"2", b"3"):
+                yield each
+
+        assert [each async for each in channel.stream_stream(PATH + "Both")(three())] == [b"1", b"2", b"3"]
+
+
+async def test_calls_in_flight_at_sigterm_finish_and_new_ones_go_elsewhere() -> None:
+    """The client sees no error; its channel is told to leave, and the process ends when the calls have."""
+    async with served(propagation="none") as (echo, proxy, channel):
+        held = channel.unary_unary(PATH + "Held")(b"held")
+        stream = channel.unary_stream(PATH + "Down")(b"d")
+        assert await stream.read() == b"first"
+        await echo.entered.wait()
+        proxy.signal()
+        await proxy.line("phase", phase="draining")
+        echo.release.set()
+        assert await held == b"held"
+        assert [await stream.read() for _ in range(101)] == [*[b"d"] * 100, grpc.aio.EOF]
+        assert await proxy.exit_code() == 0
+        report = await proxy.line("drain_report")
+        assert report["requests"]["finished"] == 2
+        assert report["requests"]["lost"] == report["requests"]["cut"] == 0
+
+
+async def test_a_call_at_the_deadline_ends_and_does_not_hang() -> None:
+    """One without an answer is UNAVAILABLE, which gRPC may try again; one with an answer is CANCELLED."""
+    async with served(propagation="none", drain_timeout="300ms") as (echo, proxy, channel):
+        held = channel.unary_unary(PATH + "Held")(b"held")
+        stream = channel.unary_stream(PATH + "Down")(b"d")
+        assert await stream.read() == b"first"
+        await echo.entered.wait()
+        proxy.signal()
+        with pytest.raises(grpc.aio.AioRpcError) as unanswered:
+            await held
+        assert unanswered.value.code() is grpc.StatusCode.UNAVAILABLE
+        with pytest.raises(grpc.aio.AioRpcError) as answered:
+            await stream.read()
+        assert answered.value.code() is grpc.StatusCode.CANCELLED
+        assert await proxy.exit_code() == 0
+
+
+@pytest.mark.slow
+async def test_a_rollout_under_load_fails_no_call() -> None:
+    """Many unary calls over several channels while one proxy drains and another takes over."""
+    async with (
+        served(
+            propagation="cluster", propagation_min="1s", propagation_quiet="500ms", sparse_min="1s"
+        ) as first,
+        served() as second,
+    ):
+        targets = ",".join(f"127.0.0.1:{each[1].addresses[0][1]}" for each in (first, second))
+        done = failed = 0
+        ending = asyncio.Event()
+
+        async def calling() -> None:
+            nonlocal done, failed
+            options = (("grpc.use_local_subchannel_pool", 1),)
+            async with grpc.aio.insecure_channel(f"ipv4:{targets}", options=options) as channel:
+                call = channel.unary_unary(PATH + "Unary")
+                while not ending.is_set():
+                    try:
+                        assert await call(b"x") == b"x"
+                        done += 1
+                    except grpc.aio.AioRpcError:
+                        failed += 1
+
+        async with asyncio.TaskGroup() as callers:
+            for _ in range(8):
+                callers.create_task(calling())
+            while done < 2000:
+                await asyncio.sleep(0.01)
+            first[1].signal()
+            assert await first[1].exit_code() == 0
+            ending.set()
+        assert failed == 0
+        assert done >= 3000
+        assert second[0].calls > 0

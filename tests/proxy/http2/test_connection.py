@@ -1,0 +1,400 @@
+"""HTTP/2 connections over real sockets: what passes, how a drain ends them, what abuse costs its sender."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+
+from drainproxy.lifecycle.propagation import Rules
+from tests.proxy.words import GET, OK
+from tests.support.house import House
+from tests.support.http2 import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PING,
+    PREFACE,
+    PUSH,
+    RST,
+    SETTINGS,
+    WINDOW,
+    Http2,
+    frame,
+    settings,
+)
+from tests.support.upstream import Upstream
+from tests.support.wire import End, Ended
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+SLOWLY = Rules(min_s=60, margin_s=60, quiet_s=0, max_s=60, hold_min=True)
+NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, FRAME_SIZE_ERROR = 0, 1, 2, 6
+REFUSED_STREAM, CANCEL, ENHANCE_YOUR_CALM, HTTP_1_1_REQUIRED = 7, 8, 11, 13
+LAST = 2**31 - 1
+
+
+@contextlib.asynccontextmanager
+async def pair(**how: object) -> AsyncIterator[tuple[House, Http2, Http2]]:
+    """A house, a client and the application it reaches, both past their SETTINGS."""
+    async with Upstream() as upstream, House(upstream, **how) as house:
+        client = Http2(await house.client())
+        await client.introduce()
+        application = Http2(await upstream.connection())
+        await application.greet()
+        await client.next(SETTINGS)
+        await application.send(frame(SETTINGS, ACK))
+        await client.send(frame(SETTINGS, ACK))
+        yield house, client, application
+
+
+async def asked(client: Http2, application: Http2, stream: int, *, end: bool = True) -> None:
+    """Open a stream; return when the application has it."""
+    await client.send(client.request(stream, end=end))
+    application.decoder.decode((await application.next(HEADERS, stream)).payload)
+
+
+async def ended(peer: Http2) -> list:
+    """Every frame until the connection closes."""
+    seen = []
+    with contextlib.suppress(Ended):
+        while True:
+            seen.append(await peer.read())
+    return seen
+
+
+async def test_frames_pass_as_they_are_both_ways() -> None:
+    """Header blocks, padding, priorities, trailers and frames nobody knows: byte for byte."""
+    async with pair() as (house, client, application):
+        sent = [
+            frame(
+                HEADERS, END_HEADERS | 0x20, 1, struct.pack(">IB", 0, 9) + client.block((":method", "GET"))
+            ),
+            frame(2, 0, 3, struct.pack(">IB", 1, 200)),
+            frame(DATA, 0x8, 1, b"\x03abc\0\0\0"),
+            frame(0x77, 0xFF, 1, b"unknown"),
+            frame(WINDOW, 0, 1, struct.pack(">I", 1000)),
+            frame(PING, 0, 0, b"12345678"),
+            frame(HEADERS, END_STREAM | END_HEADERS, 1, client.block(("trailer", "x"))),
+        ]
+        await client.send(*sent)
+        await application.next(SETTINGS, ack=True)
+        raw = b"".join(sent)
+        assert await application.wire.read_exactly(len(raw)) == raw
+        answer = [
+            application.response(1),
+            frame(DATA, 0, 1, b"hello"),
+            frame(PING, ACK, 0, b"12345678"),
+            frame(HEADERS, END_STREAM | END_HEADERS, 1, application.block(("grpc-status", "0"))),
+        ]
+        await application.send(*answer)
+        raw = b"".join(answer)
+        await client.next(SETTINGS, ack=True)
+        assert await client.wire.read_exactly(len(raw)) == raw
+        await house.until(lambda: house.metrics.h2_streams.value("finished") == 1)
+
+
+async def test_bytes_that_come_one_by_one_arrive_as_whole_frames() -> None:
+    """However a client's segments are cut, the preface too."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client = Http2(await house.client())
+        await client.wire.send_bytewise(PREFACE + settings() + client.request(1))
+        application = Http2(await upstream.connection())
+        await application.greet()
+        assert (await application.next(HEADERS)).stream == 1
+
+
+async def test_a_frame_that_is_not_complete_is_not_passed_on() -> None:
+    """It is held until it is."""
+    async with pair() as (_, client, application):
+        whole = client.request(1)
+        await client.send(frame(PING, 0, 0, b"12345678"), whole[:-1])
+        await application.next(PING)
+        await asyncio.sleep(0.05)
+        assert not application.wire.received
+        await client.send(whole[-1:])
+        assert (await application.next(HEADERS)).stream == 1
+
+
+async def test_settings_are_bounded_and_pushes_refused() -> None:
+    """A frame must fit into the buffer; nobody pushes; streams are limited where the application does not."""
+    async with Upstream() as upstream, House(upstream, h2_max_frame_bytes=65536, h2_max_streams=50) as house:
+        client = Http2(await house.client())
+        await client.send(PREFACE, settings(enable_push=1, max_frame_size=1 << 24 - 1))
+        application = Http2(await upstream.connection())
+        await application.wire.read_exactly(len(PREFACE))
+        got = await application.next(SETTINGS)
+        assert dict(struct.iter_unpack(">HI", got.payload)) == {2: 0, 5: 65536}
+        await application.send(settings(max_frame_size=20_000))
+        got = await client.next(SETTINGS)
+        assert dict(struct.iter_unpack(">HI", got.payload)) == {3: 50, 5: 20_000}
+
+
+# The drain.
+
+
+async def test_a_drain_tells_the_client_and_serves_what_raced() -> None:
+    """GOAWAY for no stream yet, a PING, streams opened before its answer, then GOAWAY and close."""
+    async with pair(rules=SLOWLY) as (house, client, application):
+        await asked(client, application, 1)
+        house.sigterm()
+        away = await client.next(GOAWAY)
+        assert (away.last, away.code) == (LAST, NO_ERROR)
+        ping = await client.next(PING)
+        await asked(client, application, 3)
+        await client.send(frame(PING, ACK, 0, ping.payload))
+        await application.send(application.response(1, end=True), application.response(3, end=True))
+        assert (await client.next(HEADERS)).stream == 1
+        assert (await client.next(HEADERS)).stream == 3
+        away = await client.next(GOAWAY)
+        assert (away.last, away.code) == (3, NO_ERROR)
+        await client.wire.read_eof()
+        assert not [seen for seen in await ended(application) if seen.kind == PING], "our PING is ours"
+        assert house.metrics.h2_goaway.value("drain") == 1
+        assert house.metrics.drain_requests.value("finished") == 2
+
+
+async def test_a_client_that_does_not_answer_the_ping_is_not_waited_for_long() -> None:
+    """A second, and what it has opened."""
+    async with pair(rules=SLOWLY) as (house, client, _):
+        house.sigterm()
+        seen = await ended(client)
+        assert [got.last for got in seen if got.kind == GOAWAY] == [LAST, 0]
+
+
+async def test_a_connection_made_during_a_drain_is_served_and_told_at_once() -> None:
+    """Callers still come while the cluster forgets the pod."""
+    async with Upstream() as upstream, House(upstream, rules=SLOWLY) as house:
+        house.sigterm()
+        client = Http2(await house.client())
+        await client.introduce()
+        application = Http2(await upstream.connection())
+        await application.greet()
+        assert (await client.next(GOAWAY)).last == LAST
+        await asked(client, application, 1)
+        await application.send(application.response(1, end=True))
+        assert (await client.next(HEADERS)).stream == 1
+        assert house.metrics.late_connections.value("request") == 1
+
+
+async def test_the_deadline_ends_streams_with_a_code_that_says_whether_to_try_again() -> None:
+    """REFUSED_STREAM where nothing was answered, CANCEL where something was; the application hears CANCEL."""
+    lifecycle = {"drain_timeout": 0.2}
+    async with pair(rules=SLOWLY, lifecycle=lifecycle) as (house, client, application):
+        await asked(client, application, 1)
+        await asked(client, application, 3)
+        await application.send(application.response(3))
+        await client.next(HEADERS, 3)
+        house.sigterm()
+        codes = {got.stream: got.code for got in [await client.next(RST), await client.next(RST)]}
+        assert codes == {1: REFUSED_STREAM, 3: CANCEL}
+        codes = {got.stream: got.code for got in [await application.next(RST), await application.next(RST)]}
+        assert codes == {1: CANCEL, 3: CANCEL}
+        outcomes = house.metrics.drain_requests
+        assert (outcomes.value("timed_out"), outcomes.value("cut")) == (1, 1)
+
+
+async def test_late_frames_of_a_stream_that_was_cut_go_nowhere_and_cost_no_window() -> None:
+    """Their size is given back to their sender, since nobody else will."""
+    async with pair(rules=SLOWLY, lifecycle={"drain_timeout": 0.2}) as (house, client, application):
+        await asked(client, application, 1, end=False)
+        house.sigterm()
+        await client.next(RST)
+        await application.next(RST)
+        await client.send(frame(DATA, 0, 1, b"late!"))
+        got = await client.next(WINDOW)
+        assert (got.stream, got.payload) == (0, struct.pack(">I", 5))
+        await application.send(frame(DATA, 0, 1, b"later"), frame(RST, 0, 1, struct.pack(">I", CANCEL)))
+        assert (await application.next(WINDOW)).payload == struct.pack(">I", 5)
+        assert not [seen for seen in await ended(client) if seen.kind in {DATA, RST}]
+
+
+async def test_a_frame_of_ours_waits_for_the_end_of_a_header_block() -> None:
+    """Nothing may come between HEADERS and its CONTINUATION."""
+    async with pair(rules=SLOWLY) as (house, client, application):
+        await asked(client, application, 1)
+        block = application.block((":status", "200"), ("a", "b"))
+        await application.send(frame(HEADERS, END_STREAM, 1, block[:1]))
+        assert (await client.next(HEADERS)).payload == block[:1]
+        house.sigterm()
+        await asyncio.sleep(0.05)
+        assert not client.wire.received
+        await application.send(frame(CONTINUATION, END_HEADERS, 1, block[1:]))
+        assert [(await client.read()).kind for _ in range(3)] == [CONTINUATION, GOAWAY, PING]
+
+
+# Other ends.
+
+
+async def test_an_application_without_http2_is_found_out_once() -> None:
+    """Its client is told to speak HTTP/1.1, no stream counts as taken, and the next one is told at once."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client = Http2(await house.client())
+        await client.introduce()
+        await client.send(client.request(1))
+        application = await upstream.connection()
+        await application.read_exactly(len(PREFACE))
+        await application.send(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+        application.close()
+        assert (await client.next(SETTINGS)).payload == b""
+        away = await client.next(GOAWAY)
+        assert (away.last, away.code) == (0, HTTP_1_1_REQUIRED)
+        second = Http2(await house.client())
+        await second.introduce()
+        assert (await second.next(GOAWAY)).code == HTTP_1_1_REQUIRED
+        assert upstream.accepted == 1
+
+
+async def test_http2_can_be_switched_off() -> None:
+    """The application hears nothing of it."""
+    async with Upstream() as upstream, House(upstream, upstream_http2="off") as house:
+        client = Http2(await house.client())
+        await client.introduce()
+        assert (await client.next(GOAWAY)).code == HTTP_1_1_REQUIRED
+        assert upstream.accepted == 0
+
+
+async def test_a_preface_after_a_request_is_none() -> None:
+    """A connection speaks one protocol."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client = await house.client()
+        await client.send(GET)
+        application = await upstream.connection()
+        await application.read_request()
+        await application.send(OK)
+        await client.final()
+        await client.send(PREFACE)
+        assert (await client.final()).status == 505
+
+
+async def test_an_application_that_is_down_refuses_every_stream_safely() -> None:
+    """GOAWAY says that none was taken."""
+    async with Upstream() as upstream, House(upstream) as house:
+        await upstream.close()
+        client = Http2(await house.client())
+        await client.introduce()
+        await client.send(client.request(1))
+        away = await client.next(GOAWAY)
+        assert (away.last, away.code) == (0, NO_ERROR)
+
+
+async def test_an_application_that_dies_ends_its_clients_connection_alone() -> None:
+    """With INTERNAL_ERROR; another connection goes on."""
+    async with Upstream() as upstream, House(upstream) as house:
+        peers = []
+        for _ in range(2):
+            client = Http2(await house.client())
+            await client.introduce()
+            application = Http2(await upstream.connection())
+            await application.greet()
+            await asked(client, application, 1)
+            peers.append((client, application))
+        peers[0][1].wire.reset()
+        away = await peers[0][0].next(GOAWAY)
+        assert (away.last, away.code) == (1, INTERNAL_ERROR)
+        await peers[1][1].send(peers[1][1].response(1, end=True))
+        assert (await peers[1][0].next(HEADERS)).stream == 1
+        assert house.metrics.h2_streams.value("lost") == 1
+
+
+@pytest.mark.parametrize("how", ["reset", "close"])
+async def test_a_client_that_leaves_takes_its_connection_along(how: str) -> None:
+    """The application sees it end; nothing is in flight any more."""
+    async with pair() as (house, client, application):
+        await asked(client, application, 1)
+        getattr(client.wire, how)()
+        await ended(application)
+        await house.until(lambda: not len(house.inflight))
+        assert application.wire.end in {End.FIN, End.RESET}
+
+
+# Abuse.
+
+FLOOD = 3000
+
+
+OPEN = frame(HEADERS, END_HEADERS, 1)
+HALF_OPEN = frame(HEADERS, 0, 1)
+PINGS = frame(PING, 0, 0, b"12345678")
+ABUSE = {
+    "no settings first": ([PINGS], PROTOCOL_ERROR, None),
+    "data on an idle stream": ([settings(), frame(DATA, 0, 1, b"x")], PROTOCOL_ERROR, None),
+    "data on no stream": ([settings(), frame(DATA, 0, 0, b"x")], PROTOCOL_ERROR, None),
+    "an even stream": ([settings(), frame(HEADERS, END_HEADERS, 2)], PROTOCOL_ERROR, None),
+    "a stream going back": ([settings(), frame(HEADERS, END_HEADERS, 5), OPEN], PROTOCOL_ERROR, None),
+    "a frame within a block": ([settings(), HALF_OPEN, PINGS], PROTOCOL_ERROR, None),
+    "another's continuation": ([settings(), HALF_OPEN, frame(CONTINUATION, 0, 3)], PROTOCOL_ERROR, None),
+    "a continuation of nothing": ([settings(), frame(CONTINUATION, END_HEADERS, 1)], PROTOCOL_ERROR, None),
+    "a push": ([settings(), frame(PUSH, END_HEADERS, 1, b"\0\0\0\2")], PROTOCOL_ERROR, None),
+    "a reset of an idle stream": ([settings(), frame(RST, 0, 7, b"\0\0\0\0")], PROTOCOL_ERROR, None),
+    "a short ping": ([settings(), frame(PING, 0, 0, b"1234567")], FRAME_SIZE_ERROR, None),
+    "odd settings": ([frame(SETTINGS, 0, 0, b"12345")], FRAME_SIZE_ERROR, None),
+    "an oversized frame": ([settings(), b"\xff\xff\xff\0\0\0\0\0\1"], FRAME_SIZE_ERROR, None),
+    "settings flood": ([settings(), *[frame(SETTINGS)] * FLOOD], ENHANCE_YOUR_CALM, "settings"),
+    "ping flood": ([settings(), *[PINGS] * FLOOD], ENHANCE_YOUR_CALM, "ping"),
+    "empty continuation flood": (
+        [settings(), HALF_OPEN, *[frame(CONTINUATION, 0, 1)] * FLOOD],
+        ENHANCE_YOUR_CALM,
+        "continuation",
+    ),
+    "an endless block": (
+        [settings(), HALF_OPEN, *[frame(CONTINUATION, 0, 1, b"x" * 16000)] * 5],
+        ENHANCE_YOUR_CALM,
+        "continuation",
+    ),
+    "empty data flood": ([settings(), OPEN, *[frame(DATA, 0, 1)] * FLOOD], ENHANCE_YOUR_CALM, "empty"),
+    "rapid reset": (
+        [
+            settings(),
+            *(
+                frame(HEADERS, END_HEADERS, n) + frame(RST, 0, n, b"\0\0\0\x08")
+                for n in range(1, 2 * FLOOD, 2)
+            ),
+        ],
+        ENHANCE_YOUR_CALM,
+        "reset",
+    ),
+    "more streams than were allowed": (
+        [settings(), *(frame(HEADERS, END_HEADERS, n) for n in range(1, 2 * FLOOD, 2))],
+        ENHANCE_YOUR_CALM,
+        "streams",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ABUSE)
+async def test_abuse_ends_the_connection_it_came_on_and_no_other(what: str) -> None:
+    """With the right code; a stream on another connection notices nothing."""
+    sent, code, kind = ABUSE[what]
+    limits = {"h2_max_pings": 100, "h2_max_resets": 100, "h2_max_streams": 200}
+    async with pair(**limits) as (house, client, application):
+        await asked(client, application, 1)
+        bad = Http2(await house.client())
+        sending = asyncio.ensure_future(bad.send(PREFACE, *sent))
+        away = (await ended(bad))[-1]
+        assert (away.kind, away.code) == (GOAWAY, code)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        bad.wire.close()
+        if kind is not None:
+            assert house.metrics.h2_abuse.value(kind) == 1
+        await application.send(application.response(1, end=True))
+        assert (await client.next(HEADERS)).stream == 1
+
+
+async def test_a_broken_preface_is_refused() -> None:
+    """It began well."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client = Http2(await house.client())
+        await client.send(PREFACE[:-4] + b"XX\r\n\r\n" + settings())
+        away = (await ended(client))[-1]
+        assert (away.kind, away.code) == (GOAWAY, PROTOCOL_ERROR)
+        assert upstream.accepted <= 1
