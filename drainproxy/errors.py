@@ -32,6 +32,10 @@ class ConfigError(DrainproxyError):
         self.problems = problems
 
 
+class CertificateError(DrainproxyError):
+    """A certificate, its key or a list of authorities cannot be used."""
+
+
 class ListenError(DrainproxyError):
     """A listening socket could not be bound."""
 

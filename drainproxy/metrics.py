@@ -237,6 +237,13 @@ class Metrics:
         self.headers_dropped = Counter(
             "headers_dropped_total", "Request fields not forwarded.", reason=("underscore",)
         )
+        # TLS. No series where there is no certificate: 0 seconds left would wake somebody.
+        self.certificate_expiry = Gauge(
+            "certificate_expiry_seconds", "Seconds until the certificate in use expires.", used_for=()
+        )
+        self.certificate_reloads = Counter(
+            "certificate_reloads_total", "Changed certificate files taken in.", result=("ok", "failed")
+        )
         # Process.
         self.event_loop_lag = Histogram(
             "event_loop_lag_seconds", "How late the event loop ran its timers.", LAG_BUCKETS_S

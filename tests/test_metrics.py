@@ -59,6 +59,8 @@ CONTRACT = {
     "upstream_connects_total": ("counter", {"result": "ok refused timeout error"}),
     "upstream_connect_seconds": ("histogram", {}),
     "headers_dropped_total": ("counter", {"reason": "underscore"}),
+    "certificate_expiry_seconds": ("gauge", {"used_for": "*"}),
+    "certificate_reloads_total": ("counter", {"result": "ok failed"}),
     "event_loop_lag_seconds": ("histogram", {}),
     "log_lines_dropped_total": ("counter", {"reason": "blocked rate unwritten"}),
     "build_info": ("gauge", {"version": "*", "python": "*", "aiohttp": "*"}),

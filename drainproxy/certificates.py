@@ -1,0 +1,187 @@
+"""TLS contexts made of files, and made anew when the files change.
+
+Whoever shakes hands asks for `context` each time, and so gets the newest one that could be made: what does
+not load, or has expired, never replaces what works. Used by whatever speaks TLS, in whichever room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import ssl
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from drainproxy.errors import CertificateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WATCH_EVERY_S = 10.0
+"""A kubelet swaps a mounted secret's symlink without a word, a minute or so after the secret changed; asking
+three files for their inode costs microseconds, and inotify would cost a dependency to save them."""
+
+ClientCertificate = Literal["off", "optional", "required"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """PEM files. `certificate` is the chain, the leaf first; it comes with its `key`."""
+
+    certificate: str | None = None
+    key: str | None = None
+    authorities: str | None = None
+    """Who is believed about the other side's certificate."""
+
+    def signature(self) -> tuple[object, ...]:
+        """Return what differs once a file was changed or replaced, symlinks followed."""
+        return tuple(_signature(path) for path in (self.certificate, self.key, self.authorities))
+
+
+def for_clients(files: Files, client: ClientCertificate = "off") -> ssl.SSLContext:
+    """Return the context for those who connect to us. Raises CertificateError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if client != "off":
+        context.verify_mode = ssl.CERT_REQUIRED if client == "required" else ssl.CERT_OPTIONAL
+    return _filled(context, files)
+
+
+def for_upstream(files: Files, *, verify: bool = True) -> ssl.SSLContext:
+    """Return the context for connections that we make; without `authorities` the system's are believed.
+
+    Raises CertificateError.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif files.authorities is None:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    return _filled(context, files)
+
+
+def _filled(context: ssl.SSLContext, files: Files) -> ssl.SSLContext:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(["http/1.1"])
+    if files.certificate is not None:
+        try:
+            # A password would be asked for at the terminal.
+            context.load_cert_chain(files.certificate, files.key, password="")
+        except (OSError, ValueError) as error:
+            both = f"{files.certificate} with {files.key or 'its key'}"
+            raise CertificateError(f"{both}: {_reason(error)}") from None
+    if files.authorities is not None:
+        try:
+            context.load_verify_locations(files.authorities)
+        except (OSError, ValueError) as error:
+            raise CertificateError(f"{files.authorities}: {_reason(error)}") from None
+    return context
+
+
+class Certificates:
+    """The files of one use, and the context made of them. Written by `reload`, on the loop's thread."""
+
+    def __init__(self, files: Files, make: Callable[[Files], ssl.SSLContext]) -> None:
+        """Raises CertificateError where they cannot be used; an expired certificate is used all the same."""
+        self._files = files
+        self._make = make
+        self._seen = files.signature()
+        self.context = make(files)
+        self.expires_at = _expiry(files.certificate)
+        """Unix time, `inf` without a certificate."""
+
+    def reload(self) -> None:
+        """Take what the files hold now. Raises CertificateError, and goes on with what there was."""
+        seen = self._seen = self._files.signature()
+        context, expires_at = self._make(self._files), _expiry(self._files.certificate)
+        if expires_at <= time.time():
+            raise CertificateError(f"{self._files.certificate}: it has expired")
+        if self._files.signature() != seen:
+            raise CertificateError("the files changed while they were read")
+        self.context, self.expires_at = context, expires_at
+
+    async def watch(self, told: Callable[[str | None], None], every_s: float = WATCH_EVERY_S) -> None:
+        """Reload whenever a file has changed, for ever (a service); see `reload_and_tell` for `told`."""
+        while True:
+            await asyncio.sleep(every_s)
+            if self._files.signature() != self._seen:
+                self.reload_and_tell(told)
+
+    def reload_and_tell(self, told: Callable[[str | None], None]) -> None:
+        """Reload; tell None, or why it could not be."""
+        try:
+            self.reload()
+        except CertificateError as error:
+            told(str(error))
+        else:
+            told(None)
+
+
+def follow(certificates: Certificates) -> ssl.SSLContext:
+    """Return one context for a server that wants it once: each handshake is given the newest certificate."""
+    front = certificates.context
+
+    def choose(handshake: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _of: ssl.SSLContext) -> None:
+        handshake.context = certificates.context
+
+    front.sni_callback = choose
+    return front
+
+
+def _signature(path: str | None) -> object:
+    if path is None:
+        return None
+    try:
+        found = Path(path).stat()
+    except OSError as error:
+        return error.errno
+    return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "not PEM").lower().replace("_", " ")
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+def _expiry(path: str | None) -> float:
+    """Return when the first certificate of a PEM file expires, in Unix time. Raises CertificateError."""
+    if path is None:
+        return math.inf
+    begin, end = ssl.PEM_HEADER, ssl.PEM_FOOTER
+    try:
+        text = Path(path).read_text("ascii", "replace")
+        leaf = text.partition(begin)[2].partition(end)[0]
+        return _not_after(ssl.PEM_cert_to_DER_cert(begin + leaf + end))
+    except (OSError, ValueError, IndexError) as error:
+        raise CertificateError(f"{path}: {_reason(error)}") from None
+
+
+def _not_after(der: bytes) -> float:
+    """Return a certificate's end (RFC 5280 section 4.1): what the ssl module tells of others' only."""
+    # Certificate { TBSCertificate { [0] version, serial, signature, issuer, Validity { notBefore, notAfter
+    at = _inside(der, _inside(der, 0))
+    if der[at] == 0xA0:
+        at = _after(der, at)
+    for _ in range(3):
+        at = _after(der, at)
+    not_after = _after(der, _inside(der, at))
+    said = der[_inside(der, not_after) : _after(der, not_after)].decode("ascii")
+    year = "%y" if der[not_after] == 0x17 else "%Y"  # UTCTime or GeneralizedTime
+    return datetime.strptime(said, f"{year}%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
+
+
+def _inside(der: bytes, at: int) -> int:
+    """Return where the value of the DER element at `at` begins."""
+    return at + 2 + (der[at + 1] & 0x7F if der[at + 1] & 0x80 else 0)
+
+
+def _after(der: bytes, at: int) -> int:
+    """Return where the element behind the one at `at` begins."""
+    begin = _inside(der, at)
+    length = der[at + 1]
+    return begin + (int.from_bytes(der[at + 2 : begin]) if length & 0x80 else length)
