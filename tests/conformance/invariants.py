@@ -82,10 +82,16 @@ def _framing(fields: Fields) -> Fields:
     return [item for item in fields if item[0].lower() in {b"content-length", b"transfer-encoding"}]
 
 
+HTTP2_REFUSAL = b"\0\0\0\x04\0\0\0\0\0" + b"\0\0\x08\x07\0\0\0\0\0" + b"\0\0\0\0" + b"\0\0\0\x0d"
+"""SETTINGS, and GOAWAY with HTTP_1_1_REQUIRED: who begins in HTTP/2 is answered in it (RFC 9113 9.2.2)."""
+
+
 def _client_side(seen: Seen) -> list[str]:
     """Replies are whole HTTP, in order, each the answer to the request in its place."""
     got = seen.answers
     problems = [f"the client cannot read the reply ({got.fault})"] if got.fault else []
+    if got.rest == HTTP2_REFUSAL and not got.replies:
+        return []
     if got.rest and not got.fault and got.whole == len(got.replies):
         problems.append(f"bytes after the last reply: {got.rest[:60]!r}")
     answers = dict(forwarded(seen))

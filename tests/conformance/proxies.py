@@ -59,7 +59,7 @@ class Drainproxy(Process):
         argv = [sys.executable, "-m", "drainproxy", "run", "--propagation", "none"]
         for upstream in upstreams:
             argv += ["--listen", "127.0.0.1:0", "--upstream", f"http://127.0.0.1:{upstream}"]
-        argv += ["--admin", "127.0.0.1:0", "--response-head-timeout", "1s"]
+        argv += ["--admin", "127.0.0.1:0", "--response-head-timeout", "1s", "--upstream-http2", "off"]
         argv += ["--access-log", "off", "--log-format", "json", "--final-scrape-wait", "0s"]
         self._socket = tempfile.mkdtemp(prefix="conformance-")
         argv += ["--control-socket", f"{self._socket}/control.sock"]
