@@ -206,6 +206,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "proxy": lambda: _settings("proxy"),
     "lifecycle": lambda: _settings("lifecycle"),
     "admin": lambda: _settings("admin"),
+    "kube": lambda: _settings("kube"),
     "process": lambda: _settings("process"),
     "presets": _presets,
     "profiles": _profiles,

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import gc
 import platform
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +23,13 @@ from drainproxy.lifecycle.inflight import InFlight
 from drainproxy.lifecycle.report import Cause
 from drainproxy.log import Log, adopt_libraries, default_format
 from drainproxy.metrics import Metrics
+from drainproxy.proxy import limits
 from drainproxy.proxy.admission import Admission
 from drainproxy.proxy.books import Books
 from drainproxy.proxy.capacity import measure
 from drainproxy.proxy.http2.connection import Http2Connection
 from drainproxy.proxy.listener import Listener, address_of, bind
 from drainproxy.proxy.outbox import Outbox
-from drainproxy.proxy.places import Places
 from drainproxy.proxy.probe import Probe
 from drainproxy.proxy.server import ProxyServer
 from drainproxy.proxy.upstream import Answer, Pool
@@ -88,9 +89,10 @@ class _Process:
         ]
         self._capacity = measure(config.proxy)
         log.event("limits", **self._capacity.fields())
-        per_ip = config.proxy.max_connections_per_ip
-        self._places = Places(self._capacity, self._pools, self.metrics, per_ip)
+        self._limits = limits.build(config.proxy, self._capacity, self._pools, self.metrics, self._loop)
         self._probe = Probe(self._pools, config.proxy.probe_path, self.controller, self.metrics)
+        for pool in self._pools:
+            pool.breaker.on_change = partial(self._breaker_changed, pool)
         self._servers = [self._server(wire, pool) for wire, pool in zip(wires, self._pools, strict=True)]
         self._listeners = [Listener(wire, server) for wire, server in zip(wires, self._servers, strict=True)]
         self._listening: list[str] = []
@@ -114,7 +116,7 @@ class _Process:
             controller=self.controller,
             inflight=self.inflight,
             admission=Admission(self.controller, self.metrics, self._config.proxy.health_paths),
-            places=self._places,
+            limits=self._limits,
             outbox=self._outbox,
             metrics=self.metrics,
             books=books,
@@ -266,6 +268,11 @@ class _Process:
             due = self._loop.time() + LAG_PROBE_S
             await asyncio.sleep(LAG_PROBE_S)
             self.metrics.event_loop_lag.observe(max(0.0, self._loop.time() - due))
+
+    def _breaker_changed(self, pool: Pool) -> None:
+        self._log.event("breaker", open=pool.breaker.open, upstream=str(pool.address))
+        # While it is open the probe looks more often than requests may.
+        self._probe.nudge()
 
     def _task_failed(self, name: str, failure: BaseException) -> None:
         self._log.condition("defect", "defect", "error", task=name, failure=repr(failure))

@@ -50,7 +50,13 @@ VERBS = {
     "probe": "hit a URL at a steady rate while a command runs; name every lost request",
     "version": "show what runs here",
 }
-ROOM_TITLES = {"proxy": "traffic", "lifecycle": "draining", "admin": "admin", "process": "process"}
+ROOM_TITLES = {
+    "proxy": "traffic",
+    "lifecycle": "draining",
+    "admin": "admin",
+    "kube": "cluster",
+    "process": "process",
+}
 
 
 class _Parser(argparse.ArgumentParser):

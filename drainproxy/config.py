@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from drainproxy.addresses import ListenAddress
     from drainproxy.admin.settings import AdminSettings
+    from drainproxy.kube.settings import KubeSettings
     from drainproxy.lifecycle.budget import Budget
     from drainproxy.lifecycle.settings import LifecycleSettings
     from drainproxy.proxy.routes import Route
@@ -48,6 +49,7 @@ class Config:
     proxy: ProxySettings
     lifecycle: LifecycleSettings
     admin: AdminSettings
+    kube: KubeSettings
     process: ProcessSettings
     rules: Rules
     routes: tuple[Route, ...] = ()

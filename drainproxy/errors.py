@@ -40,6 +40,19 @@ class ListenError(DrainproxyError):
     """A listening socket could not be bound."""
 
 
+class KubernetesError(DrainproxyError):
+    """The Kubernetes API did not do what it was asked.
+
+    `reason` is denied, gone, throttled, error, timeout, unreachable or malformed; `retry_after_s` what the
+    server asked for.
+    """
+
+    def __init__(self, message: str, *, reason: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
 class RequestError(DrainproxyError):
     """One request that gets an error reply, or a cut where its response has already begun.
 
@@ -276,6 +289,27 @@ class TooManyPerClient(LimitReached):
 
     reason = "too-many-per-client"
     closes = True
+
+
+class QueueFull(LimitReached):
+    """`max_in_flight` requests are in the application and `max_queued` wait."""
+
+    reason = "queue-full"
+    proxy_status = "connection_limit_reached"
+
+
+class QueueTimeout(LimitReached):
+    """No turn came within `queue_timeout`."""
+
+    reason = "queue-timeout"
+    proxy_status = "connection_limit_reached"
+
+
+class BreakerOpen(LimitReached):
+    """The last connects to the application have failed, and `breaker_cooldown` is not over yet."""
+
+    reason = "breaker-open"
+    proxy_status = "destination_unavailable"
 
 
 class OutOfDescriptors(LimitReached):

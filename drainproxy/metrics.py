@@ -13,14 +13,11 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import (
     CollectorRegistry,
-    GCCollector,
     PlatformCollector,
     ProcessCollector,
     core,
     exposition,
 )
-
-from drainproxy.errors import BodyTooLarge, LimitReached, leaves
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -150,6 +147,22 @@ class Metrics:
             "Seconds from drain start to each late arrival.",
             LATE_BUCKETS_S,
         )
+        self.other_ready_endpoints = Gauge(
+            "other_ready_endpoints",
+            "Other endpoints that were ready in this pod's Services when last seen.",
+        )
+        self.kubernetes_api_up = Gauge(
+            "kubernetes_api_up", "1 if the Kubernetes API answered the last question."
+        )
+        self.kubernetes_requests = Counter(
+            "kubernetes_requests_total",
+            "Requests to the Kubernetes API.",
+            verb=("read", "watch", "create"),
+            result=("ok", "denied", "failed"),
+        )
+        self.kubernetes_events_dropped = Counter(
+            "kubernetes_events_dropped_total", "Kubernetes Events that nobody will read."
+        )
         # Drain.
         self.drain_requests = Counter(
             "drain_requests_total",
@@ -199,6 +212,7 @@ class Metrics:
             "HTTP/2 connections ended for too much of: streams, reset, ping, empty, settings, continuation.",
             kind=(),
         )
+        self.requests_queued = Gauge("requests_queued", "Requests that wait for their turn.")
         self.client_connections = Gauge(
             "client_connections", "Connections from clients.", state=("active", "idle")
         )
@@ -213,8 +227,6 @@ class Metrics:
         )
         self.errors = Counter("errors_total", "Requests that failed, by whose doing.", reason=())
         self.refused = Counter("refused_total", "Requests turned away by policy.", reason=())
-        for reason in (BodyTooLarge.reason, *(leaf.reason for leaf in leaves(LimitReached))):
-            self.refused.values[reason,] = 0.0
         self.retries = Counter("retries_total", "Requests sent again on a fresh connection.")
         self.bytes = Counter(
             "bytes_total",
@@ -223,6 +235,7 @@ class Metrics:
         )
         # Upstream.
         self.upstream_up = Gauge("upstream_up", "1 while the application accepts connections.")
+        self.breaker_open = Gauge("breaker_open", "1 while connects are given up on for a while.")
         self.upstream_connections = Gauge(
             "upstream_connections", "Connections to the application.", state=("active", "idle")
         )
@@ -233,6 +246,10 @@ class Metrics:
         )
         self.upstream_connect = Histogram(
             "upstream_connect_seconds", "Time to connect to the application.", CONNECT_BUCKETS_S
+        )
+        self.upstream_bypass = Gauge(
+            "upstream_bypass_connections",
+            "Connections from elsewhere that reach the application around this proxy.",
         )
         self.headers_dropped = Counter(
             "headers_dropped_total", "Request fields not forwarded.", reason=("underscore",)
@@ -296,7 +313,6 @@ def scrape(metrics: Metrics, accept: str) -> tuple[bytes, str]:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
     registry.register(Collector(metrics))
     encode, content_type = exposition.choose_encoder(accept)
     return encode(registry), content_type

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 
 from drainproxy import values
 from drainproxy.admin.settings import AdminSettings
+from drainproxy.kube.settings import KubeSettings
 from drainproxy.lifecycle.settings import LifecycleSettings
 from drainproxy.proxy.settings import ProxySettings
 
@@ -46,6 +47,7 @@ ROOMS: dict[str, type] = {
     "proxy": ProxySettings,
     "lifecycle": LifecycleSettings,
     "admin": AdminSettings,
+    "kube": KubeSettings,
     "process": ProcessSettings,
 }
 
@@ -75,7 +77,7 @@ class Setting:
     def may_be_off(self) -> bool:
         """`off` may be written: a time-out or a limit that is not there. Others have no such word."""
         limit = self.name.startswith("max_") and self.name not in DERIVED
-        return self.optional and (limit or self.name.endswith("_timeout"))
+        return self.optional and (limit or self.name.endswith(("_timeout", "_cooldown")))
 
     def show(self, value: Any) -> str:
         """Write a value the way it is read."""

@@ -60,6 +60,10 @@ class LifecycleSettings:
     """The pod's terminationGracePeriodSeconds, which the Downward API does not offer.
     Default: 30s, as Kubernetes."""
 
+    node_shutdown_grace: float = 15.0
+    """What is left of the grace period when the node shuts down: less than the pod asked for, since the
+    kubelet has its own (shutdownGracePeriod less its critical share)."""
+
     app_stop: float = 5.0
     """What the application keeps between the answer of /drain/wait and SIGKILL.
     A fifth of the grace period if that is less."""

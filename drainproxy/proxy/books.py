@@ -9,7 +9,7 @@ import asyncio
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from drainproxy.errors import Blame, DrainDeadline
+from drainproxy.errors import Blame, DrainDeadline, LimitReached
 from drainproxy.metrics import METHODS
 
 if TYPE_CHECKING:
@@ -164,4 +164,6 @@ def _drain_outcome(error: RequestError, *, begun: bool) -> str | None:
         return "cut" if begun else "timed_out"
     if error.blame is Blame.CLIENT:
         return None
+    if isinstance(error, LimitReached):
+        return "refused"
     return "lost"

@@ -237,6 +237,8 @@ class ClientConnection(ClientSocket):
         self._exchange = None
         self._reading_body = self._body_paused = False
         self.server.inflight.discard(exchange)
+        if self.server.turns is not None:
+            self.server.turns.leave(exchange)
 
     def defective(self, defect: Exception) -> None:
         """A defect of ours costs one connection, not the process."""

@@ -75,9 +75,25 @@ class Exchange(TimedWork):
     # The course of it.
 
     def start(self) -> None:
-        """Claim a connection and send the request. Tells the client connection how it ended, once."""
+        """Go, or wait for a turn. Tells the client connection how it ended, once."""
         self.arm()
         self._server.inflight.add(self)
+        turns = self._server.turns
+        if turns is None or turns.take(self):
+            self._go()
+
+    def resume(self) -> None:
+        """Go, after having waited for a turn."""
+        if self._ended:
+            return
+        try:
+            self.count_from(self._client.loop.time())
+            self._go()
+        except Exception as defect:
+            self._client.defective(defect)
+
+    def _go(self) -> None:
+        """Claim a connection and send the request."""
         upstream = self._server.pool.take(repeatable=self._repeatable())
         if upstream is not None:
             self._begin(upstream)
@@ -327,6 +343,8 @@ class Exchange(TimedWork):
             # Not delivered yet: the drain waits, and the deadline still holds.
             self._ended = False
             self._flushing = True
+            if self._server.turns is not None:
+                self._server.turns.leave(self)
             client.pause_until_flushed(on=True)
 
     def _delivered(self) -> None:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from drainproxy.proxy.admission import Admission
     from drainproxy.proxy.books import Books
     from drainproxy.proxy.client import ClientSocket
+    from drainproxy.proxy.limits import Limits
     from drainproxy.proxy.outbox import Outbox
-    from drainproxy.proxy.places import Places
     from drainproxy.proxy.routes import Route
     from drainproxy.proxy.settings import ProxySettings
     from drainproxy.proxy.upstream import Borrower, Pool, UpstreamConnection
@@ -47,7 +47,7 @@ class ProxyServer(web.Server):
         controller: Controller,
         inflight: InFlight,
         admission: Admission,
-        places: Places,
+        limits: Limits,
         outbox: Outbox,
         metrics: Metrics,
         books: Books,
@@ -62,7 +62,8 @@ class ProxyServer(web.Server):
         self.controller = controller
         self.inflight = inflight
         self.admission = admission
-        self.places = places
+        self.places = limits.places
+        self.turns = limits.turns
         self.outbox = outbox
         self.metrics = metrics
         self.linger_s = linger_s
@@ -144,7 +145,7 @@ class ProxyServer(web.Server):
         """Connect for a request, as the phase says: while the application starts, patiently."""
         if self.controller.published.policy.new_request is NewRequest.CONNECT_PATIENTLY:
             return await self._connect_patiently(deadline, borrower)
-        return await self.pool.connect(deadline, borrower)
+        return await self.pool.connect_if_worthwhile(deadline, borrower)
 
     async def _connect_patiently(self, deadline: float, borrower: Borrower | None) -> UpstreamConnection:
         """Connect to an application that is still starting: wait until loop time `deadline` for it to answer.

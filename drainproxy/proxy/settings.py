@@ -23,6 +23,11 @@ class ProxySettings:
     """How long connecting to the application may take; while starting, refused connects are retried that
     long."""
 
+    breaker_cooldown: float | None = 0.25
+    """After five connects in a row that were refused or took too long, requests that need a new connection
+    get 503 at once for this long; then one of them tries. Short, so that an application that is back is not
+    kept waiting."""
+
     head_timeout: float = 10.0
     """A client that has begun a request head must finish it in this time, or gets 408."""
 
@@ -52,6 +57,16 @@ class ProxySettings:
     max_connections_per_ip: int | None = None
     """So many connections from one address are served at a time; further ones get 503. Default: off, since
     a balancer or a node's address may stand for any number of clients."""
+
+    max_in_flight: int | None = None
+    """So many requests are in the application at a time; further ones wait for their turn. What became of a
+    request after its 101 does not count. Default: off, since the application was there without it."""
+
+    max_queued: int | None = 100
+    """With `max_in_flight`: so many requests wait, and the next one gets 503 at once; off for none."""
+
+    queue_timeout: float = 2.0
+    """With `max_in_flight`: a request that has waited for its turn this long gets 503."""
 
     max_request_line_bytes: int = 16 * 1024
     """A longer request line gets 414."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from drainproxy.errors import ConnectTimeout, OutOfDescriptors, UpstreamRefused
 from drainproxy.proxy import kernel
+from drainproxy.proxy.breaker import Breaker
 from drainproxy.proxy.heads import ResponseReader
 from drainproxy.proxy.timer import LazyTimer
 
@@ -134,6 +135,7 @@ class Pool:
         """The longest idle first; the most recently used is taken."""
         self._open: set[UpstreamConnection] = set()
         self._timer = LazyTimer(loop, self._expire)
+        self.breaker = Breaker(settings.breaker_cooldown, loop)
 
     @property
     def idle_count(self) -> int:
@@ -169,6 +171,20 @@ class Pool:
                 return connection
         return None
 
+    async def connect_if_worthwhile(
+        self, deadline: float, borrower: Borrower | None = None
+    ) -> UpstreamConnection:
+        """Open a connection for a request. Raises BreakerOpen, and what `connect` raises.
+
+        Only these attempts open the breaker: a probe's would keep out requests that might succeed.
+        """
+        with self.breaker.admitted():
+            try:
+                return await self.connect(deadline, borrower)
+            except (UpstreamRefused, ConnectTimeout):
+                self.breaker.failed()
+                raise
+
     async def connect(self, deadline: float, borrower: Borrower | None = None) -> UpstreamConnection:
         """Open a connection before loop time `deadline`.
 
@@ -191,6 +207,7 @@ class Pool:
                 raise OutOfDescriptors from None
             raise UpstreamRefused(error.strerror or "cannot connect") from None
         self._metrics.upstream_connects.inc("ok")
+        self.breaker.connected()
         self._metrics.upstream_connect.observe(self._loop.time() - started)
         return connection
 

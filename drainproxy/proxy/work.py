@@ -55,6 +55,12 @@ class TimedWork:
         if nearest < math.inf:
             self._client.timer.set(nearest)
 
+    def count_from(self, now: float) -> None:
+        """Give the application its time from `now` on; `math.inf`: it has not been asked yet."""
+        self._head_deadline = now + self._timeouts.response_head
+        self._idle_deadline = now + self._timeouts.idle
+        self.arm()
+
     def moved(self) -> None:
         """Note that a byte has moved, where somebody counts the time since (`idle`)."""
         if self._idle_deadline < math.inf:

@@ -20,12 +20,12 @@ from drainproxy.lifecycle.propagation import PRESETS, Rules
 from drainproxy.lifecycle.report import Cause
 from drainproxy.lifecycle.settings import LifecycleSettings
 from drainproxy.metrics import Metrics
+from drainproxy.proxy import limits
 from drainproxy.proxy.admission import Admission
 from drainproxy.proxy.books import Books
 from drainproxy.proxy.capacity import derive
 from drainproxy.proxy.listener import Listener
 from drainproxy.proxy.outbox import Outbox
-from drainproxy.proxy.places import Places
 from drainproxy.proxy.server import ProxyServer
 from drainproxy.proxy.settings import ProxySettings
 from drainproxy.proxy.upstream import Pool
@@ -103,8 +103,7 @@ class House:
         self.settings = ProxySettings(**proxy)
         self.pool = Pool(_address(upstream), self.settings, self.metrics, loop)
         self.capacity = derive(self.settings, None, descriptors)
-        per_ip = self.settings.max_connections_per_ip
-        self.places = Places(self.capacity, [self.pool], self.metrics, per_ip)
+        self.limits = limits.build(self.settings, self.capacity, [self.pool], self.metrics, loop)
         self.outbox = Outbox(loop, lambda _, failure: self.task_failures.append(failure))
         books = Books(
             name="test",
@@ -119,7 +118,7 @@ class House:
             controller=self.controller,
             inflight=self.inflight,
             admission=Admission(self.controller, self.metrics, self.settings.health_paths),
-            places=self.places,
+            limits=self.limits,
             outbox=self.outbox,
             metrics=self.metrics,
             books=books,

@@ -1,0 +1,38 @@
+"""The cluster room's settings. The string under each field is the manual (docs/configuration.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubeSettings:
+    """None means "not set". A pod that knows neither its name nor its UID asks the cluster nothing."""
+
+    pod_name: str | None = None
+    """This pod's metadata.name, by the Downward API."""
+
+    pod_namespace: str | None = None
+    """This pod's metadata.namespace, by the Downward API."""
+
+    pod_uid: str | None = None
+    """This pod's metadata.uid, by the Downward API: the rows of EndpointSlices are recognised by it.
+    Default: by the pod's name."""
+
+    node_name: str | None = None
+    """This pod's spec.nodeName, by the Downward API: who else is ready is counted for the node too."""
+
+    rbac: Literal["none", "slices", "slices+pod", "slices+pod+events"] = "slices"
+    """What the pod's ServiceAccount may do, and so what is asked: nothing; get, list and watch
+    endpointslices; get pods beside them; create events (events.k8s.io) beside those."""
+
+    events: Literal["off", "incomplete", "all"] = "incomplete"
+    """Which Kubernetes Events are written where `rbac` allows it: none, DrainIncomplete, or DrainStarted
+    and DrainCompleted as well."""
+
+    kubernetes_credentials: str = "/var/run/secrets/kubernetes.io/serviceaccount"
+    """Directory with the ServiceAccount's token and ca.crt."""
+
+    kubeconfig: str | None = None
+    """File with the way to the cluster, for development. Default: the pod's own credentials."""

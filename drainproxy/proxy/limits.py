@@ -1,0 +1,70 @@
+"""What all listeners of a process share so that it is never overrun. Made once, by the composition root."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from drainproxy.errors import (
+    BodyTooLarge,
+    LimitReached,
+    QueueFull,
+    QueueTimeout,
+    RequestError,
+    TooManyPerClient,
+    leaves,
+)
+from drainproxy.proxy.places import Places
+from drainproxy.proxy.turns import Turns
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence
+
+    from drainproxy.metrics import Metrics
+    from drainproxy.proxy.capacity import Capacity
+    from drainproxy.proxy.settings import ProxySettings
+    from drainproxy.proxy.upstream import Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Places for connections, turns for requests."""
+
+    places: Places
+    turns: Turns | None
+    """None: everybody goes at once."""
+
+
+def build(
+    settings: ProxySettings,
+    capacity: Capacity,
+    pools: Sequence[Pool],
+    metrics: Metrics,
+    loop: asyncio.AbstractEventLoop,
+) -> Limits:
+    """Return the limits that these settings and this capacity make."""
+    places = Places(capacity, pools, metrics, settings.max_connections_per_ip)
+    turns = None if settings.max_in_flight is None else Turns(settings.max_in_flight, settings, loop)
+
+    for reason in _reasons(settings):
+        metrics.refused.values[reason,] = 0.0
+
+    def refresh() -> None:
+        metrics.requests_queued.set(0 if turns is None else turns.queued)
+        metrics.breaker_open.set(float(any(pool.breaker.open for pool in pools)))
+
+    metrics.before_scrape.append(refresh)
+    return Limits(places, turns)
+
+
+def _reasons(settings: ProxySettings) -> list[str]:
+    """Return why something may be refused with these settings: an alert needs each at 0 before it is 1."""
+    chosen: dict[type[RequestError], object] = {
+        TooManyPerClient: settings.max_connections_per_ip,
+        QueueFull: settings.max_in_flight,
+        QueueTimeout: settings.max_in_flight,
+        BodyTooLarge: settings.max_body_bytes,
+    }
+    reasons: list[type[RequestError]] = [*leaves(LimitReached), BodyTooLarge]
+    return [leaf.reason for leaf in reasons if chosen.get(leaf, True) is not None]
