@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-fast check format docs conformance bench clean
+.PHONY: help demo test test-fast check format docs conformance bench bench-http2 clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ conformance: $(VENV)/package $(VENV)/group-test  ## run recorded HTTP cases thro
 
 bench: $(VENV)/package $(VENV)/group-bench  ## compare the cost per request with other proxies
 	$(BIN)/python -m bench $(BENCH)
+
+bench-http2: $(VENV)/package $(VENV)/group-bench  ## the same over HTTP/2, beside nghttpx and Envoy
+	$(BIN)/python -m bench.http2 $(BENCH)
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) bench/out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

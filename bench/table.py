@@ -49,10 +49,7 @@ def markdown(columns: list[Column], command: str) -> str:
     lines = [
         "# What a proxy costs",
         "",
-        f"- Date: {datetime.now(UTC):%Y-%m-%d}",
-        f"- Machine: {_cpu_model()}, {os.cpu_count()} cores, Linux {platform.release()}",
-        f"- Versions: {_versions(columns)}, Python {platform.python_version()}",
-        f"- Command: `{command}`",
+        *machine(command, _versions(columns)),
         "",
         _line(head),
         _line(["---", *("---:" for _ in columns), "---"]),
@@ -62,6 +59,17 @@ def markdown(columns: list[Column], command: str) -> str:
         "Times are the machine's own; only the ratios travel. How it is measured: README.md.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def machine(command: str, versions: str = "") -> list[str]:
+    """Say when, where and how a table was made."""
+    programs = [versions, f"Python {platform.python_version()}"]
+    return [
+        f"- Date: {datetime.now(UTC):%Y-%m-%d}",
+        f"- Machine: {_cpu_model()}, {os.cpu_count()} cores, Linux {platform.release()}",
+        f"- Versions: {', '.join(filter(None, programs))}",
+        f"- Command: `{command}`",
+    ]
 
 
 def _rows(columns: list[Column]) -> Iterable[list[str]]:

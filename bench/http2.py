@@ -1,0 +1,152 @@
+"""`python -m bench.http2`: what a request costs over HTTP/2, beside nghttpx and Envoy.
+
+h2load with 16 connections of 8 streams; nghttpd answers 40 bytes. The figure is CPU per request of the proxy
+alone, a ratio is taken within one round, and every round starts every contender afresh.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.application import SMALL, SMALL_BODY
+from bench.measure import cpu_s
+from bench.processes import BenchError, find_program, free_port, running, two_cores
+from bench.proxies import CONTENDERS, OURS, configured, envoy_binary
+from bench.table import machine
+
+if TYPE_CHECKING:
+    from bench.processes import Cores, Program
+    from bench.proxies import Place
+
+REQUESTS, WARM_UP = 60_000, 5_000
+MEASURE = "nghttpx"
+BARS = {"nghttpx": 1.0, "envoy": 0.25}
+"""drainproxy's cost must be at most this share of theirs."""
+START_S = 10.0
+_SUCCEEDED = re.compile(r"(\d+) succeeded, (\d+) failed")
+
+
+def main() -> int:
+    """Measure, print, and return 1 when a bar is missed."""
+    parser = argparse.ArgumentParser(prog="python -m bench.http2", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, choices=range(1, 51), metavar="N")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
+    options = parser.parse_args()
+    costs: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    try:
+        cores = two_cores()
+        with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+            for number in range(options.rounds):
+                for name in COMMANDS:
+                    costs[name].append(_cost(name, cores, Path(directory) / f"{name}-{number}"))
+    except (BenchError, OSError, subprocess.SubprocessError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    lines, missed = _table(costs)
+    print("\n".join(lines))
+    if options.markdown:
+        command = shlex.join(["python", "-m", "bench.http2", *sys.argv[1:]])
+        head = ["# What a request costs over HTTP/2", "", *machine(command), ""]
+        options.markdown.write_text("\n".join([*head, *lines, ""]), encoding="utf-8")
+    for sentence in missed:
+        print(sentence, file=sys.stderr)
+    return 1 if missed else 0
+
+
+def _table(costs: dict[str, list[float]]) -> tuple[list[str], list[str]]:
+    lines = ["| proxy | CPU per request | drainproxy's share | bar |", "| --- | ---: | ---: | --- |"]
+    missed = []
+    for name, samples in costs.items():
+        cost = f"{statistics.median(samples):.1f} µs"
+        if name == OURS:
+            lines.append(f"| {name} | {cost} | | |")
+            continue
+        share = statistics.median(ours / theirs for ours, theirs in zip(costs[OURS], samples, strict=True))
+        lines.append(f"| {name} | {cost} | {share:.2f} | ≤ {BARS[name]:g} |")
+        if share > BARS[name]:
+            missed.append(f"A request costs {share:.2f} of what it costs {name}; the bar is {BARS[name]:g}.")
+    return lines, missed
+
+
+def _cost(name: str, cores: Cores, directory: Path) -> float:
+    """Return the CPU microseconds of one request through a contender that is started for it."""
+    directory.mkdir()
+    files = directory / "files"
+    files.mkdir()
+    (files / SMALL.strip("/")).write_bytes(SMALL_BODY)
+    upstream = free_port()
+    served = [_path("nghttpd"), "-n1", "--no-tls", "-a", "127.0.0.1", "-d", str(files), str(upstream)]
+    with ExitStack() as stack:
+        stack.enter_context(running(served, core=cores.load, directory=directory))
+        contender = COMMANDS[name]
+        proxy, place = stack.enter_context(
+            contender.starting(core=cores.proxy, upstream=upstream, directory=directory / "proxy")
+        )
+        _wait(place.listen, proxy, cores)
+        _load(place.listen, WARM_UP, cores)
+        before = cpu_s(proxy.pid)
+        _load(place.listen, REQUESTS, cores)
+        return (cpu_s(proxy.pid) - before) * 1e6 / REQUESTS
+
+
+def _wait(port: int, proxy: Program, cores: Cores) -> None:
+    give_up = time.monotonic() + START_S
+    while True:
+        try:
+            return _load(port, 1, cores)
+        except BenchError:
+            if time.monotonic() > give_up:
+                raise BenchError(f"a proxy does not answer: {proxy.last_words()}") from None
+            time.sleep(0.1)
+
+
+def _load(port: int, requests: int, cores: Cores) -> None:
+    connections = min(16, requests)
+    command = [_path("h2load"), f"-c{connections}", "-m8", f"-n{requests}", f"http://127.0.0.1:{port}{SMALL}"]
+    said = subprocess.run(
+        ["taskset", "-c", str(cores.load), *command], capture_output=True, text=True, timeout=60, check=False
+    ).stdout
+    found = _SUCCEEDED.search(said)
+    if found is None or int(found[1]) != requests or f"status codes: {requests} 2xx" not in said:
+        raise BenchError(f"h2load: not every answer was a 200: {said[-400:]}")
+
+
+def _path(name: str) -> str:
+    found = find_program(name)
+    if found is None:
+        raise BenchError(f"{name} is not installed (Debian: nghttp2-client, nghttp2-server, nghttp2-proxy).")
+    return found
+
+
+def _nghttpx(place: Place) -> list[str]:
+    frontend, backend = f"127.0.0.1,{place.listen};no-tls", f"127.0.0.1,{place.upstream};;proto=h2"
+    quiet = ["--accesslog-file=/dev/null", "--errorlog-file=/dev/null"]
+    return [_path("nghttpx"), "-n1", "-f", frontend, "-b", backend, *quiet]
+
+
+def _envoy(place: Place) -> list[str]:
+    config = configured("envoy-http2.yaml", place)
+    options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
+    return [envoy_binary() or "envoy", "-c", str(config), *options]
+
+
+_BY_NAME = {contender.name: contender for contender in CONTENDERS}
+COMMANDS = {
+    OURS: _BY_NAME[OURS],
+    MEASURE: _BY_NAME[OURS].like(MEASURE, _nghttpx),
+    "envoy": _BY_NAME["envoy"].like("envoy", _envoy),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
