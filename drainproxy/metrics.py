@@ -204,7 +204,7 @@ class Metrics:
         )
         self.h2_goaway = Counter(
             "h2_goaway_total",
-            "GOAWAY frames sent to clients: for drain, idle, http1, upstream, error or abuse.",
+            "GOAWAY frames sent to clients: for drain, age, idle, http1, upstream, error or abuse.",
             reason=(),
         )
         self.h2_abuse = Counter(

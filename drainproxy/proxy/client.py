@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 from typing import TYPE_CHECKING, cast
 
 from drainproxy.proxy import kernel
@@ -27,8 +28,8 @@ class ClientSocket(asyncio.Protocol):
     """Written by its transport, its timer and its exchange, all on the loop's thread."""
 
     __slots__ = (
-        "_eof", "_linger_left", "_lingering", "_lost", "_reading_paused", "_watch", "accepted_at", "loop",
-        "over", "peer", "scheme", "server", "timer", "transport", "write_paused",
+        "_aging", "_eof", "_linger_left", "_lingering", "_lost", "_reading_paused", "_watch", "accepted_at",
+        "aged", "loop", "over", "peer", "scheme", "server", "timer", "transport", "write_paused",
     )  # fmt: skip
     transport: asyncio.Transport
 
@@ -49,6 +50,9 @@ class ClientSocket(asyncio.Protocol):
         """Half-closed: what comes is thrown away."""
         self._linger_left: float = MAX_LINGER_BYTES
         self._watch: asyncio.TimerHandle | None = None
+        self._aging: asyncio.TimerHandle | None = None
+        self.aged = False
+        """Old enough to be closed after the next answer."""
 
     # What the connection on this socket says.
 
@@ -69,6 +73,10 @@ class ClientSocket(asyncio.Protocol):
     def policy_changed(self) -> None:
         """The lifecycle wants this client to go elsewhere: said with the next answer, if not here."""
 
+    def grow_old(self) -> None:
+        """It has reached its `max_connection_age`."""
+        raise NotImplementedError
+
     def left(self) -> None:
         """The client is not there any more, though its socket is paused and says nothing."""
         raise NotImplementedError
@@ -80,6 +88,7 @@ class ClientSocket(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self.accepted_at = self.loop.time()
         self.timer.set(self.accepted_at + self.server.settings.keepalive_idle)
+        self.begin_to_age()
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self.peer = str(peer[0]).removeprefix("::ffff:").encode()
@@ -87,8 +96,21 @@ class ClientSocket(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Hold nothing for a client that is gone."""
         self._lost = self._eof = True
-        self.timer.cancel()
+        self.forget_time()
         self._unwatch()
+
+    def begin_to_age(self) -> None:
+        """Have it told when it is old, if any ever is."""
+        if (age := self.server.settings.max_connection_age) is not None:
+            jitter = random.uniform(0.9, 1.1)  # noqa: S311 - spreads, hides nothing
+            self._aging = self.loop.call_at(self.accepted_at + age * jitter, self.grow_old)
+
+    def forget_time(self) -> None:
+        """Be told of no deadline any more, and of no age."""
+        self.timer.cancel()
+        if self._aging is not None:
+            self._aging.cancel()
+            self._aging = None
 
     # Reading.
 

@@ -17,7 +17,7 @@ from drainproxy.errors import (
     RequestError,
     UnsupportedVersion,
 )
-from drainproxy.proxy import headers, intake, replies
+from drainproxy.proxy import headers, intake, kernel, replies
 from drainproxy.proxy.client import ClientSocket
 from drainproxy.proxy.date import date_line
 from drainproxy.proxy.exchange import Exchange
@@ -150,7 +150,7 @@ class ClientConnection(ClientSocket):
             self.fail_head(error)
             return
         self._end_head()
-        self.timer.cancel()
+        self.forget_time()
         self._reader.forget()
         successor.begin(rest)
 
@@ -264,7 +264,7 @@ class ClientConnection(ClientSocket):
 
     def _keeps(self, head: RequestHead) -> bool:
         """Tell whether another request may follow on this connection, for all that its client says."""
-        discouraged = self.server.controller.published.discourage_reuse and not self._ahead
+        discouraged = (self.aged or self.server.controller.published.discourage_reuse) and not self._ahead
         return head.http_1_1 and not discouraged and b"close" not in head.named
 
     def _after_reply(self, *, keep: bool, unread: bool) -> None:
@@ -322,7 +322,9 @@ class ClientConnection(ClientSocket):
         if b"close" in exchange.head.named:
             return True
         # What has been pipelined already is answered first: closing would throw it away.
-        return not self._ahead and (self._eof or self.server.controller.published.discourage_reuse)
+        return not self._ahead and (
+            self._eof or self.aged or self.server.controller.published.discourage_reuse
+        )
 
     @property
     def idle(self) -> bool:
@@ -340,6 +342,12 @@ class ClientConnection(ClientSocket):
         self._requests += 1
         self.server.books.failed(self, error, None, None, begun=False)
         self._reply(error, None)
+
+    def grow_old(self) -> None:
+        """See ClientSocket. A request that is on its way is answered first."""
+        self.aged = True
+        if self.idle and not kernel.has_bytes(self.transport):
+            self.close()
 
     def left(self) -> None:
         """See ClientSocket."""

@@ -42,6 +42,11 @@ class ProxySettings:
     """Idle client connections are closed after this long. Google's balancer keeps its own for 600 s and must
     be outlived."""
 
+    max_connection_age: float | None = None
+    """A client connection this old is closed after its next answer, or at once while it is idle; each a tenth
+    earlier or later, so that clients do not come back as one herd. For balancers that would never spread
+    long-lived connections over new pods. Default: off."""
+
     upstream_idle: float = 4.0
     """Idle connections to the application are closed after this long. Node and uvicorn close theirs after
     5 s; an announced Keep-Alive timeout shortens it further."""

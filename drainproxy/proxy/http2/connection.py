@@ -54,6 +54,7 @@ class Http2Connection(ClientSocket):
         super().__init__(server)
         self.transport, self.peer, self.scheme = plain.transport, plain.peer, plain.scheme
         self.accepted_at = plain.accepted_at
+        self.begin_to_age()
         now = self.loop.time()
         self._magic = MAGIC
         """What is left of the preface."""
@@ -242,6 +243,7 @@ class Http2Connection(ClientSocket):
         if not self._table.streams:
             self._idle_since = self.loop.time()
             if server.places.idle is not None:
+                server.places.idle.pop(self, None)
                 server.places.idle[self] = None
             if self._told:
                 # After the frame that ended it has gone out.
@@ -265,6 +267,10 @@ class Http2Connection(ClientSocket):
         """Tell the client to go elsewhere, if that is what the lifecycle wants now."""
         if self.server.controller.published.discourage_reuse:
             self.tell("drain")
+
+    def grow_old(self) -> None:
+        """See ClientSocket."""
+        self.tell("age")
 
     def tell(self, why: str) -> None:
         """Ask the client to open no more streams here; those on their way are served."""
