@@ -32,8 +32,8 @@ format: $(VENV)/group-check  ## format the code
 docs: $(VENV)/package  ## generate the reference pages from the code
 	$(BIN)/python docs/generate.py
 
-conformance: $(VENV)/package $(VENV)/group-test  ## run recorded HTTP cases through the proxy: CASES=directory
-	$(BIN)/python -m tests.conformance.run $(CASES)
+conformance: $(VENV)/package $(VENV)/group-test  ## run the own HTTP cases through the proxy, and recorded ones: CASES=directory
+	$(BIN)/python -m tests.conformance.run --own $(CASES)
 
 bench: $(VENV)/package $(VENV)/group-bench  ## compare the cost per request with other proxies
 	$(BIN)/python -m bench $(BENCH)

@@ -1,6 +1,6 @@
-"""Cases from a directory of JSON lines: what to send, what must happen.
+"""What a case is, and cases from a directory: the project's own (`own`) or recorded JSON lines.
 
-The loader takes any directory.  What a file holds shows in its rows and its name:
+The loader takes any directory.  What a file of JSON lines holds shows in its rows and its name:
 `response_b64` is a scripted application, `steps_b64` is requests, or what an application
 answers where the file's name says "response".
 """
@@ -21,6 +21,7 @@ CLASSES = {
     "must-normalise",
     "may-accept",
     "must-accept",
+    "must-answer",
     "must-502",
     "must-502-or-normalise",
     "must-not-complete",
@@ -32,6 +33,19 @@ CLASSES = {
 
 
 @dataclass(frozen=True, slots=True)
+class Expects:
+    """What one of the project's own cases says beyond its class: bytes, statuses, the connection."""
+
+    statuses: tuple[int, ...] = ()  # of the replies, in order
+    closes: bool | None = None  # whether the proxy ends the client's connection by itself
+    forwarded: bytes | None = None  # all that reaches the application, exactly
+    app_sees: tuple[bytes, ...] = ()  # stand in what reaches the application
+    app_never_sees: tuple[bytes, ...] = ()
+    client_sees: tuple[bytes, ...] = ()  # stand in what reaches the client
+    client_never_sees: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RequestCase:
     """Bytes a client sends, step after step on one connection."""
 
@@ -39,6 +53,9 @@ class RequestCase:
     klass: str
     steps: tuple[bytes, ...]
     incomplete: bool = False
+    expects: Expects = Expects()
+    rule: str = ""  # the section, and what it asks
+    policy: bool = False  # the rule is drainproxy's own: other proxies are not judged by it
 
     @property
     def sent(self) -> bytes:
@@ -57,6 +74,10 @@ class ResponseCase:
     method: str = "GET"
     headers: dict[str, str] = field(default_factory=dict)
     may_reuse: bool = False  # whether the connection to the application may be used again
+    request: bytes = b""  # what the client sends, where method and headers do not say it
+    expects: Expects = Expects()
+    rule: str = ""
+    policy: bool = False
 
     @property
     def sent(self) -> bytes:
@@ -67,12 +88,22 @@ class ResponseCase:
 Case = RequestCase | ResponseCase
 
 
-def load(directory: Path) -> dict[str, list[Case]]:
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """One file's cases, and the settings of the proxy that they are for."""
+
+    cases: list[Case]
+    arguments: tuple[str, ...] = ()  # of `drainproxy run`: what needs some is not for other proxies
+
+
+def load(directory: Path) -> dict[str, Suite]:
     """Read every *.jsonl file of a directory, by file name; ValueError names file and line."""
-    found: dict[str, list[Case]] = {}
+    found: dict[str, Suite] = {}
     for path in sorted(directory.glob("*.jsonl")):
         rows = path.read_text(encoding="utf-8").splitlines()
-        found[path.name] = [_case(path, number, line) for number, line in enumerate(rows, 1) if line.strip()]
+        found[path.name] = Suite(
+            [_case(path, number, line) for number, line in enumerate(rows, 1) if line.strip()]
+        )
     return found
 
 
@@ -125,7 +156,7 @@ def features(case: Case) -> set[str]:
     """Name what the case needs beyond plain requests: upgrade, connect, expect."""
     if isinstance(case, ResponseCase):
         asked = {name.lower() for name in case.headers}
-        return {"upgrade"} & asked
+        return {"upgrade"} if UPGRADE.search(case.request) else {"upgrade"} & asked
     found = set()
     if UPGRADE.search(case.sent):
         found.add("upgrade")

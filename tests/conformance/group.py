@@ -6,10 +6,18 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.conformance import cases, request_verdicts, resources, response_verdicts
+from tests.conformance import (
+    cases,
+    expectations,
+    request_verdicts,
+    resources,
+    response_verdicts,
+    ways,
+)
 from tests.conformance.cases import Case, RequestCase
 from tests.conformance.lane import Lane, Seen
 from tests.conformance.outcome import Mark, Outcome
+from tests.conformance.ways import Way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +26,7 @@ if TYPE_CHECKING:
     from tests.conformance.proxies import Proxy
 
 LANES = 8
+BATCH = 48  # so many cases, then the process must be back where it was
 WARM_UP_S = 15.0
 NOT_YET = {"upgrade"}  # what drainproxy refuses as yet; empty this as it learns
 
@@ -30,6 +39,7 @@ class GoneError(Exception):
 class Group:
     """Runs cases; restarts the proxy when it dies. Written by `run` and the lanes' tasks.
 
+    `splits`: each case in every way, else whole only; `exact`: by statuses and letters too.
     A case during which the proxy went is a suspect; suspects run again alone, so that a death
     is laid at the right door.
     """
@@ -37,6 +47,7 @@ class Group:
     make: Callable[[], Proxy]
     overrides: dict[str, Override]
     splits: bool
+    exact: bool = True
     problems: list[str] = field(default_factory=list)
     _proxy: Proxy | None = None
     _lanes: list[Lane] = field(default_factory=list)
@@ -53,8 +64,12 @@ class Group:
             await self._start()
             assert self._proxy is not None
             baseline = await resources.measure(self._proxy)
-            await self._run_all(listed, outcomes)
-            self.problems += await resources.back_to(baseline, self._proxy)
+            places = list(enumerate(listed))
+            for first in range(0, len(places), BATCH):
+                batch = places[first : first + BATCH]
+                await self._run_all(batch, outcomes)
+                left = await resources.back_to(baseline, self._proxy)
+                self.problems += [f"{batch[0][1].name} to {batch[-1][1].name}: {what}" for what in left]
         finally:
             if self._proxy and (problem := await self._proxy.stop()):
                 self.problems.append(problem)
@@ -62,8 +77,8 @@ class Group:
                 await lane.recorder.stop()
         return [outcomes[place] for place in sorted(outcomes)]
 
-    async def _run_all(self, listed: list[Case], outcomes: dict[int, Outcome]) -> None:
-        todo, suspects = enumerate(listed), list[tuple[int, Case]]()
+    async def _run_all(self, listed: list[tuple[int, Case]], outcomes: dict[int, Outcome]) -> None:
+        todo, suspects = iter(listed), list[tuple[int, Case]]()
 
         async def work(lane: Lane) -> None:
             for place, case in todo:
@@ -102,12 +117,22 @@ class Group:
         problems: dict[str, list[str]] = {}
         lifted: dict[str, list[str]] = {}
         shown, plain = "", True
-        for way, bytewise in (("whole", False), ("bytewise", True))[: 1 + self.splits]:
-            seen = await self._seen(lane, case, bytewise=bytewise)
-            if found := judge(case, case.klass, seen, may_reuse=False):
+        for way in Way if self.splits else (Way.WHOLE,):
+            sent = ways.variant(case, way)
+            if sent is None:
+                continue
+            seen = await self._seen(lane, sent, bytewise=way is Way.BYTEWISE)
+            judged, served = case if isinstance(case, RequestCase) else sent, True
+            if way is Way.TRAILING and isinstance(case, RequestCase):
+                seen, served = ways.without_behind(seen)
+            found = judge(judged, case.klass, seen, may_reuse=False)
+            found += expectations.check(case.expects, seen, exact=self.exact)
+            if not served and ways.must_serve_behind(case):
+                found.append("the request behind it was not answered")
+            if found:
                 problems[way], shown = found, shown or show(seen)
                 plain = plain and plainly_refused(seen)
-            if override and (found := _lifted(case, override, seen)):
+            if override and (found := _lifted(judged, override, seen)):
                 lifted[way] = found
         if not problems:
             return Outcome(case, Mark.PASS)

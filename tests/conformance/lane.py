@@ -40,6 +40,7 @@ class Seen:
     answers: Answers
     ended: Ended  # how the proxy ended the client's connection
     by_itself: bool  # it ended before the client's FIN
+    received: bytes  # all that the client was sent
     held: list[Held]
     sentinels: list[str]  # what was wrong with them
     reused: frozenset[int] = frozenset()  # connections that carried a sentinel
@@ -64,6 +65,8 @@ class Lane:
             await client.send(step, bytewise=bytewise)
             await self._answered(client, sent)
         await self.bell.quiet(SETTLE_S, limit_s=1.0)
+        if case.expects.closes:
+            await self.bell.until(lambda: client.closed, limit_s=CLOSE_S)
         by_itself = await self._end(client, requests.read(case.sent))
         return await self._seen(client, by_itself=by_itself)
 
@@ -75,7 +78,7 @@ class Lane:
         if case.after == "close-before-reading-body":
             await self._upload(client, case)
         else:
-            await client.send(_head(case) + b"\r\n")
+            await client.send(case.request or _head(case) + b"\r\n")
         await self.bell.until(
             lambda: bool(client.answers.whole) or client.closed or bool(client.answers.fault),
             limit_s=2 * ANSWER_S,
@@ -130,7 +133,7 @@ class Lane:
 
     async def _seen(self, client: Client, *, by_itself: bool) -> Seen:
         """Leave, let the proxy drop what it will not finish, then send the sentinels."""
-        answers, ended = client.answers, client.ended
+        answers, ended, received = client.answers, client.ended, bytes(client.received)
         await client.close()
         await self.bell.until(
             lambda: not any(held.partial and held.open for held in self.recorder.held()),
@@ -139,7 +142,7 @@ class Lane:
         held = self.recorder.held()
         used = {one.number for one in held}
         problems, reused = await self._sentinels()
-        return Seen(answers, ended, by_itself, held, problems, frozenset(reused & used))
+        return Seen(answers, ended, by_itself, received, held, problems, frozenset(reused & used))
 
     async def _sentinels(self) -> tuple[list[str], set[int]]:
         """Send sentinels until the pool is empty; each ends the connection it came on."""

@@ -80,6 +80,7 @@ def details(tally: Tally) -> str:
     for file, outcomes in tally.files.items():
         for one in (one for one in outcomes if one.mark is Mark.FAIL):
             lines.append(f"FAIL {file}: {one.case.name} ({one.case.klass})")
+            lines += [f"     {one.case.rule}"] if one.case.rule else []
             lines += [f"     {way}: {problem}" for way, found in one.problems.items() for problem in found]
             lines.append(f"     seen: {one.shown}")
     for file, problems in tally.upkeep.items():

@@ -49,10 +49,11 @@ class Drainproxy(Process):
 
     name = "drainproxy"
 
-    def __init__(self) -> None:
+    def __init__(self, arguments: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.fronts: list[int] = []
         self._admin = 0
+        self._arguments = arguments
 
     async def start(self, upstreams: list[int]) -> None:
         """Start it on ports that the kernel picks and read them from its `listening` lines."""
@@ -62,7 +63,7 @@ class Drainproxy(Process):
         argv += ["--admin", "127.0.0.1:0", "--response-head-timeout", "1s", "--upstream-http2", "off"]
         argv += ["--access-log", "off", "--log-format", "json", "--final-scrape-wait", "0s"]
         self._socket = tempfile.mkdtemp(prefix="conformance-")
-        argv += ["--control-socket", f"{self._socket}/control.sock"]
+        argv += ["--control-socket", f"{self._socket}/control.sock", *self._arguments]
         await self.spawn(*argv)
         for event in await self.said_listening(len(upstreams) + 1):
             port = int(event["address"].rsplit(":", 1)[1])

@@ -44,6 +44,10 @@ def judge(case: RequestCase, klass: str, seen: Seen) -> list[str]:
         problems += _must_normalise(seen, reading)
     elif klass == "may-accept":
         problems += _may_accept(seen, reading)
+    elif klass == "must-answer":
+        problems += _must_answer(seen)
+    elif klass == "must-not-complete":
+        problems += _never_completed(seen)
     else:
         problems.append(f"class {klass} is not one for requests")
     return problems
@@ -51,6 +55,8 @@ def judge(case: RequestCase, klass: str, seen: Seen) -> list[str]:
 
 def _bound(case: RequestCase, klass: str, reading: Reading) -> int:
     """How many whole requests may reach the application at most."""
+    if klass in {"must-answer", "must-not-complete"}:
+        return 0
     if klass == "must-reject":
         return 0 if reading.end is End.CLEAN else reading.count
     if klass == "must-normalise":
@@ -121,6 +127,15 @@ def _must_accept(seen: Seen, reading: Reading) -> list[str]:
     problems = _served(seen, reading.requests)
     for request, (_, message) in zip(reading.requests, invariants.forwarded(seen), strict=False):
         problems += _same_fields(request, message)
+    return problems
+
+
+def _must_answer(seen: Seen) -> list[str]:
+    """The proxy itself gives one good answer, and the application hears nothing."""
+    replies = seen.answers.replies
+    problems = _nothing_forwarded(seen)
+    if len(replies) != 1 or not replies[0].complete or replies[0].status >= 400:
+        problems.append(f"not one good answer: {_statuses(replies)}")
     return problems
 
 

@@ -1,4 +1,4 @@
-"""`python -m tests.conformance.run DIR`: every case of a directory against a real proxy.
+"""`python -m tests.conformance.run [DIR]`: the project's own cases, and a directory's, against a real proxy.
 
 Prints one table a file, every exception and failure, and `N passed, N failed, N skipped`.
 Exit code 1 on any failure, 2 where there is nothing to run.
@@ -11,11 +11,13 @@ import asyncio
 import sys
 import time
 import traceback
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.conformance import cases, exceptions, outcome, requests
-from tests.conformance.cases import Case, RequestCase
+from tests.conformance import cases, corpus, exceptions, outcome, requests
+from tests.conformance.cases import RequestCase, Suite
 from tests.conformance.group import Group
 from tests.conformance.outcome import Tally
 from tests.conformance.proxies import KINDS
@@ -29,13 +31,15 @@ def main(argv: list[str] | None = None) -> int:
     """Run and print; give the exit code."""
     args = _arguments(argv)
     try:
-        files = _selected(cases.load(args.directory), args.only)
+        files = corpus.load() if args.own or not args.directory else {}
+        files |= cases.load(args.directory) if args.directory else {}
+        files = _selected(files, args.only, all_settings=args.proxy == "drainproxy")
         overrides = exceptions.load()
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
     if not files:
-        print(f"no cases in {args.directory}", file=sys.stderr)
+        print(f"no cases in {args.directory or corpus.OWN}", file=sys.stderr)
         return 2
     if args.list_differences:
         print("\n".join(_differences(files, overrides)))
@@ -48,18 +52,17 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if tally.failed else 0
 
 
-async def run(
-    files: dict[str, list[Case]], overrides: dict[str, Override], *, kind: str, splits: bool
-) -> Tally:
+async def run(files: dict[str, Suite], overrides: dict[str, Override], *, kind: str, splits: bool) -> Tally:
     """Run file after file, a fresh proxy for each, and print their tables."""
     tally = Tally()
-    for name, listed in files.items():
-        group = Group(KINDS[kind], overrides, splits)
+    for name, suite in files.items():
+        make = partial(KINDS[kind], suite.arguments) if suite.arguments else KINDS[kind]
+        group = Group(make, overrides, splits, exact=kind == "drainproxy")
         try:
-            tally.files[name] = await group.run(listed)
+            tally.files[name] = await group.run(suite.cases)
         except Exception as error:  # the last line must come whatever happens, with these failed
             traceback.print_exc()
-            tally.files[name] = [outcome.not_run(case, error) for case in listed]
+            tally.files[name] = [outcome.not_run(case, error) for case in suite.cases]
         tally.upkeep[name] = group.problems
         print(outcome.table(name, tally.files[name]), flush=True)
     return tally
@@ -67,13 +70,14 @@ async def run(
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance.run", description=__doc__)
-    parser.add_argument("directory", type=Path, help="where the *.jsonl files are")
+    parser.add_argument("directory", type=Path, nargs="?", help="where *.jsonl files are (default: own)")
+    parser.add_argument("--own", action="store_true", help="the project's own cases besides a directory")
     parser.add_argument("--proxy", choices=sorted(KINDS), default="drainproxy")
     parser.add_argument("--only", metavar="NAME", help="only cases with this in file or name")
     parser.add_argument(
         "--splits",
         action=argparse.BooleanOptionalAction,
-        help="run each case byte by byte too (default: for drainproxy)",
+        help="run each case byte by byte and with something behind it too (default: for drainproxy)",
     )
     parser.add_argument(
         "--list-differences",
@@ -86,20 +90,27 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def _selected(files: dict[str, list[Case]], only: str | None) -> dict[str, list[Case]]:
-    if not only:
-        return {name: listed for name, listed in files.items() if listed}
-    kept = {
-        file: [case for case in listed if only in case.name or only in file] for file, listed in files.items()
-    }
-    return {file: listed for file, listed in kept.items() if listed}
+def _selected(files: dict[str, Suite], only: str | None, *, all_settings: bool) -> dict[str, Suite]:
+    """Leave out what was not asked for and, for other proxies, what is drainproxy's own."""
+    kept = {}
+    for file, suite in files.items():
+        if suite.arguments and not all_settings:
+            continue
+        listed = [
+            case
+            for case in suite.cases
+            if (not only or only in case.name or only in file) and (all_settings or not case.policy)
+        ]
+        if listed:
+            kept[file] = replace(suite, cases=listed)
+    return kept
 
 
-def _differences(files: dict[str, list[Case]], overrides: dict[str, Override]) -> list[str]:
+def _differences(files: dict[str, Suite], overrides: dict[str, Override]) -> list[str]:
     """Tell each label that the strict reader would not give, and each exception."""
     lines = []
-    for file, listed in files.items():
-        for case in listed:
+    for file, suite in files.items():
+        for case in suite.cases:
             if override := overrides.get(case.name):
                 lines.append(f"{file}: {case.name}: exception, {override.rfc}: {override.why}")
             if not isinstance(case, RequestCase):

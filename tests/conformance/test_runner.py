@@ -239,7 +239,7 @@ def test_the_loader_takes_the_variant_with_a_host(tmp_path: Path):
         with_host_b64=b64(GOOD),
         **{"class": "may-accept"},
     )
-    (case,) = cases.load(tmp_path)["own.jsonl"]
+    (case,) = cases.load(tmp_path)["own.jsonl"].cases
     assert case.sent == GOOD
 
 
