@@ -7,6 +7,8 @@ come, so that a fault shows as soon as it can be seen.
 
 from __future__ import annotations
 
+import re
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
 import httptools
@@ -264,8 +266,10 @@ def _blame(data: bytes, fault: httptools.HttpParserError) -> RequestError:
     return MalformedHead(str(fault))
 
 
-_USUAL_STATUS = {b"HTTP/1.1 %d " % status: status for status in range(200, 600)}
-"""The first 13 bytes of nearly every status line -> status."""
+_USUAL_LINES = {f"HTTP/1.1 {status.value} {status.phrase}".encode(): status.value for status in HTTPStatus}
+"""Nearly every status line -> status."""
+_REASON = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+"""RFC 9112 section 4. llhttp takes control characters too."""
 
 
 def _status(line: bytes) -> tuple[int, bool]:
@@ -275,6 +279,8 @@ def _status(line: bytes) -> tuple[int, bool]:
         raise UpstreamMalformed("not HTTP/1", sent=True)
     if not line[9:12].isdigit() or line[12:13] not in {b" ", b""} or not 100 <= int(line[9:12]) <= 599:
         raise UpstreamMalformed("the status is not one of 100 to 599", sent=True)
+    if not _REASON.fullmatch(line, 12):
+        raise UpstreamMalformed("a control character in the reason", sent=True)
     return int(line[9:12]), line[:8] == b"HTTP/1.1"
 
 
@@ -312,7 +318,7 @@ class ResponseReader:
         if self._complete != 1 or len(head.fields) > MAX_RESPONSE_FIELDS or end > MAX_RESPONSE_HEAD_BYTES:
             raise UpstreamMalformed("the head is too large or has no end", sent=True)
         line = data[: data.find(b"\r\n", 0, end)]
-        head.status = _USUAL_STATUS.get(line[:13], 0)
+        head.status = _USUAL_LINES.get(line, 0)
         if not head.status:
             head.status, head.http_1_1 = _status(line)
         head.reason = line[13:]
@@ -333,7 +339,11 @@ class ResponseReader:
         self._partial = b""
         self._complete = 0
         if not self._clean and rest and length == b"%d" % len(rest):
-            self._parse(rest)
+            try:  # noqa: SIM105 - suppress() costs more than this whole branch
+                self._parse(rest)
+            except UpstreamMalformed:
+                # Bytes behind a 204 that closes, perhaps: no fault of the head.
+                pass
         if not self._clean:
             self._parser = None
         self._clean = False

@@ -183,6 +183,7 @@ BROKEN = {
     "another protocol": b"ICY 200 OK\r\n\r\n",
     "a request": b"GET / HTTP/1.1\r\n\r\n",
     "two blanks before the status": b"HTTP/1.1  200 OK\r\n\r\n",
+    "a control character in the reason": b"HTTP/1.1 200 O\x0bK\r\n\r\n",
     "a page and no head": b"<html>hello</html>\r\n\r\n",
     "Transfer-Encoding with Content-Length": (
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n"
@@ -216,6 +217,14 @@ def test_a_response_head_is_bounded_by_count() -> None:
     raw = b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * (MAX_RESPONSE_FIELDS + 1) + b"\r\n"
     with pytest.raises(UpstreamMalformed):
         feeding.response(raw)
+
+
+def test_a_body_behind_a_204_that_closes_is_no_fault_of_the_head() -> None:
+    """What comes with the head is judged as what comes after it: the head stands."""
+    raw = b"HTTP/1.1 204 No Content\r\nConnection: close\r\nContent-Length: 1\r\n\r\n"
+    read = ResponseReader().feed(raw + b"x")
+    assert read is not None
+    assert (read[0].status, read[1]) == (204, b"x")
 
 
 def test_what_follows_a_response_head_is_handed_back() -> None:
