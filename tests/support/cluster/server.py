@@ -1,0 +1,213 @@
+"""The API server: authentication, authorization, and what each verb answers.
+
+`async with ApiServer() as api:` listens on loopback. A test writes objects into `api.store`, grants tokens in
+`api.access`, switches `api.faults` and `api.door.mode`, and reads `api.journal`.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from tests.support.cluster import access, resources
+from tests.support.cluster.access import Access, Subject
+from tests.support.cluster.checking import invalid
+from tests.support.cluster.door import Door
+from tests.support.cluster.faults import Faults
+from tests.support.cluster.journal import Asked, Journal, now
+from tests.support.cluster.selectors import BadSelector, selection
+from tests.support.cluster.status import status
+from tests.support.cluster.store import Store, TooOld, timestamp
+from tests.support.cluster.watching import Watch
+
+if TYPE_CHECKING:
+    import ssl
+
+    from tests.support.cluster.resources import Target
+
+_REVIEWS = {
+    resources.ACCESS_REVIEWS: access.access_review,
+    resources.RULES_REVIEWS: access.rules_review,
+}
+
+
+class ApiServer:
+    """One API server."""
+
+    def __init__(
+        self,
+        *,
+        tls: ssl.SSLContext | None = None,
+        pages_from_cache: bool = False,
+        bookmark_every_s: float = 60.0,
+    ) -> None:
+        """`pages_from_cache`: heed `limit` at resourceVersion=0 too; real ones send everything then."""
+        self.store = Store()
+        self.access = Access()
+        self.faults = Faults()
+        self.journal = Journal()
+        self.bookmark_every_s = bookmark_every_s
+        self._pages_from_cache = pages_from_cache
+        self._tls = tls
+
+    async def __aenter__(self) -> ApiServer:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
+        await self._runner.setup()
+        assert self._runner.server is not None
+        self.door = Door(self._runner.server, self._tls, self._on_connection)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.door.close()
+        await self._runner.cleanup()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.door.port}"
+
+    def _on_connection(self) -> None:
+        self.journal.connections.append(now())
+        self.journal.stir()
+
+    # One request.
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        target = resources.target(request.path)
+        verb = _verb(request, target)
+        asked = Asked(
+            at=now(),
+            verb=verb,
+            resource=target.resource.plural if target else request.path,
+            namespace=target.namespace if target else None,
+            name=target.name if target else None,
+            query=dict(request.query),
+            agent=request.headers.get("User-Agent", ""),
+        )
+        self.journal.note(asked)
+        try:
+            answer = await self.faults.strike(verb, asked.resource, request)
+            if answer is None:
+                answer = await self._admit(request, target, asked)
+            asked.status = answer.status
+            return answer
+        finally:
+            asked.over = True
+            self.journal.stir()
+
+    async def _admit(self, request: web.Request, target: Target | None, asked: Asked) -> web.StreamResponse:
+        subject = self.access.who(request.headers.get("Authorization", ""))
+        if subject is None:
+            return status(401, "Unauthorized", "Unauthorized")
+        asked.subject = subject.name
+        if target is None:
+            found = resources.discovery(request.path)
+            return web.json_response(found) if found else status(404, "NotFound", "page not found")
+        place = (target.resource.group, target.resource.plural, target.namespace, target.name)
+        if not subject.may(asked.verb, *place):
+            return status(403, "Forbidden", access.refusal(subject, asked.verb, target))
+        try:
+            return await self._answer(request, target, asked, subject)
+        except TooOld:
+            return status(410, "Expired", "The provided continue parameter is too old")
+        except (BadSelector, ValueError) as error:
+            return status(400, "BadRequest", str(error))
+
+    async def _answer(
+        self, request: web.Request, target: Target, asked: Asked, subject: Subject
+    ) -> web.StreamResponse:
+        match asked.verb:
+            case "get":
+                return self._get(target)
+            case "list":
+                return web.json_response(self._list(target, asked.query))
+            case "watch":
+                return await self._watch(request, target, asked)
+            case "create":
+                return self._create(target, await request.json(), subject)
+        return status(405, "MethodNotAllowed", "the server does not allow this method on the resource")
+
+    def _get(self, target: Target) -> web.Response:
+        thing = self.store.get(target.resource, target.namespace, target.name or "")
+        if thing is None:
+            return status(404, "NotFound", f'{target.resource.full_name} "{target.name}" not found')
+        return web.json_response(
+            {"kind": target.resource.kind, "apiVersion": target.resource.api_version, **thing}
+        )
+
+    def _list(self, target: Target, query: dict[str, str]) -> dict[str, Any]:
+        """One page. Raises TooOld, BadSelector, ValueError."""
+        chosen = selection(query, target.resource.plural)
+        cached = query.get("resourceVersion") == "0" and "continue" not in query
+        limit = int(query.get("limit") or 0)
+        if cached and not self._pages_from_cache:
+            limit = 0
+        if "continue" in query:
+            version, start = json.loads(base64.urlsafe_b64decode(query["continue"]))
+            objects = self.store.kept(target.resource, version)
+        else:
+            version, everything = self.store.list(target.resource, target.namespace, cached=cached)
+            start, objects = 0, [thing for thing in everything if chosen(thing)]
+        page = objects[start : start + limit] if limit else objects[start:]
+        metadata: dict[str, Any] = {"resourceVersion": str(version)}
+        if (left := len(objects) - start - len(page)) > 0:
+            self.store.keep(target.resource, version, objects)
+            token = json.dumps([version, start + len(page)]).encode()
+            metadata["continue"] = base64.urlsafe_b64encode(token).decode()
+            if not query.keys() & {"fieldSelector", "labelSelector"}:
+                metadata["remainingItemCount"] = left
+        return {
+            "kind": f"{target.resource.kind}List",
+            "apiVersion": target.resource.api_version,
+            "metadata": metadata,
+            "items": page,
+        }
+
+    async def _watch(self, request: web.Request, target: Target, asked: Asked) -> web.StreamResponse:
+        def sent() -> None:
+            asked.events += 1
+            self.journal.stir()
+
+        chosen = selection(asked.query, target.resource.plural)
+        watch = Watch(
+            self.store, target, chosen, asked.query, bookmark_every_s=self.bookmark_every_s, sent=sent
+        )
+        asked.status = 200
+        self.journal.stir()
+        # The client may leave at any moment.
+        with contextlib.suppress(ConnectionError):
+            return await watch.stream(request)
+        return web.Response()
+
+    def _create(self, target: Target, body: dict[str, Any], subject: Subject) -> web.Response:
+        review = _REVIEWS.get(target.resource)
+        if review is not None:
+            answer = {**body, "metadata": {"creationTimestamp": timestamp()}}
+            answer["status"] = review(subject, body.get("spec") or {})
+            return web.json_response(answer, status=201)
+        metadata = body.setdefault("metadata", {})
+        metadata.setdefault("namespace", target.namespace)
+        if problem := invalid(target, body):
+            return status(422, "Invalid", problem)
+        if "name" not in metadata:
+            metadata["name"] = f"{metadata['generateName']}{self.store.version:05d}"
+        if self.store.get(target.resource, target.namespace, metadata["name"]):
+            return status(409, "AlreadyExists", f'"{metadata["name"]}" already exists')
+        return web.json_response(self.store.put(target.resource, body), status=201)
+
+
+def _verb(request: web.Request, target: Target | None) -> str:
+    """Return the verb as RBAC knows it."""
+    if request.method == "POST":
+        return "create"
+    if request.method != "GET":
+        return request.method.lower()
+    if target is None or target.name:
+        return "get"
+    return "watch" if request.query.get("watch") in ("true", "1") else "list"
