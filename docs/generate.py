@@ -204,6 +204,7 @@ def _errors(blame: type[errors.RequestError]) -> str:
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "proxy": lambda: _settings("proxy"),
+    "edge": lambda: _settings("edge"),
     "lifecycle": lambda: _settings("lifecycle"),
     "admin": lambda: _settings("admin"),
     "kube": lambda: _settings("kube"),

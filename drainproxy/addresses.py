@@ -11,11 +11,13 @@ class ListenAddress:
 
     host: str | None
     port: int
+    tls: bool = False
 
     def __str__(self) -> str:
         """Return it as it is written in a setting."""
         host = self.host or ""
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        scheme = "https://" if self.tls else ""
+        return f"{scheme}[{host}]:{self.port}" if ":" in host else f"{scheme}{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

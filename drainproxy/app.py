@@ -17,13 +17,14 @@ import aiohttp
 
 from drainproxy import __version__
 from drainproxy.admin.server import AdminServer
+from drainproxy.certificates import Rotation
 from drainproxy.lifecycle import signals
 from drainproxy.lifecycle.controller import Controller
 from drainproxy.lifecycle.inflight import InFlight
 from drainproxy.lifecycle.report import Cause
 from drainproxy.log import Log, adopt_libraries, default_format
 from drainproxy.metrics import Metrics
-from drainproxy.proxy import limits
+from drainproxy.proxy import entrance, limits
 from drainproxy.proxy.admission import Admission
 from drainproxy.proxy.books import Books
 from drainproxy.proxy.capacity import measure
@@ -93,7 +94,11 @@ class _Process:
         self._probe = Probe(self._pools, config.proxy.probe_path, self.controller, self.metrics)
         for pool in self._pools:
             pool.breaker.on_change = partial(self._breaker_changed, pool)
+        self._rotation = Rotation(self.metrics, log)
         self._servers = [self._server(wire, pool) for wire, pool in zip(wires, self._pools, strict=True)]
+        door = entrance.build(config.edge, config.proxy, self._rotation)
+        for server, address in zip(self._servers, config.proxy.listen, strict=True):
+            server.entrance = door if address.tls else None
         self._listeners = [Listener(wire, server) for wire, server in zip(wires, self._servers, strict=True)]
         self._listening: list[str] = []
         self._interrupted = False
@@ -150,6 +155,7 @@ class _Process:
             running = [
                 services.create_task(_service(self._probe.run()), name="probe"),
                 services.create_task(_service(self._measure_lag()), name="lag"),
+                services.create_task(_service(self._rotation.watch()), name="certificates"),
             ]
             await self.controller.until(lambda: self.controller.may_exit)
             await self._leave(admin)
@@ -190,15 +196,24 @@ class _Process:
             await let_the_loop_turn()
             await self._settle_newest()
             await self._finish_work()
+            if self._loop.time() >= self.controller.deadline:
+                return
+            if self._youth() > 0:
+                # A handshake has only just ended: the request comes now.
+                continue
             speaking = [server.retire_idle() for server in self._servers]
-            if not any(speaking) or self._loop.time() >= self.controller.deadline:
+            if not any(speaking):
                 return
 
     async def _settle_newest(self) -> None:
         """Wait until the newest connection is older than `settle`: its request may still be on the wire."""
+        await asyncio.sleep(max(0.0, self._youth()))
+
+    def _youth(self) -> float:
+        """Return for how many more seconds the newest connection is younger than `settle`."""
         clients = [client for server in self._servers for client in server.clients]
-        newest = max((client.accepted_at for client in clients), default=0.0)
-        await asyncio.sleep(max(0.0, newest + self._config.lifecycle.settle - self._loop.time()))
+        newest = max((client.arrived_at for client in clients), default=0.0)
+        return newest + self._config.lifecycle.settle - self._loop.time()
 
     async def _finish_work(self) -> None:
         """Wait for what was admitted after the drain, until its deadline."""
@@ -214,6 +229,7 @@ class _Process:
 
     def _signalled(self, name: str) -> None:
         if name == "SIGHUP":
+            self._rotation.reload()
             return
         if name == "SIGINT":
             if self._interrupted:

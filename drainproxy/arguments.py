@@ -52,6 +52,7 @@ VERBS = {
 }
 ROOM_TITLES = {
     "proxy": "traffic",
+    "edge": "edge",
     "lifecycle": "draining",
     "admin": "admin",
     "kube": "cluster",

@@ -20,6 +20,9 @@ from drainproxy.errors import CertificateError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from drainproxy.log import Log
+    from drainproxy.metrics import Metrics
+
 WATCH_EVERY_S = 10.0
 """A kubelet swaps a mounted secret's symlink without a word, a minute or so after the secret changed; asking
 three files for their inode costs microseconds, and inotify would cost a dependency to save them."""
@@ -67,18 +70,24 @@ def _filled(context: ssl.SSLContext, files: Files) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
+    for path in filter(None, (files.certificate, files.key, files.authorities)):
+        try:
+            Path(path).read_bytes()
+        except OSError as error:
+            # The ssl module does not say which file it is.
+            raise CertificateError(f"{path}: {reason(error)}") from None
     if files.certificate is not None:
         try:
             # A password would be asked for at the terminal.
             context.load_cert_chain(files.certificate, files.key, password="")
         except (OSError, ValueError) as error:
             both = f"{files.certificate} with {files.key or 'its key'}"
-            raise CertificateError(f"{both}: {_reason(error)}") from None
+            raise CertificateError(f"{both}: {reason(error)}") from None
     if files.authorities is not None:
         try:
             context.load_verify_locations(files.authorities)
         except (OSError, ValueError) as error:
-            raise CertificateError(f"{files.authorities}: {_reason(error)}") from None
+            raise CertificateError(f"{files.authorities}: {reason(error)}") from None
     return context
 
 
@@ -94,6 +103,11 @@ class Certificates:
         self.expires_at = _expiry(files.certificate)
         """Unix time, `inf` without a certificate."""
 
+    @property
+    def left_s(self) -> float:
+        """Seconds until the certificate expires; negative since it has."""
+        return self.expires_at - time.time()
+
     def reload(self) -> None:
         """Take what the files hold now. Raises CertificateError, and goes on with what there was."""
         seen = self._seen = self._files.signature()
@@ -104,21 +118,55 @@ class Certificates:
             raise CertificateError("the files changed while they were read")
         self.context, self.expires_at = context, expires_at
 
-    async def watch(self, told: Callable[[str | None], None], every_s: float = WATCH_EVERY_S) -> None:
-        """Reload whenever a file has changed, for ever (a service); see `reload_and_tell` for `told`."""
+    def changed(self) -> bool:
+        """Tell whether the files are others than at the last look."""
+        return self._files.signature() != self._seen
+
+
+class Rotation:
+    """Every use of certificates in a process, kept as new as its files; log and metrics say how it goes."""
+
+    def __init__(self, metrics: Metrics, log: Log) -> None:
+        self._uses: dict[str, Certificates] = {}
+        self._metrics = metrics
+        self._log = log
+        metrics.before_scrape.append(self._export)
+
+    def add(self, use: str, files: Files, make: Callable[[Files], ssl.SSLContext]) -> Certificates:
+        """Load the files for `use`, a label of the metrics. Raises CertificateError."""
+        self._uses[use] = made = Certificates(files, make)
+        if made.left_s <= 0:
+            self._log.event("certificate", "error", used_for=use, problem="it has expired")
+        return made
+
+    def reload(self) -> None:
+        """Read every file again (SIGHUP)."""
+        for use, certificates in self._uses.items():
+            self._reload(use, certificates)
+
+    async def watch(self, every_s: float = WATCH_EVERY_S) -> None:
+        """Read again what has changed, for ever (a service)."""
         while True:
             await asyncio.sleep(every_s)
-            if self._files.signature() != self._seen:
-                self.reload_and_tell(told)
+            for use, certificates in self._uses.items():
+                if certificates.changed():
+                    self._reload(use, certificates)
 
-    def reload_and_tell(self, told: Callable[[str | None], None]) -> None:
-        """Reload; tell None, or why it could not be."""
+    def _reload(self, use: str, certificates: Certificates) -> None:
         try:
-            self.reload()
+            certificates.reload()
         except CertificateError as error:
-            told(str(error))
+            self._metrics.certificate_reloads.inc("failed")
+            self._log.event("certificate", "error", used_for=use, kept=True, problem=str(error))
         else:
-            told(None)
+            self._metrics.certificate_reloads.inc("ok")
+            days = None if certificates.expires_at == math.inf else round(certificates.left_s / 86400, 1)
+            self._log.event("certificate", used_for=use, days_left=days)
+
+    def _export(self) -> None:
+        for use, certificates in self._uses.items():
+            if certificates.expires_at < math.inf:
+                self._metrics.certificate_expiry.set(certificates.left_s, use)
 
 
 def follow(certificates: Certificates) -> ssl.SSLContext:
@@ -132,6 +180,13 @@ def follow(certificates: Certificates) -> ssl.SSLContext:
     return front
 
 
+def reason(error: Exception) -> str:
+    """Return why something with TLS failed, in few words that say nothing of the other side's making."""
+    if isinstance(error, ssl.SSLError):
+        return str(getattr(error, "reason", None) or "it holds nothing of the kind").lower().replace("_", " ")
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
 def _signature(path: str | None) -> object:
     if path is None:
         return None
@@ -140,12 +195,6 @@ def _signature(path: str | None) -> object:
     except OSError as error:
         return error.errno
     return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ssl.SSLError):
-        return (error.reason or "not PEM").lower().replace("_", " ")
-    return (getattr(error, "strerror", None) or str(error)).lower()
 
 
 def _expiry(path: str | None) -> float:
@@ -158,7 +207,7 @@ def _expiry(path: str | None) -> float:
         leaf = text.partition(begin)[2].partition(end)[0]
         return _not_after(ssl.PEM_cert_to_DER_cert(begin + leaf + end))
     except (OSError, ValueError, IndexError) as error:
-        raise CertificateError(f"{path}: {_reason(error)}") from None
+        raise CertificateError(f"{path}: {reason(error)}") from None
 
 
 def _not_after(der: bytes) -> float:

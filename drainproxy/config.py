@@ -16,6 +16,7 @@ from drainproxy import routefile, values
 from drainproxy.errors import ConfigError
 from drainproxy.lifecycle.plan import Plan
 from drainproxy.lifecycle.propagation import PRESETS, Rules
+from drainproxy.proxy import edge
 from drainproxy.proxy.routes import default_timeouts
 from drainproxy.settings import PREFIX, ROOMS, table
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from drainproxy.kube.settings import KubeSettings
     from drainproxy.lifecycle.budget import Budget
     from drainproxy.lifecycle.settings import LifecycleSettings
+    from drainproxy.proxy.edge import EdgeSettings
     from drainproxy.proxy.routes import Route
     from drainproxy.proxy.settings import ProxySettings
     from drainproxy.settings import ProcessSettings, Setting
@@ -47,6 +49,7 @@ class Config:
     """Everything a run needs, checked."""
 
     proxy: ProxySettings
+    edge: EdgeSettings
     lifecycle: LifecycleSettings
     admin: AdminSettings
     kube: KubeSettings
@@ -118,6 +121,7 @@ def load(env: Mapping[str, str], flags: Mapping[str, str | list[str] | None] | N
     )
     _check_pairs(config, found)
     _check_rules(config, found)
+    _check_edge(config, found)
     if found.problems:
         raise ConfigError(found.problems)
     return replace(config, warnings=(*found.warnings, *config.budget().problems))
@@ -275,6 +279,15 @@ def _check_pairs(config: Config, found: _Findings) -> None:
         if address.host in {"localhost", "127.0.0.1", "::1"} and address.port in own:
             source = config.sources.get("upstream", DEFAULT)
             found.wrong("upstream", source, str(address), "is drainproxy itself; write the application")
+
+
+def _check_edge(config: Config, found: _Findings) -> None:
+    if found.failed & {"listen", "upstream", *(each.name for each in fields(config.edge))}:
+        return
+    for name, why in edge.problems(config.edge, config.proxy):
+        (setting,) = (each for each in table() if each.name == name)
+        text = setting.show(getattr(getattr(config, setting.room), name))
+        found.wrong(name, config.sources.get(name, DEFAULT), text, why)
 
 
 def _reached_by_loopback(address: ListenAddress) -> bool:

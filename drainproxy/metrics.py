@@ -258,6 +258,9 @@ class Metrics:
         self.certificate_expiry = Gauge(
             "certificate_expiry_seconds", "Seconds until the certificate in use expires.", used_for=()
         )
+        self.tls_handshakes = Counter(
+            "tls_handshakes_total", "TLS handshakes that callers began.", result=("ok", "failed")
+        )
         self.certificate_reloads = Counter(
             "certificate_reloads_total", "Changed certificate files taken in.", result=("ok", "failed")
         )

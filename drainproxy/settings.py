@@ -16,6 +16,7 @@ from drainproxy import values
 from drainproxy.admin.settings import AdminSettings
 from drainproxy.kube.settings import KubeSettings
 from drainproxy.lifecycle.settings import LifecycleSettings
+from drainproxy.proxy.edge import EdgeSettings
 from drainproxy.proxy.settings import ProxySettings
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class ProcessSettings:
 
 ROOMS: dict[str, type] = {
     "proxy": ProxySettings,
+    "edge": EdgeSettings,
     "lifecycle": LifecycleSettings,
     "admin": AdminSettings,
     "kube": KubeSettings,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from drainproxy.addresses import ListenAddress, UpstreamAddress
@@ -141,6 +141,11 @@ def listen_address(text: str) -> ListenAddress:
     return ListenAddress(host or None, port)
 
 
+def _traffic_address(text: str) -> ListenAddress:
+    address = listen_address(text.removeprefix("https://"))
+    return replace(address, tls=text.startswith("https://"))
+
+
 def _upstream_address(text: str) -> UpstreamAddress:
     if text.startswith("unix:"):
         return UpstreamAddress(path=_socket_path(text.removeprefix("unix:")))
@@ -209,6 +214,9 @@ def _choice(*words: str) -> Kind:
 
 _EXAMPLES = "such as 500ms, 30s, 2m or 1h"
 _ADDRESS = Kind("HOST:PORT", "HOST:PORT, [IPV6]:PORT or :PORT for every address", listen_address)
+_TRAFFIC = Kind(
+    "[https://]HOST:PORT", f"{_ADDRESS.allowed}, with https:// before it for TLS", _traffic_address
+)
 _UPSTREAM = Kind("URL", "http://HOST:PORT or unix:/PATH", _upstream_address)
 _READINESS = Kind(
     "auto|fail|delay:DURATION", "auto, fail or delay:30s with your duration", _readiness, _show_readiness
@@ -238,6 +246,10 @@ _BY_ENDING: dict[tuple[Any, str], Kind] = {
     (int, "_body_bytes"): Kind("SIZE", "bytes such as 65536, 64KiB, 10MiB or 1GiB", _total_size, _show_size),
     (int, "_bytes"): Kind("SIZE", "bytes up to 16MiB such as 65536, 64KiB or 1MiB", _size, _show_size),
     (str, "_path"): Kind("/PATH", "a percent-encoded path such as /healthz", _url_path),
+    (ListenAddress, "listen"): _TRAFFIC,
+    (str, "_certificate"): _FILE,
+    (str, "_key"): _FILE,
+    (str, "_ca"): _FILE,
     (str, "_socket"): Kind("FILE", "the path of a Unix socket", _socket_path),
     (str, "_log"): _FILE,
     (str, "_credentials"): _FILE,

@@ -12,8 +12,9 @@ from functools import partial
 import pytest
 
 from drainproxy import certificates
-from drainproxy.certificates import Certificates, Files
+from drainproxy.certificates import Certificates, Files, Rotation
 from drainproxy.errors import CertificateError
+from drainproxy.metrics import Metrics
 from tests.support.authority import Authority
 from tests.support.wire import PATIENCE_S
 
@@ -40,6 +41,17 @@ def _name(shaken: ssl.SSLObject) -> str:
     certificate = shaken.getpeercert()
     assert certificate is not None
     return certificate["subjectAltName"][0][1]
+
+
+class _Lines(asyncio.Queue):
+    """A Log to wait at."""
+
+    def event(self, event: str, /, level: str = "info", **fields) -> None:
+        self.put_nowait({"event": event, "level": level, **fields})
+
+    async def next(self) -> dict:
+        async with asyncio.timeout(PATIENCE_S):
+            return await self.get()
 
 
 def _server(authority: Authority, name: str = "localhost", **how) -> Certificates:
@@ -106,7 +118,7 @@ def test_what_cannot_be_used_is_said_in_one_line(authority, tmp_path, how):
         subprocess.run(command, check=True, capture_output=True)
     with pytest.raises(CertificateError) as refused:
         Certificates(files, certificates.for_clients)
-    assert str(certificate) in str(refused.value)
+    assert str(key if how == "missing" else certificate) in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
@@ -138,8 +150,14 @@ def test_a_worse_certificate_never_replaces_a_good_one(authority, how):
     assert (server.context, server.expires_at) == (good, expires_at)
 
 
-def test_an_expired_certificate_is_better_than_none_at_the_start(authority):
-    assert _server(authority, days=-1).expires_at < time.time()
+async def test_an_expired_certificate_is_better_than_none_at_the_start(authority):
+    expired = _server(authority, days=-1)
+    log, metrics = _Lines(), Metrics()
+    used = Rotation(metrics, log).add("test", expired._files, certificates.for_clients)
+    assert used.left_s < 0
+    assert (await log.next())["problem"] == "it has expired"
+    metrics.before_scrape[0]()
+    assert metrics.certificate_expiry.value("test") < 0
 
 
 async def test_a_swapped_symlink_is_seen_and_an_unchanged_file_is_left_alone(authority, tmp_path):
@@ -150,24 +168,24 @@ async def test_a_swapped_symlink_is_seen_and_an_unchanged_file_is_left_alone(aut
     data = tmp_path / "..data"
     data.symlink_to("one")
     files = Files(certificate=str(data / "tls.crt"), key=str(data / "tls.key"))
-    server = Certificates(files, certificates.for_clients)
-    told: asyncio.Queue[str | None] = asyncio.Queue()
-    watching = asyncio.create_task(server.watch(told.put_nowait, every_s=0.01))
+    log = _Lines()
+    rotation = Rotation(Metrics(), log)
+    server = rotation.add("test", files, certificates.for_clients)
+    watching = asyncio.create_task(rotation.watch(every_s=0.01))
     try:
         first = server.context
         (tmp_path / "..tmp").symlink_to("two")
         (tmp_path / "..tmp").rename(data)
-        async with asyncio.timeout(PATIENCE_S):
-            assert await told.get() is None
+        assert (await log.next())["days_left"] > 29
         assert server.context is not first
         (data / "tls.crt").write_text("nothing")
-        async with asyncio.timeout(PATIENCE_S):
-            why = await told.get()
-        assert why is not None
-        assert "tls.crt" in why
+        line = await log.next()
+        assert line["kept"]
+        assert "tls.crt" in line["problem"]
         # Told once, not at every look.
         await asyncio.sleep(0.1)
-        assert told.empty()
+        assert log.empty()
+        assert rotation._metrics.certificate_reloads.values == {("ok",): 1, ("failed",): 1}
     finally:
         watching.cancel()
         await asyncio.wait([watching])

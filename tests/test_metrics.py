@@ -69,6 +69,7 @@ CONTRACT = {
     "upstream_connect_seconds": ("histogram", {}),
     "headers_dropped_total": ("counter", {"reason": "underscore"}),
     "certificate_expiry_seconds": ("gauge", {"used_for": "*"}),
+    "tls_handshakes_total": ("counter", {"result": "ok failed"}),
     "certificate_reloads_total": ("counter", {"result": "ok failed"}),
     "event_loop_lag_seconds": ("histogram", {}),
     "log_lines_dropped_total": ("counter", {"reason": "blocked rate unwritten"}),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from drainproxy.lifecycle.controller import Controller
     from drainproxy.log import Log
     from drainproxy.metrics import Metrics
+    from drainproxy.proxy.client import ClientSocket
     from drainproxy.proxy.connection import ClientConnection
     from drainproxy.proxy.exchange import Exchange
     from drainproxy.proxy.heads import RequestHead
@@ -77,6 +78,12 @@ class Books:
                 self._metrics.drain_requests.inc(outcome)
         if self._access_log != "off":
             self._access(client, head, status, exchange, error)
+
+    def turned_away(self, client: ClientSocket, reason: str, detail: str) -> None:
+        """Account for a connection that ended before it could ask anything."""
+        if self._access_log != "off":
+            line = {"listener": self.name, "client": client.peer.decode(), "reason": reason}
+            self._log.condition("turned_away", reason, **line, detail=detail)
 
     def defect(self, failure: BaseException) -> None:
         """Account for an exception that should not have been."""

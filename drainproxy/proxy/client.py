@@ -14,6 +14,7 @@ from drainproxy.proxy import kernel
 from drainproxy.proxy.timer import LazyTimer
 
 if TYPE_CHECKING:
+    from drainproxy.proxy.entrance import Arrival
     from drainproxy.proxy.server import ProxyServer
 
 MAX_LINGER_BYTES = 1024 * 1024
@@ -29,7 +30,8 @@ class ClientSocket(asyncio.Protocol):
 
     __slots__ = (
         "_aging", "_eof", "_linger_left", "_lingering", "_lost", "_reading_paused", "_watch", "accepted_at",
-        "aged", "loop", "over", "peer", "scheme", "server", "timer", "transport", "write_paused",
+        "aged", "arrival", "arrived_at", "loop", "over", "peer", "scheme", "server", "timer", "transport",
+        "write_paused",
     )  # fmt: skip
     transport: asyncio.Transport
 
@@ -39,7 +41,10 @@ class ClientSocket(asyncio.Protocol):
         self.timer = LazyTimer(self.loop, self.expired)
         self.peer = b""
         self.scheme = b"http"
-        self.accepted_at = 0.0
+        self.accepted_at = self.arrived_at = 0.0
+        """Loop times: when it connected, and since when it may speak HTTP."""
+        self.arrival: Arrival | None = None
+        """It is in the middle of what comes before that."""
         self.write_paused = False
         self.over = False
         """Beyond the limit of connections: what it asks first is refused, unless there is room by then."""
@@ -86,7 +91,7 @@ class ClientSocket(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the client in."""
         self.transport = cast("asyncio.Transport", transport)
-        self.accepted_at = self.loop.time()
+        self.accepted_at = self.arrived_at = self.loop.time()
         self.timer.set(self.accepted_at + self.server.settings.keepalive_idle)
         self.begin_to_age()
         peer = transport.get_extra_info("peername")

@@ -329,7 +329,8 @@ class ClientConnection(ClientSocket):
     @property
     def idle(self) -> bool:
         """Between two requests, with nothing of the next one here."""
-        return self._exchange is None and not self._reader.begun and not self._lingering
+        busy = self._reader.begun or self._lingering or self.arrival is not None
+        return self._exchange is None and not busy
 
     @property
     def silent(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import select
 import socket
 import struct
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE))
 """Of the process's own, of the machine's."""
 
+MAX_LAST_WORDS_BYTES = 256 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -35,6 +37,17 @@ def hung_up(transport: asyncio.BaseTransport, *, half: bool) -> bool:
     """
     gone = select.POLLHUP | select.POLLERR | (select.POLLRDHUP if half else 0)
     return bool(_events(transport, select.POLLRDHUP) & gone)
+
+
+def last_words(transport: asyncio.BaseTransport) -> bytes:
+    """Read what the other side said before it hung up, where writing to it failed before it was read.
+
+    An early answer to a request whose body is still being sent comes like this (RFC 9112 section 9.6).
+    """
+    try:
+        return os.read(transport.get_extra_info("socket").fileno(), MAX_LAST_WORDS_BYTES)
+    except OSError:
+        return b""
 
 
 def reset_on_close(transport: asyncio.BaseTransport) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from drainproxy.proxy.admission import Admission
     from drainproxy.proxy.books import Books
     from drainproxy.proxy.client import ClientSocket
+    from drainproxy.proxy.entrance import Entrance
     from drainproxy.proxy.limits import Limits
     from drainproxy.proxy.outbox import Outbox
     from drainproxy.proxy.routes import Route
@@ -73,15 +74,18 @@ class ProxyServer(web.Server):
         controller.on_change(self._tell_http2)
         self.upstream_host = _host_of(pool)
         self.books = books
+        self.entrance: Entrance | None = None
+        """What comes before HTTP. Set before the listener starts, or not at all."""
         self.tasks = tasks
         self._clients: set[ClientSocket] = set()
         self._emptied: asyncio.Event = asyncio.Event()
 
     # What aiohttp's runner asks of a server.
 
-    def __call__(self) -> ClientConnection:  # type: ignore[override]
+    def __call__(self) -> asyncio.Protocol:  # type: ignore[override]
         """Make the protocol of a new connection."""
-        return ClientConnection(self)
+        client = ClientConnection(self)
+        return client if self.entrance is None else self.entrance.lead(client)
 
     def pre_shutdown(self) -> None:
         """Do nothing: the drain has been, and `retire` is called in its time."""

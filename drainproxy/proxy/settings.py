@@ -14,7 +14,7 @@ class ProxySettings:
 
     listen: tuple[ListenAddress, ...] = (ListenAddress(None, 28080),)
     """Addresses to serve, comma-separated, each paired with the upstream at the same place in its
-    list. An empty host means every address, IPv4 and IPv6."""
+    list. An empty host means every address, IPv4 and IPv6. With https:// before it, callers speak TLS."""
 
     upstream: tuple[UpstreamAddress, ...] = (UpstreamAddress("127.0.0.1", 8080),)
     """Where the application listens: http://host:port or unix:/path, comma-separated, one a `listen`."""

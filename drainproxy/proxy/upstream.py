@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import re
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, cast
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from drainproxy.proxy.settings import ProxySettings
 
 MAX_IDLE = 1024
-MAX_LAST_WORDS_BYTES = 256 * 1024
 UNSAFE_IDLE_S = 0.5
 """A request that must not be sent twice takes no connection idle for longer. Applications that keep theirs
 for 1 s exist; a connect over loopback costs 50 us."""
@@ -78,7 +76,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
-        if exc is not None and self.borrower is not None and (last := self._last_words()):
+        if exc is not None and self.borrower is not None and (last := kernel.last_words(self.transport)):
             self.borrower.upstream_data(last)
         self._gone(reset=exc is not None)
         self.reader.forget()
@@ -97,16 +95,6 @@ class UpstreamConnection(asyncio.Protocol):
     def looks_closed(self) -> bool:
         """Tell whether a close (or stray bytes) has come that the loop has not been told of yet."""
         return kernel.has_bytes(self.transport) or kernel.hung_up(self.transport, half=True)
-
-    def _last_words(self) -> bytes:
-        """Read what the application said before it hung up, where writing to it failed before it was read.
-
-        An early answer to a request whose body is still being sent comes like this (RFC 9112 section 9.6).
-        """
-        try:
-            return os.read(self.transport.get_extra_info("socket").fileno(), MAX_LAST_WORDS_BYTES)
-        except OSError:
-            return b""
 
     def _gone(self, *, reset: bool) -> None:
         self.lost = True

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import TYPE_CHECKING
 
 from tests.support.message import Message, read_response
+from tests.support.session import Session
 from tests.support.wire import PATIENCE_S, End, Wire
+
+if TYPE_CHECKING:
+    import ssl
 
 
 class Client(Wire):
     """One connection."""
 
     @classmethod
-    async def connect(cls, address: tuple[str, int] | str, *, receive_buffer: int | None = None) -> Client:
+    async def connect(
+        cls,
+        address: tuple[str, int] | str,
+        *,
+        receive_buffer: int | None = None,
+        tls: ssl.SSLContext | None = None,
+        name: str = "localhost",
+    ) -> Client:
         """Connect to (host, port) or to a Unix socket's path.
 
         `receive_buffer`: bytes the kernel holds for a client that does not read; before it connects, since
-        the window is offered then.
+        the window is offered then. `tls`: speak it, to the server called `name`; see Wire.session.
         """
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         if not isinstance(address, str) and ":" in address[0]:
@@ -32,7 +44,10 @@ class Client(Wire):
         except BaseException:
             wire.close()
             raise
-        return cls(wire)
+        client = cls(wire)
+        if tls is not None:
+            client.session = Session(tls, name=name)
+        return client
 
     async def read_response(self, method: str = "GET") -> Message:
         """Read the next response, a 1xx too. `method` is the request's: HEAD has no body."""

@@ -36,6 +36,7 @@ from tests.support.wire import PATIENCE_S
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from drainproxy.proxy.entrance import Entrance
     from drainproxy.proxy.routes import Route
     from tests.support.message import Message
     from tests.support.upstream import Upstream
@@ -75,6 +76,7 @@ class House:
         send_buffer: int | None = None,
         routes: tuple[Route, ...] = (),
         descriptors: int = 1 << 20,
+        entrance: Entrance | None = None,
         **proxy: Any,
     ) -> None:
         """`up`: the application is known to answer. `send_buffer`: of client sockets, in bytes.
@@ -126,6 +128,7 @@ class House:
             linger_s=linger_s,
             routes=routes,
         )
+        self.server.entrance = entrance
         self._wire = socket.create_server(("127.0.0.1", 0))
         if send_buffer is not None:
             self._wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)

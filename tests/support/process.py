@@ -36,6 +36,7 @@ class Proxy:
         loop: str = "uvloop",
         env: dict[str, str] | None = None,
         descriptors: int | None = None,
+        listen: str = "127.0.0.1:0",
         **settings: str,
     ) -> None:
         """`descriptors`: how many the process may have open. No scraper is waited for unless asked for."""
@@ -44,7 +45,7 @@ class Proxy:
         self.control_socket = str(Path(self._directory.name) / "control.sock")
         flags = ["--loop", loop, "--log-format", "json", "--admin", "127.0.0.1:0"]
         for address in upstreams:
-            flags += ["--listen", "127.0.0.1:0", "--upstream", address]
+            flags += ["--listen", listen, "--upstream", address]
         for name, value in settings.items():
             flags += [f"--{name.replace('_', '-')}", value]
         self._command = [sys.executable, "-m", "drainproxy", "run", *flags]

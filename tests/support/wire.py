@@ -11,6 +11,10 @@ import contextlib
 import socket
 import struct
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.support.session import Session
 
 PATIENCE_S = 20.0
 _RECEIVE_BYTES = 256 * 1024
@@ -42,6 +46,8 @@ class Wire:
         self.wire = wire
         self.received = bytearray()
         self.end: End | None = None
+        self.session: Session | None = None
+        """TLS, where it is spoken. Handshakes by itself, at the first reading or writing."""
 
     # Reading.
 
@@ -58,8 +64,15 @@ class Wire:
         if not data:
             self.end = End.FIN
             return False
-        self.received += data
-        return True
+        if self.session is None:
+            self.received += data
+            return True
+        had = len(self.received)
+        try:
+            self.received += self.session.decrypt(data)
+        finally:
+            await self._send(self.session.to_send())
+        return len(self.received) > had or await self.more(limit)
 
     def take(self, size: int) -> bytes:
         """Take the first `size` bytes of what was received."""
@@ -101,6 +114,38 @@ class Wire:
 
     async def send(self, data: bytes) -> None:
         """Hand every byte to the kernel."""
+        if self.session is not None:
+            await self.shake_hands()
+            data = self.session.encrypt(data)
+        await self._send(data)
+
+    async def shake_hands(self) -> None:
+        """Finish the handshake. Raises ssl.SSLError where it fails, Ended where the other side ends it."""
+        session = self.session
+        assert session is not None
+        while not session.shaken and not session.shake():
+            await self._send(session.to_send())
+            plain, self.session = self.received, None
+            self.received = bytearray()
+            try:
+                await self.need()
+                data = bytes(self.received)
+            finally:
+                self.received, self.session = plain, session
+            try:
+                self.received += session.decrypt(data)
+            finally:
+                await self._send(session.to_send())
+        await self._send(session.to_send())
+
+    async def say_bye(self) -> None:
+        """Send a close_notify, and nothing more after it."""
+        assert self.session is not None
+        await self._send(self.session.say_bye())
+
+    async def _send(self, data: bytes) -> None:
+        if not data:
+            return
         async with asyncio.timeout(PATIENCE_S):
             await asyncio.get_running_loop().sock_sendall(self.wire, data)
 
