@@ -35,6 +35,10 @@ docs: $(VENV)/package  ## generate the reference pages from the code
 conformance: $(VENV)/package $(VENV)/group-test  ## run the own HTTP cases through the proxy, and recorded ones: CASES=directory
 	$(BIN)/python -m tests.conformance.run --own $(CASES)
 
+fuzz: $(VENV)/package $(VENV)/group-test  ## throw bytes at every reader for a while: FUZZ="--seconds 60"
+	$(PIP) install --group fuzz || echo "no atheris for this machine: hypothesis makes the bytes"
+	$(BIN)/python -m tests.fuzz $(FUZZ)
+
 bench: $(VENV)/package $(VENV)/group-bench  ## compare the cost per request with other proxies
 	$(BIN)/python -m bench $(BENCH)
 

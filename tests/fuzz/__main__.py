@@ -1,0 +1,73 @@
+"""`python -m tests.fuzz [DOOR ...] [--seconds N]`: throw bytes at every door until the time is over.
+
+With atheris the bytes follow what the code does with them; without it hypothesis makes them. Starts from
+the project's own conformance cases. Exit code 1 if an invariant broke: the bytes that did it are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.fuzz.doors import DOORS
+
+
+def main() -> int:
+    """Share the time among the doors; give the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("doors", nargs="*", metavar="DOOR", help=f"of {', '.join(DOORS)} (default: all)")
+    parser.add_argument("--seconds", type=int, default=60, help="for all doors together (default: 60)")
+    args = parser.parse_args()
+    doors = args.doors or list(DOORS)
+    if unknown := set(doors) - set(DOORS):
+        parser.error(f"no such door: {', '.join(sorted(unknown))}")
+    each_s = max(1, args.seconds // len(doors))
+    run = with_atheris if importlib.util.find_spec("atheris") else with_hypothesis
+    failed = [door for door in doors if not run(door, each_s)]
+    print(f"{len(doors)} doors, {len(failed)} broken{': ' if failed else ''}{', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def with_atheris(door: str, seconds: int) -> bool:
+    """Run libFuzzer in a process of its own, which it ends as it likes; tell whether nothing broke."""
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
+        seeds = Path(name, "seeds")
+        seeds.mkdir()
+        for number, seed in enumerate(DOORS[door].seeds()):
+            (seeds / str(number)).write_bytes(seed)
+        argv = [sys.executable, "-m", "tests.fuzz.guided", door, str(seeds)]
+        argv += [f"-max_total_time={seconds}", "-max_len=2000", "-timeout=10", "-rss_limit_mb=2048"]
+        argv += ["-verbosity=0", f"-artifact_prefix={name}/", "-print_final_stats=1"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + 120, check=False)
+        executed = [line for line in done.stderr.splitlines() if "number_of_executed_units" in line]
+        print(f"{door}: atheris, {executed[0].split()[-1] if executed else '?'} inputs in {seconds} s")
+        if done.returncode == 0:
+            return True
+        print(done.stdout[-4000:], done.stderr[-4000:])
+        for artifact in sorted(Path(name).glob("*-*")):
+            print(f"{artifact.name}: {artifact.read_bytes()!r}")
+        return False
+
+
+def with_hypothesis(door: str, seconds: int) -> bool:
+    """Draw examples until the time is over."""
+    end = time.monotonic() + seconds
+    rounds = 0
+    try:
+        while time.monotonic() < end:
+            DOORS[door].explore(500)
+            rounds += 1
+    except AssertionError as broken:
+        print(f"{door}: {broken}")
+        return False
+    print(f"{door}: hypothesis, {500 * rounds} inputs")
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""Nearly good bytes through every door, and the project's own cases: what must hold for any bytes holds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.fuzz import __main__ as fuzz
+from tests.fuzz.doors import DOORS
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_nearly_good_bytes_break_nothing(door: str):
+    """Messages go on as they were meant or not at all, wherever their bytes were cut."""
+    DOORS[door].explore(500)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_the_seeds_break_nothing(door: str):
+    """The project's own cases are where the fuzzer begins."""
+    seeds = DOORS[door].seeds()
+    assert seeds
+    for seed in seeds:
+        DOORS[door].check(seed, [3, 30, 300])
+
+
+def test_a_broken_invariant_is_found_and_told(monkeypatch, capsys):
+    """The command fails, and says at which door."""
+
+    def no_zero(data: bytes, cuts: list[int]) -> None:
+        assert b"0" not in data
+
+    monkeypatch.setitem(DOORS, "client", replace(DOORS["client"], check=no_zero))
+    assert fuzz.with_hypothesis("client", 5) is False
+    assert capsys.readouterr().out.startswith("client: ")
+
+
+def test_time_is_kept(capsys):
+    """Without a find it ends when its time is over."""
+    assert fuzz.with_hypothesis("application", 1) is True
+    assert "inputs" in capsys.readouterr().out
