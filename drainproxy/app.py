@@ -18,6 +18,9 @@ import aiohttp
 from drainproxy import __version__
 from drainproxy.admin.server import AdminServer
 from drainproxy.certificates import Rotation
+from drainproxy.kube.bypass import Bypass
+from drainproxy.kube.cluster import Cluster
+from drainproxy.kube.identity import identity
 from drainproxy.lifecycle import signals
 from drainproxy.lifecycle.controller import Controller
 from drainproxy.lifecycle.inflight import InFlight
@@ -100,12 +103,29 @@ class _Process:
         for server, address in zip(self._servers, config.proxy.listen, strict=True):
             server.entrance = door if address.tls else None
         self._listeners = [Listener(wire, server) for wire, server in zip(wires, self._servers, strict=True)]
+        ports = [pool.address.port for pool in self._pools if not pool.address.path]
+        self._bypass = Bypass(ports, self.metrics, self._tasks)
+        self._cluster = self._know_the_cluster()
         self._listening: list[str] = []
         self._interrupted = False
         self._patience: asyncio.Timeout | None = None
         """Of leaving: it ends when a person insists."""
         self.metrics.build_info.set(1.0, __version__, platform.python_version(), aiohttp.__version__)
         self.metrics.before_scrape.append(self._refresh_gauges)
+
+    def _know_the_cluster(self) -> Cluster | None:
+        me = identity(self._config.kube)
+        if me is None or self._config.kube.rbac == "none":
+            return None
+        return Cluster(
+            me=me,
+            settings=self._config.kube,
+            lifecycle=self._config.lifecycle,
+            controller=self.controller,
+            metrics=self.metrics,
+            log=self._log,
+            tasks=self._tasks,
+        )
 
     def _server(self, wire: socket.socket, pool: Pool) -> ProxyServer:
         books = Books(
@@ -147,6 +167,8 @@ class _Process:
             self._log.event("listening", listener=listener.server.books.name, address=listener.address)
         self._listening = [listener.address for listener in self._listeners]
         self.controller.on_change(self._leave_message)
+        if self._cluster is not None:
+            self._cluster.start()
         # What is here now stays to the end: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -161,7 +183,7 @@ class _Process:
             await self._leave(admin)
             for service in running:
                 service.cancel()
-        self._log.event("exit", after_s=round(self._loop.time() - self.controller.phase_since, 3))
+        self._log.event("exit", after_s=round(self._loop.time() - self.controller.journal.phase_since, 3))
 
     async def _leave(self, admin: AdminServer) -> None:
         """Go, in the order in which nothing is lost: the listener is the last door to close."""
@@ -177,6 +199,8 @@ class _Process:
             await server.emptied()
         for listener in self._listeners:
             await listener.close()
+        if self._cluster is not None:
+            await self._cluster.stop()
         await self._tasks.cancel()
         await admin.stop()
 
@@ -255,6 +279,7 @@ class _Process:
             "listeners": self._listening,
             "limits": self._capacity.fields(),
             "upstreams": [str(pool.address) for pool in self._pools],
+            "cluster": None if self._cluster is None else self._cluster.status(),
         }
 
     def _leave_message(self) -> None:

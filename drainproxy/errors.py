@@ -43,8 +43,8 @@ class ListenError(DrainproxyError):
 class KubernetesError(DrainproxyError):
     """The Kubernetes API did not do what it was asked.
 
-    `reason` is denied, gone, throttled, error, timeout, unreachable or malformed; `retry_after_s` what the
-    server asked for.
+    `reason` is denied, absent, gone, throttled, error, timeout, unreachable or malformed; `retry_after_s`
+    what the server asked for.
     """
 
     def __init__(self, message: str, *, reason: str, retry_after_s: float | None = None) -> None:

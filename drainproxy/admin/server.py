@@ -97,7 +97,7 @@ class AdminServer:
         whoever watches /status sees the report, for which `until` may be overrun by LATE_LOOK_S.
         """
         loop = asyncio.get_running_loop()
-        drained_at = self._controller.phase_since
+        drained_at = self._controller.journal.phase_since
         until = min(until, loop.time() + self._settings.final_scrape_wait)
         look_until = max(loop.time() + LATE_LOOK_S, min(until, loop.time() + LAST_LOOK_S))
         scrapers = self._scrapes.awaited(loop.time(), drained_at, until)
@@ -141,6 +141,8 @@ class AdminServer:
 
     def _probe(self, judge: Callable[[health.Facts], health.Verdict]) -> Handler:
         async def answer(request: web.BaseRequest) -> web.Response:
+            if judge is health.readyz and request.headers.get("User-Agent", "").startswith("kube-probe/"):
+                self._controller.probes.came(asyncio.get_running_loop().time())
             verdict = judge(self._facts())
             return web.Response(status=verdict.status, text=verdict.text(verbose="verbose" in request.query))
 

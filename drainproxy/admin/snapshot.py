@@ -31,8 +31,8 @@ def take(
     return Snapshot(
         now=now,
         phase=published.phase,
-        phase_since=controller.phase_since,
-        phases_s={phase.value: seconds for phase, seconds in controller.phases_s.items()},
+        phase_since=controller.journal.phase_since,
+        phases_s={phase.value: seconds for phase, seconds in controller.journal.phases_s.items()},
         waiting_for=controller.waiting_for(),
         ready=controller.ready,
         upstream_up=controller.upstream_up,
@@ -43,7 +43,7 @@ def take(
             WorkNow(kind=work.kind, started=work.started, deadline=work.deadline, what=work.describe())
             for work in islice(inflight.works, MAX_WORKS)
         ],
-        config_problems=controller.plan.budget.problems,
+        config_problems=controller.problems,
         report=None if report is None else report.fields(),
         about=about,
     )

@@ -15,7 +15,7 @@ import sys
 import types
 from codecs import getincrementaldecoder
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from drainproxy.kube.settings import KubeSettings
     from drainproxy.metrics import Metrics
 
+T = TypeVar("T")
+
 CONNECT_TIMEOUT_S = 1.0
 """A NetworkPolicy that denies egress drops packets: a connect hangs rather than being refused."""
 
@@ -45,7 +47,17 @@ MAX_PIECE_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 MAX_MESSAGE_CHARS = 200
 
-_REASONS = {401: "denied", 403: "denied", 410: "gone", 429: "throttled"}
+_REASONS = {401: "denied", 403: "denied", 404: "absent", 410: "gone", 429: "throttled"}
+_SENSELESS = (
+    aiohttp.ClientError,
+    aiohttp.http_exceptions.HttpProcessingError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+)
+"""What reading an answer raises that is not what it should be."""
+
 USER_AGENT = f"drainproxy/{__version__}"
 
 
@@ -57,15 +69,20 @@ class Api:
         self._configuration = configuration
         self._metrics = metrics
 
-    async def get(self, path: str) -> dict[str, Any]:
-        """Return one object. Raises KubernetesError."""
+    async def get(self, path: str, read: Callable[[dict[str, Any]], T]) -> T:
+        """Return what `read` makes of one object. Raises KubernetesError, also where it makes nothing."""
         async with self._answer("read", "GET", path) as answer:
-            return await _object(answer)
+            return read(json.loads(await _body(answer)))
 
-    async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Create one object and return what it became. Raises KubernetesError."""
-        async with self._answer("create", "POST", path, body=body) as answer:
-            return await _object(answer)
+    async def create(
+        self, path: str, body: Mapping[str, Any], read: Callable[[dict[str, Any]], T], *, verb: str = "create"
+    ) -> T:
+        """Create an object; return what `read` makes of what it became. Raises KubernetesError.
+
+        A review creates nothing: it is counted as `verb` read.
+        """
+        async with self._answer(verb, "POST", path, body=body) as answer:
+            return read(json.loads(await _body(answer)))
 
     async def list(
         self, path: str, query: Mapping[str, str], take: Callable[[dict[str, Any]], None]
@@ -82,23 +99,26 @@ class Api:
         return metadata
 
     async def watch(
-        self, path: str, query: Mapping[str, str], for_s: float
-    ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """Yield (type, object) for each event of a watch that is asked to end after `for_s`.
+        self,
+        path: str,
+        query: Mapping[str, str],
+        for_s: float,
+        take: Callable[[str, dict[str, Any]], None],
+    ) -> None:
+        """Give (type, object) of each event to `take`, until the server ends a watch of `for_s` or so.
 
         Raises KubernetesError, also for an ERROR event: 410 there is how a watch says it is too late.
         """
-        asked_s = max(1, int(for_s))
+        asked_s = max(1, round(for_s))
         query = {**query, "watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(asked_s)}
-        timeout_s = asked_s + WATCH_GRACE_S
-        async with self._answer("watch", "GET", path, query, timeout_s=timeout_s) as answer:
+        async with self._answer("watch", "GET", path, query, timeout_s=asked_s + WATCH_GRACE_S) as answer:
             async for line in answer.content:
                 event = json.loads(line)
                 kind, thing = event["type"], event["object"]
                 if kind == "ERROR":
-                    code = int(thing.get("code") or 500)
-                    raise KubernetesError(str(thing.get("message")), reason=_REASONS.get(code, "error"))
-                yield kind, thing
+                    reason = _REASONS.get(int(thing.get("code", 500)), "error")
+                    raise KubernetesError(str(thing.get("message"))[:MAX_MESSAGE_CHARS], reason=reason)
+                take(kind, thing)
 
     @contextlib.asynccontextmanager
     async def _answer(
@@ -112,25 +132,27 @@ class Api:
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Ask; yield an answer of 2xx whose body is then read, and count how it all ended."""
+        outcome = "unanswered"
         try:
-            answer = await self._ask(method, path, query, body, timeout_s)
-            async with answer:
+            async with await self._ask(method, path, query, body, timeout_s) as answer:
                 await _check(answer)
+                outcome = "ok"
                 yield answer
         except KubernetesError as error:
-            self._count(verb, error.reason)
+            outcome = error.reason
             raise
         except TimeoutError:
-            self._count(verb, "timeout")
-            raise KubernetesError(f"no answer within {timeout_s:g} s", reason="timeout") from None
-        except (aiohttp.ClientPayloadError, ValueError, KeyError, TypeError, AttributeError) as error:
-            self._count(verb, "malformed")
-            raise KubernetesError(f"its answer makes no sense: {error}", reason="malformed") from None
-        except (aiohttp.ClientError, OSError) as error:
-            self._count(verb, "unreachable")
-            raise KubernetesError(str(error) or repr(error), reason="unreachable") from None
-        else:
-            self._count(verb, "ok")
+            outcome = "timeout"
+            raise KubernetesError("no answer in time", reason=outcome) from None
+        except (aiohttp.ClientConnectionError, OSError) as error:
+            outcome = "unreachable"
+            raise KubernetesError(str(error) or repr(error), reason=outcome) from None
+        except _SENSELESS as error:
+            outcome = "malformed"
+            what = f"its answer makes no sense: {error!r}"
+            raise KubernetesError(what[:MAX_MESSAGE_CHARS], reason=outcome) from None
+        finally:
+            self._count(verb, outcome)
 
     async def _ask(
         self,
@@ -171,9 +193,10 @@ class Api:
         return str(auth["BearerToken"]["value"]) if "BearerToken" in auth else ""
 
     def _count(self, verb: str, outcome: str) -> None:
-        result = outcome if outcome in {"ok", "denied"} else "failed"
-        self._metrics.kubernetes_requests.inc(verb, result)
-        self._metrics.kubernetes_api_up.set(float(outcome in {"ok", "gone"}))
+        if outcome == "unanswered":
+            return  # We went away first.
+        self._metrics.kubernetes_requests.inc(verb, outcome if outcome in {"ok", "denied"} else "failed")
+        self._metrics.kubernetes_api_up.set(float(outcome in {"ok", "absent", "gone"}))
 
 
 @contextlib.asynccontextmanager
@@ -229,12 +252,13 @@ async def _check(answer: aiohttp.ClientResponse) -> None:
     )
 
 
-async def _object(answer: aiohttp.ClientResponse) -> dict[str, Any]:
-    body = await answer.content.read(MAX_ANSWER_BYTES)
-    found = json.loads(body)
-    if not isinstance(found, dict):
-        raise Malformed("it is no object")
-    return found
+async def _body(answer: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for piece in answer.content.iter_chunked(MAX_PIECE_BYTES):
+        body += piece
+        if len(body) > MAX_ANSWER_BYTES:
+            raise Malformed("it is too long")
+    return bytes(body)
 
 
 def _load(name: str) -> Any:

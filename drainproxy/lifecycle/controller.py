@@ -15,13 +15,14 @@ from drainproxy.lifecycle import propagation
 from drainproxy.lifecycle.drain import Drain, begun_by
 from drainproxy.lifecycle.ending import Ending
 from drainproxy.lifecycle.hooks import RestartWindow
+from drainproxy.lifecycle.journal import Journal
 from drainproxy.lifecycle.machine import Event, Phase, Readiness, step
 from drainproxy.lifecycle.news import News
 from drainproxy.lifecycle.plan import Plan
 from drainproxy.lifecycle.propagation import Evidence, Reason, Routability
 from drainproxy.lifecycle.published import Published, picture
 from drainproxy.lifecycle.report import Cause
-from drainproxy.lifecycle.sound import Sound
+from drainproxy.lifecycle.sound import Probes, Sound
 
 if TYPE_CHECKING:
     import asyncio
@@ -54,7 +55,9 @@ class Controller(News):
         self._log = log
         self._loop = loop
         self.plan = Plan(settings, rules)
+        self.journal = Journal(metrics, log, loop)
         self.sound = Sound(settings.health_check_agents)
+        self.probes = Probes()
         self.upstream_up = False
         self.drain: Drain | None = None
         self._ending = Ending(inflight=inflight, metrics=metrics, log=log, loop=loop, written=self.tell)
@@ -63,12 +66,9 @@ class Controller(News):
         self._evidence = propagation.UNKNOWN
         self._last_request = -math.inf
         self._timer: asyncio.TimerHandle | None = None
-        self.phase_since = loop.time()
-        self.phases_s: dict[Phase, float] = {}
         self.published = self._picture(Phase.STARTING)
-        metrics.phase.choose(Phase.STARTING)
-        metrics.config_problems.set(float(len(self.plan.budget.problems)))
         metrics.before_scrape.append(self._refresh_metrics)
+        self._refresh_metrics()
 
     # Facts, from outside.
 
@@ -139,11 +139,27 @@ class Controller(News):
             self._fire(Event.DEADLINE, why)
 
     def evidence(self, word: Evidence) -> None:
-        """Take the cluster's word."""
+        """Take the cluster's word, which may be that this pod is being deleted."""
         self._evidence = word
         if self.drain is not None and word.state is Routability.GONE:
             self._metrics.endpoint_flip.set(max(0.0, word.since - self.drain.started))
+        if word.terminating:
+            self.learn(Cause.DELETION)
         self._review()
+
+    def learn(self, cause: Cause, grace_s: float | None = None) -> None:
+        """Take what the cluster says of why this pod ends, and how long it is given (seconds)."""
+        if grace_s is not None:
+            self.plan.observe(grace_s)
+        if cause is Cause.DELETION and (self.drain is None or self.drain.cause is Cause.MANUAL):
+            self.terminate(cause)
+        elif self.drain is not None and (grace_s is not None or cause is not self.drain.cause):
+            # A deletion is certain, the rest is inferred.
+            if cause is Cause.DELETION or self.drain.cause is Cause.UNKNOWN:
+                self.drain.cause = cause
+            self._announce()
+            self._publish(self.published.phase)
+            self._review()
 
     def request_came(self, now: float) -> None:
         """A request came while a drain runs, and no health check: head and body are work by themselves."""
@@ -163,6 +179,7 @@ class Controller(News):
         """Wait as an application's preStop hook does; return why it may stop now."""
         if self.drain is None or not self.drain.final:
             self._window.open()
+            self.tell()
         await self.until(lambda: self.drained or (self.drain is None and self._window.first_wait is None))
         return "drained" if self.drained else "not draining"
 
@@ -188,9 +205,22 @@ class Controller(News):
         if readyz is Readiness.WHILE_UPSTREAM_UP:
             return self.upstream_up
         if readyz is Readiness.BY_SETTING and self.drain is not None:
-            delay_s = self._settings.readiness_on_drain.delay_s
-            return self.upstream_up and self._loop.time() < self.drain.started + delay_s
+            setting = self._settings.readiness_on_drain
+            if setting.kind == "auto":
+                # kube-proxy falls back to endpoints that terminate and serve, if all terminate (KEP-1669).
+                return self.upstream_up and self._evidence.terminating and self._evidence.alone
+            return self.upstream_up and self._loop.time() < self.drain.started + setting.delay_s
         return False
+
+    @property
+    def hook_waits(self) -> bool:
+        """A preStop hook has come, and it is not known yet whether the pod ends."""
+        return self._window.first_wait is not None
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with how this pod is set up."""
+        return (*self.plan.budget.problems, *self.journal.problems)
 
     @property
     def deadline(self) -> float:
@@ -290,17 +320,11 @@ class Controller(News):
                 self.tell()
             return
         now = self._loop.time()
-        spent = now - self.phase_since
-        self.phases_s[was] = self.phases_s.get(was, 0.0) + spent
-        self.phase_since = now
         if self.drain is not None:
             self.drain.entered[phase] = now
             if was is Phase.PROPAGATING and self.drain.propagation_ended is None:
                 self._end_propagation(Reason.DEADLINE)
-        self._metrics.phase.choose(phase)
-        self._log.event(
-            "phase", phase=phase, was=was, after_s=round(spent, 3), in_flight=len(self._inflight), why=why
-        )
+        self.journal.entered(phase, in_flight=len(self._inflight), why=why)
         self._publish(phase)
         if phase is Phase.DRAINED:
             assert self.drain is not None
@@ -333,15 +357,11 @@ class Controller(News):
 
     def _announce(self) -> None:
         assert self.drain is not None
-        drain = self.drain
-        self._metrics.termination_cause.choose(drain.cause)
-        self._log.event(
-            "drain_plan",
-            cause=drain.cause,
-            grace_s=self.plan.budget.grace_s,
-            deadline_in_s=round(self.deadline - self._loop.time(), 3),
-            propagation_max_s=self.plan.rules.max_s,
-            sparse=propagation.sparse(self.plan.rules, self.sound.arrivals_per_s(drain.started)),
+        self.journal.planned(
+            self.drain,
+            self.plan,
+            deadline=self.deadline,
+            arrivals_per_s=self.sound.arrivals_per_s(self.drain.started),
             in_flight=len(self._inflight),
         )
 
@@ -360,9 +380,4 @@ class Controller(News):
             self.tell()
 
     def _refresh_metrics(self) -> None:
-        now = self._loop.time()
-        for phase in Phase:
-            current = now - self.phase_since if phase is self.published.phase else 0.0
-            self._metrics.phase_duration.set(self.phases_s.get(phase, 0.0) + current, phase)
-        left = self.deadline - now
-        self._metrics.drain_deadline.set(max(0.0, left) if left < math.inf else 0.0)
+        self.journal.refresh(deadline=self.deadline, problems=len(self.problems))

@@ -9,10 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MIN_SOUND = 5
 """Arrivals expected within `quiet` below which silence says nothing: at 5 expected, a Poisson source
@@ -33,17 +29,14 @@ class Evidence:
 
     state: Routability
     since: float
+    terminating: bool = False
+    """The cluster says that this pod is being deleted."""
+    alone: bool = False
+    """No other endpoint of this pod's Services is ready."""
 
 
 UNKNOWN = Evidence(Routability.UNKNOWN, since=0.0)
 """No API, no permission, an error, no own row ever seen, not in Kubernetes: unknown is never gone."""
-
-
-class EvidenceSource(Protocol):
-    """Where the cluster's word comes from. Run as long as a drain propagates, then cancelled."""
-
-    async def watch(self, tell: Callable[[Evidence], None]) -> None:
-        """Call `tell` at every change. May return early: the last word stands."""
 
 
 class Reason(StrEnum):

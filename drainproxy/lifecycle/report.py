@@ -28,6 +28,16 @@ class Cause(StrEnum):
     UNKNOWN = "unknown"
 
 
+PLANS = {
+    Cause.DELETION: "leave when the slices have flipped and callers are quiet",
+    Cause.RESTART: "leave by time and quiet; failing readiness probes tell the cluster",
+    Cause.NODE_SHUTDOWN: "leave by time and quiet within node_shutdown_grace: nobody tells the cluster",
+    Cause.MANUAL: "leave as for a deletion, and stay; undrain takes it back while propagating",
+    Cause.UNKNOWN: "leave by what the slices say, or by time and quiet",
+}
+"""What each cause means for a drain, in the words of docs/kubernetes.md."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tally:
     """Counts of one drain, by outcome and arrival."""
@@ -58,6 +68,24 @@ class Report:
     tunnels: Tally
     unused_s: float
     ended_by: str
+
+    @property
+    def incomplete(self) -> bool:
+        """Somebody was not served to the end."""
+        each = (self.requests, self.tunnels)
+        return any(one.timed_out or one.cut or one.refused or one.lost for one in each)
+
+    def sentence(self) -> str:
+        """Say it to a person, in well under a kilobyte."""
+        counts = [
+            f"{count} {what} {outcome.replace('_', ' ')}"
+            for what, tally in (("requests", self.requests), ("tunnels", self.tunnels))
+            for outcome, count in asdict(tally).items()
+            if count
+        ]
+        took = sum(self.phases_s.values())
+        what = ", ".join(counts) or "nothing to finish"
+        return f"{what}; {took:.1f} s, cause {self.cause}: {self.ended_by[:MAX_WORDS]}"
 
     def fields(self) -> dict[str, Any]:
         """Return the report as JSON-ready fields."""

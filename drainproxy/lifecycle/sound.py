@@ -1,7 +1,7 @@
-"""How much is heard on the listener: arrivals a second, health checks left out.
+"""How much is heard: arrivals on the listener, and readiness probes of the kubelet.
 
-An arrival is the first request of a connection. The rate before a drain tells whether silence during it
-would be evidence (propagation.py).
+An arrival is the first request of a connection, health checks left out. The rate before a drain tells
+whether silence during it would be evidence (propagation.py).
 """
 
 from __future__ import annotations
@@ -40,3 +40,18 @@ class Sound:
             if last - WINDOW_S < second <= last
         )
         return heard / WINDOW_S
+
+
+class Probes:
+    """When the kubelet asks for readiness. Loop times, seconds. Written by the admin room."""
+
+    def __init__(self) -> None:
+        self.last: float | None = None
+        self.interval_s: float | None = None
+        """Between the last two; None until there were two."""
+
+    def came(self, now: float) -> None:
+        """One came at loop time `now`."""
+        if self.last is not None:
+            self.interval_s = now - self.last
+        self.last = now

@@ -1,7 +1,8 @@
 """An event loop whose clock is a number: it moves to the next timer as soon as nothing else is left to do.
 
 For tests in which no other process takes part. Nothing waits for real, so an hour costs as much as a
-second, and the same test takes the same course every time.
+second, and the same test takes the same course every time. Where both ends of a socket are in the test, the
+kernel gets a moment to bring what is on its way before the clock moves (`SOCKETS_S`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
+SOCKETS_S = 0.01
+"""How long loopback may take to hand over what was written."""
+
 START_S = 1000.0
 """What the clock shows first: not 0, so that "nothing yet" and "at the beginning" differ."""
 
@@ -24,9 +28,9 @@ START_S = 1000.0
 class ClockLoop(asyncio.SelectorEventLoop):
     """A standard event loop on a clock of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience_s: float = 0.0) -> None:
         self.now = START_S
-        super().__init__(_Leap(self))
+        super().__init__(_Leap(self, patience_s))
 
     def time(self) -> float:
         """Return the clock's seconds."""
@@ -48,13 +52,14 @@ class ClockLoop(asyncio.SelectorEventLoop):
 class _Leap(selectors.DefaultSelector):
     """Instead of sleeping until the next timer, moves the clock to it."""
 
-    def __init__(self, loop: ClockLoop) -> None:
+    def __init__(self, loop: ClockLoop, patience_s: float) -> None:
         super().__init__()
         self._loop = loop
+        self._patience_s = patience_s
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Return what is readable at this moment; leap if the loop wanted to sleep."""
-        ready = super().select(0)
+        ready = super().select(0 if timeout == 0 else self._patience_s)
         if not ready and timeout != 0:
             self._loop.leap()
         return ready
@@ -64,18 +69,25 @@ def _due(timer: asyncio.TimerHandle) -> float:
     return timer.when()
 
 
-def run(main: Coroutine[Any, Any, _Result]) -> _Result:
+def run(main: Coroutine[Any, Any, _Result], patience_s: float = 0.0) -> _Result:
     """Run `main` on a clock of its own."""
-    with asyncio.Runner(loop_factory=ClockLoop) as runner:
+    with asyncio.Runner(loop_factory=functools.partial(ClockLoop, patience_s)) as runner:
         return runner.run(main)
 
 
-def in_fake_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+def over_sockets(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Turn an async test into one that runs on a clock of its own, with sockets to itself."""
+    return in_fake_time(test, SOCKETS_S)
+
+
+def in_fake_time(
+    test: Callable[..., Coroutine[Any, Any, None]], patience_s: float = 0.0
+) -> Callable[..., None]:
     """Turn an async test into one that runs on a clock of its own. Fixtures and parameters go through."""
 
     @functools.wraps(test)
     def run_test(*args: Any, **kwargs: Any) -> None:
-        run(test(*args, **kwargs))
+        run(test(*args, **kwargs), patience_s)
 
     # What pytest reads for fixtures stays; what makes it take the test for a coroutine goes.
     run_test.__signature__ = inspect.signature(test)

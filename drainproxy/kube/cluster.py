@@ -1,0 +1,215 @@
+"""When the cluster is asked, and what is done with its answers: the room's one object.
+
+One look at start, a watch while a drain propagates or a preStop hook waits to be told, Events when a drain
+begins and ends. Nothing is sent while serving, and no failure here ever reaches the data plane. Built by
+app.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from drainproxy.errors import KubernetesError
+from drainproxy.kube import permissions, pod
+from drainproxy.kube.client import connect
+from drainproxy.kube.events import Events
+from drainproxy.kube.lint import spec_problems
+from drainproxy.kube.pace import Pace
+from drainproxy.kube.watch import SliceWatch
+from drainproxy.lifecycle.machine import Phase
+from drainproxy.lifecycle.propagation import Routability
+from drainproxy.lifecycle.report import Cause
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from drainproxy.kube.client import Api
+    from drainproxy.kube.identity import PodIdentity
+    from drainproxy.kube.settings import KubeSettings
+    from drainproxy.lifecycle.controller import Controller
+    from drainproxy.lifecycle.settings import LifecycleSettings
+    from drainproxy.log import Log
+    from drainproxy.metrics import Metrics
+    from drainproxy.tasks import Connections
+
+SETTLE_S = 1.0
+"""How long the process's end may wait for an Event to be sent, out of `reserve`."""
+
+
+class Cluster:
+    """Reads the controller and tells it what it learns. Used on the event loop's thread only."""
+
+    def __init__(
+        self,
+        *,
+        me: PodIdentity,
+        settings: KubeSettings,
+        lifecycle: LifecycleSettings,
+        controller: Controller,
+        metrics: Metrics,
+        log: Log,
+        tasks: Connections,
+    ) -> None:
+        self._me = me
+        self._settings = settings
+        self._lifecycle = lifecycle
+        self._controller = controller
+        self._metrics = metrics
+        self._log = log
+        self._tasks = tasks
+        self._pace = Pace()
+        self._said: set[tuple[str, str]] = set()
+        self._slices = SliceWatch(
+            me=me,
+            pace=self._pace,
+            metrics=metrics,
+            complain=self._complain,
+            peers_matter=lifecycle.readiness_on_drain.kind == "auto",
+            # A balancer that probes pods would go on choosing this one on every node with one pod only.
+            node_matters=not controller.plan.rules.balancer,
+        )
+        self._reads_pod = bool(me.name) and settings.rbac in {"slices+pod", "slices+pod+events"}
+        self._events = Events(me, self._pace, metrics, self._complain)
+        self._writes = settings.events if me.name and settings.rbac == "slices+pod+events" else "off"
+        self._watching: asyncio.Task[None] | None = None
+        self._watching_for = ""
+        self._sending: asyncio.Task[None] | None = None
+        self._announced = False
+        self._reported = False
+
+    def start(self) -> None:
+        """Take one look, in the background; from now on follow the lifecycle."""
+        self._tasks.spawn(self._look(), "cluster look")
+        self._controller.on_change(self._changed)
+
+    async def stop(self) -> None:
+        """Give Events that are on their way a moment."""
+        if self._sending is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SETTLE_S):
+                    await asyncio.wait([self._sending])
+        self._events.drop()
+
+    def status(self) -> dict[str, Any]:
+        """What /status shows of the cluster."""
+        reading = self._slices.view.reading()
+        return {
+            "pod": f"{self._me.namespace}/{self._me.name or self._me.uid}",
+            "api_up": self._metrics.kubernetes_api_up.value() == 1.0,
+            "state": reading.state,
+            "terminating": reading.terminating,
+            "slices": reading.slices,
+            "other_ready": reading.others,
+            "other_ready_on_node": reading.others_on_node,
+        }
+
+    def _changed(self) -> None:
+        controller = self._controller
+        wanted = ""
+        if controller.published.phase is Phase.PROPAGATING:
+            wanted = "drain"
+        elif controller.drain is None and controller.hook_waits:
+            wanted = "hook"
+        if wanted != self._watching_for:
+            self._watching_for = wanted
+            if self._watching is not None:
+                self._watching.cancel()
+                self._watching = None
+            if wanted:
+                self._watching = self._tasks.spawn(self._watch(wanted), f"cluster {wanted}")
+        if self._writes != "off":
+            self._tell_events()
+
+    async def _look(self) -> None:
+        """See what is permitted, what the slices say, and whether the pod's timers fit together."""
+        await self._asking(self._look_through)
+
+    async def _look_through(self, api: Api) -> None:
+        await self._pace.turn()
+        # Its answer is advice: what is forbidden is said again when it is tried.
+        with contextlib.suppress(KubernetesError):
+            status = await permissions.ask(api, self._me.namespace)
+            lacking = permissions.missing(status, permissions.needs(self._settings.rbac), self._me.name)
+            self._controller.journal.note(
+                f"the ServiceAccount may not {need.verb} {need.resource}, which rbac"
+                f" {self._settings.rbac} needs: {need.lost}"
+                for need in lacking
+            )
+        with self._complaining("endpointslices"):
+            word = await self._slices.look(api)
+            # Not-ready says nothing of later. Ready does, where SIGTERM comes before the application is up.
+            if word.state is Routability.ROUTABLE or word.terminating:
+                self._controller.evidence(word)
+        if self._reads_pod:
+            with self._complaining("pods"):
+                facts = await pod.ask(api, self._me, self._pace)
+                if self._controller.drain is None:
+                    self._controller.plan.observe(facts.grace_s)
+                max_s = self._controller.plan.rules.max_s
+                self._controller.journal.note(spec_problems(facts.spec, self._lifecycle.grace_period, max_s))
+        self._log.event("cluster", **self.status())
+
+    async def _watch(self, wanted: str) -> None:
+        loop = asyncio.get_running_loop()
+        until = self._controller.deadline
+        if wanted == "hook":
+            until = loop.time() + self._lifecycle.restart_window
+
+        async def ask(api: Api) -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._slices.watch(api, until, self._controller.evidence))
+                if self._reads_pod and not self._by_hand():
+                    group.create_task(self._find_cause(api, wanted))
+
+        self._said.clear()
+        await self._asking(ask)
+
+    async def _find_cause(self, api: Api, wanted: str) -> None:
+        drain = self._controller.drain
+        began = asyncio.get_running_loop().time() if drain is None else drain.started
+        with self._complaining("pods"):
+            cause, grace_s = await pod.find_cause(api, self._me, self._pace, self._controller.probes, began)
+            if cause is Cause.NODE_SHUTDOWN:
+                grace_s = self._lifecycle.node_shutdown_grace
+            # Without a drain, a container that was restarted is the application's own business.
+            if cause is Cause.DELETION or (wanted == "drain" and self._controller.drain is drain):
+                self._controller.learn(cause, grace_s)
+
+    def _by_hand(self) -> bool:
+        return self._controller.drain is not None and self._controller.drain.cause is Cause.MANUAL
+
+    def _tell_events(self) -> None:
+        drain, report, every = self._controller.drain, self._controller.report, self._writes == "all"
+        if drain is None:
+            self._announced = False
+        elif not self._announced:
+            self._announced = True
+            if every:
+                self._events.put("DrainStarted", f"{drain.in_flight_at_start} in flight; cause {drain.cause}")
+        if report is not None and not self._reported:
+            self._reported = True
+            if report.incomplete or every:
+                reason = "DrainIncomplete" if report.incomplete else "DrainCompleted"
+                self._events.put(reason, report.sentence(), warning=report.incomplete)
+        if len(self._events) and (self._sending is None or self._sending.done()):
+            self._sending = self._tasks.spawn(self._asking(self._events.send), "cluster events")
+
+    async def _asking(self, ask: Callable[[Api], Awaitable[None]]) -> None:
+        with self._complaining("connection"):
+            async with connect(self._settings, self._metrics) as api:
+                await ask(api)
+
+    @contextlib.contextmanager
+    def _complaining(self, asked: str) -> Iterator[None]:
+        try:
+            yield
+        except KubernetesError as error:
+            self._complain(asked, error)
+
+    def _complain(self, asked: str, error: KubernetesError) -> None:
+        """Say a condition once a drain: what it is, and that the drain goes on without."""
+        if (asked, error.reason) not in self._said:
+            self._said.add((asked, error.reason))
+            self._log.event("kubernetes_api", "warning", asked=asked, reason=error.reason, detail=str(error))

@@ -1,0 +1,164 @@
+"""EndpointSlices -> are we still being chosen, in how many slices, and who else is ready?
+
+Pure. Holds what the last slices said of this pod and of its Services, nothing of foreign ones. An own row
+that is gone says something only if it was there before: young pods and stale lists have none. Called by
+watch.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from drainproxy.lifecycle.propagation import Routability
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from drainproxy.kube.identity import PodIdentity
+
+SERVICE_LABEL = "kubernetes.io/service-name"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRow:
+    """This pod's endpoint in one slice."""
+
+    ready: bool
+    terminating: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SliceFacts:
+    """What matters of one slice. `version` is 0 where it cannot be compared."""
+
+    name: str
+    service: str
+    family: str
+    version: int
+    own: tuple[OwnRow, ...]
+    others: int
+    """Endpoints of other pods that are ready."""
+    others_on_node: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What all slices say together."""
+
+    state: Routability
+    terminating: bool
+    slices: int
+    """With a row of ours."""
+    others: int
+    """Other ready endpoints in the Service of ours that has the fewest."""
+    others_on_node: int
+
+
+def version_of(metadata: Any) -> int:
+    """Return a resourceVersion as a number: comparable since Kubernetes 1.35 (KEP-5504), 0 if it is none."""
+    version = str(metadata.get("resourceVersion", ""))
+    return int(version) if version.isdecimal() else 0
+
+
+def read(thing: dict[str, Any], me: PodIdentity) -> SliceFacts:
+    """Return what a slice says (discovery.k8s.io/v1). Raises KeyError, TypeError or the like on nonsense."""
+    metadata = thing["metadata"]
+    own, others, near = [], 0, 0
+    for endpoint in thing.get("endpoints") or ():
+        conditions = endpoint.get("conditions") or {}
+        # "A nil value should be interpreted as true" (EndpointConditions).
+        ready = conditions.get("ready") is not False
+        terminating = conditions.get("terminating") is True
+        if me.is_target(endpoint.get("targetRef") or {}):
+            own.append(OwnRow(ready, terminating))
+        elif ready and not terminating:
+            others += 1
+            near += bool(me.node) and endpoint.get("nodeName") == me.node
+    return SliceFacts(
+        name=str(metadata["name"]),
+        service=str((metadata.get("labels") or {}).get(SERVICE_LABEL, "")),
+        family=str(thing.get("addressType", "")),
+        version=version_of(metadata),
+        own=tuple(own),
+        others=others,
+        others_on_node=near,
+    )
+
+
+class View:
+    """What the cluster last said. Written by watch.py."""
+
+    def __init__(self) -> None:
+        self._slices: dict[str, SliceFacts] = {}
+        self._groups: set[tuple[str, str]] = set()
+        """Service and address family of each slice that ever had a row of ours."""
+        self._seen_at = 0
+        """The newest version with a row of ours."""
+
+    @property
+    def seen(self) -> bool:
+        """An own row was seen in this process."""
+        return bool(self._groups)
+
+    @property
+    def services(self) -> set[str]:
+        """Services that choose, or chose, this pod."""
+        return {service for service, _ in self._groups}
+
+    @property
+    def own_slices(self) -> list[str]:
+        """Names of the slices with a row of ours."""
+        return [each.name for each in self._slices.values() if each.own]
+
+    def replace(self, slices: Iterable[SliceFacts], version: int) -> None:
+        """Take a whole list."""
+        found = {each.name: each for each in slices}
+        if version < self._seen_at and not any(each.own for each in found.values()):
+            # Another API server's cache, behind the one that showed our row.
+            return
+        self._slices = found
+        self._notice(version)
+
+    def put(self, facts: SliceFacts) -> None:
+        """Take one slice, if it is not older than what is known of it."""
+        known = self._slices.get(facts.name)
+        if known is None or facts.version >= known.version:
+            self._slices[facts.name] = facts
+            self._notice(facts.version)
+
+    def drop(self, name: str) -> None:
+        """A slice was deleted."""
+        self._slices.pop(name, None)
+
+    def reading(self) -> Reading:
+        """Say what all of it means."""
+        rows = [row for each in self._slices.values() for row in each.own]
+        others, near = dict.fromkeys(self._groups, 0), dict.fromkeys(self._groups, 0)
+        for each in self._slices.values():
+            others[each.service, each.family] += each.others
+            near[each.service, each.family] += each.others_on_node
+        return Reading(
+            state=self._state(rows),
+            terminating=any(row.terminating for row in rows),
+            slices=len(self.own_slices),
+            others=min(others.values(), default=0),
+            others_on_node=min(near.values(), default=0),
+        )
+
+    def _state(self, rows: list[OwnRow]) -> Routability:
+        if not rows:
+            return Routability.GONE if self.seen else Routability.UNKNOWN
+        if any(row.ready and row.terminating for row in rows):
+            # publishNotReadyAddresses: this row will never flip.
+            return Routability.UNKNOWN
+        return Routability.ROUTABLE if any(row.ready for row in rows) else Routability.GONE
+
+    def _notice(self, version: int) -> None:
+        self._groups |= {(each.service, each.family) for each in self._slices.values() if each.own}
+        if any(each.own for each in self._slices.values()):
+            self._seen_at = max(self._seen_at, version)
+        # Slices of foreign Services were kept only until it was known whose they are.
+        self._slices = {
+            name: each for name, each in self._slices.items() if (each.service, each.family) in self._groups
+        }

@@ -1,0 +1,100 @@
+"""Kubernetes Events about this pod's drain: a short queue that never holds anything up.
+
+What does not fit or cannot be sent is dropped and counted. `kubectl describe pod` shows them, and they
+outlive the pod by an hour. Called by cluster.py.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import deque
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from drainproxy.errors import KubernetesError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from drainproxy.kube.client import Api
+    from drainproxy.kube.identity import PodIdentity
+    from drainproxy.kube.pace import Pace
+    from drainproxy.metrics import Metrics
+
+MAX_QUEUED = 8
+MAX_NOTE_BYTES = 1024
+"""Of an Event's note (events.k8s.io/v1)."""
+
+TRIES = 2
+
+
+class Events:
+    """The queue. `put` from anywhere on the loop; `send` by one task at a time."""
+
+    def __init__(
+        self,
+        me: PodIdentity,
+        pace: Pace,
+        metrics: Metrics,
+        complain: Callable[[str, KubernetesError], None],
+    ) -> None:
+        self._me = me
+        self._pace = pace
+        self._metrics = metrics
+        self._complain = complain
+        self._queue: deque[dict[str, Any]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def put(self, reason: str, note: str, *, warning: bool = False) -> None:
+        """Queue one Event; the newest is dropped where the queue is full."""
+        if len(self._queue) >= MAX_QUEUED:
+            self._metrics.kubernetes_events_dropped.inc()
+            return
+        self._queue.append(event(self._me, reason, note, "Warning" if warning else "Normal"))
+
+    async def send(self, api: Api) -> None:
+        """Send what is queued, oldest first. Raises no KubernetesError."""
+        path = f"/apis/events.k8s.io/v1/namespaces/{self._me.namespace}/events"
+        while self._queue:
+            body = self._queue.popleft()
+            for attempt in range(TRIES):
+                await self._pace.turn()
+                try:
+                    await api.create(path, body, lambda _: None)
+                    break
+                except KubernetesError as error:
+                    self._pace.failed(error.retry_after_s)
+                    if error.reason == "denied" or attempt + 1 == TRIES:
+                        self._complain("events", error)
+                        self._metrics.kubernetes_events_dropped.inc()
+                        break
+
+    def drop(self) -> None:
+        """Nobody will send what is left."""
+        self._metrics.kubernetes_events_dropped.inc(by=len(self._queue))
+        self._queue.clear()
+
+
+def event(me: PodIdentity, reason: str, note: str, kind: str) -> dict[str, Any]:
+    """Return an events.k8s.io/v1 Event about this pod."""
+    return {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": f"{me.name[:200]}.{uuid.uuid4().hex[:16]}", "namespace": me.namespace},
+        "eventTime": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "reportingController": "drainproxy.io/sidecar",
+        "reportingInstance": me.name,
+        "action": "Drain",
+        "reason": reason,
+        "type": kind,
+        "note": note.encode()[:MAX_NOTE_BYTES].decode(errors="ignore"),
+        "regarding": {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "name": me.name,
+            "namespace": me.namespace,
+            "uid": me.uid,
+        },
+    }

@@ -1,0 +1,97 @@
+"""Why does this pod end, and how long has it? From its own object, and from the kubelet's silence.
+
+A pod that was deleted has a deletionTimestamp and the grace period that was really given. One that has none
+and is still probed had a container restarted; one that is no longer probed is stopped by its kubelet (node
+shutdown, pressure), which tells the cluster nothing (Kubernetes #116965). Called by cluster.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from drainproxy.errors import KubernetesError
+from drainproxy.lifecycle.report import Cause
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from drainproxy.kube.client import Api
+    from drainproxy.kube.identity import PodIdentity
+    from drainproxy.kube.pace import Pace
+    from drainproxy.lifecycle.sound import Probes
+
+READ_AGAIN_S = 1.0
+"""A container may be told to stop before the API server's caches show the deletion."""
+
+TRIES = 3
+
+STALE_PROBE_S = 0.5
+"""A probe this soon after the drain began was on its way before."""
+
+SILENCE = 1.25
+"""Probe intervals without a probe, and then half a second: it would have come."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodFacts:
+    """What the API says of the pod; seconds."""
+
+    deleting: bool
+    grace_s: float | None
+    """Really given where it is being deleted, else what its spec says."""
+    spec: Mapping[str, Any]
+
+
+def read(thing: Mapping[str, Any], me: PodIdentity) -> PodFacts:
+    """Return what a Pod says. Raises ValueError for another pod of that name."""
+    metadata, spec = thing["metadata"], thing["spec"]
+    if me.uid and metadata.get("uid") != me.uid:
+        raise ValueError("another pod has this one's name")
+    deleting = metadata.get("deletionTimestamp") is not None
+    grace = (
+        metadata.get("deletionGracePeriodSeconds") if deleting else spec.get("terminationGracePeriodSeconds")
+    )
+    return PodFacts(deleting, None if grace is None else float(grace), spec)
+
+
+async def ask(api: Api, me: PodIdentity, pace: Pace) -> PodFacts:
+    """Read this pod. Raises KubernetesError."""
+    await pace.turn()
+    path = f"/api/v1/namespaces/{me.namespace}/pods/{me.name}"
+    return await api.get(path, lambda thing: read(thing, me))
+
+
+async def find_cause(
+    api: Api, me: PodIdentity, pace: Pace, probes: Probes, began: float
+) -> tuple[Cause, float | None]:
+    """Return why a drain that began at loop time `began` did, and the grace period that was given.
+
+    UNKNOWN where the kubelet does not probe. Raises KubernetesError where the API says nothing in TRIES.
+    """
+    for again in (True, False):
+        facts = await _try(api, me, pace)
+        if facts.deleting:
+            return Cause.DELETION, facts.grace_s
+        if again:
+            await asyncio.sleep(READ_AGAIN_S)
+    if probes.interval_s is None or probes.last is None:
+        return Cause.UNKNOWN, None
+    loop = asyncio.get_running_loop()
+    silent_at = max(probes.last, began) + SILENCE * probes.interval_s + STALE_PROBE_S
+    await asyncio.sleep(silent_at - loop.time())
+    if probes.last > began + STALE_PROBE_S:
+        return Cause.RESTART, None
+    return Cause.NODE_SHUTDOWN, None
+
+
+async def _try(api: Api, me: PodIdentity, pace: Pace) -> PodFacts:
+    for _ in range(TRIES - 1):
+        try:
+            return await ask(api, me, pace)
+        except KubernetesError as error:
+            if error.reason == "denied":
+                raise
+            pace.failed(error.retry_after_s)
+    return await ask(api, me, pace)

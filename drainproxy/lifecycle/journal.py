@@ -1,0 +1,78 @@
+"""What the lifecycle has been through, as log lines and metrics: phases, plans, what is wrong with the pod.
+
+Decides nothing. Written by the controller; read by /status.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from drainproxy.lifecycle import propagation
+from drainproxy.lifecycle.machine import Phase
+from drainproxy.lifecycle.report import PLANS
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable
+
+    from drainproxy.lifecycle.drain import Drain
+    from drainproxy.lifecycle.plan import Plan
+    from drainproxy.log import Log
+    from drainproxy.metrics import Metrics
+
+
+class Journal:
+    """Loop times and durations in seconds."""
+
+    def __init__(self, metrics: Metrics, log: Log, loop: asyncio.AbstractEventLoop) -> None:
+        self._metrics = metrics
+        self._log = log
+        self._loop = loop
+        self._phase = Phase.STARTING
+        self.phase_since = loop.time()
+        self.phases_s: dict[Phase, float] = {}
+        """Spent in each phase that was left."""
+        self.problems: list[str] = []
+        """What was found wrong with how this pod is set up."""
+        metrics.phase.choose(Phase.STARTING)
+
+    def entered(self, phase: Phase, *, in_flight: int, why: str) -> None:
+        """One phase has followed another."""
+        was, now = self._phase, self._loop.time()
+        spent = now - self.phase_since
+        self.phases_s[was] = self.phases_s.get(was, 0.0) + spent
+        self._phase, self.phase_since = phase, now
+        self._metrics.phase.choose(phase)
+        self._log.event("phase", phase=phase, was=was, after_s=round(spent, 3), in_flight=in_flight, why=why)
+
+    def planned(
+        self, drain: Drain, plan: Plan, *, deadline: float, arrivals_per_s: float, in_flight: int
+    ) -> None:
+        """A drain has begun, or more has become known of it."""
+        self._metrics.termination_cause.choose(drain.cause)
+        self._log.event(
+            "drain_plan",
+            cause=drain.cause,
+            plan=PLANS[drain.cause],
+            grace_s=plan.budget.grace_s,
+            deadline_in_s=round(deadline - self._loop.time(), 3),
+            propagation_max_s=plan.rules.max_s,
+            sparse=propagation.sparse(plan.rules, arrivals_per_s),
+            in_flight=in_flight,
+        )
+
+    def note(self, problems: Iterable[str]) -> None:
+        """Something is wrong with how this pod is set up."""
+        for problem in problems:
+            self._log.event("config_problem", "warning", problem=problem)
+            self.problems.append(problem)
+
+    def refresh(self, *, deadline: float, problems: int) -> None:
+        """Bring the gauges up to the present."""
+        now = self._loop.time()
+        for phase in Phase:
+            current = now - self.phase_since if phase is self._phase else 0.0
+            self._metrics.phase_duration.set(self.phases_s.get(phase, 0.0) + current, phase)
+        left = deadline - now
+        self._metrics.drain_deadline.set(max(0.0, left) if left < float("inf") else 0.0)
+        self._metrics.config_problems.set(float(problems))
