@@ -36,6 +36,15 @@ class ClockLoop(asyncio.SelectorEventLoop):
         """Return the clock's seconds."""
         return self.now
 
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        """Do it now: the clock would not wait for a thread."""
+        done = self.create_future()
+        try:
+            done.set_result(func(*args))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
     def pending_timers(self) -> list[asyncio.TimerHandle]:
         """Return the timers that would still fire, nearest first."""
         return sorted((timer for timer in self._scheduled if not timer.cancelled()), key=_due)
