@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 REQUESTS, WARM_UP = 60_000, 5_000
 MEASURE = "nghttpx"
-BARS = {"nghttpx": 1.0, "envoy": 0.25}
-"""drainproxy's cost must be at most this share of theirs."""
+READING = "drainproxy, h2_inspect"
+BARS = {OURS: {"nghttpx": 1.0, "envoy": 0.25}, READING: {"envoy": 0.5}}
+"""A cost must be at most this share of theirs."""
 START_S = 10.0
 _SUCCEEDED = re.compile(r"(\d+) succeeded, (\d+) failed")
 
@@ -48,7 +49,9 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="bench-") as directory:
             for number in range(options.rounds):
                 for name in COMMANDS:
-                    costs[name].append(_cost(name, cores, Path(directory) / f"{name}-{number}"))
+                    costs[name].append(
+                        _cost(name, cores, Path(directory) / f"{number}-{list(COMMANDS).index(name)}")
+                    )
     except (BenchError, OSError, subprocess.SubprocessError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -64,17 +67,23 @@ def main() -> int:
 
 
 def _table(costs: dict[str, list[float]]) -> tuple[list[str], list[str]]:
-    lines = ["| proxy | CPU per request | drainproxy's share | bar |", "| --- | ---: | ---: | --- |"]
+    names = [name for name in costs if name not in BARS]
+    lines = [
+        "| proxy | CPU per request | " + " | ".join(f"share of {name}'s | bar" for name in names) + " |",
+        "| --- | ---: |" + " ---: | --- |" * len(names),
+    ]
     missed = []
     for name, samples in costs.items():
-        cost = f"{statistics.median(samples):.1f} µs"
-        if name == OURS:
-            lines.append(f"| {name} | {cost} | | |")
-            continue
-        share = statistics.median(ours / theirs for ours, theirs in zip(costs[OURS], samples, strict=True))
-        lines.append(f"| {name} | {cost} | {share:.2f} | ≤ {BARS[name]:g} |")
-        if share > BARS[name]:
-            missed.append(f"A request costs {share:.2f} of what it costs {name}; the bar is {BARS[name]:g}.")
+        cells = [name, f"{statistics.median(samples):.1f} µs"]
+        for other in names:
+            bar = BARS.get(name, {}).get(other)
+            share = statistics.median(
+                ours / theirs for ours, theirs in zip(samples, costs[other], strict=True)
+            )
+            cells += [f"{share:.2f}" if name in BARS else "", "" if bar is None else f"≤ {bar:g}"]
+            if bar is not None and share > bar:
+                missed.append(f"{name}: {share:.2f} of what a request costs {other}; the bar is {bar:g}.")
+        lines.append(f"| {' | '.join(cells)} |")
     return lines, missed
 
 
@@ -140,9 +149,16 @@ def _envoy(place: Place) -> list[str]:
     return [envoy_binary() or "envoy", "-c", str(config), *options]
 
 
+def _reading(place: Place) -> list[str]:
+    return [*_BY_NAME[OURS].command(place), "--h2-inspect", "true"]
+
+
 _BY_NAME = {contender.name: contender for contender in CONTENDERS}
 COMMANDS = {
-    OURS: _BY_NAME[OURS],
+    OURS: _BY_NAME[OURS].like(OURS, _BY_NAME[OURS].command),
+    READING: _BY_NAME[OURS].like(
+        READING, lambda place: [*_BY_NAME[OURS].command(place), "--h2-inspect", "true"]
+    ),
     MEASURE: _BY_NAME[OURS].like(MEASURE, _nghttpx),
     "envoy": _BY_NAME["envoy"].like("envoy", _envoy),
 }

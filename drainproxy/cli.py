@@ -7,6 +7,7 @@ needs when it is chosen, so that `status` does not pay for `run`. Called by __ma
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import os
 import sys
@@ -56,6 +57,8 @@ def _run(options: argparse.Namespace) -> int:
     chosen = config.load(os.environ, given_settings(options))
     from drainproxy import app  # noqa: PLC0415 - aiohttp and the rooms: a quarter of a second
 
+    if chosen.proxy.h2_inspect and importlib.util.find_spec("hpack") is None:
+        raise ConfigError(["h2_inspect: hpack is not installed; pip install 'drainproxy[http2]'"])
     factory = _loop_factory(chosen.process.loop)
     code = EXIT_INTERNAL
     try:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from drainproxy.proxy.connection import ClientConnection
     from drainproxy.proxy.exchange import Exchange
     from drainproxy.proxy.heads import RequestHead
+    from drainproxy.proxy.http2.stream import Stream
 
 MAX_SHOWN_CHARS = 200
 """Of a path, a User-Agent, a request's name, in an access line."""
@@ -84,6 +85,25 @@ class Books:
         if self._access_log != "off":
             line = {"listener": self.name, "client": client.peer.decode(), "reason": reason}
             self._log.condition("turned_away", reason, **line, detail=detail)
+
+    def stream_ended(self, client: ClientSocket, stream: Stream, outcome: str) -> None:
+        """Account for an HTTP/2 stream: `finished`, `reset` or what a drain or a failure made of it."""
+        self._metrics.h2_streams.inc(outcome)
+        if outcome != "reset" and self._controller.published.draining:
+            self._metrics.drain_requests.inc(outcome)
+        usual = outcome in {"finished", "reset"}
+        if self._access_log == "all" or (self._access_log == "errors" and not usual):
+            line: dict[str, Any] = {
+                "listener": self.name,
+                "client": client.peer.decode(),
+                "protocol": "HTTP/2",
+            }
+            line |= {"stream": stream.id, "method": _shown(stream.method), "path": _path(stream.path)}
+            line |= {"outcome": outcome, "duration_s": round(self._loop.time() - stream.started, 4)}
+            if usual:
+                self._log.event("request", **line)
+            else:
+                self._log.condition("request", outcome, **line)
 
     def defect(self, failure: BaseException) -> None:
         """Account for an exception that should not have been."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from drainproxy.lifecycle.published import Published
     from drainproxy.proxy.settings import ProxySettings
 
 MAX_ROUTES = 100
@@ -32,6 +33,12 @@ class Timeouts:
     """From the request's head to the answer's last byte."""
     drain: float | None = None
     """From the beginning of a drain; None: the setting `drain_timeout`."""
+
+    def ends_by(self, published: Published) -> float:
+        """Return the loop time by which a drain wants a request with these timeouts to end."""
+        if self.drain is None or published.deadline == math.inf:
+            return published.work_deadline
+        return min(published.deadline, published.drain_started + self.drain)
 
 
 PROFILES: Mapping[str, Timeouts] = {

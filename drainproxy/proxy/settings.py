@@ -97,6 +97,10 @@ class ProxySettings:
     """Pass HTTP/2 connections of clients through to the application, frame by frame. auto: one that does not
     speak it is found out by the first such client, which then gets GOAWAY HTTP_1_1_REQUIRED."""
 
+    h2_inspect: bool = False
+    """Read what HTTP/2 clients ask, for routes, `/status`, access lines, and a gRPC status instead of a reset
+    at a deadline. Costs the more, the less a client repeats itself; needs `drainproxy[http2]`."""
+
     h2_max_streams: int = 1000
     """Open streams of one HTTP/2 connection; the application's own lower limit stays."""
 

@@ -44,10 +44,7 @@ class TimedWork:
 
     def _drain_deadline(self) -> float:
         """Return by when the drain wants it to end."""
-        published, drain = self._server.controller.published, self._timeouts.drain
-        if drain is None or published.deadline == math.inf:
-            return published.work_deadline
-        return min(published.deadline, published.drain_started + drain)
+        return self._timeouts.ends_by(self._server.controller.published)
 
     def arm(self) -> None:
         """Set the connection's timer to the nearest deadline, if there is any."""

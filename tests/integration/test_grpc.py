@@ -133,6 +133,20 @@ async def test_a_call_at_the_deadline_ends_and_does_not_hang() -> None:
         assert await proxy.exit_code() == 0
 
 
+async def test_a_call_that_was_read_ends_with_a_status_of_grpc() -> None:
+    """With `h2_inspect`, one with an answer is UNAVAILABLE too."""
+    settings = {"propagation": "none", "drain_timeout": "300ms", "h2_inspect": "true"}
+    async with served(**settings) as (_, proxy, channel):
+        stream = channel.unary_stream(PATH + "Down")(b"d")
+        assert await stream.read() == b"first"
+        proxy.signal()
+        with pytest.raises(grpc.aio.AioRpcError) as answered:
+            await stream.read()
+        assert answered.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert answered.value.details() == "the server is draining"
+        assert await proxy.exit_code() == 0
+
+
 @pytest.mark.slow
 async def test_a_rollout_under_load_fails_no_call() -> None:
     """Many unary calls over several channels while one proxy drains and another takes over."""
@@ -165,7 +179,8 @@ async def test_a_rollout_under_load_fails_no_call() -> None:
                 await asyncio.sleep(0.01)
             first[1].signal()
             assert await first[1].exit_code() == 0
+            while done < 3000:
+                await asyncio.sleep(0.01)
             ending.set()
         assert failed == 0
-        assert done >= 3000
         assert second[0].calls > 0

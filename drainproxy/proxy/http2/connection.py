@@ -19,6 +19,7 @@ from drainproxy.proxy.http2.stream import Stream
 from drainproxy.proxy.http2.table import OUR_PING, Table
 
 if TYPE_CHECKING:
+    from drainproxy.proxy.http2.inspection import Inspection
     from drainproxy.proxy.upstream import UpstreamConnection
 
 MAGIC = frames.PREFACE[-6:]
@@ -45,7 +46,7 @@ class Http2Connection(ClientSocket):
         "_upstream",
         "from_client",
         "from_upstream",
-        "guard",
+        "guard", "inspection",
     )  # fmt: skip
 
     def __init__(self, plain: ClientSocket) -> None:
@@ -60,6 +61,11 @@ class Http2Connection(ClientSocket):
         """What is left of the preface."""
         self._table = table = Table(self)
         self.guard = Guard(server.settings, now)
+        self.inspection: Inspection | None = None
+        if server.settings.h2_inspect:
+            from drainproxy.proxy.http2.inspection import Inspection  # noqa: PLC0415 - an extra
+
+            self.inspection = Inspection(server.settings.max_head_bytes)
         self.from_client = Half(table.from_client())
         self.from_upstream = Half(table.from_upstream())
         self._upstream: UpstreamConnection | None = None
@@ -216,7 +222,7 @@ class Http2Connection(ClientSocket):
         server, now = self.server, self.loop.time()
         if len(self._table.streams) >= server.settings.h2_max_streams:
             raise Abuse("streams")
-        stream = Stream(self, number, now, now + server.routes.default.total)
+        stream = Stream(self, number, now)
         server.inflight.add(stream)
         published = server.controller.published
         first, self._spoken = not self._spoken, True
@@ -231,15 +237,13 @@ class Http2Connection(ClientSocket):
 
     def _refuse(self, stream: Stream) -> None:
         if stream.id in self._table.streams:
-            self._table.cut(stream, Code.REFUSED_STREAM, "refused")
+            self._table.cut(stream, frames.rst_stream(stream.id, Code.REFUSED_STREAM), "refused")
 
     def closed(self, stream: Stream, outcome: str) -> None:
         """A stream has ended: finished, reset, refused, timed_out, cut or lost."""
         server = self.server
         server.inflight.discard(stream)
-        server.metrics.h2_streams.inc(outcome)
-        if outcome != "reset" and server.controller.published.draining:
-            server.metrics.drain_requests.inc(outcome)
+        server.books.stream_ended(self, stream, outcome)
         if not self._table.streams:
             self._idle_since = self.loop.time()
             if server.places.idle is not None:
@@ -253,8 +257,12 @@ class Http2Connection(ClientSocket):
         """A stream's deadline has come. Without an answer it can be tried again safely (section 8.7)."""
         if stream.id not in self._table.streams:
             return
-        code, outcome = (Code.CANCEL, "cut") if stream.answered else (Code.REFUSED_STREAM, "timed_out")
-        self._table.cut(stream, code, outcome)
+        if not stream.answered:
+            self._table.cut(stream, frames.rst_stream(stream.id, Code.REFUSED_STREAM), "timed_out")
+        elif stream.grpc:
+            self._table.cut(stream, frames.grpc_unavailable(stream.id), "cut")
+        else:
+            self._table.cut(stream, frames.rst_stream(stream.id, Code.CANCEL), "cut")
 
     @property
     def idle(self) -> bool:

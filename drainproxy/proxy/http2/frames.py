@@ -21,7 +21,7 @@ DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDO
 END_STREAM = ACK = 0x1
 END_HEADERS = 0x4
 
-ENABLE_PUSH, MAX_CONCURRENT_STREAMS, MAX_FRAME_SIZE = 0x2, 0x3, 0x5
+HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_CONCURRENT_STREAMS, MAX_FRAME_SIZE = 0x1, 0x2, 0x3, 0x5
 
 _HEADER = struct.Struct(">HBBBI")
 read_header = _HEADER.unpack_from
@@ -38,6 +38,7 @@ class Code(IntEnum):
     FRAME_SIZE_ERROR = 0x6
     REFUSED_STREAM = 0x7
     CANCEL = 0x8
+    COMPRESSION_ERROR = 0x9
     ENHANCE_YOUR_CALM = 0xB
     HTTP_1_1_REQUIRED = 0xD
 
@@ -65,6 +66,16 @@ def goaway(last: int, code: Code) -> bytes:
 def rst_stream(stream: int, code: Code) -> bytes:
     """End one stream."""
     return frame(RST_STREAM, 0, stream, struct.pack(">I", code))
+
+
+def grpc_unavailable(stream: int) -> bytes:
+    """End a gRPC call with a status that clients may act on: trailers made of literals that are never
+    indexed, which leave the table of header compression alone (RFC 7541 section 6.2.3)."""
+    fields = ((b"grpc-status", b"14"), (b"grpc-message", b"the server is draining"))
+    block = b"".join(
+        b"\x10" + bytes((len(name),)) + name + bytes((len(value),)) + value for name, value in fields
+    )
+    return frame(HEADERS, END_STREAM | END_HEADERS, stream, block)
 
 
 def window_update(size: int) -> bytes:

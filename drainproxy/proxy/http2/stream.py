@@ -11,24 +11,41 @@ if TYPE_CHECKING:
 class Stream:
     """See lifecycle/inflight.py. Written by its connection."""
 
-    __slots__ = ("_connection", "_own_deadline", "answered", "client_ended", "deadline", "id", "started",
-                 "upstream_ended")  # fmt: skip
+    __slots__ = (
+        "_connection", "_timeouts", "answered", "client_ended", "deadline", "grpc", "id", "method", "path",
+        "started", "upstream_ended",
+    )  # fmt: skip
     kind = "http2"
 
-    def __init__(self, connection: Http2Connection, number: int, now: float, own_deadline: float) -> None:
+    def __init__(self, connection: Http2Connection, number: int, now: float) -> None:
         self._connection = connection
         self.id = number
         self.started = now
-        self._own_deadline = own_deadline
-        self.deadline = min(own_deadline, connection.server.controller.published.work_deadline)
         self.client_ended = False
         self.upstream_ended = False
         self.answered = False
         """A frame of the response has gone to the client."""
+        self.method = self.path = b""
+        """What was asked, where requests are read (`h2_inspect`)."""
+        self.grpc = False
+        self._timeouts = connection.server.routes.default
+        self.deadline = self._ends_by()
+
+    def asks(self, fields: dict[bytes, bytes]) -> None:
+        """Take what the request says of itself."""
+        self.method = fields.get(b":method", b"")
+        self.path = fields.get(b":path", b"")
+        self.grpc = fields.get(b"content-type", b"").startswith(b"application/grpc")
+        self._timeouts = self._connection.server.routes.find(self.method, self.path)
+        self.drain_by(self.deadline)
+
+    def _ends_by(self) -> float:
+        published = self._connection.server.controller.published
+        return min(self.started + self._timeouts.total, self._timeouts.ends_by(published))
 
     def drain_by(self, deadline: float) -> None:
-        """End by the drain's deadline too, or no longer (Work)."""
-        self.deadline = min(self._own_deadline, deadline)
+        """End by the drain's deadline too, or no longer (Work); a route may have one of its own."""
+        self.deadline = self._ends_by()
         self._connection.wake_by(self.deadline)
 
     def leave(self) -> None:
@@ -39,5 +56,6 @@ class Stream:
         self._connection.cut(self)
 
     def describe(self) -> dict[str, str]:
-        """Say what is known of it (Work): its head was passed on unread."""
-        return {"method": "", "path": f"(stream {self.id})"}
+        """Say what is known of it (Work): no query string, which may hold secrets."""
+        path = self.path.split(b"?", 1)[0][:200].decode("ascii", "replace")
+        return {"method": self.method[:32].decode("ascii", "replace"), "path": path or f"(stream {self.id})"}

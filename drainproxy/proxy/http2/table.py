@@ -81,10 +81,14 @@ class Table:
         if stream is None:
             if number <= self.last or number % 2 == 0:
                 if number in self._reset:
+                    if connection.inspection is not None:
+                        connection.inspection.headers(flags, payload, None)
                     return
                 raise FrameFault(Code.PROTOCOL_ERROR, "a stream that cannot be opened")
             self.last = number
             self.streams[number] = stream = connection.opened(number)
+        if connection.inspection is not None:
+            connection.inspection.headers(flags, payload, stream)
         if flags & frames.END_STREAM:
             stream.client_ended = True
             if stream.upstream_ended:
@@ -94,6 +98,8 @@ class Table:
         half = self._connection.from_client
         half.continue_block(flags, len(payload))
         self._connection.guard.block(half.block_bytes, half.block_frames)
+        if self._connection.inspection is not None:
+            self._connection.inspection.continuation(flags, payload)
 
     def _client_reset(self, flags: int, number: int, payload: memoryview) -> bytes | None:
         self._count("reset")
@@ -167,11 +173,11 @@ class Table:
 
     # Both.
 
-    def cut(self, stream: Stream, code: Code, outcome: str) -> None:
-        """End a stream on both sides; `code` is for the client."""
+    def cut(self, stream: Stream, last: bytes, outcome: str) -> None:
+        """End a stream on both sides; `last` is the client's last frame of it."""
         self._forget(stream.id, ours=True)
         self._connection.say_upstream(frames.rst_stream(stream.id, Code.CANCEL))
-        self._connection.say_client(frames.rst_stream(stream.id, code))
+        self._connection.say_client(last)
         self._close(stream, outcome)
 
     def drop(self, outcome: str) -> None:
@@ -211,8 +217,11 @@ class Table:
             raise FrameFault(Code.FRAME_SIZE_ERROR, "SETTINGS of no possible size")
         if flags & frames.ACK:
             return None
+        inspection = self._connection.inspection
         said = frames.bounded_settings(payload, self._bounds, () if half.settled else (added,))
         half.settled = True
+        if inspection is not None and frames.HEADER_TABLE_SIZE in said and added != frames.ENABLE_PUSH:
+            inspection.allow_table(said[frames.HEADER_TABLE_SIZE])
         # Never lowered: frames made under the larger limit may be on their way.
         other.max_bytes = max(other.max_bytes, said.get(frames.MAX_FRAME_SIZE, 0))
         return frames.settings(said)
