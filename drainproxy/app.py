@@ -37,6 +37,7 @@ from drainproxy.proxy.outbox import Outbox
 from drainproxy.proxy.probe import Probe
 from drainproxy.proxy.server import ProxyServer
 from drainproxy.proxy.upstream import Answer, Pool
+from drainproxy.proxy.upstream_tls import secure
 from drainproxy.tasks import Connections, let_the_loop_turn
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class _Process:
         for pool in self._pools:
             pool.breaker.on_change = partial(self._breaker_changed, pool)
         self._rotation = Rotation(self.metrics, log)
+        secure(self._pools, config.edge, self._rotation)
         self._servers = [self._server(wire, pool) for wire, pool in zip(wires, self._pools, strict=True)]
         door = entrance.build(config.edge, config.proxy, self._rotation)
         for server, address in zip(self._servers, config.proxy.listen, strict=True):

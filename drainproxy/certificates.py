@@ -183,6 +183,8 @@ def follow(certificates: Certificates) -> ssl.SSLContext:
 def reason(error: Exception) -> str:
     """Return why something with TLS failed, in few words that say nothing of the other side's making."""
     if isinstance(error, ssl.SSLError):
+        if verdict := getattr(error, "verify_message", None):
+            return str(verdict)
         return str(getattr(error, "reason", None) or "it holds nothing of the kind").lower().replace("_", " ")
     return (getattr(error, "strerror", None) or str(error)).lower()
 

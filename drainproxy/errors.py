@@ -200,6 +200,20 @@ class UpstreamRefused(UpstreamError):
     retry_after_s = 1
 
 
+class UpstreamUntrusted(UpstreamError):
+    """The application's certificate is not to be believed (`upstream_ca`, `upstream_server_name`)."""
+
+    reason = "upstream-untrusted"
+    proxy_status = "tls_certificate_error"
+
+
+class UpstreamHandshakeFailed(UpstreamError):
+    """The application does not speak TLS, or no version and cipher of it that we do."""
+
+    reason = "upstream-handshake-failed"
+    proxy_status = "tls_protocol_error"
+
+
 class ConnectTimeout(UpstreamError):
     """The application's listener did not answer in `connect_timeout`."""
 

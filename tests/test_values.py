@@ -152,6 +152,7 @@ def test_bad_address(text):
         ("http://127.0.0.1:8080", UpstreamAddress("127.0.0.1", 8080)),
         ("http://app:80/", UpstreamAddress("app", 80)),
         ("http://[::1]:80", UpstreamAddress("::1", 80)),
+        ("https://app:443", UpstreamAddress("app", 443, tls=True)),
         ("unix:/run/app.sock", UpstreamAddress(path="/run/app.sock")),
     ],
 )
@@ -164,7 +165,8 @@ def test_upstream(text, address):
     "text",
     [
         "127.0.0.1:8080",
-        "https://app:443",
+        "ftp://app:443",
+        "https:app:443",
         "http://app",
         "http://:80",
         "http://app:0",
@@ -176,9 +178,9 @@ def test_upstream(text, address):
     ],
 )
 def test_bad_upstream(text):
-    """TLS, paths, missing ports and sockets the system could not bind are refused."""
+    """Other schemes, paths, missing ports and sockets the system could not bind are refused."""
     [problem] = problems(flags={"upstream": [text]})
-    assert "write http://HOST:PORT or unix:/PATH" in problem
+    assert "write http://HOST:PORT, https://HOST:PORT or unix:/PATH" in problem
 
 
 def test_readiness_on_drain():

@@ -85,13 +85,15 @@ class Probe:
 
 async def _get(pool: Pool, path: str) -> bool:
     address = pool.address
-    connector = aiohttp.UnixConnector(address.path) if address.path else aiohttp.TCPConnector()
+    context = pool.tls.context if pool.tls is not None else True
+    connector = aiohttp.UnixConnector(address.path) if address.path else aiohttp.TCPConnector(ssl=context)
+    name = pool.tls.server_name if pool.tls is not None else None
     base = "http://localhost" if address.path else str(address)
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     try:
         async with (
             aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-            session.get(base + path, allow_redirects=False) as response,
+            session.get(base + path, allow_redirects=False, server_hostname=name) as response,
         ):
             return response.status < 500
     except (aiohttp.ClientError, TimeoutError, OSError):

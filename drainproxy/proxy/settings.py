@@ -17,7 +17,8 @@ class ProxySettings:
     list. An empty host means every address, IPv4 and IPv6. With https:// before it, callers speak TLS."""
 
     upstream: tuple[UpstreamAddress, ...] = (UpstreamAddress("127.0.0.1", 8080),)
-    """Where the application listens: http://host:port or unix:/path, comma-separated, one a `listen`."""
+    """Where the application listens: http://host:port, https://host:port or unix:/path, comma-separated,
+    one a `listen`."""
 
     connect_timeout: float = 3.0
     """How long connecting to the application may take; while starting, refused connects are retried that

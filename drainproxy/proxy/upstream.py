@@ -10,10 +10,18 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import ssl
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, cast
 
-from drainproxy.errors import ConnectTimeout, OutOfDescriptors, UpstreamRefused
+from drainproxy import certificates
+from drainproxy.errors import (
+    ConnectTimeout,
+    OutOfDescriptors,
+    UpstreamHandshakeFailed,
+    UpstreamRefused,
+    UpstreamUntrusted,
+)
 from drainproxy.proxy import kernel
 from drainproxy.proxy.breaker import Breaker
 from drainproxy.proxy.heads import ResponseReader
@@ -24,6 +32,7 @@ if TYPE_CHECKING:
     from drainproxy.metrics import Metrics
     from drainproxy.proxy.heads import Noted
     from drainproxy.proxy.settings import ProxySettings
+    from drainproxy.proxy.upstream_tls import UpstreamTls
 
 MAX_IDLE = 1024
 UNSAFE_IDLE_S = 0.5
@@ -123,6 +132,8 @@ class Pool:
         """The longest idle first; the most recently used is taken."""
         self._open: set[UpstreamConnection] = set()
         self._timer = LazyTimer(loop, self._expire)
+        self.tls: UpstreamTls | None = None
+        """Set before the first connect, or not at all."""
         self.breaker = Breaker(settings.breaker_cooldown, loop)
 
     @property
@@ -177,7 +188,8 @@ class Pool:
         """Open a connection before loop time `deadline`.
 
         `borrower` is for a protocol in which the application may speak first.
-        Raises UpstreamRefused, ConnectTimeout or OutOfDescriptors.
+        Raises UpstreamRefused, ConnectTimeout, OutOfDescriptors, UpstreamUntrusted or
+        UpstreamHandshakeFailed.
         """
         started = self._loop.time()
         try:
@@ -189,6 +201,11 @@ class Pool:
         except (ConnectionRefusedError, FileNotFoundError):
             self._metrics.upstream_connects.inc("refused")
             raise UpstreamRefused from None
+        except ssl.SSLError as error:
+            self._metrics.upstream_connects.inc("error")
+            untrusted = isinstance(error, ssl.SSLCertVerificationError)
+            leaf = UpstreamUntrusted if untrusted else UpstreamHandshakeFailed
+            raise leaf(certificates.reason(error)) from None
         except OSError as error:
             self._metrics.upstream_connects.inc("error")
             if error.errno in kernel.OUT_OF_DESCRIPTORS:
@@ -249,7 +266,9 @@ class Pool:
         address, connection = self.address, UpstreamConnection(self)
         connection.borrower = borrower
         try:
-            if address.path:
+            if self.tls is not None:
+                await self.tls.connect(connection, address)
+            elif address.path:
                 await self._loop.create_unix_connection(lambda: connection, address.path)
             else:
                 await self._loop.create_connection(lambda: connection, address.host, address.port)
@@ -280,7 +299,8 @@ async def ask(pool: Pool, deadline: float) -> Answer:
     """Connect and hang up, before loop time `deadline`."""
     try:
         pool.discard(await pool.connect(deadline))
-    except UpstreamRefused:
+    except (UpstreamRefused, UpstreamUntrusted, UpstreamHandshakeFailed):
+        # A handshake that fails is no overload: it will fail for everybody.
         return Answer.REFUSES
     except (ConnectTimeout, OutOfDescriptors):
         return Answer.SILENT

@@ -152,3 +152,27 @@ async def test_a_flood_of_handshakes_at_the_exit_loses_none_that_connected(start
             proxy.signal()
         assert outcomes.keys() == {OK_CLOSE}, outcomes
         assert await proxy.exit_code() == 0
+
+
+@pytest.mark.parametrize("probe", [{}, {"probe_path": "/healthz"}])
+async def test_both_sides_speak_tls(start, tls, authority, ours, probe):
+    files = Files(certificate=tls["tls_certificate"], key=tls["tls_key"])
+    async with Application(answering(OK), tls=certificates.for_clients(files)) as upstream:
+        named = {"upstream_ca": str(authority.file), "upstream_server_name": "localhost"}
+        proxy = await start(upstream, **tls, **named, **probe)
+        client = await proxy.client(tls=ours)
+        assert (await client.ask(get())).raw == OK
+        metrics = await proxy.metrics()
+        assert metrics['certificate_expiry_seconds{used_for="clients"}'] > 0
+        assert 'certificate_expiry_seconds{used_for="upstream"}' not in metrics
+
+
+async def test_an_application_that_is_not_believed_is_never_ready(start, authority, tls):
+    files = Files(certificate=tls["tls_certificate"], key=tls["tls_key"])
+    async with Application(answering(OK), tls=certificates.for_clients(files)) as upstream:
+        proxy = await start(upstream, ready=False, upstream_ca=str(authority.file))
+        client = await proxy.client()
+        answer = await client.ask(get())
+        assert answer.status == 502
+        assert b"upstream-untrusted" in (answer.one(b"proxy-status") or b"")
+        assert (await proxy.get("/readyz")).status == 503

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from drainproxy.proxy.entrance import Entrance
     from drainproxy.proxy.routes import Route
+    from drainproxy.proxy.upstream_tls import UpstreamTls
     from tests.support.message import Message
     from tests.support.upstream import Upstream
 
@@ -77,6 +78,7 @@ class House:
         routes: tuple[Route, ...] = (),
         descriptors: int = 1 << 20,
         entrance: Entrance | None = None,
+        upstream_tls: UpstreamTls | None = None,
         **proxy: Any,
     ) -> None:
         """`up`: the application is known to answer. `send_buffer`: of client sockets, in bytes.
@@ -106,6 +108,7 @@ class House:
         self.pool = Pool(_address(upstream), self.settings, self.metrics, loop)
         self.capacity = derive(self.settings, None, descriptors)
         self.limits = limits.build(self.settings, self.capacity, [self.pool], self.metrics, loop)
+        self.pool.tls = upstream_tls
         self.outbox = Outbox(loop, lambda _, failure: self.task_failures.append(failure))
         books = Books(
             name="test",
@@ -231,5 +234,6 @@ def _address(upstream: Upstream | str) -> UpstreamAddress:
     text = upstream if isinstance(upstream, str) else upstream.address
     if text.startswith("unix:"):
         return UpstreamAddress(path=str(Path(text.removeprefix("unix:"))))
-    host, _, port = text.removeprefix("http://").rpartition(":")
-    return UpstreamAddress(host, int(port))
+    scheme, _, authority = text.partition("://")
+    host, _, port = authority.rpartition(":")
+    return UpstreamAddress(host, int(port), tls=scheme == "https")

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from typing import TYPE_CHECKING
 
 from tests.support.message import Message, read_request
+from tests.support.session import Session
 from tests.support.wire import PATIENCE_S, End, Ended, Wire
 
 if TYPE_CHECKING:
@@ -56,8 +58,13 @@ class Upstream:
         keep_alive_s: float | None = None,
         host: str = "127.0.0.1",
         receive_buffer: int | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`path`: a Unix socket. `keep_alive_s`: close a connection that idles for so long."""
+        """`path`: a Unix socket. `keep_alive_s`: close a connection that idles for so long.
+
+        `tls`: speak it; see Wire.session.
+        """
+        self._tls = tls
         self._handle = handle
         self._keep_alive_s = keep_alive_s
         self.path = None if path is None else str(path)
@@ -84,7 +91,8 @@ class Upstream:
     @property
     def address(self) -> str:
         """What to write into the setting `upstream`."""
-        return f"http://127.0.0.1:{self.port}" if self.path is None else f"unix:{self.path}"
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self.port}" if self.path is None else f"unix:{self.path}"
 
     @property
     def accepted(self) -> int:
@@ -109,6 +117,8 @@ class Upstream:
             while True:
                 wire, _ = self._wire.accept()
                 connection = Connection(wire, self.accepted + 1, self._keep_alive_s)
+                if self._tls is not None:
+                    connection.session = Session(self._tls, server_side=True)
                 self.connections.append(connection)
                 if self._handle is None:
                     self._new.put_nowait(connection)
@@ -118,7 +128,7 @@ class Upstream:
     async def _run(self, connection: Connection) -> None:
         assert self._handle is not None
         try:
-            with contextlib.suppress(Ended, ConnectionError):
+            with contextlib.suppress(Ended, ConnectionError, ssl.SSLError):
                 await self._handle(connection)
         except Exception as failure:
             self.failures.append(failure)
