@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         files = corpus.load() if args.own or not args.directory else {}
         files |= cases.load(args.directory) if args.directory else {}
-        files = _selected(files, args.only, all_settings=args.proxy == "drainproxy")
+        files = selected(files, args.only, all_settings=args.proxy == "drainproxy")
         overrides = exceptions.load()
     except ValueError as error:
         print(error, file=sys.stderr)
@@ -90,7 +90,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def _selected(files: dict[str, Suite], only: str | None, *, all_settings: bool) -> dict[str, Suite]:
+def selected(files: dict[str, Suite], only: str | None, *, all_settings: bool) -> dict[str, Suite]:
     """Leave out what was not asked for and, for other proxies, what is drainproxy's own."""
     kept = {}
     for file, suite in files.items():

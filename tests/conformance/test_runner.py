@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conformance import cases, exceptions, lane, resources, run
+from tests.conformance import cases, exceptions, lane, resources, run, score
 from tests.conformance.cases import RequestCase, ResponseCase
 from tests.conformance.exceptions import Override
 from tests.conformance.group import Group
-from tests.conformance.outcome import Mark, Outcome
+from tests.conformance.outcome import Mark, Outcome, Tally
 from tests.conformance.proxies import KINDS
 from tests.conformance.relay import Relay
 
@@ -248,3 +248,20 @@ def test_every_exception_gives_its_reason():
     for name, override in exceptions.load().items():
         assert override.rfc.startswith("RFC "), name
         assert override.klass or override.may_reuse, name
+
+
+def test_a_score_compares_what_all_were_asked():
+    """A row a file, the own chapters in one; what is exempt is left out; leaks are counted apart."""
+    good = Outcome(request(GOOD, "must-accept"), Mark.PASS)
+    leak = Outcome(
+        request(FOLDED, "must-reject"), Mark.FAIL, {"whole": ["9 bytes reached the application: b''"]}
+    )
+    exempt = Outcome(request(UPGRADE, "must-accept"), Mark.EXEMPT)
+    one = Tally({"a.toml": [good], "b.toml": [good, exempt], "recorded.jsonl": [good]})
+    two = Tally({"a.toml": [good], "b.toml": [leak, exempt], "recorded.jsonl": [good]})
+    assert score.table({"one": one, "two": two}, {"a.toml", "b.toml"}).splitlines()[2:] == [
+        "| the project's own cases | 2 of 2 | 1 of 2 |",
+        "| `recorded.jsonl` | 1 of 1 | 1 of 1 |",
+        "| of these, what must be accepted | 3 of 3 | 2 of 2 |",
+        "| faulty heads of which bytes reached the application | 0 of 0 | 1 of 1 |",
+    ]
