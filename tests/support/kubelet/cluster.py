@@ -1,0 +1,82 @@
+"""A small cluster: an API server over TLS, a ServiceAccount, one Service's controller, and a kubelet."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.support.cluster.access import tier
+from tests.support.cluster.account import Account, server_tls
+from tests.support.cluster.endpoints import EndpointsController
+from tests.support.cluster.server import ApiServer
+from tests.support.kubelet import application
+from tests.support.kubelet.kubelet import Kubelet
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.support.kubelet.kubelet import Pod
+    from tests.support.kubelet.sandbox import Sandbox
+
+CREDENTIALS = "/var/run/secrets/kubernetes.io/serviceaccount"
+_START_S = 60.0
+"""For a pod to become ready on a machine that has much else to do."""
+
+
+class Cluster:
+    """`async with cluster(...) as it:` makes one; its pods end with the block."""
+
+    def __init__(self, api: ApiServer, account: Account, kubelet: Kubelet, ledger: Path) -> None:
+        self.api = api
+        self.account = account
+        self.kubelet = kubelet
+        self.ledger = ledger
+        """What the applications write their orders into."""
+
+    async def run(self, manifest: dict[str, Any]) -> Pod:
+        """Start a pod; return it when it is ready."""
+        pod = await self.kubelet.run(manifest)
+        try:
+            async with asyncio.timeout(_START_S):
+                await pod.ready.wait()
+        except TimeoutError:
+            said = {each.name: each.lines[-5:] for each in pod.containers}
+            raise AssertionError(f"the pod does not become ready: {said}") from None
+        return pod
+
+
+@contextlib.asynccontextmanager
+async def cluster(*, rbac: str = "slices", namespace: str = "default") -> AsyncIterator[Cluster]:
+    """Run a cluster whose ServiceAccount may do what a tier says."""
+    with tempfile.TemporaryDirectory(prefix="cluster-") as name:
+        directory = Path(name)
+        tls, authority = server_tls(directory / "tls")
+        async with ApiServer(tls=tls) as api:
+            account = Account(
+                api, directory / "account", tier(rbac, namespace), namespace=namespace, authority=authority
+            )
+            ledger = directory / "ledger"
+            controller = EndpointsController(api.store, service="web", namespace=namespace, port=28080)
+            controlling = asyncio.ensure_future(controller.run())
+            kubelet = Kubelet(
+                api.store,
+                {"application": _application(ledger)},
+                mounts={CREDENTIALS: account.directory},
+                environment=account.environment(),
+            )
+            try:
+                async with kubelet:
+                    yield Cluster(api, account, kubelet, ledger)
+            finally:
+                controlling.cancel()
+
+
+def _application(ledger: Path):
+    def command(sandbox: Sandbox) -> list[str]:
+        return [sys.executable, application.__file__, sandbox.ip, "8080", str(ledger)]
+
+    return command
