@@ -44,15 +44,19 @@ class Files:
         return tuple(_signature(path) for path in (self.certificate, self.key, self.authorities))
 
 
-def for_clients(files: Files, client: ClientCertificate = "off") -> ssl.SSLContext:
-    """Return the context for those who connect to us. Raises CertificateError."""
+def for_clients(files: Files, client: ClientCertificate = "off", *, http2: bool = False) -> ssl.SSLContext:
+    """Return the context for those who connect to us. Raises CertificateError.
+
+    `http2`: it is offered (RFC 9113 section 3.2), and most clients will take it.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if client != "off":
         context.verify_mode = ssl.CERT_REQUIRED if client == "required" else ssl.CERT_OPTIONAL
+    context.set_alpn_protocols(["h2", "http/1.1"] if http2 else ["http/1.1"])
     return _filled(context, files)
 
 
-def for_upstream(files: Files, *, verify: bool = True) -> ssl.SSLContext:
+def for_upstream(files: Files, *, verify: bool = True, http2: bool = False) -> ssl.SSLContext:
     """Return the context for connections that we make; without `authorities` the system's are believed.
 
     Raises CertificateError.
@@ -63,13 +67,13 @@ def for_upstream(files: Files, *, verify: bool = True) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_NONE
     elif files.authorities is None:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    context.set_alpn_protocols(["h2" if http2 else "http/1.1"])
     return _filled(context, files)
 
 
 def _filled(context: ssl.SSLContext, files: Files) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996
     context.options |= ssl.OP_NO_RENEGOTIATION
-    context.set_alpn_protocols(["http/1.1"])
     for path in filter(None, (files.certificate, files.key, files.authorities)):
         try:
             Path(path).read_bytes()

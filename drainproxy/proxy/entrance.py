@@ -40,7 +40,7 @@ def build(edge: EdgeSettings, proxy: ProxySettings, rotation: Rotation) -> Entra
     """Return the entrance of https:// listeners, if there are any. Raises CertificateError."""
     if not any(address.tls for address in proxy.listen):
         return None
-    make = partial(certificates.for_clients, client=edge.tls_client)
+    make = partial(certificates.for_clients, client=edge.tls_client, http2=proxy.upstream_http2 == "on")
     return Entrance(rotation.add("clients", edge.for_clients, make))
 
 

@@ -94,9 +94,10 @@ class ProxySettings:
     """Exact paths on the traffic port that balancers ask for health, like /healthz. They are forwarded while
     this pod is ready and answered with 503 and close while it drains, and never count as traffic."""
 
-    upstream_http2: Literal["auto", "off"] = "auto"
+    upstream_http2: Literal["auto", "on", "off"] = "auto"
     """Pass HTTP/2 connections of clients through to the application, frame by frame. auto: one that does not
-    speak it is found out by the first such client, which then gets GOAWAY HTTP_1_1_REQUIRED."""
+    speak it is found out by the first such client, which then gets GOAWAY HTTP_1_1_REQUIRED. on: it does, and
+    callers over TLS are offered HTTP/2."""
 
     h2_inspect: bool = False
     """Read what HTTP/2 clients ask, for routes, `/status`, access lines, and a gRPC status instead of a reset

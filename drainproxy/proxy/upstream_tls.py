@@ -6,7 +6,7 @@ Called by upstream.py where the application is https://; a pool without it never
 from __future__ import annotations
 
 import asyncio
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from drainproxy import certificates
@@ -14,18 +14,25 @@ from drainproxy.proxy.tls import Tls
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
     from drainproxy.addresses import UpstreamAddress
     from drainproxy.certificates import Certificates, Rotation
     from drainproxy.proxy.edge import EdgeSettings
     from drainproxy.proxy.upstream import Pool, UpstreamConnection
 
+    Http2Contexts = Callable[[ssl.SSLContext], ssl.SSLContext]
+    """The newest context -> one of the same files that asks for HTTP/2."""
+
 
 class UpstreamTls:
     """How one application is spoken to."""
 
-    def __init__(self, certificates: Certificates, server_name: str) -> None:
+    def __init__(
+        self, certificates: Certificates, server_name: str, http2: Http2Contexts | None = None
+    ) -> None:
         self._certificates = certificates
+        self._http2 = http2
         self.server_name = server_name
         """Whose certificate it must have."""
 
@@ -34,8 +41,15 @@ class UpstreamTls:
         """The newest."""
         return self._certificates.context
 
+    def _context(self, *, http2: bool) -> ssl.SSLContext:
+        newest = self._certificates.context
+        return self._http2(newest) if http2 and self._http2 is not None else newest
+
     async def connect(self, connection: UpstreamConnection, address: UpstreamAddress) -> None:
-        """Connect, and shake hands. Raises ssl.SSLError, and what connecting raises."""
+        """Connect, and shake hands. Raises ssl.SSLError, and what connecting raises.
+
+        A connection that has a borrower from the start speaks HTTP/2.
+        """
         loop = asyncio.get_running_loop()
         borrower, connection.borrower = connection.borrower, None
         shaken: asyncio.Future[Exception | None] = loop.create_future()
@@ -46,7 +60,8 @@ class UpstreamTls:
             if not shaken.done():
                 shaken.set_result(failure)
 
-        tls = Tls(connection, self.context, ended, server_name=self.server_name)
+        context = self._context(http2=borrower is not None)
+        tls = Tls(connection, context, ended, server_name=self.server_name)
         transport, _ = await loop.create_connection(lambda: tls, address.host, address.port)
         try:
             if (failure := await shaken) is not None:
@@ -63,5 +78,7 @@ def secure(pools: list[Pool], edge: EdgeSettings, rotation: Rotation) -> None:
     if secured:
         make = partial(certificates.for_upstream, verify=edge.upstream_verify)
         made = rotation.add("upstream", edge.for_upstream, make)
+        # Made of the same files again whenever they have become a new context.
+        http2 = lru_cache(maxsize=1)(lambda _newest: make(edge.for_upstream, http2=True))
         for pool in secured:
-            pool.tls = UpstreamTls(made, edge.upstream_server_name or pool.address.host)
+            pool.tls = UpstreamTls(made, edge.upstream_server_name or pool.address.host, http2)
