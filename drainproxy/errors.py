@@ -134,13 +134,6 @@ class MethodRefused(ClientError):
     reason = "method-refused"
 
 
-class UpgradeUnsupported(ClientError):
-    """An upgrade to a protocol this version cannot tunnel."""
-
-    status = 501
-    reason = "upgrade-unsupported"
-
-
 class UnsupportedVersion(ClientError):
     """Neither HTTP/1.0 nor HTTP/1.1."""
 
@@ -275,7 +268,8 @@ class DrainEnding(Refusal):
 
 
 class Draining(Refusal):
-    """A health check on the traffic port (`health_paths`) that must hear that this pod is leaving."""
+    """A health check on the traffic port (`health_paths`), or an upgrade, that must hear that this pod is
+    leaving."""
 
     reason = "draining"
     closes = True  # and does not come back on this connection

@@ -35,6 +35,7 @@ LAG_BUCKETS_S = (0.005, 0.025, 0.1, 0.5, 2.5)
 PHASES = ("starting", "ready", "propagating", "draining", "drained")
 CAUSES = ("deletion", "restart", "node-shutdown", "manual", "unknown")
 OUTCOMES = ("finished", "timed_out", "cut", "refused", "lost")
+TUNNELS = ("websocket", "stream", "other")
 METHODS = frozenset(
     ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"),
 )
@@ -68,6 +69,19 @@ class Counter(Family):
     def inc(self, *labels: str, by: float = 1.0) -> None:
         """Add `by` to the series with these label values."""
         self.values[labels] = self.values.get(labels, 0.0) + by
+
+
+class CounterByKind(Counter):
+    """A counter that knows more than it exports: a kind, which would make too many series for a scrape."""
+
+    def __init__(self, name: str, help_: str, /, **labels: Sequence[str]) -> None:
+        super().__init__(name, help_, **labels)
+        self.by_kind: dict[tuple[str, ...], float] = {}
+
+    def inc(self, *labels: str, by: float = 1.0) -> None:
+        """Add `by`; the first of `labels` is the kind."""
+        super().inc(*labels[1:], by=by)
+        self.by_kind[labels] = self.by_kind.get(labels, 0.0) + by
 
 
 class Gauge(Family):
@@ -169,9 +183,9 @@ class Metrics:
             "Requests that ended, or were refused, after the drain began.",
             outcome=OUTCOMES,
         )
-        self.drain_tunnels = Counter(
+        self.drain_tunnels = CounterByKind(
             "drain_tunnels_total",
-            "Tunnels that ended, or were refused, after the drain began.",
+            "Tunnels and event streams that ended, or were refused, after the drain began.",
             outcome=OUTCOMES,
         )
         self.drain_unused = Gauge(

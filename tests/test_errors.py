@@ -19,7 +19,6 @@ malformed-body               400  client    http_request_error       -
 unsupported-transfer-coding  501  client    http_request_error       -
 unknown-method               501  client    http_request_error       -
 method-refused               405  client    http_request_error       -
-upgrade-unsupported          501  client    http_request_error       -
 unsupported-version          505  client    http_request_error       -
 target-too-long              414  client    http_request_error       -
 fields-too-large             431  client    http_request_error       -

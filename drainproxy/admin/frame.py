@@ -180,8 +180,9 @@ def _report(report: Mapping[str, Any]) -> Table:
         verdict = Text(f"{bad} request{'s' if bad > 1 else ''} not answered in full", style="bold red")
     said.add_row("last drain", verdict)
     said.add_row("requests", Text(_counts(requests)))
-    if any(report["tunnels"].values()):
-        said.add_row("tunnels", Text(_counts(report["tunnels"])))
+    tunnels = [f"{kind} {_counts(of)}" for kind, of in report["tunnels"].items() if any(of.values())]
+    if tunnels:
+        said.add_row("tunnels", Text("; ".join(tunnels)))
     phases = ", ".join(f"{_plain(phase)} {_duration(spent)}" for phase, spent in report["phases_s"].items())
     said.add_row("took", Text(f"{phases}; {_duration(report['unused_s'])} unused"))
     said.add_row("ended by", Text(_plain(report["ended_by"])))

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from drainproxy.lifecycle.machine import Phase
 from drainproxy.lifecycle.propagation import Evidence, Reason, Routability
 from drainproxy.lifecycle.report import Cause, Report, Tally
-from drainproxy.metrics import OUTCOMES
+from drainproxy.metrics import OUTCOMES, TUNNELS
 
 if TYPE_CHECKING:
-    from drainproxy.metrics import Counter, Metrics
+    from drainproxy.metrics import Metrics
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class Drain:
     """From when the kubelet counts the grace period: a hook may have come before the signal."""
     in_flight_at_start: int
     requests_before: Tally
-    tunnels_before: Tally
+    tunnels_before: dict[str, Tally]
     final: bool = False
     """The pod is ending for certain: `undrain` is refused."""
     last_late: float | None = None
@@ -43,7 +43,7 @@ class Drain:
             t0=t0,
             in_flight_at_start=in_flight,
             requests_before=_requests(metrics),
-            tunnels_before=_tally(metrics.drain_tunnels),
+            tunnels_before=_tunnels(metrics),
         )
 
     def report(
@@ -66,18 +66,25 @@ class Drain:
             last_late_after_flip_s=after_flip,
             in_flight_at_start=self.in_flight_at_start,
             requests=_requests(metrics).minus(self.requests_before),
-            tunnels=_tally(metrics.drain_tunnels).minus(self.tunnels_before),
+            tunnels={
+                kind: tally.minus(self.tunnels_before[kind]) for kind, tally in _tunnels(metrics).items()
+            },
             unused_s=unused_s,
             ended_by=ended_by,
         )
 
 
 def _requests(metrics: Metrics) -> Tally:
-    return _tally(metrics.drain_requests, late=int(metrics.late_requests.value()))
+    outcomes = {outcome: int(metrics.drain_requests.value(outcome)) for outcome in OUTCOMES}
+    return Tally(**outcomes, late=int(metrics.late_requests.value()))
 
 
-def _tally(outcomes: Counter, late: int = 0) -> Tally:
-    return Tally(**{outcome: int(outcomes.value(outcome)) for outcome in OUTCOMES}, late=late)
+def _tunnels(metrics: Metrics) -> dict[str, Tally]:
+    counts = metrics.drain_tunnels.by_kind
+    return {
+        kind: Tally(**{outcome: int(counts.get((kind, outcome), 0)) for outcome in OUTCOMES})
+        for kind in TUNNELS
+    }
 
 
 def begun_by(*, sigterm: bool, prestop: bool) -> str:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAX_MESSAGE_BYTES = 4096
 """What the kubelet keeps of a termination message (Kubernetes: Determine the Reason for Pod Failure)."""
@@ -65,21 +68,23 @@ class Report:
     last_late_after_flip_s: float | None
     in_flight_at_start: int
     requests: Tally
-    tunnels: Tally
+    tunnels: Mapping[str, Tally]
+    """By kind; event streams are among them."""
     unused_s: float
     ended_by: str
 
     @property
     def incomplete(self) -> bool:
         """Somebody was not served to the end."""
-        each = (self.requests, self.tunnels)
+        each = (self.requests, *self.tunnels.values())
         return any(one.timed_out or one.cut or one.refused or one.lost for one in each)
 
     def sentence(self) -> str:
         """Say it to a person, in well under a kilobyte."""
+        tunnels = [(f"{kind} tunnels", tally) for kind, tally in self.tunnels.items()]
         counts = [
             f"{count} {what} {outcome.replace('_', ' ')}"
-            for what, tally in (("requests", self.requests), ("tunnels", self.tunnels))
+            for what, tally in (("requests", self.requests), *tunnels)
             for outcome, count in asdict(tally).items()
             if count
         ]
@@ -97,7 +102,7 @@ class Report:
             "last_late_after_flip_s": _rounded(self.last_late_after_flip_s),
             "in_flight_at_start": self.in_flight_at_start,
             "requests": asdict(self.requests),
-            "tunnels": asdict(self.tunnels),
+            "tunnels": {kind: asdict(tally) for kind, tally in self.tunnels.items()},
             "unused_s": round(self.unused_s, 3),
         }
 

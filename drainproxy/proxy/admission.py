@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from drainproxy.errors import DrainEnding, Draining
-from drainproxy.lifecycle.machine import NewRequest
+from drainproxy.lifecycle.machine import NewRequest, Streams
 
 if TYPE_CHECKING:
     from drainproxy.lifecycle.controller import Controller
@@ -24,12 +24,15 @@ class Admission:
         self._metrics = metrics
         self._health_paths = frozenset(path.encode() for path in health_paths)
 
-    def admit(self, head: RequestHead, *, accepted_at: float, first: bool, now: float) -> None:
+    def admit(
+        self, head: RequestHead, *, accepted_at: float, first: bool, now: float, tunnel: str = ""
+    ) -> None:
         """Account for a request that says something; raise a Refusal if it must not be forwarded.
 
         Of a connection that was made before a drain, only the first request says something: that it came.
 
-        `accepted_at` is when its connection was accepted, `first` whether it is the first one on it.
+        `accepted_at` is when its connection was accepted, `first` whether it is the first one on it, `tunnel`
+        what kind of tunnel it would become, empty for none.
         """
         path = head.target.split(b"?", 1)[0] if self._health_paths else b""
         health_path = path in self._health_paths
@@ -37,6 +40,9 @@ class Admission:
         health_check = health_path or self._controller.sound.is_health_check(agent)
         self.came(health_check=health_check, accepted_at=accepted_at, first=first, now=now)
         if health_path and not self._controller.ready:
+            raise Draining
+        if tunnel and self._controller.published.policy.streams is not Streams.RUN:
+            self._metrics.drain_tunnels.inc(tunnel, "refused")
             raise Draining
         if self.ending(now):
             self._metrics.drain_requests.inc("refused")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from drainproxy.errors import Blame, DrainDeadline, LimitReached
 from drainproxy.metrics import METHODS
+from drainproxy.proxy.upgrade import kind_of
 
 if TYPE_CHECKING:
     from drainproxy.errors import RequestError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from drainproxy.proxy.exchange import Exchange
     from drainproxy.proxy.heads import RequestHead
     from drainproxy.proxy.http2.stream import Stream
+    from drainproxy.proxy.tunnel import Tunnel
 
 MAX_SHOWN_CHARS = 200
 """Of a path, a User-Agent, a request's name, in an access line."""
@@ -48,7 +50,7 @@ class Books:
         """Account for a request whose answer was relayed in full."""
         head = exchange.head
         self._count(head, exchange.status, exchange)
-        if self._controller.published.draining:
+        if self._controller.published.draining and exchange.status != 101:
             self._metrics.drain_requests.inc("finished")
         if self._access_log == "all":
             self._access(client, head, exchange.status, exchange, None)
@@ -104,6 +106,23 @@ class Books:
                 self._log.event("request", **line)
             else:
                 self._log.condition("request", outcome, **line)
+
+    def tunnel_ended(self, tunnel: Tunnel, outcome: str) -> None:
+        """Account for a tunnel, however it has ended."""
+        if self._controller.published.draining:
+            self._metrics.drain_tunnels.inc(kind_of(tunnel.protocol), outcome)
+        self._bytes_to_client += tunnel.bytes_sent
+        self._bytes_to_upstream += tunnel.bytes_received
+        if self._access_log == "all":
+            self._log.event(
+                "tunnel",
+                listener=self.name,
+                **tunnel.describe(),
+                duration_s=round(self._loop.time() - tunnel.started, 4),
+                bytes=tunnel.bytes_sent,
+                bytes_received=tunnel.bytes_received,
+                outcome=outcome,
+            )
 
     def defect(self, failure: BaseException) -> None:
         """Account for an exception that should not have been."""

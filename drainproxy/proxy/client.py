@@ -98,6 +98,11 @@ class ClientSocket(asyncio.Protocol):
         if isinstance(peer, tuple):
             self.peer = str(peer[0]).removeprefix("::ffff:").encode()
 
+    def inherit(self, before: ClientSocket) -> None:
+        """Go on with the socket of a connection whose client speaks another protocol from now on."""
+        self.transport, self.peer, self.scheme = before.transport, before.peer, before.scheme
+        self.accepted_at, self.write_paused = before.accepted_at, before.write_paused
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Hold nothing for a client that is gone."""
         self._lost = self._eof = True

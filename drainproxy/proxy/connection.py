@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from drainproxy.proxy.heads import RequestHead
     from drainproxy.proxy.server import ProxyServer
+    from drainproxy.proxy.tunnel import Tunnel
 
 MAX_AHEAD_BYTES = 64 * 1024
 """Bytes read beyond the current request. Reading goes on until then: a paused transport reports no close."""
@@ -198,10 +199,11 @@ class ClientConnection(ClientSocket):
             if first or server.controller.published.draining:
                 if self.over:
                     server.places.claim(self)
-                server.admission.admit(head, accepted_at=self.accepted_at, first=first, now=now)
+                at, tunnel = self.accepted_at, request.tunnel
+                server.admission.admit(head, accepted_at=at, first=first, now=now, tunnel=tunnel)
         except RequestError as error:
             server.books.failed(self, error, head, None, begun=False)
-            self._reply(error, head, body_read=headers.bodiless(head))
+            self._reply(error, head, body_read=headers.ends_with_head(head))
             return
         if request.for_us:
             self._answer_options(head)
@@ -233,6 +235,15 @@ class ClientConnection(ClientSocket):
         else:
             self._reply(error, exchange.head, body_read=exchange.request_read)
 
+    def exchange_switched(self, exchange: Exchange, tunnel: Tunnel, rest: bytes) -> None:
+        """Hand the socket over: the application has agreed to another protocol, and `rest` is in it."""
+        self.server.books.answered(self, exchange)
+        self._pause(paused=False)
+        self.forget_time()
+        self._reader.forget()
+        tunnel.begin(self, self._ahead, rest, eof=self._eof)
+        self._end_exchange(exchange)
+
     def _end_exchange(self, exchange: Exchange) -> None:
         self._exchange = None
         self._reading_body = self._body_paused = False
@@ -256,11 +267,11 @@ class ClientConnection(ClientSocket):
 
     def _answer_options(self, head: RequestHead) -> None:
         """Answer an OPTIONS whose Max-Forwards has run out."""
-        bodiless = headers.bodiless(head)
-        keep = self._keeps(head) and bodiless
+        read = headers.ends_with_head(head)
+        keep = self._keeps(head) and read
         self.server.books.replied(self, head, 200)
         self.write(replies.options(date=date_line(), close=not keep))
-        self._after_reply(keep=keep, unread=not bodiless)
+        self._after_reply(keep=keep, unread=not read)
 
     def _keeps(self, head: RequestHead) -> bool:
         """Tell whether another request may follow on this connection, for all that its client says."""

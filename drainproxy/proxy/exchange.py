@@ -18,9 +18,10 @@ from drainproxy.errors import (
     UpstreamGone,
     UpstreamMalformed,
 )
-from drainproxy.proxy import framing, headers
+from drainproxy.proxy import framing, headers, upgrade
 from drainproxy.proxy.date import date_line
 from drainproxy.proxy.framing import Framing
+from drainproxy.proxy.tunnel import Tunnel
 from drainproxy.proxy.work import TimedWork
 
 if TYPE_CHECKING:
@@ -37,16 +38,17 @@ class Exchange(TimedWork):
     """Written by its client connection and its upstream connection."""
 
     __slots__ = (
-        "_begun_in_turn", "_body", "_ended", "_flushing", "_interim", "_reader", "_received", "_response",
-        "_response_body", "_target", "_upstream", "_upstream_paused", "_upstream_reused", "answered",
+        "_begun_in_turn", "_body", "_ended", "_flushing", "_interim", "_reader", "_received", "_request",
+        "_response", "_response_body", "_upstream", "_upstream_paused", "_upstream_reused", "answered",
         "bytes_received", "bytes_sent", "chunked_out", "close", "head", "head_at", "request_read", "status",
     )  # fmt: skip
     kind = "http"
+    _client: ClientConnection
 
     def __init__(self, client: ClientConnection, request: Request, now: float) -> None:
         super().__init__(client, request.timeouts, now)
         self.head = request.head
-        self._target = request.target
+        self._request = request
         self._body = body = request.body
         self._ended = False
         self._begun_in_turn = -1
@@ -56,8 +58,9 @@ class Exchange(TimedWork):
         self._response_body: Body | None = None
         self._upstream_paused = False
         self._upstream_reused = False
-        self.request_read = body is None
-        """The request was complete, and was handed on."""
+        self.request_read = body is None and not request.upgrade
+        """The request was complete, and was handed on. What follows an upgrade may be in its protocol: where
+        the upgrade is refused, neither connection is used again (RFC 9931)."""
         self._received = False
         """A byte of the response has come."""
         self.answered = False
@@ -94,7 +97,8 @@ class Exchange(TimedWork):
 
     def _go(self) -> None:
         """Claim a connection and send the request."""
-        upstream = self._server.pool.take(repeatable=self._repeatable())
+        fresh = self._request.upgrade
+        upstream = None if fresh else self._server.pool.take(repeatable=self._repeatable())
         if upstream is not None:
             self._begin(upstream)
         else:
@@ -135,7 +139,13 @@ class Exchange(TimedWork):
             self.client_writable(writable=False)
         client, server, outbox = self._client, self._server, self._server.outbox
         head, dropped = headers.request_head(
-            self.head, self._target, self._body, client.peer, client.scheme, server.upstream_host
+            self.head,
+            self._request.target,
+            self._body,
+            client.peer,
+            client.scheme,
+            server.upstream_host,
+            self._request.upgrade,
         )
         if dropped:
             server.metrics.headers_dropped.inc("underscore", by=dropped)
@@ -269,7 +279,8 @@ class Exchange(TimedWork):
                 self._respond(response, data)
                 return
             if response.status == 101:
-                raise UpstreamMalformed("101 without an upgrade", sent=True)
+                self._switch(response, data)
+                return
             self._interim += 1
             if self._interim > MAX_INTERIM_RESPONSES:
                 raise UpstreamMalformed("too many interim responses", sent=True)
@@ -279,6 +290,20 @@ class Exchange(TimedWork):
                     b"HTTP/1.1 %d %b\r\n%b\r\n"
                     % (response.status, response.reason, b"".join(headers.response_fields(response)))
                 )
+
+    def _switch(self, response: ResponseHead, rest: bytes) -> None:
+        """Go on as a tunnel: the application has agreed to a protocol that was asked for."""
+        protocol = upgrade.switched_to(response, self._request.upgrade)
+        client, upstream = self._client, self._upstream
+        if not protocol or not response.http_1_1 or upstream is None:
+            raise UpstreamMalformed("101 to what was not asked for", sent=True)
+        self.status = response.status
+        self.head_at = client.loop.time()
+        client.write(upgrade.switching_head(response))
+        self._ended = True
+        self._upstream = None
+        tunnel = Tunnel(client, upstream, self._request, protocol)
+        client.exchange_switched(self, tunnel, rest)
 
     def _respond(self, response: ResponseHead, rest: bytes) -> None:
         """Send the response's head, with what has come of its body in the same write."""
@@ -371,5 +396,4 @@ class Exchange(TimedWork):
 
     def describe(self) -> dict[str, str]:
         """Return method and path (Work): no query string, which may hold secrets."""
-        path = self._target.target.split(b"?", 1)[0].decode("ascii", "replace")
-        return {"method": self.head.method.decode("ascii", "replace"), "path": path[:200]}
+        return {"method": self.head.method.decode("ascii", "replace"), "path": self._request.path}

@@ -196,11 +196,18 @@ def response_fields(head: ResponseHead) -> list[Line]:
 
 
 def request_head(
-    head: RequestHead, target: Target, body: Body | None, peer: bytes, scheme: bytes, host: bytes
+    head: RequestHead,
+    target: Target,
+    body: Body | None,
+    peer: bytes,
+    scheme: bytes,
+    host: bytes,
+    upgrade: bytes = b"",
 ) -> tuple[bytes, int]:
     """Return the head to send to the application, and how many fields were dropped as twins.
 
-    `host` is for a client that sent none. Framing is written afresh, never copied.
+    `host` is for a client that sent none, `upgrade` what `upgrade.wanted` said. Framing is written afresh,
+    never copied.
     """
     fields, dropped = request_fields(head, target)
     lines = [head.method, b" ", target.target, b" HTTP/1.1\r\n", *fields]
@@ -217,6 +224,8 @@ def request_head(
         lines.append(b"Content-Length: 0\r\n")
     if b"te" in head.noted and b"trailers" in tokens(head.noted[b"te"]):
         lines.append(b"TE: trailers\r\nConnection: TE\r\n")
+    if upgrade:
+        lines.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % upgrade)
     lines.append(b"\r\n")
     return b"".join(lines), dropped
 
@@ -261,12 +270,7 @@ def name_of(line: Line) -> bytes:
     return line[: line.index(b":")].lower()
 
 
-def wants_upgrade(head: RequestHead) -> bool:
-    """Tell whether an Upgrade is one to take seriously; others are ignored (RFC 9110 section 7.8)."""
-    wanted = set(tokens(head.noted.get(b"upgrade", b""))) - {b"h2c", b""}
-    return bool(wanted) and head.method == b"GET" and head.http_1_1
-
-
-def bodiless(head: RequestHead) -> bool:
-    """Tell whether the request says that it has no body."""
-    return b"content-length" not in head.noted and b"transfer-encoding" not in head.noted
+def ends_with_head(head: RequestHead) -> bool:
+    """Tell whether nothing belongs to the request but its head: no body, and nothing of another protocol."""
+    noted = head.noted
+    return b"content-length" not in noted and b"transfer-encoding" not in noted and b"upgrade" not in noted

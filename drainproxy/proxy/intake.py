@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drainproxy.errors import MalformedHead, UpgradeUnsupported
-from drainproxy.proxy import framing, headers
+from drainproxy.errors import MalformedHead
+from drainproxy.proxy import framing, headers, upgrade
 
 if TYPE_CHECKING:
     from drainproxy.proxy.framing import Body
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 MAX_FORWARDS = 255
 """What a larger Max-Forwards becomes: no chain of proxies is that long."""
 
+MAX_SHOWN_CHARS = 200
+
 
 class Request:
     """A head that has passed, and what it means."""
 
-    __slots__ = ("body", "for_us", "head", "target", "timeouts")
+    __slots__ = ("body", "for_us", "head", "target", "timeouts", "upgrade")
 
     def __init__(self, head: RequestHead, target: Target, body: Body | None, timeouts: Timeouts) -> None:
         self.head = head
@@ -32,8 +34,20 @@ class Request:
         self.body = body
         """What reads the body; None where there is none."""
         self.timeouts = timeouts
+        self.upgrade = b""
+        """The protocols that it would rather speak; empty for none."""
         self.for_us = False
         """It goes no further: Max-Forwards has run out."""
+
+    @property
+    def tunnel(self) -> str:
+        """What kind of tunnel it would become, as the report counts them; empty for none."""
+        return upgrade.kind_of(self.upgrade) if self.upgrade else ""
+
+    @property
+    def path(self) -> str:
+        """What `/status` shows of the target: no query string, which may hold secrets."""
+        return self.target.target.split(b"?", 1)[0].decode("ascii", "replace")[:MAX_SHOWN_CHARS]
 
 
 def receive(head: RequestHead, routes: Routes, settings: ProxySettings) -> Request:
@@ -42,9 +56,9 @@ def receive(head: RequestHead, routes: Routes, settings: ProxySettings) -> Reque
     if body is not None and settings.max_body_bytes is not None:
         framing.bound(body, settings.max_body_bytes)
     target = headers.check_target(head)
-    if b"upgrade" in head.named and body is None and headers.wants_upgrade(head):
-        raise UpgradeUnsupported
     request = Request(head, target, body, routes.find(head.method, target.target))
+    if b"upgrade" in head.named and body is None:
+        request.upgrade = upgrade.wanted(head)
     if b"max-forwards" in head.noted and head.method == b"OPTIONS":
         request.for_us = _count_down(head)
     return request

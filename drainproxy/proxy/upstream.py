@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from drainproxy.metrics import Metrics
     from drainproxy.proxy.heads import Noted
     from drainproxy.proxy.settings import ProxySettings
+    from drainproxy.proxy.tunnel import Tunnel
     from drainproxy.proxy.upstream_tls import UpstreamTls
 
 MAX_IDLE = 1024
@@ -53,7 +54,9 @@ class Borrower(Protocol):
 class UpstreamConnection(asyncio.Protocol):
     """One connection to the application."""
 
-    __slots__ = ("_pool", "borrower", "idle_since", "idle_until", "lost", "reader", "reused", "transport")
+    __slots__ = (
+        "_pool", "borrower", "idle_since", "idle_until", "lost", "reader", "reused", "transport", "tunnel",
+    )  # fmt: skip
     transport: asyncio.Transport
 
     def __init__(self, pool: Pool) -> None:
@@ -61,6 +64,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.borrower: Borrower | None = None
         self.idle_since = 0.0
         self.idle_until = 0.0
+        self.tunnel: Tunnel | None = None
+        """The borrower, if it can take a half-close."""
         self.reused = False
         self.lost = False
         self.reader = ResponseReader()
@@ -80,6 +85,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """See asyncio.Protocol. An application that has stopped sending has ended its response."""
+        if self.tunnel is not None:
+            return self.tunnel.upstream_eof()
         self._gone(reset=False)
         return False
 

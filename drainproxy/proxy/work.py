@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from drainproxy.errors import IdleTimeout, RequestError, ResponseHeadTimeout, TotalTimeout
 
 if TYPE_CHECKING:
-    from drainproxy.proxy.connection import ClientConnection
+    from drainproxy.proxy.client import ClientSocket
     from drainproxy.proxy.routes import Timeouts
 
 
@@ -24,7 +24,7 @@ class TimedWork:
         "started",
     )  # fmt: skip
 
-    def __init__(self, client: ClientConnection, timeouts: Timeouts, now: float) -> None:
+    def __init__(self, client: ClientSocket, timeouts: Timeouts, now: float) -> None:
         self._client = client
         self._server = client.server
         self._timeouts = timeouts

@@ -56,7 +56,7 @@ REPORT = Report(
     last_late_after_flip_s=None,
     in_flight_at_start=4,
     requests=Tally(finished=7, late=2),
-    tunnels=Tally(),
+    tunnels={"websocket": Tally(), "stream": Tally(), "other": Tally()},
     unused_s=15.0,
     ended_by="nothing is in flight",
 )

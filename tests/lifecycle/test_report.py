@@ -22,7 +22,7 @@ def report(**changes) -> Report:
         "last_late_after_flip_s": 1.23456,
         "in_flight_at_start": 3,
         "requests": Tally(finished=40, late=7),
-        "tunnels": Tally(cut=1),
+        "tunnels": {"websocket": Tally(cut=1)},
         "unused_s": 16.79951,
         "ended_by": "nothing is in flight",
     }
@@ -39,7 +39,9 @@ def test_the_fields_are_the_report_in_plain_words():
         "last_late_after_flip_s": 1.235,
         "in_flight_at_start": 3,
         "requests": {"finished": 40, "timed_out": 0, "cut": 0, "refused": 0, "lost": 0, "late": 7},
-        "tunnels": {"finished": 0, "timed_out": 0, "cut": 1, "refused": 0, "lost": 0, "late": 0},
+        "tunnels": {
+            "websocket": {"finished": 0, "timed_out": 0, "cut": 1, "refused": 0, "lost": 0, "late": 0}
+        },
         "unused_s": 16.8,
     }
 
@@ -109,11 +111,11 @@ def test_a_drains_report_counts_what_happened_in_it():
     begun = drain(table)
     for outcome in ("finished", "finished", "timed_out", "cut", "refused", "lost"):
         table.drain_requests.inc(outcome)
-    table.drain_tunnels.inc("cut")
+    table.drain_tunnels.inc("stream", "cut")
     table.late_requests.inc(by=3)
     made = closed(begun, table)
     assert made.requests == Tally(finished=2, timed_out=1, cut=1, refused=1, lost=1, late=3)
-    assert made.tunnels == Tally(cut=1)
+    assert made.tunnels == {"websocket": Tally(), "stream": Tally(cut=1), "other": Tally()}
     assert made.in_flight_at_start == 2
 
 

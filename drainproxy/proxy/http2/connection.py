@@ -53,9 +53,7 @@ class Http2Connection(ClientSocket):
         """Take over the socket of a client that has turned out to speak HTTP/2."""
         server = plain.server
         super().__init__(server)
-        self.transport, self.peer, self.scheme = plain.transport, plain.peer, plain.scheme
-        self.accepted_at = plain.accepted_at
-        self.begin_to_age()
+        self.inherit(plain)
         now = self.loop.time()
         self._magic = MAGIC
         """What is left of the preface."""
@@ -85,6 +83,7 @@ class Http2Connection(ClientSocket):
         """Connect to the application; `rest` is what came after the preface's first lines."""
         server = self.server
         self.transport.set_protocol(self)
+        self.begin_to_age()
         self.timer.set(self._ready_by)
         if server.settings.upstream_http2 == "off" or self.loop.time() < server.no_http2_until:
             self.write(frames.frame(frames.SETTINGS, 0, 0))

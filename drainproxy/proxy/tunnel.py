@@ -1,0 +1,277 @@
+"""After a 101: bytes both ways, each side held back by the other, until both have said that they are done.
+
+A half-close is passed on as one, a reset as one. Knows nothing of what is spoken; a protocol that has a word
+for leaving says it through a conversation (websocket.py). Begun by an exchange; any client socket and
+any connection to the application will do.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from drainproxy.proxy import kernel
+from drainproxy.proxy.client import UNREAD_LINGER_S, ClientSocket
+from drainproxy.proxy.work import TimedWork
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from drainproxy.errors import RequestError
+    from drainproxy.proxy.connection import ClientConnection
+    from drainproxy.proxy.intake import Request
+    from drainproxy.proxy.upstream import UpstreamConnection
+
+
+class TunnelSocket(ClientSocket):
+    """The client's end of a tunnel: tells the tunnel, and decides nothing."""
+
+    __slots__ = ("_tunnel",)
+
+    def __init__(self, before: ClientSocket, tunnel: Tunnel) -> None:
+        super().__init__(before.server)
+        self.inherit(before)
+        self._tunnel = tunnel
+
+    def begin(self) -> None:
+        """Take over the transport."""
+        self.transport.set_protocol(self)
+        self.begin_to_age()
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if self._lingering:
+            self._linger(data)
+        else:
+            self._tunnel.client_data(data)
+
+    def eof_received(self) -> bool:
+        """See asyncio.Protocol."""
+        if self._lingering or self._lost:
+            return False
+        # From now on only its hanging up is of interest, and a paused transport is looked at for that.
+        self._pause(paused=True)
+        self._eof = True
+        return self._tunnel.client_eof()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        super().connection_lost(exc)
+        self._tunnel.client_lost(reset=exc is not None)
+        self.server.closed(self)
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self._tunnel.client_writable(writable=False)
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self._tunnel.client_writable(writable=True)
+
+    def hold(self, *, held: bool) -> None:
+        """Stop or go on reading, while the application cannot take more."""
+        if not self._eof:
+            self._pause(paused=held)
+
+    def left(self) -> None:
+        """See ClientSocket. A client that has only stopped to send is still there."""
+        if kernel.hung_up(self.transport, half=False):
+            self._tunnel.client_lost(reset=True)
+
+    def expired(self) -> None:
+        """See ClientSocket."""
+        if self._lingering:
+            self.abort()
+        else:
+            self._tunnel.expired()
+
+    def grow_old(self) -> None:
+        """See ClientSocket."""
+        self._tunnel.leave()
+
+    @property
+    def idle(self) -> bool:
+        """See ClientSocket. A tunnel is work, however silent."""
+        return False
+
+    @property
+    def gone(self) -> bool:
+        """See ClientSocket. Here a half-close is no reason to think so."""
+        return self._lost
+
+
+class Tunnel(TimedWork):
+    """Written by its two transports and the client's timer. Of a route's timeouts, `idle` and `drain` hold:
+    nobody knows how long a conversation should take."""
+
+    __slots__ = (
+        "_client_done", "_closing", "_due", "_ended", "_upstream", "_upstream_done", "bytes_received",
+        "bytes_sent", "path", "protocol",
+    )  # fmt: skip
+    kind = "tunnel"
+    _client: TunnelSocket
+
+    def __init__(
+        self, before: ClientSocket, upstream: UpstreamConnection, request: Request, protocol: bytes
+    ) -> None:
+        super().__init__(TunnelSocket(before, self), request.timeouts, before.loop.time())
+        self._head_deadline = self._total_deadline = math.inf
+        self.deadline = self._drain_deadline()
+        self._upstream = upstream
+        self._client_done = self._upstream_done = False
+        """It has half-closed."""
+        self._closing = False
+        """Both have, and what they said last is on its way."""
+        self._due = math.inf
+        self._ended = False
+        self.bytes_received = self.bytes_sent = 0
+        self.path = request.path
+        self.protocol = protocol
+
+    def begin(self, before: ClientConnection, from_client: bytes, from_upstream: bytes, *, eof: bool) -> None:
+        """Relay, beginning with what is here already. `eof`: the client has stopped to send."""
+        upstream, server = self._upstream, self._server
+        server.handed_over(before, self._client)
+        upstream.borrower = upstream.tunnel = self
+        upstream.reader.forget()
+        server.inflight.add(self)
+        self._client.begin()
+        self.arm()
+        self.client_writable(writable=not self._client.write_paused)
+        if from_upstream:
+            self.upstream_data(from_upstream)
+        if from_client:
+            self.client_data(from_client)
+        if eof:
+            self._client.eof_received()
+
+    # From the client.
+
+    def client_data(self, data: bytes) -> None:
+        """Pass on what the client has sent."""
+        if self._ended:
+            return
+        self.bytes_received += len(data)
+        self.moved()
+        self._server.outbox.write(self._upstream.transport, data)
+
+    def client_eof(self) -> bool:
+        """Pass a half-close on; return whether there is more to say to the client."""
+        self._client_done = True
+        return self._pass_eof(self._upstream.transport)
+
+    def client_writable(self, *, writable: bool) -> None:
+        """Hold the application back while the client cannot take more."""
+        upstream = self._upstream
+        if not upstream.lost and not self._upstream_done:
+            if writable:
+                upstream.transport.resume_reading()
+            else:
+                upstream.transport.pause_reading()
+
+    def client_lost(self, *, reset: bool) -> None:
+        """The client's connection has ended."""
+        if self._ended:
+            return
+        if reset or not (self._client_done or self._closing):
+            self._end("finished", reset=True)
+        elif self._upstream.lost:
+            self._end("finished")
+        else:
+            self._close()
+
+    # From the application.
+
+    def upstream_data(self, data: bytes) -> None:
+        """Pass on what the application has sent (Borrower)."""
+        self.bytes_sent += len(data)
+        self.moved()
+        self._client.write(data)
+
+    def upstream_eof(self) -> bool:
+        """Pass a half-close on; return whether there is more to say to the application."""
+        self._upstream_done = True
+        return self._pass_eof(self._client.transport)
+
+    def upstream_writable(self, *, writable: bool) -> None:
+        """Hold the client back while the application cannot take more (Borrower)."""
+        self._client.hold(held=not writable)
+
+    def upstream_lost(self, *, reset: bool) -> None:
+        """The application's connection has ended (Borrower)."""
+        if self._ended:
+            return
+        if reset or not (self._upstream_done or self._closing):
+            self._end("finished" if self._upstream_done else "lost", reset=True)
+        elif self._client.gone:
+            self._end("finished")
+        else:
+            self._close()
+
+    # Ends.
+
+    def _pass_eof(self, onward: asyncio.Transport) -> bool:
+        self._server.outbox.flush()
+        if (self._client_done and self._upstream_done) or not onward.can_write_eof():
+            self._close()
+        elif not onward.is_closing():
+            onward.write_eof()
+        return not self._closing
+
+    def _close(self) -> None:
+        """Both are done: close, once they have taken what was said last."""
+        if not self._closing:
+            self._closing = True
+            self._due = self._client.loop.time() + UNREAD_LINGER_S
+            self.arm()
+            self._upstream.transport.close()
+            self._client.transport.close()
+
+    def _end(self, outcome: str, *, reset: bool = False) -> None:
+        """Let go of both sides, once. `reset`: so that they see that something is missing."""
+        if self._ended:
+            return
+        self._ended = True
+        self._server.outbox.flush()
+        client, upstream = self._client, self._upstream
+        client.timer.cancel()
+        if reset and not upstream.lost:
+            kernel.reset_on_close(upstream.transport)
+        self._server.pool.discard(upstream)
+        upstream.tunnel = None
+        if not client.gone:
+            client.reset() if reset else client.close()
+        self._server.books.tunnel_ended(self, outcome)
+        self._server.inflight.discard(self)
+
+    def fail(self, error: RequestError) -> None:
+        """End with `error` (TimedWork)."""
+        if not self._ended:
+            self._server.metrics.errors.inc(error.reason)
+            self._end("timed_out", reset=True)
+
+    # Time, and the drain (Work).
+
+    def arm(self) -> None:
+        """See TimedWork."""
+        nearest = min(self._due, self._idle_deadline, self.deadline)
+        if nearest < math.inf:
+            self._client.timer.set(nearest)
+
+    def expired(self) -> None:
+        """See TimedWork."""
+        if self._client.loop.time() >= self._due:
+            self._end("finished", reset=True)
+        else:
+            super().expired()
+
+    def leave(self) -> None:
+        """See Work. Without a word for it, it runs to its deadline."""
+
+    def cut(self, reason: str) -> None:
+        """See Work."""
+        self._end("cut", reset=True)
+
+    def describe(self) -> dict[str, str]:
+        """See Work."""
+        return {"method": "GET", "path": self.path, "protocol": self.protocol.decode("ascii")}

@@ -1,0 +1,47 @@
+"""Which protocols may a client change to, and has the application agreed? Pure (RFC 9110 section 7.8).
+
+Heads only: no byte of another protocol is seen here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from drainproxy.proxy import headers
+from drainproxy.proxy.heads import tokens
+
+if TYPE_CHECKING:
+    from drainproxy.proxy.heads import RequestHead, ResponseHead
+
+_NAME = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_PROTOCOL = re.compile(rb"%b(?:/%b)?" % (_NAME, _NAME))
+
+
+def wanted(head: RequestHead) -> bytes:
+    """Return the protocols of an Upgrade to take seriously, as they are sent on (RFC 9110 section 7.8).
+
+    Empty where there are none: h2c (RFC 9113 has removed it) and what is no list of protocols are ignored.
+    """
+    if head.method != b"GET" or not head.http_1_1:
+        return b""
+    asked = [each.strip(b" \t") for each in head.noted.get(b"upgrade", b"").split(b",")]
+    wanted = [each for each in asked if each and each.lower() != b"h2c"]
+    return b", ".join(wanted) if all(map(_PROTOCOL.fullmatch, wanted)) else b""
+
+
+def switched_to(response: ResponseHead, asked: bytes) -> bytes:
+    """Return the protocol that a 101 names, lower-case; empty where it names what was not asked for."""
+    named = tokens(response.noted.get(b"upgrade", b""))
+    return b", ".join(named) if set(named) <= set(tokens(asked)) else b""
+
+
+def kind_of(protocol: bytes) -> str:
+    """Return what a tunnel is counted as."""
+    return "websocket" if protocol.lower() == b"websocket" else "other"
+
+
+def switching_head(response: ResponseHead) -> bytes:
+    """Return the head of a 101 to send to the client."""
+    upgrade = b"Connection: Upgrade\r\nUpgrade: %b\r\n\r\n" % response.noted[b"upgrade"]
+    return b"".join((b"HTTP/1.1 101 %b\r\n" % response.reason, *headers.response_fields(response), upgrade))
