@@ -27,7 +27,7 @@ from drainproxy.lifecycle.inflight import InFlight
 from drainproxy.lifecycle.report import Cause
 from drainproxy.log import Log, adopt_libraries, default_format
 from drainproxy.metrics import Metrics
-from drainproxy.proxy import entrance, limits
+from drainproxy.proxy import edge, entrance, limits
 from drainproxy.proxy.admission import Admission
 from drainproxy.proxy.books import Books
 from drainproxy.proxy.capacity import measure
@@ -102,8 +102,10 @@ class _Process:
         secure(self._pools, config.edge, self._rotation)
         self._servers = [self._server(wire, pool) for wire, pool in zip(wires, self._pools, strict=True)]
         door = entrance.build(config.edge, config.proxy, self._rotation)
+        speaker = edge.forwarder(config.edge)
         for server, address in zip(self._servers, config.proxy.listen, strict=True):
             server.entrance = door if address.tls else None
+            server.forwarder = speaker
         self._listeners = [Listener(wire, server) for wire, server in zip(wires, self._servers, strict=True)]
         ports = [pool.address.port for pool in self._pools if not pool.address.path]
         self._bypass = Bypass(ports, self.metrics, self._tasks)

@@ -162,6 +162,14 @@ class BodyTooLarge(ClientError):
     reason = "body-too-large"
 
 
+class LoopDetected(ClientError):
+    """The request has been here before: its Via holds this process's own pseudonym (`via`)."""
+
+    status = 508
+    reason = "loop-detected"
+    proxy_status = "proxy_loop_detected"
+
+
 class HeadTimeout(ClientError):
     """The client began a head and did not finish it in time."""
 

@@ -202,6 +202,14 @@ def _show_readiness(value: ReadinessOnDrain) -> str:
     return f"delay:{show_duration(value.delay_s)}" if value.kind == "delay" else value.kind
 
 
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        meant = "has host bits set" if "host bits" in str(error) else "is not a network"
+        raise ValueError(meant) from None
+
+
 def _choice(*words: str) -> Kind:
     def read(text: str) -> str:
         if text not in words:
@@ -249,6 +257,7 @@ _BY_ENDING: dict[tuple[Any, str], Kind] = {
     (str, "_certificate"): _FILE,
     (str, "_key"): _FILE,
     (str, "_ca"): _FILE,
+    (str, "trusted_proxies"): Kind("NETWORK", "a network such as 10.0.0.0/8 or 2001:db8::/32", _network),
     (str, "_socket"): Kind("FILE", "the path of a Unix socket", _socket_path),
     (str, "_log"): _FILE,
     (str, "_credentials"): _FILE,

@@ -297,3 +297,25 @@ def test_any_text(setting, text):
         for problem in error.problems:
             assert problem.isprintable()
             assert len(problem) < 900
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        ({"trusted_proxies": ["0.0.0.0/0"], "forwarding": "append"}, "trusts everybody"),
+        ({"trusted_proxies": ["10.0.0.1/8"], "forwarding": "append"}, "has host bits set"),
+        ({"trusted_proxies": ["10.0.0.0/33"], "forwarding": "append"}, "is not a network"),
+        ({"trusted_proxies": ["10.0.0.0/8"]}, "is used by nothing"),
+        ({"forwarding": "replace", "upstream_http2": "auto"}, "cannot be done to HTTP/2"),
+    ],
+)
+def test_whom_to_believe_must_make_sense(flags, complaint):
+    """A network too many would let every client claim to be another."""
+    [problem] = problems(flags={"upstream_http2": "off", **flags})
+    assert complaint in problem
+
+
+def test_everybody_is_trusted_only_by_who_says_so():
+    """Then it is meant."""
+    flags = {"trusted_proxies": ["::/0"], "forwarding": "append", "upstream_http2": "off"}
+    assert config.load({}, {**flags, "trust_everyone": "true"}).edge.trusted_proxies == ("::/0",)

@@ -23,6 +23,7 @@ unsupported-version          505  client    http_request_error       -
 target-too-long              414  client    http_request_error       -
 fields-too-large             431  client    http_request_error       -
 body-too-large               413  client    http_request_error       -
+loop-detected                508  client    proxy_loop_detected      -
 head-timeout                 408  client    http_request_error       -
 client-gone                  499  client    http_request_error       -
 upstream-refused             503  upstream  connection_refused       1
@@ -88,7 +89,7 @@ def test_each_error_is_well_formed(leaf):
 
 BLAME = {
     # Whose doing -> the statuses that say so.
-    Blame.CLIENT: {400, 405, 408, 413, 414, 431, 499, 501, 505},
+    Blame.CLIENT: {400, 405, 408, 413, 414, 431, 499, 501, 505, 508},
     Blame.UPSTREAM: {502, 503, 504},
     Blame.POLICY: {503},
     Blame.OURS: {500},

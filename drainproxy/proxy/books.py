@@ -172,6 +172,8 @@ class Books:
     ) -> None:
         line: dict[str, Any] = {"listener": self.name, "client": client.peer.decode(), "status": status}
         if head is not None:
+            if client.server.forwarder is not None:
+                line["client"] = client.server.forwarder.client_of(head, client.peer).decode()
             line["method"] = _shown(head.method)
             line["path"] = _path(head.target)
             line["protocol"] = "HTTP/1.1" if head.http_1_1 else "HTTP/1.0"

@@ -196,6 +196,8 @@ class ClientConnection(ClientSocket):
         now = self.loop.time()
         try:
             request = intake.receive(head, server.routes, server.settings)
+            if server.forwarder is not None:
+                server.forwarder.prepare(head, self.peer, self.scheme, request.target.host)
             if first or server.controller.published.draining:
                 if self.over:
                     server.places.claim(self)

@@ -6,12 +6,14 @@ together; config.py asks it.
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from drainproxy import certificates
 from drainproxy.certificates import ClientCertificate, Files
 from drainproxy.errors import CertificateError
+from drainproxy.proxy.forwarding import Forwarder, Mode, Trust
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +56,24 @@ class EdgeSettings:
     upstream_key: str | None = None
     """PEM file with that certificate's private key, without a password."""
 
+    forwarding: Mode = "keep"
+    """What the application is told of a client. keep: what came, and what is missing of X-Forwarded-For,
+    -Proto and -Host. append: this hop is added to X-Forwarded-For and Forwarded, and X-Real-IP is the first
+    address from the right that is not in `trusted_proxies`; only they are believed about scheme, host and
+    X-Request-Id. replace: what came is dropped and all of these are set from the connection."""
+
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks of the proxies in front of this pod, such as 10.0.0.0/8,2001:db8::/32."""
+
+    trust_everyone: bool = False
+    """Allow networks of everybody, 0.0.0.0/0 or ::/0, in `trusted_proxies`: then any client can claim to be
+    any other."""
+
+    via: bool = False
+    """Send Via (RFC 9110 section 7.6.3) under a pseudonym that is random for each process, and answer 508 to
+    a request that has been here before. Default: off, as in nginx, Envoy and HAProxy; some applications do
+    not compress their answers when they see it."""
+
     @property
     def for_clients(self) -> Files:
         """The files of https:// listeners."""
@@ -69,6 +89,7 @@ class EdgeSettings:
 
 def problems(edge: EdgeSettings, proxy: ProxySettings) -> Iterator[tuple[str, str]]:
     """Yield what does not fit together, as a setting and the rest of a sentence about its value."""
+    yield from _trust(edge, proxy)
     if any(address.tls for address in proxy.listen):
         yield from _clients(edge)
     elif edge.tls_certificate is not None:
@@ -79,6 +100,15 @@ def problems(edge: EdgeSettings, proxy: ProxySettings) -> Iterator[tuple[str, st
         for name in ("upstream_ca", "upstream_server_name", "upstream_certificate", "upstream_key"):
             if getattr(edge, name) is not None:
                 yield name, "is used by no upstream; write https:// in `upstream`"
+
+
+def _trust(edge: EdgeSettings, proxy: ProxySettings) -> Iterator[tuple[str, str]]:
+    if not edge.trust_everyone and any(network.endswith("/0") for network in edge.trusted_proxies):
+        yield "trusted_proxies", "trusts everybody; write networks, or trust_everyone if that is meant"
+    if edge.trusted_proxies and edge.forwarding != "append":
+        yield "trusted_proxies", "is used by nothing; write forwarding: append"
+    if edge.forwarding != "keep" and proxy.upstream_http2 != "off":
+        yield "forwarding", "cannot be done to HTTP/2, which passes as it is; write upstream_http2: off"
 
 
 def _clients(edge: EdgeSettings) -> Iterator[tuple[str, str]]:
@@ -102,3 +132,13 @@ def _upstream(edge: EdgeSettings) -> Iterator[tuple[str, str]]:
         certificates.for_upstream(edge.for_upstream, verify=edge.upstream_verify)
     except CertificateError as error:
         yield "upstream_ca" if edge.upstream_ca else "upstream_certificate", f"cannot be used: {error}"
+
+
+def forwarder(edge: EdgeSettings) -> Forwarder | None:
+    """Return who speaks of clients, if more is to be said than what is missing."""
+    if edge.forwarding == "keep" and not edge.via:
+        return None
+    via = b"drainproxy-" + secrets.token_hex(6).encode() if edge.via else None
+    return Forwarder(
+        edge.forwarding, Trust(edge.trusted_proxies), via, lambda: secrets.token_hex(16).encode()
+    )

@@ -61,6 +61,7 @@ _REQUEST_NOTED = HOP_BY_HOP | {
     b"expect",
     b"max-forwards",
     b"user-agent",
+    b"via",
     b"x-forwarded-for",
     b"x-forwarded-proto",
     b"x-forwarded-host",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from drainproxy.proxy.books import Books
     from drainproxy.proxy.client import ClientSocket
     from drainproxy.proxy.entrance import Entrance
+    from drainproxy.proxy.forwarding import Forwarder
     from drainproxy.proxy.limits import Limits
     from drainproxy.proxy.outbox import Outbox
     from drainproxy.proxy.routes import Route
@@ -76,6 +77,8 @@ class ProxyServer(web.Server):
         self.books = books
         self.entrance: Entrance | None = None
         """What comes before HTTP. Set before the listener starts, or not at all."""
+        self.forwarder: Forwarder | None = None
+        """The same."""
         self.tasks = tasks
         self._clients: set[ClientSocket] = set()
         self._emptied: asyncio.Event = asyncio.Event()

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from drainproxy.proxy.entrance import Entrance
+    from drainproxy.proxy.forwarding import Forwarder
     from drainproxy.proxy.routes import Route
     from drainproxy.proxy.upstream_tls import UpstreamTls
     from tests.support.message import Message
@@ -79,6 +80,7 @@ class House:
         descriptors: int = 1 << 20,
         entrance: Entrance | None = None,
         upstream_tls: UpstreamTls | None = None,
+        forwarder: Forwarder | None = None,
         **proxy: Any,
     ) -> None:
         """`up`: the application is known to answer. `send_buffer`: of client sockets, in bytes.
@@ -132,6 +134,7 @@ class House:
             routes=routes,
         )
         self.server.entrance = entrance
+        self.server.forwarder = forwarder
         self._wire = socket.create_server(("127.0.0.1", 0))
         if send_buffer is not None:
             self._wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
