@@ -16,6 +16,7 @@ from drainproxy import routefile, values
 from drainproxy.errors import ConfigError
 from drainproxy.lifecycle.plan import Plan
 from drainproxy.lifecycle.propagation import PRESETS, Rules
+from drainproxy.lifecycle.timers import timer_problems
 from drainproxy.proxy import edge
 from drainproxy.proxy.routes import default_timeouts
 from drainproxy.settings import PREFIX, ROOMS, table
@@ -124,7 +125,9 @@ def load(env: Mapping[str, str], flags: Mapping[str, str | list[str] | None] | N
     _check_edge(config, found)
     if found.problems:
         raise ConfigError(found.problems)
-    return replace(config, warnings=(*found.warnings, *config.budget().problems))
+    plan = Plan(config.lifecycle, config.rules)
+    timers = timer_problems(config.lifecycle, config.rules, plan)
+    return replace(config, warnings=(*found.warnings, *plan.budget.problems, *timers))
 
 
 def _from_flags(flags: Mapping[str, str | list[str] | None]) -> dict[str, _Given]:

@@ -109,7 +109,6 @@ ANSWERS = {
     "nothing": (text(""), "malformed"),
     "an array": (say([]), "malformed"),
     "no metadata": (say({"items": []}), "malformed"),
-    "a dropped connection": (drop, "unreachable"),
     "silence": (hang, "timeout"),
 }
 
@@ -206,7 +205,6 @@ WATCHES = {
     "half an event": (feed(("", b'{"type":"ADDED","obj')), "malformed"),
     "no object": (feed(("", b'{"type":"ADDED"}')), "malformed"),
     "an array": (feed(("", b"[]")), "malformed"),
-    "a disconnect": (feed(("drop", None)), "malformed"),
 }
 
 
@@ -219,6 +217,20 @@ async def test_a_watch_that_fails_says_how(answer, reason, authority, credential
         _, error = await watched(here)
         assert error is not None
         assert error.reason == reason
+
+
+async def test_a_connection_that_breaks_is_unreachable_or_malformed(authority, credentials, monkeypatch):
+    """Before an answer or in the middle of it; in real time, since a kernel may be slow to say so."""
+    async with premises(authority, credentials, monkeypatch) as here:
+        here.server.script |= {"list": [drop], "watch": [Feed(("ADDED", slice_of()), ("drop", None))]}
+        async with here.connect() as api:
+            with pytest.raises(KubernetesError) as caught:
+                await listed(api)
+        assert caught.value.reason == "unreachable"
+        heard, error = await watched(here)
+        assert heard == [("ADDED", slice_of())]
+        assert error is not None
+        assert error.reason == "malformed"
 
 
 async def test_an_event_without_an_end_is_refused(authority, credentials, monkeypatch):
