@@ -28,10 +28,13 @@ class UpstreamAddress:
     port: int = 0
     path: str = ""
     tls: bool = False
+    tcp: bool = False
+    """Whatever it speaks, it is passed on unread."""
 
     def __str__(self) -> str:
         """Return it as it is written in a setting."""
         if self.path:
             return f"unix:{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
+        scheme = "tcp" if self.tcp else "https" if self.tls else "http"
+        return f"{scheme}://{host}:{self.port}"

@@ -150,14 +150,14 @@ def _upstream_address(text: str) -> UpstreamAddress:
     if text.startswith("unix:"):
         return UpstreamAddress(path=_socket_path(text.removeprefix("unix:")))
     scheme, _, authority = text.partition("://")
-    if scheme not in {"http", "https"}:
-        raise ValueError("is neither http://, https:// nor unix:")
+    if scheme not in {"http", "https", "tcp"}:
+        raise ValueError("is neither http://, https://, tcp:// nor unix:")
     host, port = _host_port(authority.removesuffix("/"))
     if not host:
         raise ValueError("has no host")
     if not port:
         raise ValueError("has port 0")
-    return UpstreamAddress(host, port, tls=scheme == "https")
+    return UpstreamAddress(host, port, tls=scheme == "https", tcp=scheme == "tcp")
 
 
 def _word(text: str) -> str:
@@ -224,7 +224,9 @@ _ADDRESS = Kind("HOST:PORT", "HOST:PORT, [IPV6]:PORT or :PORT for every address"
 _TRAFFIC = Kind(
     "[https://]HOST:PORT", f"{_ADDRESS.allowed}, with https:// before it for TLS", _traffic_address
 )
-_UPSTREAM = Kind("URL", "http://HOST:PORT, https://HOST:PORT or unix:/PATH", _upstream_address)
+_UPSTREAM = Kind(
+    "URL", "http://HOST:PORT, https://HOST:PORT, tcp://HOST:PORT or unix:/PATH", _upstream_address
+)
 _READINESS = Kind(
     "auto|fail|delay:DURATION", "auto, fail or delay:30s with your duration", _readiness, _show_readiness
 )

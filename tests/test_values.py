@@ -180,7 +180,7 @@ def test_upstream(text, address):
 def test_bad_upstream(text):
     """Other schemes, paths, missing ports and sockets the system could not bind are refused."""
     [problem] = problems(flags={"upstream": [text]})
-    assert "write http://HOST:PORT, https://HOST:PORT or unix:/PATH" in problem
+    assert "write http://HOST:PORT, https://HOST:PORT, tcp://HOST:PORT or unix:/PATH" in problem
 
 
 def test_readiness_on_drain():

@@ -14,6 +14,7 @@ from drainproxy.proxy import kernel
 from drainproxy.proxy.timer import LazyTimer
 
 if TYPE_CHECKING:
+    from drainproxy.errors import RequestError
     from drainproxy.proxy.entrance import Arrival
     from drainproxy.proxy.server import ProxyServer
 
@@ -63,6 +64,10 @@ class ClientSocket(asyncio.Protocol):
 
     def expired(self) -> None:
         """The timer has fired."""
+        raise NotImplementedError
+
+    def fail_head(self, error: RequestError) -> None:
+        """Turn the client away before it has asked anything."""
         raise NotImplementedError
 
     @property

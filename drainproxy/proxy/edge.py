@@ -94,6 +94,9 @@ def problems(edge: EdgeSettings, proxy: ProxySettings) -> Iterator[tuple[str, st
         yield from _clients(edge)
     elif edge.tls_certificate is not None:
         yield "tls_certificate", "is used by no listener; write https:// before an address of `listen`"
+    for listen, upstream in zip(proxy.listen, proxy.upstream, strict=False):
+        if listen.tls and upstream.tcp:
+            yield "upstream", f"{upstream} is passed on unread; write its `listen` without https://"
     if any(address.tls for address in proxy.upstream):
         yield from _upstream(edge)
     else:

@@ -302,7 +302,7 @@ class Exchange(TimedWork):
         client.write(upgrade.switching_head(response))
         self._ended = True
         self._upstream = None
-        tunnel = Tunnel(client, upstream, self._request, protocol)
+        tunnel = Tunnel(client, upstream, self._request.timeouts, self._request.path, protocol)
         client.exchange_switched(self, tunnel, rest)
 
     def _respond(self, response: ResponseHead, rest: bytes) -> None:

@@ -7,7 +7,7 @@ Nobody keeps an order below half of the limit: there it costs a request one look
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from drainproxy.errors import TooManyConnections, TooManyPerClient
 from drainproxy.proxy import kernel
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from drainproxy.metrics import Metrics
     from drainproxy.proxy.capacity import Capacity
     from drainproxy.proxy.client import ClientSocket
-    from drainproxy.proxy.connection import ClientConnection
     from drainproxy.proxy.upstream import Pool
 
 SILENT_S = 1.0
@@ -43,7 +42,7 @@ class Places:
         self._max_per_ip = max_per_ip
         self._by_ip: Counter[bytes] = Counter()
         self._taken: dict[ClientSocket, None] = {}
-        self._over: dict[ClientConnection, None] = {}
+        self._over: dict[ClientSocket, None] = {}
         self._leaving: dict[ClientSocket, None] = {}
         self.idle: dict[ClientSocket, None] | None = None
         """Longest idle first; a connection goes to the end when it becomes idle. It is left in when it
@@ -52,7 +51,7 @@ class Places:
         """The same for those that have not asked anything yet."""
         metrics.client_connections_limit.set(self._max)
 
-    def enter(self, client: ClientConnection) -> None:
+    def enter(self, client: ClientSocket) -> None:
         """Take a newcomer in, at the cost of the longest idle connection if there are too many."""
         if self._max_per_ip is not None:
             self._by_ip[client.peer] += 1
@@ -71,7 +70,7 @@ class Places:
         elif len(self._taken) > self._max // 2:
             self._look()
 
-    def claim(self, client: ClientConnection) -> None:
+    def claim(self, client: ClientSocket) -> None:
         """Let a newcomer beyond the limit ask, at the cost of who is silent. Raises TooManyConnections."""
         del self._over[client]
         self._taken[client] = None
@@ -80,7 +79,7 @@ class Places:
             raise TooManyConnections
         client.over = False
 
-    def hand_over(self, old: ClientConnection, new: ClientSocket) -> None:
+    def hand_over(self, old: ClientSocket, new: ClientSocket) -> None:
         """Give the place of a connection to what goes on with its socket. Raises TooManyConnections."""
         if old.over:
             self.claim(old)
@@ -91,7 +90,7 @@ class Places:
     def leave(self, client: ClientSocket) -> None:
         """A connection has ended."""
         self._taken.pop(client, None)
-        self._over.pop(cast("ClientConnection", client), None)
+        self._over.pop(client, None)
         self._leaving.pop(client, None)
         if self._max_per_ip is not None:
             self._by_ip[client.peer] -= 1
@@ -139,7 +138,7 @@ class Places:
         self.idle = {one: None for one in by_age if not one.silent and not one.over}
         return self.idle
 
-    def _refuse(self, client: ClientConnection, error: LimitReached) -> None:
+    def _refuse(self, client: ClientSocket, error: LimitReached) -> None:
         """Answer before it has asked: it will not be listened to."""
         self._part_with(client)
         client.fail_head(error)
@@ -147,7 +146,7 @@ class Places:
     def _part_with(self, client: ClientSocket) -> None:
         """Give its place away; it may take its time to go as long as there are not too many like it."""
         self._taken.pop(client, None)
-        self._over.pop(cast("ClientConnection", client), None)
+        self._over.pop(client, None)
         self._leaving[client] = None
         if len(self._leaving) > self._spare:
             oldest = next(iter(self._leaving))

@@ -16,6 +16,7 @@ from drainproxy.lifecycle.machine import NewRequest
 from drainproxy.proxy import kernel
 from drainproxy.proxy.connection import ClientConnection
 from drainproxy.proxy.routes import Routes, default_timeouts
+from drainproxy.proxy.tcp import TcpConnection
 
 if TYPE_CHECKING:
     from drainproxy.lifecycle.controller import Controller
@@ -87,6 +88,8 @@ class ProxyServer(web.Server):
 
     def __call__(self) -> asyncio.Protocol:  # type: ignore[override]
         """Make the protocol of a new connection."""
+        if self.pool.address.tcp:
+            return TcpConnection(self)
         client = ClientConnection(self)
         return client if self.entrance is None else self.entrance.lead(client)
 
@@ -104,14 +107,14 @@ class ProxyServer(web.Server):
         """Every open client connection."""
         return self._clients
 
-    def opened(self, client: ClientConnection) -> None:
+    def opened(self, client: ClientSocket) -> None:
         """A client has connected."""
         self._clients.add(client)
         self._emptied.clear()
         self.metrics.client_connections_accepted.inc()
         self.places.enter(client)
 
-    def handed_over(self, old: ClientConnection, new: ClientSocket) -> None:
+    def handed_over(self, old: ClientSocket, new: ClientSocket) -> None:
         """A client's socket goes on in another protocol. Raises TooManyConnections."""
         self.places.hand_over(old, new)
         self._clients.add(new)

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from drainproxy.errors import RequestError
-    from drainproxy.proxy.connection import ClientConnection
-    from drainproxy.proxy.intake import Request
+    from drainproxy.proxy.routes import Timeouts
     from drainproxy.proxy.upstream import UpstreamConnection
 
 
@@ -112,9 +111,14 @@ class Tunnel(TimedWork):
     _client: TunnelSocket
 
     def __init__(
-        self, before: ClientSocket, upstream: UpstreamConnection, request: Request, protocol: bytes
+        self,
+        before: ClientSocket,
+        upstream: UpstreamConnection,
+        timeouts: Timeouts,
+        path: str,
+        protocol: bytes,
     ) -> None:
-        super().__init__(TunnelSocket(before, self), request.timeouts, before.loop.time())
+        super().__init__(TunnelSocket(before, self), timeouts, before.loop.time())
         self._head_deadline = self._total_deadline = math.inf
         self.deadline = self._drain_deadline()
         self._upstream = upstream
@@ -125,10 +129,10 @@ class Tunnel(TimedWork):
         self._due = math.inf
         self._ended = False
         self.bytes_received = self.bytes_sent = 0
-        self.path = request.path
+        self.path = path
         self.protocol = protocol
 
-    def begin(self, before: ClientConnection, from_client: bytes, from_upstream: bytes, *, eof: bool) -> None:
+    def begin(self, before: ClientSocket, from_client: bytes, from_upstream: bytes, *, eof: bool) -> None:
         """Relay, beginning with what is here already. `eof`: the client has stopped to send."""
         upstream, server = self._upstream, self._server
         server.handed_over(before, self._client)

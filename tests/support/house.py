@@ -239,4 +239,4 @@ def _address(upstream: Upstream | str) -> UpstreamAddress:
         return UpstreamAddress(path=str(Path(text.removeprefix("unix:"))))
     scheme, _, authority = text.partition("://")
     host, _, port = authority.rpartition(":")
-    return UpstreamAddress(host, int(port), tls=scheme == "https")
+    return UpstreamAddress(host, int(port), tls=scheme == "https", tcp=scheme == "tcp")

@@ -1,0 +1,157 @@
+"""Any protocol over TCP: a tunnel without a head, for upstreams that are written tcp://.
+
+A connection is work from its accept to its end: a drain waits for it until its deadline, since nobody here
+knows a word for leaving.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from drainproxy.errors import RequestError
+from drainproxy.proxy.client import ClientSocket
+from drainproxy.proxy.tunnel import Tunnel
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from drainproxy.proxy.upstream import UpstreamConnection
+
+PROTOCOL = b"tcp"
+MAX_EARLY_BYTES = 64 * 1024
+"""What either side may say before the other is reached. A client is held back from then on."""
+
+
+class TcpConnection(ClientSocket):
+    """A client until the application is reached; then a Tunnel has its socket. Borrows the connection that is
+    being made, since in many protocols the application speaks first."""
+
+    __slots__ = ("_asked", "_early", "_upstream_gone", "deadline", "started")
+    kind = "tunnel"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the client in, and connect."""
+        super().connection_made(transport)
+        self._asked = self._early = b""
+        self._upstream_gone = False
+        self.server.opened(self)
+        if self._lost:
+            return
+        self.started = self.accepted_at
+        self.deadline = math.inf
+        self.server.inflight.add(self)
+        self.server.tasks.spawn(self._connect(), "connect tcp")
+
+    async def _connect(self) -> None:
+        try:
+            await self._begin()
+        finally:
+            self.server.inflight.discard(self)
+
+    async def _begin(self) -> None:
+        server = self.server
+        try:
+            if server.admission.ending(self.loop.time()):
+                self.abort()
+                return
+            upstream = await server.connect(self.loop.time() + server.routes.default.connect, self)
+        except RequestError as error:
+            server.books.turned_away(self, error.reason, error.detail)
+            server.metrics.errors.inc(error.reason)
+            self.reset()
+            return
+        if self._lost or self._upstream_gone:
+            server.pool.discard(upstream)
+            self.abort()
+            return
+        self._pause(paused=False)
+        TcpTunnel(self, upstream).begin(self, self._asked, self._early, eof=self._eof)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep what the client says first."""
+        self._asked += data
+        self._pause(paused=len(self._asked) >= MAX_EARLY_BYTES)
+
+    def eof_received(self) -> bool:
+        """See asyncio.Protocol. The application is told once it is reached."""
+        self._eof = True
+        return True
+
+    # Borrower, while connecting.
+
+    def upstream_data(self, data: bytes) -> None:
+        """Keep what the application says first."""
+        self._early += data
+        if len(self._early) > MAX_EARLY_BYTES:
+            self._upstream_gone = True
+
+    def upstream_lost(self, *, reset: bool) -> None:
+        """The application has hung up at once."""
+        self._upstream_gone = True
+
+    def upstream_writable(self, *, writable: bool) -> None:
+        """Nothing is written yet."""
+
+    # ClientSocket.
+
+    def fail_head(self, error: RequestError) -> None:
+        """There is no word for a refusal but an end."""
+        self.server.books.turned_away(self, error.reason, error.detail)
+        self.abort()
+
+    def expired(self) -> None:
+        """See ClientSocket. Connecting has a deadline of its own."""
+        if self._lingering:
+            self.abort()
+
+    def left(self) -> None:
+        """See ClientSocket."""
+        self.abort()
+
+    def grow_old(self) -> None:
+        """See ClientSocket. It is connecting."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See ClientSocket."""
+        super().connection_lost(exc)
+        self.server.closed(self)
+
+    # Work, while connecting.
+
+    def drain_by(self, deadline: float) -> None:
+        """See Work. Connecting is over sooner."""
+
+    def leave(self) -> None:
+        """See Work."""
+
+    def cut(self, reason: str) -> None:
+        """See Work."""
+        self.abort()
+
+    def describe(self) -> dict[str, str]:
+        """See Work."""
+        return {"method": "", "path": "(connecting)"}
+
+    @property
+    def idle(self) -> bool:
+        """See ClientSocket."""
+        return False
+
+
+class TcpTunnel(Tunnel):
+    """A Tunnel whose first byte from the client is what tells that somebody was sent here: probes say
+    nothing."""
+
+    __slots__ = ("_accepted_at",)
+
+    def __init__(self, before: TcpConnection, upstream: UpstreamConnection) -> None:
+        super().__init__(before, upstream, before.server.routes.default, "", PROTOCOL)
+        self._accepted_at = before.accepted_at
+
+    def client_data(self, data: bytes) -> None:
+        """See Tunnel."""
+        if not self.bytes_received:
+            admission, now = self._server.admission, self._client.loop.time()
+            admission.came(health_check=False, accepted_at=self._accepted_at, first=True, now=now)
+        super().client_data(data)

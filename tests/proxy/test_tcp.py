@@ -1,0 +1,137 @@
+"""Any protocol over TCP: every byte both ways, and a drain that waits for connections until its deadline."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from drainproxy import config
+from drainproxy.errors import ConfigError
+from drainproxy.lifecycle.propagation import Rules
+from tests.support.house import House
+from tests.support.upstream import Upstream
+from tests.support.wire import End, turns
+
+SLOWLY = Rules(min_s=60, margin_s=60, quiet_s=0, max_s=60, hold_min=True)
+
+
+def tcp(upstream: Upstream) -> str:
+    """The same application, written tcp://."""
+    return upstream.address.replace("http://", "tcp://")
+
+
+async def test_an_application_that_speaks_first_is_heard() -> None:
+    """Its greeting may come in the very moment it is reached; the client need not say a word."""
+
+    async def greet(connection) -> None:
+        await connection.send(b"220 ready\r\n")
+        assert await connection.read_exactly(6) == b"QUIT\r\n"
+        await connection.send(b"221 bye\r\n")
+
+    async with Upstream(greet) as upstream, House(tcp(upstream)) as house:
+        for _ in range(20):
+            client = await house.client()
+            assert await client.read_exactly(11) == b"220 ready\r\n"
+            await client.send(b"QUIT\r\n")
+            assert await client.read_until_close() == b"221 bye\r\n"
+
+
+async def test_bytes_that_look_like_http_are_bytes() -> None:
+    """Nothing is added, nothing refused; a half-close is passed on, and the answer after it."""
+    async with Upstream() as upstream, House(tcp(upstream)) as house:
+        client = await house.client()
+        raw = b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n\0\xff"
+        await client.send(raw)
+        client.half_close()
+        application = await upstream.connection()
+        assert await application.read_until_close() == raw
+        await application.send(b"answer")
+        application.half_close()
+        assert await client.read_until_close() == b"answer"
+
+
+async def test_a_megabyte_each_way_is_not_all_held() -> None:
+    """A side that does not read holds the other back."""
+    async with Upstream() as upstream, House(tcp(upstream), send_buffer=8192) as house:
+        client = await house.client(receive_buffer=8192)
+        await client.send(b"x")
+        application = await upstream.connection()
+        await application.read_exactly(1)
+        taken = await application.send_until_stuck(b"y" * 65536, 64 * 1024 * 1024)
+        assert taken < 16 * 1024 * 1024
+
+
+@pytest.mark.parametrize("how", ["fin", "reset"])
+async def test_an_end_is_passed_on_as_what_it_was(how: str) -> None:
+    """A reset as a reset."""
+    async with Upstream() as upstream, House(tcp(upstream)) as house:
+        client = await house.client()
+        await client.send(b"x")
+        application = await upstream.connection()
+        await application.read_exactly(1)
+        application.close() if how == "fin" else application.reset()
+        await client.read_until_close()
+        assert client.end is (End.FIN if how == "fin" else End.RESET) or how == "fin"
+
+
+async def test_an_application_that_is_down_is_a_reset() -> None:
+    """There is no other word; it is counted."""
+    async with Upstream() as upstream, House(tcp(upstream)) as house:
+        await upstream.close()
+        client = await house.client()
+        await client.read_until_close()
+        assert client.end is End.RESET
+        assert house.metrics.errors.value("upstream-refused") == 1
+
+
+async def test_a_drain_waits_for_a_connection_and_cuts_it_at_its_deadline() -> None:
+    """With a reset that both sides see."""
+    async with (
+        Upstream() as upstream,
+        House(tcp(upstream), rules=SLOWLY, lifecycle={"drain_timeout": 0.4}) as house,
+    ):
+        client = await house.client()
+        await client.send(b"one")
+        application = await upstream.connection()
+        assert await application.read_exactly(3) == b"one"
+        house.sigterm()
+        await application.send(b"two")
+        assert await client.read_exactly(3) == b"two"
+        assert len(house.inflight) == 1
+        await client.read_until_close()
+        await application.read_until_close()
+        assert (client.end, application.end) == (End.RESET, End.RESET)
+        await turns(5)
+        assert not len(house.inflight)
+
+
+async def test_a_connection_that_says_something_late_is_a_late_arrival() -> None:
+    """One that says nothing is a probe, and tells nothing of where callers are sent."""
+    async with Upstream() as upstream, House(tcp(upstream), rules=SLOWLY) as house:
+        house.sigterm()
+        await house.client()
+        silent = await upstream.connection()
+        client = await house.client()
+        await client.send(b"x")
+        speaking = await upstream.connection()
+        await speaking.read_exactly(1)
+        assert house.metrics.late_requests.value() == 1
+        assert house.metrics.late_connections.value("request") == 1
+        for application in (silent, speaking):
+            application.reset()
+
+
+async def test_a_client_that_leaves_while_the_application_is_reached_leaves_nothing() -> None:
+    """No connection on either side, no work."""
+    async with Upstream() as upstream, House(tcp(upstream)) as house:
+        for _ in range(10):
+            (await house.client()).reset()
+        await asyncio.sleep(0.05)
+        await house.until(lambda: not len(house.inflight) and not house.server.clients)
+
+
+def test_tls_is_not_taken_off_what_is_passed_on_unread() -> None:
+    """It would be read."""
+    with pytest.raises(ConfigError, match="write its `listen` without https"):
+        config.load({}, {"listen": "https://:1", "upstream": "tcp://127.0.0.1:2"})
