@@ -96,7 +96,7 @@ def _setting(setting: settings.Setting, text: str) -> str:
     ]
     if "Default:" not in text:
         lines.append(f"Default: `{default}`." if default else "No default.")
-    sentences = re.sub(r"(?<=[\w)]\.) (?=\S)", "\n", text)
+    sentences = re.sub(r"(?<=[\w)`]\.) (?=\S)", "\n", text)
     return "\n".join([*lines, "", sentences, ""])
 
 

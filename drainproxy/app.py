@@ -30,6 +30,7 @@ from drainproxy.metrics import Metrics
 from drainproxy.proxy import edge, entrance, limits
 from drainproxy.proxy.admission import Admission
 from drainproxy.proxy.books import Books
+from drainproxy.proxy.buffers import Buffers
 from drainproxy.proxy.capacity import measure
 from drainproxy.proxy.http2.connection import Http2Connection
 from drainproxy.proxy.listener import Listener, address_of, bind
@@ -89,12 +90,17 @@ class _Process:
         )
         self._tasks = Connections(self._task_failed)
         self._outbox = Outbox(self._loop, self._task_failed)
-        self._pools = [
-            Pool(address, config.proxy, self.metrics, self._loop) for address in config.proxy.upstream
-        ]
         self._capacity = measure(config.proxy)
         log.event("limits", **self._capacity.fields())
-        self._limits = limits.build(config.proxy, self._capacity, self._pools, self.metrics, self._loop)
+        buffers = Buffers(self._capacity.max_buffer_bytes, self._outbox, self._loop)
+        buffers.on_change = lambda: log.event("buffers", tight=buffers.tight, held_bytes=buffers.held_bytes)
+        self._pools = [
+            Pool(address, config.proxy, self.metrics, self._loop, buffers)
+            for address in config.proxy.upstream
+        ]
+        self._limits = limits.build(
+            config.proxy, self._capacity, buffers, self._pools, self.metrics, self._loop
+        )
         self._probe = Probe(self._pools, config.proxy.probe_path, self.controller, self.metrics)
         for pool in self._pools:
             pool.breaker.on_change = partial(self._breaker_changed, pool)

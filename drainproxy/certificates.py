@@ -139,6 +139,8 @@ class Rotation:
     def add(self, use: str, files: Files, make: Callable[[Files], ssl.SSLContext]) -> Certificates:
         """Load the files for `use`, a label of the metrics. Raises CertificateError."""
         self._uses[use] = made = Certificates(files, make)
+        for result in ("ok", "failed"):
+            self._metrics.certificate_reloads.inc(result, by=0)
         if made.left_s <= 0:
             self._log.event("certificate", "error", used_for=use, problem="it has expired")
         return made

@@ -328,6 +328,13 @@ class BreakerOpen(LimitReached):
     proxy_status = "destination_unavailable"
 
 
+class OutOfBuffers(LimitReached):
+    """A large head that is not complete, while more than `max_buffer_bytes` are held."""
+
+    reason = "out-of-buffers"
+    closes = True
+
+
 class OutOfDescriptors(LimitReached):
     """No descriptor was left for a connection to the application."""
 

@@ -121,7 +121,7 @@ class Histogram:
 class Metrics:
     """The table. One object a process; each series is written by the room it is about."""
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # noqa: PLR0915 - a table
         self.before_scrape: list[Callable[[], None]] = []
         """Gauges that are cheaper to work out when asked."""
         # Lifecycle.
@@ -239,6 +239,10 @@ class Metrics:
         self.client_connections_evicted = Counter(
             "client_connections_evicted_total", "Idle connections closed to make room for new ones."
         )
+        self.buffered_bytes = Gauge("buffered_bytes", "Bytes held for whoever does not take them.")
+        self.buffered_bytes_limit = Gauge(
+            "buffered_bytes_limit", "Beyond so many, connections read little at a time."
+        )
         self.errors = Counter("errors_total", "Requests that failed, by whose doing.", reason=())
         self.refused = Counter("refused_total", "Requests turned away by policy.", reason=())
         self.retries = Counter("retries_total", "Requests sent again on a fresh connection.")
@@ -276,7 +280,7 @@ class Metrics:
             "tls_handshakes_total", "TLS handshakes that callers began.", result=("ok", "failed")
         )
         self.certificate_reloads = Counter(
-            "certificate_reloads_total", "Changed certificate files taken in.", result=("ok", "failed")
+            "certificate_reloads_total", "Changed certificate files taken in: ok or failed.", result=()
         )
         # Process.
         self.event_loop_lag = Histogram(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PREFIX = "DRAINPROXY_"
-DERIVED = frozenset(("max_connections",))
+DERIVED = frozenset(("max_connections", "max_buffer_bytes"))
 """Limits that are worked out where they are not set: they are never off."""
 
 

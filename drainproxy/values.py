@@ -253,6 +253,7 @@ _BY_ENDING: dict[tuple[Any, str], Kind] = {
     (float, "_age"): _POSITIVE,
     (float, "_period"): _POSITIVE,
     (int, "_body_bytes"): Kind("SIZE", "bytes such as 65536, 64KiB, 10MiB or 1GiB", _total_size, _show_size),
+    (int, "_buffer_bytes"): Kind("SIZE", "bytes such as 16MiB or 1GiB", _total_size, _show_size),
     (int, "_bytes"): Kind("SIZE", "bytes up to 16MiB such as 65536, 64KiB or 1MiB", _size, _show_size),
     (str, "_path"): Kind("/PATH", "a percent-encoded path such as /healthz", _url_path),
     (ListenAddress, "listen"): _TRAFFIC,

@@ -1,4 +1,4 @@
-"""How much may this process hold? Client connections, by its memory limit and its descriptors.
+"""How much may this process hold? Connections and buffered bytes, by its memory limit and its descriptors.
 
 Asked once, at the start; the soft limit of descriptors is raised to the hard one on the way.
 """
@@ -36,6 +36,7 @@ class Capacity:
     """What may be held at once."""
 
     max_connections: int = MAX_CONNECTIONS
+    max_buffer_bytes: int = NO_LIMIT_BYTES // 4
     memory_bytes: int | None = None
     """The memory limit; None where there is none."""
     descriptors: int = UNLIMITED_DESCRIPTORS
@@ -62,6 +63,7 @@ def derive(settings: ProxySettings, memory_bytes: int | None, descriptors: int) 
     by_memory = max(MIN_CONNECTIONS, (memory - BASE_BYTES) // CONNECTION_BYTES)
     by_descriptors = Capacity(descriptors=descriptors).traffic_descriptors
     return Capacity(
+        max_buffer_bytes=settings.max_buffer_bytes or memory // 4,
         max_connections=min(settings.max_connections or min(MAX_CONNECTIONS, by_memory), by_descriptors),
         memory_bytes=memory_bytes,
         descriptors=descriptors,

@@ -99,6 +99,8 @@ class ClientSocket(asyncio.Protocol):
         self.accepted_at = self.arrived_at = self.loop.time()
         self.timer.set(self.accepted_at + self.server.settings.keepalive_idle)
         self.begin_to_age()
+        if self.server.buffers.tight:
+            self.server.buffers.fit(self)
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self.peer = str(peer[0]).removeprefix("::ffff:").encode()
@@ -108,11 +110,20 @@ class ClientSocket(asyncio.Protocol):
         self.transport, self.peer, self.scheme = before.transport, before.peer, before.scheme
         self.accepted_at, self.write_paused = before.accepted_at, before.write_paused
 
+    def take_over(self) -> None:
+        """Have the transport speak to this protocol from now on."""
+        self.transport.set_protocol(self)
+        self.begin_to_age()
+        if self.server.buffers.tight:
+            self.server.buffers.fit(self)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Hold nothing for a client that is gone."""
         self._lost = self._eof = True
         self.forget_time()
         self._unwatch()
+        self.server.buffers.free(self)
+        self.server.buffers.free(self.transport)
 
     def begin_to_age(self) -> None:
         """Have it told when it is old, if any ever is."""
@@ -126,6 +137,16 @@ class ClientSocket(asyncio.Protocol):
         if self._aging is not None:
             self._aging.cancel()
             self._aging = None
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol: the client does not take what it gets."""
+        self.write_paused = True
+        self.server.buffers.hold_stream(self.transport)
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol: the client takes more."""
+        self.write_paused = False
+        self.server.buffers.free(self.transport)
 
     # Reading.
 
@@ -166,7 +187,7 @@ class ClientSocket(asyncio.Protocol):
     def pause_until_flushed(self, *, on: bool) -> None:
         """Have the exchange told (`client_writable`) only once nothing is left to send, or as usual again."""
         if not self._lost:
-            self.transport.set_write_buffer_limits(high=0 if on else None)
+            self.transport.set_write_buffer_limits(high=0 if on or self.server.buffers.tight else None)
 
     def close(self, *, unread: bool = False) -> None:
         """End the connection so that the last answer can be read: half-close, then read on a while.

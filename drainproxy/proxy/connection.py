@@ -14,10 +14,12 @@ from drainproxy.errors import (
     DrainDeadline,
     HeadTimeout,
     InternalError,
+    OutOfBuffers,
     RequestError,
     UnsupportedVersion,
 )
 from drainproxy.proxy import headers, intake, kernel, replies
+from drainproxy.proxy.buffers import MAX_PARTIAL_BYTES
 from drainproxy.proxy.client import ClientSocket
 from drainproxy.proxy.date import date_line
 from drainproxy.proxy.exchange import Exchange
@@ -32,15 +34,12 @@ if TYPE_CHECKING:
     from drainproxy.proxy.server import ProxyServer
     from drainproxy.proxy.tunnel import Tunnel
 
-MAX_AHEAD_BYTES = 64 * 1024
-"""Bytes read beyond the current request. Reading goes on until then: a paused transport reports no close."""
-
 
 class ClientConnection(ClientSocket):
     """Written by its transport, its timer and its exchange, all on the loop's thread."""
 
     __slots__ = (
-        "_ahead", "_body_paused", "_exchange", "_partial", "_reader", "_reading_body", "_replying",
+        "_ahead", "_body_paused", "_exchange", "_held", "_partial", "_reader", "_reading_body", "_replying",
         "_requests",
     )  # fmt: skip
 
@@ -48,6 +47,8 @@ class ClientConnection(ClientSocket):
         super().__init__(server)
         self._reader = RequestReader(server.settings)
         self._ahead = b""
+        self._held = False
+        """What is ahead, or of a head, has been accounted for."""
         self._partial: PartialHead | None = None
         self._exchange: Exchange | None = None
         self._reading_body = False
@@ -75,8 +76,9 @@ class ClientConnection(ClientSocket):
             self._ahead = self._ahead + data if self._ahead else data
             if self._exchange is None and not self._replying:
                 self._proceed()
-            elif len(self._ahead) >= MAX_AHEAD_BYTES:
-                self._pause(paused=True)
+            else:
+                self._hold(len(self._ahead))
+                self._pause(paused=len(self._ahead) >= self.server.buffers.max_ahead_bytes)
         except Exception as defect:
             self.defective(defect)
 
@@ -105,13 +107,13 @@ class ClientConnection(ClientSocket):
 
     def pause_writing(self) -> None:
         """Hold the response back."""
-        self.write_paused = True
         if self._exchange is not None:
             self._exchange.client_writable(writable=False)
+        super().pause_writing()
 
     def resume_writing(self) -> None:
         """Let the response go on."""
-        self.write_paused = False
+        super().resume_writing()
         if self._exchange is not None:
             self._exchange.client_writable(writable=True)
 
@@ -133,7 +135,7 @@ class ClientConnection(ClientSocket):
                 return
             self._end_head()
             if self._reading_paused:
-                self._pause(paused=len(self._ahead) >= MAX_AHEAD_BYTES)
+                self._pause(paused=len(self._ahead) >= self.server.buffers.max_ahead_bytes)
             try:
                 self._answer(head)
             except Exception as defect:
@@ -177,16 +179,32 @@ class ClientConnection(ClientSocket):
             if idle is not None and self._requests:
                 idle.pop(self, None)
                 idle[self] = None
-        elif self._partial is None:
+        else:
+            self._await_rest()
+
+    def _await_rest(self) -> None:
+        """Wait for the rest of a head: its bytes count, and so does its time."""
+        if self._partial is None:
             self.timer.set(self.loop.time() + self.server.settings.head_timeout)
             # A head that has begun is work: who sends slowly is waited for, so long and no longer.
             self._partial = PartialHead(self)
             self.server.inflight.add(self._partial)
+        if (size := self._reader.begun_bytes) > MAX_PARTIAL_BYTES:
+            self._hold(size)
+            if self.server.buffers.tight:
+                self.fail_head(OutOfBuffers())
+
+    def _hold(self, size: int) -> None:
+        """Account for bytes that wait here for their turn, or for the rest of a head."""
+        self._held = size > 0
+        self.server.buffers.hold(self, size)
 
     def _end_head(self) -> None:
         if self._partial is not None:
             self.server.inflight.discard(self._partial)
             self._partial = None
+        if self._held:
+            self._hold(len(self._ahead))
 
     def _answer(self, head: RequestHead) -> None:
         """Decide whether a request goes on to the application; begin its exchange, or reply."""
@@ -308,6 +326,8 @@ class ClientConnection(ClientSocket):
         self._reading_body = True
         if self._ahead:
             data, self._ahead = self._ahead, b""
+            if self._held:
+                self._hold(0)
             self._feed_body(data)
         if self._reading_body:
             self._pause(paused=self._body_paused)
@@ -328,7 +348,7 @@ class ClientConnection(ClientSocket):
             return
         self._reading_body = False
         self._ahead = rest
-        self._pause(paused=len(rest) >= MAX_AHEAD_BYTES)
+        self._pause(paused=len(rest) >= self.server.buffers.max_ahead_bytes)
 
     def closes_after(self, exchange: Exchange) -> bool:
         """Tell whether `exchange` is the last one on this connection (RFC 9112 section 9.6)."""

@@ -135,6 +135,11 @@ class RequestReader:
         self.begun = False
         """A byte of a head was seen and its end was not."""
 
+    @property
+    def begun_bytes(self) -> int:
+        """How much of a head is here whose end is not."""
+        return len(self._partial)
+
     def feed(self, data: bytes) -> tuple[RequestHead, bytes] | None:
         """Return the next head and the bytes after it, or None while it is incomplete.
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from drainproxy.metrics import Metrics
+    from drainproxy.proxy.buffers import Buffers
     from drainproxy.proxy.capacity import Capacity
     from drainproxy.proxy.settings import ProxySettings
     from drainproxy.proxy.upstream import Pool
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Places for connections, turns for requests."""
+    """Places for connections, turns for requests, room for what passes through."""
 
+    buffers: Buffers
     places: Places
     turns: Turns | None
     """None: everybody goes at once."""
@@ -39,6 +41,7 @@ class Limits:
 def build(
     settings: ProxySettings,
     capacity: Capacity,
+    buffers: Buffers,
     pools: Sequence[Pool],
     metrics: Metrics,
     loop: asyncio.AbstractEventLoop,
@@ -47,15 +50,17 @@ def build(
     places = Places(capacity, pools, metrics, settings.max_connections_per_ip)
     turns = None if settings.max_in_flight is None else Turns(settings.max_in_flight, settings, loop)
 
+    metrics.buffered_bytes_limit.set(buffers.max_bytes)
     for reason in _reasons(settings):
         metrics.refused.values[reason,] = 0.0
 
     def refresh() -> None:
         metrics.requests_queued.set(0 if turns is None else turns.queued)
+        metrics.buffered_bytes.set(buffers.held_bytes)
         metrics.breaker_open.set(float(any(pool.breaker.open for pool in pools)))
 
     metrics.before_scrape.append(refresh)
-    return Limits(places, turns)
+    return Limits(buffers, places, turns)
 
 
 def _reasons(settings: ProxySettings) -> list[str]:

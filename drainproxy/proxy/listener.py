@@ -20,6 +20,7 @@ from aiohttp import web
 
 from drainproxy.errors import ListenError
 from drainproxy.proxy import kernel
+from drainproxy.proxy.buffers import bound_unsent
 from drainproxy.tasks import let_the_loop_turn
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def _listen(family: int, host: str, port: int) -> socket.socket:
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             wire.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
+        bound_unsent(wire)
         wire.bind((host, port))
         wire.listen(BACKLOG)
         wire.setblocking(False)

@@ -20,7 +20,7 @@ that has the bytes can say that it has too many."""
 class Outbox:
     """What will be written at the end of this turn, in order. One for all connections of a process."""
 
-    __slots__ = ("_failed", "_loop", "_then", "_waiting", "turn")
+    __slots__ = ("_failed", "_loop", "_then", "_waiting", "large_bytes", "turn")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, failed: Callable[[str, BaseException], None]) -> None:
         """`failed` is told what went wrong with one entry; the others are not held up by it."""
@@ -28,12 +28,13 @@ class Outbox:
         self._failed = failed
         self._waiting: list[tuple[asyncio.Transport, bytes]] = []
         self._then: list[Callable[[], None]] = []
+        self.large_bytes = LARGE_BYTES
         self.turn = 0
         """Grows with every flush: what was written in an earlier turn has been handed over."""
 
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
         """Write `data` soon: before any callback that is scheduled after this call."""
-        if len(data) >= LARGE_BYTES:
+        if len(data) >= self.large_bytes:
             self._send()
             transport.write(data)
             return

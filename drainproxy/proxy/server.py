@@ -67,6 +67,7 @@ class ProxyServer(web.Server):
         self.admission = admission
         self.places = limits.places
         self.turns = limits.turns
+        self.buffers = limits.buffers
         self.outbox = outbox
         self.metrics = metrics
         self.linger_s = linger_s
@@ -82,6 +83,7 @@ class ProxyServer(web.Server):
         """The same."""
         self.tasks = tasks
         self._clients: set[ClientSocket] = set()
+        self.buffers.sides.append(self._clients)
         self._emptied: asyncio.Event = asyncio.Event()
 
     # What aiohttp's runner asks of a server.
@@ -117,6 +119,7 @@ class ProxyServer(web.Server):
     def handed_over(self, old: ClientSocket, new: ClientSocket) -> None:
         """A client's socket goes on in another protocol. Raises TooManyConnections."""
         self.places.hand_over(old, new)
+        self.buffers.free(old)
         self._clients.add(new)
         self.closed(old)
 

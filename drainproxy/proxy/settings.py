@@ -64,6 +64,11 @@ class ProxySettings:
     """So many connections from one address are served at a time; further ones get 503. Default: off, since
     a balancer or a node's address may stand for any number of clients."""
 
+    max_buffer_bytes: int | None = None
+    """Beyond so many bytes held for clients and applications that do not take them, every connection reads
+    little at a time. Default: a quarter of the memory limit (cgroup version 1 or 2), 256MiB where there is
+    none."""
+
     max_in_flight: int | None = None
     """So many requests are in the application at a time; further ones wait for their turn. What became of a
     request after its 101 does not count. Default: off, since the application was there without it."""

@@ -108,6 +108,11 @@ class Tls(asyncio.Protocol, asyncio.Transport):
         """See asyncio.Protocol."""
         self._protocol.resume_writing()
 
+    @property
+    def plain(self) -> asyncio.Transport:
+        """The transport below."""
+        return self._plain
+
     # The session.
 
     def _shake(self) -> bool:

@@ -34,8 +34,7 @@ class TunnelSocket(ClientSocket):
 
     def begin(self) -> None:
         """Take over the transport."""
-        self.transport.set_protocol(self)
-        self.begin_to_age()
+        self.take_over()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -61,10 +60,12 @@ class TunnelSocket(ClientSocket):
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
+        super().pause_writing()
         self._tunnel.client_writable(writable=False)
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
+        super().resume_writing()
         self._tunnel.client_writable(writable=True)
 
     def hold(self, *, held: bool) -> None:

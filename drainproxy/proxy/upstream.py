@@ -24,12 +24,14 @@ from drainproxy.errors import (
 )
 from drainproxy.proxy import kernel
 from drainproxy.proxy.breaker import Breaker
+from drainproxy.proxy.buffers import bound_received, bound_unsent
 from drainproxy.proxy.heads import ResponseReader
 from drainproxy.proxy.timer import LazyTimer
 
 if TYPE_CHECKING:
     from drainproxy.addresses import UpstreamAddress
     from drainproxy.metrics import Metrics
+    from drainproxy.proxy.buffers import Buffers
     from drainproxy.proxy.heads import Noted
     from drainproxy.proxy.settings import ProxySettings
     from drainproxy.proxy.tunnel import Tunnel
@@ -75,6 +77,12 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         # Here and not where connecting is awaited: it may be lost again before that goes on.
         self._pool.opened(self)
+        buffers = self._pool.buffers
+        wire = transport.get_extra_info("socket")
+        bound_received(wire)
+        bound_unsent(wire)
+        if buffers.tight:
+            buffers.fit(self)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -96,15 +104,18 @@ class UpstreamConnection(asyncio.Protocol):
             self.borrower.upstream_data(last)
         self._gone(reset=exc is not None)
         self.reader.forget()
+        self._pool.buffers.free(self.transport)
         self._pool.closed(self)
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
+        self._pool.buffers.hold_stream(self.transport)
         if self.borrower is not None:
             self.borrower.upstream_writable(writable=False)
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
+        self._pool.buffers.free(self.transport)
         if self.borrower is not None:
             self.borrower.upstream_writable(writable=True)
 
@@ -130,14 +141,17 @@ class Pool:
         settings: ProxySettings,
         metrics: Metrics,
         loop: asyncio.AbstractEventLoop,
+        buffers: Buffers,
     ) -> None:
         self.address = address
+        self.buffers = buffers
         self._settings = settings
         self._metrics = metrics
         self._loop = loop
         self._idle: list[UpstreamConnection] = []
         """The longest idle first; the most recently used is taken."""
         self._open: set[UpstreamConnection] = set()
+        buffers.sides.append(self._open)
         self._timer = LazyTimer(loop, self._expire)
         self.tls: UpstreamTls | None = None
         """Set before the first connect, or not at all."""

@@ -110,7 +110,7 @@ def test_a_connection_is_kept_only_where_its_bytes_can_be_trusted(leaf: type[Req
     A health check that is told to go away, or one too many, must not come back on the same connection.
     """
     kept = replies.keeps_connection(leaf(), body_read=True)
-    go_away = {"draining", "too-many-connections", "too-many-per-client"}
+    go_away = {"draining", "out-of-buffers", "too-many-connections", "too-many-per-client"}
     assert kept is (leaf.blame is not Blame.CLIENT and leaf.reason not in go_away)
     assert not replies.keeps_connection(leaf(), body_read=False)
 

@@ -11,6 +11,8 @@ import pytest
 from drainproxy.addresses import UpstreamAddress
 from drainproxy.errors import ConnectTimeout, UpstreamRefused
 from drainproxy.metrics import Metrics
+from drainproxy.proxy.buffers import Buffers
+from drainproxy.proxy.outbox import Outbox
 from drainproxy.proxy.settings import ProxySettings
 from drainproxy.proxy.upstream import MAX_IDLE, UNSAFE_IDLE_S, Answer, Pool, UpstreamConnection, ask
 from tests.proxy.words import GET, OK, ok
@@ -50,7 +52,8 @@ class Well:
         self.upstream = upstream
         self.metrics = Metrics()
         address = UpstreamAddress("127.0.0.1", upstream.port)
-        self.pool = Pool(address, ProxySettings(**settings), self.metrics, self.loop)
+        buffers = Buffers(1 << 28, Outbox(self.loop, print), self.loop)
+        self.pool = Pool(address, ProxySettings(**settings), self.metrics, self.loop, buffers)
 
     async def open(self, count: int = 1) -> list[UpstreamConnection]:
         """Connect so many times."""

@@ -23,6 +23,7 @@ from drainproxy.metrics import Metrics
 from drainproxy.proxy import limits
 from drainproxy.proxy.admission import Admission
 from drainproxy.proxy.books import Books
+from drainproxy.proxy.buffers import Buffers
 from drainproxy.proxy.capacity import derive
 from drainproxy.proxy.listener import Listener
 from drainproxy.proxy.outbox import Outbox
@@ -107,11 +108,14 @@ class House:
         self.task_failures: list[BaseException] = []
         self.tasks = Connections(lambda _, failure: self.task_failures.append(failure))
         self.settings = ProxySettings(**proxy)
-        self.pool = Pool(_address(upstream), self.settings, self.metrics, loop)
         self.capacity = derive(self.settings, None, descriptors)
-        self.limits = limits.build(self.settings, self.capacity, [self.pool], self.metrics, loop)
-        self.pool.tls = upstream_tls
         self.outbox = Outbox(loop, lambda _, failure: self.task_failures.append(failure))
+        self.buffers = Buffers(self.capacity.max_buffer_bytes, self.outbox, loop)
+        self.pool = Pool(_address(upstream), self.settings, self.metrics, loop, self.buffers)
+        self.pool.tls = upstream_tls
+        self.limits = limits.build(
+            self.settings, self.capacity, self.buffers, [self.pool], self.metrics, loop
+        )
         books = Books(
             name="test",
             controller=self.controller,

@@ -82,8 +82,7 @@ class Http2Connection(ClientSocket):
     def begin(self, rest: bytes) -> None:
         """Connect to the application; `rest` is what came after the preface's first lines."""
         server = self.server
-        self.transport.set_protocol(self)
-        self.begin_to_age()
+        self.take_over()
         self.timer.set(self._ready_by)
         if server.settings.upstream_http2 == "off" or self.loop.time() < server.no_http2_until:
             self.write(frames.frame(frames.SETTINGS, 0, 0))
@@ -174,11 +173,13 @@ class Http2Connection(ClientSocket):
 
     def pause_writing(self) -> None:
         """Hold the application back while the client cannot take more."""
+        super().pause_writing()
         if self._upstream is not None and not self._upstream.lost:
             self._upstream.transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Let the application go on."""
+        super().resume_writing()
         if self._upstream is not None and not self._upstream.lost:
             self._upstream.transport.resume_reading()
 

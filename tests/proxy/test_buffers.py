@@ -1,0 +1,250 @@
+"""Too much held in all: every connection reads little at a time, nothing is cut, and who is taken goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from drainproxy import certificates
+from drainproxy.certificates import Certificates, Files
+from drainproxy.proxy import buffers
+from drainproxy.proxy.buffers import KERNEL_BYTES, SMALL_BYTES, TCP_NOTSENT_LOWAT, UNSENT_BYTES, SmallReads
+from drainproxy.proxy.entrance import Entrance
+from drainproxy.proxy.upstream_tls import UpstreamTls
+from tests.proxy.words import GET, get, ok, post
+from tests.support.authority import Authority
+from tests.support.house import House
+from tests.support.upstream import Upstream, answering
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from drainproxy.proxy.client import ClientSocket
+    from tests.support.client import Client
+    from tests.support.upstream import Connection
+
+LIMIT = KERNEL_BYTES + 200 * 1024
+"""One stream that stalls is not too much, two are."""
+MEGABYTE = bytes(range(256)) * 4096
+
+
+async def stalled(house: House, upstream: Upstream) -> tuple[Client, Connection]:
+    """A client that takes nothing of a long answer."""
+    client = await house.client(receive_buffer=4096)
+    await client.send(GET)
+    application = await upstream.connection()
+    await application.read_request()
+    await application.send(ok(b"x" * 50_000_000)[:200])
+    await application.send_until_stuck(b"x" * 100_000, 40_000_000)
+    return client, application
+
+
+def side_of(house: House, client: Client) -> ClientSocket:
+    """The proxy's side of a client's connection."""
+    name = client.wire.getsockname()
+    return next(one for one in house.server.clients if one.transport.get_extra_info("peername") == name)
+
+
+async def test_a_stream_that_stalls_is_accounted_for_until_it_moves_or_ends() -> None:
+    """With what the kernel holds of it."""
+    async with Upstream() as upstream, House(upstream, send_buffer=4096) as house:
+        client, application = await stalled(house, upstream)
+        assert KERNEL_BYTES < house.buffers.held_bytes <= KERNEL_BYTES + 256 * 1024
+        for refresh in house.metrics.before_scrape:
+            refresh()
+        assert house.metrics.buffered_bytes.value() == house.buffers.held_bytes
+        assert house.metrics.buffered_bytes_limit.value() == 256 * 1024 * 1024
+        await client.read_to(b"x" * 1000)
+        reading = asyncio.ensure_future(client.read_until_close())
+        await house.until(lambda: house.buffers.held_bytes == 0)
+        application.reset()
+        await reading
+        other, _ = await stalled(house, upstream)
+        assert house.buffers.held_bytes > 0
+        other.reset()
+        await house.until(lambda: house.buffers.held_bytes == 0)
+        assert not house.buffers.tight
+
+
+async def test_too_much_held_makes_every_connection_read_little() -> None:
+    """Those that stand, those that idle, and those that come."""
+    async with Upstream() as upstream, House(upstream, send_buffer=4096, max_buffer_bytes=LIMIT) as house:
+        idle = await house.client()
+        await idle.send(GET)
+        application = await upstream.connection()
+        await application.read_request()
+        await application.send(ok(b"ok", "Connection: close"))
+        await idle.final()
+        first, _ = await stalled(house, upstream)
+        assert not house.buffers.tight
+        second, _ = await stalled(house, upstream)
+        assert house.buffers.tight
+        before = house.buffers.held_bytes
+        third, _ = await stalled(house, upstream)
+        transport = side_of(house, third).transport
+        assert transport.get_write_buffer_size() <= 2 * SMALL_BYTES
+        assert house.buffers.held_bytes - before <= KERNEL_BYTES + 2 * SMALL_BYTES
+        assert isinstance(side_of(house, idle).transport.get_protocol(), SmallReads)
+        wire = transport.get_extra_info("socket")
+        assert wire.getsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT) == SMALL_BYTES
+        await first.read_to(b"x" * 1000)
+        for client in (first, second, third):
+            client.reset()
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_while_too_much_is_held_streams_that_are_taken_go_on(tmp_path: Path, tls: bool) -> None:
+    """Downloads, uploads and tiny requests: every byte, in order."""
+
+    async def echo(connection: Connection) -> None:
+        while (request := await connection.read_request()).start:
+            await connection.send(ok(request.body or MEGABYTE))
+
+    doors: dict[str, object] = {}
+    trust = theirs = None
+    if tls:
+        authority = Authority(tmp_path)
+        certificate, key = map(str, authority.issue())
+        own, trusted = Files(certificate=certificate, key=key), Files(authorities=str(authority.file))
+        trust, theirs = certificates.for_upstream(trusted), certificates.for_clients(own)
+        doors["entrance"] = Entrance(Certificates(own, certificates.for_clients))
+        doors["upstream_tls"] = UpstreamTls(Certificates(trusted, certificates.for_upstream), "localhost")
+    async with Upstream(echo, tls=theirs) as upstream, House(upstream, max_buffer_bytes=1, **doors) as house:
+        old = await house.client(tls=trust)
+        assert (await old.ask(post(b"x"))).body == b"x"
+        house.buffers.hold("somebody", 2)
+        assert house.buffers.tight
+        for client in (old, await house.client(tls=trust)):
+            for _ in range(2):
+                assert (await client.ask(GET)).body == MEGABYTE
+                sending = asyncio.ensure_future(client.send(post(MEGABYTE)))
+                assert (await client.final()).body == MEGABYTE
+                await sending
+                assert (await client.ask(post(b"x"))).body == b"x"
+        house.buffers.free("somebody")
+
+
+async def test_while_too_much_is_held_tunnels_go_on() -> None:
+    """Those that stand, and those that come."""
+    ask = get("/", "Connection: Upgrade", "Upgrade: chat")
+    agree = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n"
+    async with Upstream() as upstream, House(upstream, max_buffer_bytes=1) as house:
+        pairs = []
+        for _ in range(2):
+            client = await house.client()
+            await client.send(ask)
+            application = await upstream.connection()
+            await application.read_request()
+            await application.send(agree)
+            await client.read_head()
+            pairs.append((client, application))
+            house.buffers.hold("somebody", 2)
+        for client, application in pairs:
+            for one, other in ((client, application), (application, client)):
+                sending = asyncio.ensure_future(one.send(MEGABYTE))
+                assert await other.read_exactly(len(MEGABYTE)) == MEGABYTE
+                await sending
+            client.reset()
+            await application.read_until_close()
+        house.buffers.free("somebody")
+
+
+async def test_connections_are_as_before_once_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at once: what comes and goes would turn everything over again and again."""
+    monkeypatch.setattr(buffers, "RELAX_S", 0.05)
+    async with Upstream(answering(ok(MEGABYTE))) as upstream, House(upstream, max_buffer_bytes=10) as house:
+        changes = []
+        house.buffers.on_change = lambda: changes.append(house.buffers.tight)
+        client = await house.client()
+        await client.ask(GET)
+        house.buffers.hold("somebody", 11)
+        house.buffers.hold("somebody", 9)
+        await asyncio.sleep(0.2)
+        assert house.buffers.tight, "more than half is still held"
+        assert (await client.ask(GET)).body == MEGABYTE
+        house.buffers.hold("somebody", 5)
+        await house.until(lambda: not house.buffers.tight)
+        side = side_of(house, client)
+        assert side.transport.get_protocol() is side
+        wire = side.transport.get_extra_info("socket")
+        assert wire.getsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT) == UNSENT_BYTES
+        assert (await client.ask(GET)).body == MEGABYTE
+        house.buffers.free("somebody")
+        assert changes[0] is True
+        assert changes[-1] is False
+
+
+async def test_uploads_that_stall_are_accounted_for() -> None:
+    """The application takes nothing; the client is held back."""
+    async with Upstream(receive_buffer=4096) as upstream, House(upstream) as house:
+        client = await house.client()
+        await client.send(post(b"x" * 50_000_000)[:200])
+        application = await upstream.connection()
+        await application.read_head()
+        await client.send_until_stuck(b"x" * 100_000, 40_000_000)
+        assert KERNEL_BYTES < house.buffers.held_bytes <= KERNEL_BYTES + 512 * 1024
+        application.reset()
+        client.reset()
+        await house.until(lambda: house.buffers.held_bytes == 0)
+
+
+async def test_what_is_pipelined_is_accounted_for_and_less_of_it_is_read_when_it_is_tight() -> None:
+    """It waits here for its turn, or else in the socket."""
+    async with Upstream() as upstream, House(upstream, max_buffer_bytes=40_000) as house:
+        client = await house.client()
+        await client.send(GET)
+        application = await upstream.connection()
+        await application.read_request()
+        client.wire.send(GET * 1000)
+        await house.until(lambda: house.buffers.held_bytes == len(GET) * 1000)
+        assert not house.buffers.tight
+        other = await house.client()
+        await other.send(GET)
+        await (await upstream.connection()).read_request()
+        await other.send_until_stuck(GET * 1000, 30_000_000)
+        assert house.buffers.tight
+        assert len(side_of(house, other)._ahead) <= 40_000 + 256 * 1024
+        third = await house.client()
+        await third.send(GET)
+        await (await upstream.connection()).read_request()
+        await third.send_until_stuck(GET * 1000, 30_000_000)
+        assert len(side_of(house, third)._ahead) <= 2 * SMALL_BYTES
+        for one in (client, other, third):
+            one.reset()
+        await house.until(lambda: house.buffers.held_bytes == 0)
+        await upstream.close()
+
+
+async def test_a_large_head_that_does_not_end_is_refused_while_too_much_is_held() -> None:
+    """A small one is waited for; and a large one is accounted for when there is room."""
+    large = get("/", *(f"X-{number}: {'y' * 1000}" for number in range(8)))
+    async with Upstream(answering()) as upstream, House(upstream, max_buffer_bytes=20_000) as house:
+        client, small = await house.client(), await house.client()
+        await client.send(large[:-10])
+        await house.until(lambda: house.buffers.held_bytes == len(large) - 10)
+        await small.send(GET[:-10])
+        house.buffers.hold("somebody", 20_000)
+        await client.send(large[-10:-9])
+        answer = await client.final()
+        assert (answer.status, answer.one(b"connection")) == (503, b"close")
+        assert answer.body == b"503 Service Unavailable: out-of-buffers\n"
+        await small.send(GET[-10:])
+        assert (await small.final()).body == b"ok"
+        house.buffers.free("somebody")
+        assert house.buffers.held_bytes == 0
+        assert house.refused() == {"out-of-buffers": 1}
+
+
+async def test_one_stream_holds_less_than_half_a_mebibyte_with_what_the_kernel_holds() -> None:
+    """Without any limit in the way."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client, _ = await stalled(house, upstream)
+        transport = side_of(house, client).transport
+        assert transport.get_write_buffer_size() + KERNEL_BYTES < 512 * 1024
+        wire = next(iter(house.pool._open)).transport.get_extra_info("socket")
+        # The kernel doubles what it is told, for its own books (socket(7)).
+        assert wire.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * buffers.RECEIVE_BYTES
+        client.reset()
