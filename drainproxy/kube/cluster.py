@@ -23,7 +23,7 @@ from drainproxy.lifecycle.propagation import Routability
 from drainproxy.lifecycle.report import Cause
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
     from drainproxy.kube.client import Api
     from drainproxy.kube.identity import PodIdentity
@@ -71,10 +71,13 @@ class Cluster:
             node_matters=not controller.plan.rules.balancer,
         )
         self._reads_pod = bool(me.name) and settings.rbac in {"slices+pod", "slices+pod+events"}
-        self._events = Events(me, self._pace, metrics, self._complain)
+        self._events = Events(me, Pace(), metrics, self._complain)
         self._writes = settings.events if me.name and settings.rbac == "slices+pod+events" else "off"
         self._watching: asyncio.Task[None] | None = None
         self._watching_for = ""
+        self._asking_why: asyncio.Task[None] | None = None
+        self._asked_for: object = None
+        """The drain whose cause is, or was, looked for."""
         self._sending: asyncio.Task[None] | None = None
         self._announced = False
         self._reported = False
@@ -114,13 +117,30 @@ class Cluster:
             wanted = "hook"
         if wanted != self._watching_for:
             self._watching_for = wanted
-            if self._watching is not None:
-                self._watching.cancel()
-                self._watching = None
-            if wanted:
-                self._watching = self._tasks.spawn(self._watch(wanted), f"cluster {wanted}")
+            self._said.clear()
+            self._watching = self._instead(self._watching, self._watch(wanted) if wanted else None)
+        if self._reads_pod:
+            subject = self._in_question(wanted)
+            if subject is not self._asked_for:
+                self._asked_for = subject
+                why = None if subject is None else self._find_cause()
+                self._asking_why = self._instead(self._asking_why, why)
         if self._writes != "off":
             self._tell_events()
+
+    def _in_question(self, wanted: str) -> object:
+        """Return what ends for a reason yet unknown: a drain until it is over, a hook's application."""
+        drain = self._controller.drain
+        if drain is None:
+            return wanted or None
+        return None if drain.cause is Cause.MANUAL or self._controller.drained else drain
+
+    def _instead(
+        self, running: asyncio.Task[None] | None, work: Coroutine[Any, Any, None] | None
+    ) -> asyncio.Task[None] | None:
+        if running is not None:
+            running.cancel()
+        return None if work is None else self._tasks.spawn(work, "cluster")
 
     async def _look(self) -> None:
         """See what is permitted, what the slices say, and whether the pod's timers fit together."""
@@ -152,33 +172,30 @@ class Cluster:
         self._log.event("cluster", **self.status())
 
     async def _watch(self, wanted: str) -> None:
-        loop = asyncio.get_running_loop()
         until = self._controller.deadline
         if wanted == "hook":
-            until = loop.time() + self._lifecycle.restart_window
+            until = asyncio.get_running_loop().time() + self._lifecycle.restart_window
+        await self._asking(lambda api: self._slices.watch(api, until, self._controller.evidence))
+
+    async def _find_cause(self) -> None:
+        drain, deleting = self._controller.drain, True
+        began = asyncio.get_running_loop().time() if drain is None else drain.started
 
         async def ask(api: Api) -> None:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._slices.watch(api, until, self._controller.evidence))
-                if self._reads_pod and not self._by_hand():
-                    group.create_task(self._find_cause(api, wanted))
+            nonlocal deleting
+            with self._complaining("pods"):
+                facts = await pod.ask_twice(api, self._me, self._pace)
+                deleting = facts.deleting
+                if deleting:
+                    self._controller.learn(Cause.DELETION, facts.grace_s)
 
-        self._said.clear()
         await self._asking(ask)
-
-    async def _find_cause(self, api: Api, wanted: str) -> None:
-        drain = self._controller.drain
-        began = asyncio.get_running_loop().time() if drain is None else drain.started
-        with self._complaining("pods"):
-            cause, grace_s = await pod.find_cause(api, self._me, self._pace, self._controller.probes, began)
-            if cause is Cause.NODE_SHUTDOWN:
-                grace_s = self._lifecycle.node_shutdown_grace
-            # Without a drain, a container that was restarted is the application's own business.
-            if cause is Cause.DELETION or (wanted == "drain" and self._controller.drain is drain):
-                self._controller.learn(cause, grace_s)
-
-    def _by_hand(self) -> bool:
-        return self._controller.drain is not None and self._controller.drain.cause is Cause.MANUAL
+        # Without a drain, a container that was restarted is the application's own business.
+        if deleting or drain is None or drain.cause is not Cause.UNKNOWN:
+            return
+        cause = await pod.infer_cause(self._controller.probes, began)
+        grace_s = self._lifecycle.node_shutdown_grace if cause is Cause.NODE_SHUTDOWN else None
+        self._controller.learn(cause, grace_s)
 
     def _tell_events(self) -> None:
         drain, report, every = self._controller.drain, self._controller.report, self._writes == "all"

@@ -63,27 +63,25 @@ async def ask(api: Api, me: PodIdentity, pace: Pace) -> PodFacts:
     return await api.get(path, lambda thing: read(thing, me))
 
 
-async def find_cause(
-    api: Api, me: PodIdentity, pace: Pace, probes: Probes, began: float
-) -> tuple[Cause, float | None]:
-    """Return why a drain that began at loop time `began` did, and the grace period that was given.
-
-    UNKNOWN where the kubelet does not probe. Raises KubernetesError where the API says nothing in TRIES.
-    """
-    for again in (True, False):
+async def ask_twice(api: Api, me: PodIdentity, pace: Pace) -> PodFacts:
+    """Read this pod, again after a moment if it is not being deleted. Raises KubernetesError after TRIES."""
+    facts = await _try(api, me, pace)
+    if not facts.deleting:
+        await asyncio.sleep(READ_AGAIN_S)
         facts = await _try(api, me, pace)
-        if facts.deleting:
-            return Cause.DELETION, facts.grace_s
-        if again:
-            await asyncio.sleep(READ_AGAIN_S)
+    return facts
+
+
+async def infer_cause(probes: Probes, began: float) -> Cause:
+    """Return why a drain began at loop time `began`, of a pod that nobody deletes. Waits for a probe.
+
+    UNKNOWN where the kubelet has not probed twice before.
+    """
     if probes.interval_s is None or probes.last is None:
-        return Cause.UNKNOWN, None
-    loop = asyncio.get_running_loop()
+        return Cause.UNKNOWN
     silent_at = max(probes.last, began) + SILENCE * probes.interval_s + STALE_PROBE_S
-    await asyncio.sleep(silent_at - loop.time())
-    if probes.last > began + STALE_PROBE_S:
-        return Cause.RESTART, None
-    return Cause.NODE_SHUTDOWN, None
+    await asyncio.sleep(silent_at - asyncio.get_running_loop().time())
+    return Cause.RESTART if probes.last > began + STALE_PROBE_S else Cause.NODE_SHUTDOWN
 
 
 async def _try(api: Api, me: PodIdentity, pace: Pace) -> PodFacts:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from drainproxy.errors import KubernetesError
-from drainproxy.kube.pod import SILENCE, STALE_PROBE_S, find_cause, read
+from drainproxy.kube.pod import SILENCE, STALE_PROBE_S, ask_twice, infer_cause, read
 from drainproxy.lifecycle.report import Cause
 from drainproxy.lifecycle.sound import Probes
 from tests.kube.premises import ME, premises
@@ -40,10 +40,13 @@ def test_another_pod_of_that_name_is_none_of_ours():
 
 
 async def cause(here, *, probes: Probes | None = None):
-    """Look for the cause of a drain that begins now."""
+    """Look for the cause of a drain that begins now, as cluster.py does."""
     began = asyncio.get_running_loop().time()
     async with here.connect() as api:
-        return await find_cause(api, ME, here.pace, probes or Probes(), began)
+        facts = await ask_twice(api, ME, here.pace)
+    if facts.deleting:
+        return Cause.DELETION, facts.grace_s
+    return await infer_cause(probes or Probes(), began), None
 
 
 def probed(interval_s: float = 5.0, *, ago_s: float = 1.0) -> Probes:

@@ -1,0 +1,242 @@
+"""Each tier of `rbac`, as a process: what it adds, and what is lost without it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.integration.scene import WAIT, held
+from tests.kube.cluster import BY_WORD, pod
+from tests.support.client import Client
+from tests.support.cluster.objects import Endpoint
+from tests.support.upstream import OK
+
+ENDPOINTSLICES = ["list endpointslices", "watch endpointslices", "get endpointslices"]
+LOOK = ["create selfsubjectrulesreviews", "list endpointslices"]
+
+
+async def _status(it) -> str:
+    async with await Client.connect(it.proxy.admin) as person:
+        answer = await person.ask(b"GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    return answer.body.decode()
+
+
+async def test_none_asks_nothing(tmp_path):
+    """Not even a connection is made; time and quiet end the drain."""
+    async with pod(tmp_path, rbac="none") as it:
+        it.member.delete()
+        it.member.flip()
+        report = await it.end()
+        assert it.api.journal.connections == []
+        assert (report["cause"], report["propagation_ended"]) == ("unknown", "quiet")
+
+
+async def test_slices_tell_that_the_cluster_has_forgotten_and_why(tmp_path):
+    """The flip, the deletion, and nothing of the pod's own object; its numbers are read back."""
+    async with pod(tmp_path, **BY_WORD, final_scrape_wait="5s") as it:
+        await it.looked()
+        await it.proxy.metrics()
+        it.proxy.signal()
+        await it.api.journal.nth("watch", "endpointslices")
+        it.member.delete(grace_s=5)
+        it.member.flip()
+        report = await it.proxy.line("drain_report")
+        metrics = await it.proxy.metrics()
+        assert await it.proxy.exit_code() == 0
+        assert (report["cause"], report["propagation_ended"]) == ("deletion", "slices_quiet")
+        assert metrics['termination_cause_info{cause="deletion"}'] == 1
+        assert metrics['propagation_end_total{reason="slices_quiet"}'] == 1
+        assert 0 < metrics["endpoint_flip_seconds"] < 30
+        assert metrics["kubernetes_api_up"] == 1
+        assert metrics['kubernetes_requests_total{result="ok",verb="read"}'] == 3
+        assert metrics['kubernetes_requests_total{result="ok",verb="watch"}'] == 1
+        assert metrics["other_ready_endpoints"] == 0
+        # The five seconds stand in the pod alone.
+        plans = [line["grace_s"] for line in it.proxy.lines if line["event"] == "drain_plan"]
+        assert set(plans) == {20.0}
+        assert not it.api.journal.of(resource="pods")
+        assert it.events() == []
+
+
+async def test_slices_and_pod_tell_the_real_grace_period(tmp_path):
+    """kubectl delete --grace-period: the deadline follows."""
+    async with pod(tmp_path, rbac="slices+pod", serves=False) as it:
+        await it.looked()
+        client, connection = await held(it.proxy, it.application)
+        it.member.delete(grace_s=10)
+        it.proxy.signal()
+        line = await it.proxy.line("drain_plan", cause="deletion", grace_s=10.0)
+        assert line["deadline_in_s"] < 10 - 2 - 2
+        await connection.send(OK)
+        assert (await client.read_response()).body == b"ok"
+        assert await it.proxy.exit_code() == 0
+
+
+async def test_slices_and_pod_look_at_the_pods_timers(tmp_path):
+    """What is wrong is said at start, counted, and shown."""
+    spec = {"terminationGracePeriodSeconds": 10, "containers": [{"name": "app"}]}
+    async with pod(tmp_path, rbac="slices+pod", spec=spec) as it:
+        await it.looked()
+        problems = [line["problem"] for line in it.proxy.lines if line["event"] == "config_problem"]
+        assert any("set terminationGracePeriodSeconds to 20" in problem for problem in problems)
+        assert any("container app has no preStop hook" in problem for problem in problems)
+        assert (await it.proxy.metrics())["config_problems"] == len(problems) == 2
+        assert (await _status(it)).count("no preStop hook") == 1
+
+
+async def _probe(it) -> None:
+    async with await Client.connect(it.proxy.admin) as kubelet:
+        await kubelet.ask(
+            b"GET /readyz HTTP/1.1\r\nHost: pod\r\nUser-Agent: kube-probe/1.36\r\nConnection: close\r\n\r\n"
+        )
+
+
+@pytest.mark.parametrize(("probing", "cause"), [(True, "restart"), (False, "node-shutdown")])
+async def test_slices_and_pod_tell_a_restart_from_a_node_that_shuts_down(probing, cause, tmp_path):
+    """Nobody has deleted the pod: whether its kubelet still probes it decides."""
+    async with pod(
+        tmp_path, rbac="slices+pod", serves=False, node_shutdown_grace="12s", restart_window="1s"
+    ) as it:
+        await it.looked()
+        client, connection = await held(it.proxy, it.application)
+        for _ in range(2):
+            await _probe(it)
+            await asyncio.sleep(0.5)
+        it.proxy.signal()
+        await it.api.journal.nth("get", "pods", number=2)
+        if probing:
+            await asyncio.sleep(0.6)
+            await _probe(it)
+        plan = await it.proxy.line("drain_plan", cause=cause)
+        assert plan["grace_s"] == (20.0 if probing else 12.0)
+        await connection.send(OK)
+        assert (await client.read_response()).body == b"ok"
+        assert await it.proxy.exit_code() == 0
+
+
+async def test_events_tell_of_requests_that_were_cut(tmp_path):
+    """Where people look for them, after the pod is gone."""
+    async with pod(tmp_path, rbac="slices+pod+events", serves=False, grace_period="2s") as it:
+        await it.looked()
+        await held(it.proxy, it.application)
+        report = await it.end()
+        assert report["requests"]["cut"] + report["requests"]["timed_out"] == 1
+        (event,) = it.events()
+        assert (event["reason"], event["type"]) == ("DrainIncomplete", "Warning")
+        assert event["note"].startswith("1 requests ")
+        assert event["regarding"]["uid"] == it.member.uid
+
+
+async def test_events_tell_of_every_drain_if_asked(tmp_path):
+    """Begin and end."""
+    async with pod(tmp_path, rbac="slices+pod+events", events="all") as it:
+        await it.looked()
+        it.member.delete()
+        it.member.flip()
+        await it.end()
+        assert {event["reason"] for event in it.events()} == {"DrainStarted", "DrainCompleted"}
+        assert {event["type"] for event in it.events()} == {"Normal"}
+
+
+async def test_a_drain_that_went_well_leaves_no_event(tmp_path):
+    """Thousands of pods end well every day."""
+    async with pod(tmp_path, rbac="slices+pod+events") as it:
+        await it.looked()
+        it.member.flip()
+        await it.end()
+        assert it.events() == []
+
+
+@pytest.mark.parametrize(
+    ("granted", "lost"),
+    [
+        (
+            "none",
+            [*(f"{verb} endpointslices" for verb in ("list", "watch", "get")), "get pods", "create events"],
+        ),
+        ("slices", ["get pods", "create events"]),
+        ("slices+pod", ["create events"]),
+    ],
+)
+async def test_what_is_not_granted_is_said_at_start(granted, lost, tmp_path):
+    """One line for each missing verb; the process runs and drains."""
+    async with pod(tmp_path, rbac="slices+pod+events", granted=granted) as it:
+        await it.looked()
+        said = [line["problem"] for line in it.proxy.lines if line["event"] == "config_problem"]
+        denied = [problem.partition(" may not ")[2].partition(",")[0] for problem in said]
+        assert list(filter(None, denied)) == lost
+        await it.end()
+
+
+async def test_nothing_is_sent_while_serving_and_little_memory_is_taken(tmp_path):
+    """One look; then neither a request nor an open connection, and no more than 50 MB."""
+    async with pod(tmp_path, rbac="slices+pod+events") as it:
+        await it.looked()
+        assert it.asked() == [*LOOK, "get pods"]
+        connections = len(it.api.journal.connections)
+        for _ in range(20):
+            async with await Client.connect(it.proxy.addresses[0]) as client:
+                await client.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await it.proxy.metrics()
+        it.member.others = [Endpoint("web-2", "other")]
+        it.member.write(ready=False)
+        it.member.write()
+        await asyncio.sleep(1.5)
+        assert it.asked() == [*LOOK, "get pods"]
+        assert len(it.api.journal.connections) == connections
+        assert it.proxy.rss_bytes() <= 50 * 1024 * 1024
+
+
+async def test_auto_readiness_is_given_back_to_the_last_replica(tmp_path):
+    """503 from the start, 200 while nobody else is ready, 503 as soon as another is."""
+    async with pod(tmp_path, serves=False, propagation_max="10s", propagation_margin="10s") as it:
+        await it.looked()
+        assert (await it.proxy.get("/readyz")).status == 200
+        it.proxy.signal()
+        await it.api.journal.nth("watch", "endpointslices")
+        assert (await it.proxy.get("/readyz")).status == 503
+        it.member.flip()
+        await it.proxy.line("drain_plan", cause="deletion")
+        assert (await it.proxy.get("/readyz")).status == 200
+        assert (await it.proxy.get("/lb-health")).status == 503
+        it.member.others = [Endpoint("web-2", "other", node="node-1")]
+        it.member.flip()
+        async with asyncio.timeout(10):
+            while (await it.proxy.get("/readyz")).status != 503:
+                await asyncio.sleep(0.01)
+        assert (await it.proxy.metrics())["other_ready_endpoints"] == 1
+
+
+async def test_a_waiting_hook_is_told_of_a_deletion_at_once(tmp_path):
+    """Its own signal is late: the row is enough, and nothing waits for restart_window."""
+    async with pod(tmp_path, restart_window="20s") as it:
+        await it.looked()
+        async with await Client.connect(it.proxy.admin) as hook:
+            await hook.send(WAIT)
+            await it.api.journal.nth("watch", "endpointslices")
+            it.member.delete()
+            it.member.flip()
+            line = await it.proxy.line("phase", phase="propagating")
+            assert line["was"] == "ready"
+            assert (await hook.read_response()).body == b"drained\n"
+        report = await it.end()
+        assert report["cause"] == "deletion"
+
+
+async def test_an_application_restarted_alone_is_not_a_deletion(tmp_path):
+    """The rows say nothing, and after restart_window the hook is answered."""
+    async with pod(tmp_path, rbac="slices+pod", restart_window="1s") as it:
+        await it.looked()
+        async with await Client.connect(it.proxy.admin) as hook:
+            await hook.send(WAIT)
+            assert (await hook.read_response()).body == b"not draining\n"
+        assert not [line for line in it.proxy.lines if line["event"] == "drain_plan"]
+        assert (await it.proxy.get("/readyz")).status == 200
+
+
+async def test_status_shows_what_the_cluster_says(tmp_path):
+    """For the person who asks what is being waited for."""
+    async with pod(tmp_path) as it:
+        await it.looked()
+        assert '"cluster":{"pod":"shop/web-1","api_up":true,"state":"routable"' in await _status(it)
