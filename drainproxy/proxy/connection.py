@@ -371,7 +371,9 @@ class ClientConnection(ClientSocket):
         return self._requests == 0
 
     def fail_head(self, error: RequestError) -> None:
-        """End the reading of a head that has begun."""
+        """End the reading of a head that has begun, unless its end was told already."""
+        if self._lingering:
+            return
         self._end_head()
         self._requests += 1
         self.server.books.failed(self, error, None, None, begun=False)

@@ -1,5 +1,7 @@
 """`python -m tests.fuzz [DOOR ...] [--seconds N]`: throw bytes at every door until the time is over.
 
+The door `live` is a whole data plane over real sockets, where clients, application and drain do anything.
+
 With atheris the bytes follow what the code does with them; without it hypothesis makes them. Starts from
 the project's own conformance cases. Exit code 1 if an invariant broke: the bytes that did it are printed.
 """
@@ -7,28 +9,37 @@ the project's own conformance cases. Exit code 1 if an invariant broke: the byte
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib.util
+import random
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
+import uvloop
+
+from tests.fuzz import live
 from tests.fuzz.doors import DOORS
+
+WALKS = "live"
+ALL = [*DOORS, WALKS]
 
 
 def main() -> int:
     """Share the time among the doors; give the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("doors", nargs="*", metavar="DOOR", help=f"of {', '.join(DOORS)} (default: all)")
+    parser.add_argument("doors", nargs="*", metavar="DOOR", help=f"of {', '.join(ALL)} (default: all)")
     parser.add_argument("--seconds", type=int, default=60, help="for all doors together (default: 60)")
     args = parser.parse_args()
-    doors = args.doors or list(DOORS)
-    if unknown := set(doors) - set(DOORS):
+    doors = args.doors or ALL
+    if unknown := set(doors) - set(ALL):
         parser.error(f"no such door: {', '.join(sorted(unknown))}")
     each_s = max(1, args.seconds // len(doors))
     run = with_atheris if importlib.util.find_spec("atheris") else with_hypothesis
-    failed = [door for door in doors if not run(door, each_s)]
+    failed = [door for door in doors if not (with_walks(each_s) if door == WALKS else run(door, each_s))]
     print(f"{len(doors)} doors, {len(failed)} broken{': ' if failed else ''}{', '.join(failed)}")
     return 1 if failed else 0
 
@@ -66,6 +77,23 @@ def with_hypothesis(door: str, seconds: int) -> bool:
         print(f"{door}: {broken}")
         return False
     print(f"{door}: hypothesis, {500 * rounds} inputs")
+    return True
+
+
+def with_walks(seconds: int) -> bool:
+    """Take walks through a live data plane until the time is over, each with a new seed, on both loops."""
+    end = time.monotonic() + seconds
+    seed = first = random.randrange(1 << 32)
+    while time.monotonic() < end:
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop if seed % 2 else None) as runner:
+                runner.run(live.walk(seed))
+        except Exception:
+            traceback.print_exc()
+            print(f"{WALKS}: seed {seed}")
+            return False
+        seed += 1
+    print(f"{WALKS}: {seed - first} walks in {seconds} s")
     return True
 
 

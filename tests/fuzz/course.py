@@ -71,15 +71,17 @@ class Course:
         request = intake.receive(head, ROUTES, SETTINGS)
         if request.for_us:
             self.answered += 1
-            self.end = "" if headers.bodiless(head) else "close"
+            self.end = "" if headers.ends_with_head(head) else "close"
         else:
             self._head, self._body = head, request.body
             out, _ = headers.request_head(
-                head, request.target, request.body, b"192.0.2.1", b"http", b"app:80"
+                head, request.target, request.body, b"192.0.2.1", b"http", b"app:80", request.upgrade
             )
             self.partial = out
             if request.body is None:
                 self._complete()
+            if request.upgrade:
+                self.end = "upgrade"  # what comes now is for the application's answer to decide
         return rest
 
     def _feed_body(self, data: bytes) -> bytes:

@@ -158,6 +158,24 @@ async def test_newcomers_that_say_nothing_are_refused_unasked_once_there_are_man
             assert (await client.final()).body == b"ok"
 
 
+async def test_a_newcomer_that_was_answered_already_is_not_refused_as_well() -> None:
+    """One that did not finish its head in time is on its way out when its turn to be refused comes."""
+    limits = {"max_connections": 8, "head_timeout": 0.05, "linger_s": 60}
+    async with Upstream() as upstream, House(upstream, **limits) as house:
+        busy = await busy_clients(house, upstream, 8)
+        slow = await house.client()
+        await slow.send(b"GET / HT")
+        assert (await slow.final()).status == 408
+        crowd = [await house.client() for _ in range(5)]
+        await house.until(lambda: len(house.server.clients) == 8 + 1 + 5)
+        for client, application in busy:
+            await application.send(OK)
+            assert (await client.final()).body == b"ok"
+        assert await slow.read_eof() is End.FIN
+        for client in crowd:
+            client.close()
+
+
 async def test_connections_that_do_not_go_are_not_waited_for() -> None:
     """An idle client that was told to go and stays connected holds nothing for long."""
     async with Upstream(answering()) as upstream, House(upstream, max_connections=8, linger_s=60) as house:
