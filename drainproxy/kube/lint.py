@@ -5,44 +5,19 @@ Pure. Called at start where `rbac` lets the pod be read, and by `drainproxy chec
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
+
+from drainproxy.podspec import (
+    DEFAULT_GRACE_S,
+    WAIT_PATH,
+    applications,
+    pre_stop,
+    sidecar,
+    sleeps,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-WAIT_PATH = "/drain/wait"
-MESH_PROXIES = frozenset({"istio-proxy", "linkerd-proxy"})
-DEFAULT_GRACE_S = 30
-_ONLY_SLEEP = re.compile(r"\s*(exec\s+)?(/usr)?(/bin/)?sleep\s+[0-9.]+[smh]?\s*")
-
-
-def is_ours(container: Mapping[str, Any]) -> bool:
-    """Tell whether a container runs drainproxy."""
-    words = [*(container.get("command") or ()), *(container.get("args") or ())]
-    names = [str(each.get("name", "")) for each in container.get("env") or ()]
-    return (
-        str(container.get("name")) == "drainproxy"
-        or any(str(word).endswith("drainproxy") for word in words)
-        or any(name.startswith("DRAINPROXY_") for name in names)
-    )
-
-
-def sidecar(spec: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, bool]:
-    """Return our container, and whether it is a native sidecar."""
-    for container in spec.get("initContainers") or ():
-        if is_ours(container) and container.get("restartPolicy") == "Always":
-            return container, True
-    return next(filter(is_ours, spec.get("containers") or ()), None), False
-
-
-def applications(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the containers that we keep alive: neither ours nor a mesh's."""
-    return [
-        container
-        for container in spec.get("containers") or ()
-        if not is_ours(container) and container.get("name") not in MESH_PROXIES
-    ]
 
 
 def spec_problems(spec: Mapping[str, Any], grace_s: float | None, propagation_max_s: float) -> list[str]:
@@ -63,7 +38,7 @@ def _our_container(spec: Mapping[str, Any], propagation_max_s: float) -> Iterato
     ours, native = sidecar(spec)
     if ours is None:
         return
-    command = [str(word) for word in _hook(ours).get("exec", {}).get("command") or ()]
+    command = [str(word) for word in pre_stop(ours).get("exec", {}).get("command") or ()]
     if native and "drain" not in command:
         yield (
             "a native sidecar gets SIGTERM only after the application has ended: give its container"
@@ -87,7 +62,7 @@ def _our_container(spec: Mapping[str, Any], propagation_max_s: float) -> Iterato
 
 def _hooks(spec: Mapping[str, Any]) -> Iterator[str]:
     for container in applications(spec):
-        hook, name = _hook(container), container.get("name")
+        hook, name = pre_stop(container), container.get("name")
         if hook.get("httpGet", {}).get("path") == WAIT_PATH:
             if isinstance(hook["httpGet"].get("port"), str):
                 yield f"container {name}: write the preStop hook's port as a number, a name is not its own"
@@ -96,21 +71,10 @@ def _hooks(spec: Mapping[str, Any]) -> Iterator[str]:
                 f"container {name} has no preStop hook: it gets SIGTERM at once and refuses what still comes;"
                 f" add httpGet {WAIT_PATH} on drainproxy's admin port"
             )
-        elif _sleeps(hook):
+        elif sleeps(hook):
             yield (
                 f"container {name} only sleeps in its preStop hook, and ends in mid drain if that is over"
                 f" first; replace it by httpGet {WAIT_PATH} on drainproxy's admin port"
             )
         else:
             yield f"container {name} has another preStop hook: it ends in mid drain if that is over first"
-
-
-def _hook(container: Mapping[str, Any]) -> Mapping[str, Any]:
-    return (container.get("lifecycle") or {}).get("preStop") or {}
-
-
-def _sleeps(hook: Mapping[str, Any]) -> bool:
-    command = [str(word) for word in (hook.get("exec") or {}).get("command") or ()]
-    if command[:1] and command[0].rpartition("/")[2] in {"sh", "bash"} and command[1:2] == ["-c"]:
-        return _ONLY_SLEEP.fullmatch(" ".join(command[2:])) is not None
-    return "sleep" in hook or _ONLY_SLEEP.fullmatch(" ".join(command)) is not None

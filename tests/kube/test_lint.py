@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from drainproxy.kube.lint import sidecar, spec_problems
+from drainproxy.kube.lint import spec_problems
+from drainproxy.podspec import sidecar
 
 WAIT = {"preStop": {"httpGet": {"path": "/drain/wait", "port": 29900}}}
 PROBE = {"httpGet": {"path": "/readyz", "port": 29900}, "periodSeconds": 5, "failureThreshold": 2}
