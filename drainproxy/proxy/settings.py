@@ -18,7 +18,7 @@ class ProxySettings:
 
     upstream: tuple[UpstreamAddress, ...] = (UpstreamAddress("127.0.0.1", 8080),)
     """Where the application listens: http://host:port, https://host:port or unix:/path, comma-separated,
-    one a `listen`. What comes for a tcp://host:port is passed on unread, whatever it speaks."""
+    one a `listen`; what comes for a tcp://host:port is passed on unread, whatever it speaks."""
 
     connect_timeout: float = 3.0
     """How long connecting to the application may take; while starting, refused connects are retried that
