@@ -107,10 +107,10 @@ class _Process:
         self._rotation = Rotation(self.metrics, log)
         secure(self._pools, config.edge, self._rotation)
         self._servers = [self._server(wire, pool) for wire, pool in zip(wires, self._pools, strict=True)]
-        door = entrance.build(config.edge, config.proxy, self._rotation)
+        entrances = entrance.build(config.edge, config.proxy, self._rotation)
         speaker = edge.forwarder(config.edge)
         for server, address in zip(self._servers, config.proxy.listen, strict=True):
-            server.entrance = door if address.tls else None
+            server.entrance = entrances[address.tls]
             server.forwarder = speaker
         self._listeners = [Listener(wire, server) for wire, server in zip(wires, self._servers, strict=True)]
         ports = [pool.address.port for pool in self._pools if not pool.address.path]

@@ -162,6 +162,12 @@ class BodyTooLarge(ClientError):
     reason = "body-too-large"
 
 
+class ProxyHeaderRefused(ClientError):
+    """The connection did not begin with a PROXY header from one of `trusted_proxies`: closed, no answer."""
+
+    reason = "proxy-header-refused"
+
+
 class LoopDetected(ClientError):
     """The request has been here before: its Via holds this process's own pseudonym (`via`)."""
 

@@ -23,6 +23,7 @@ unsupported-version          505  client    http_request_error       -
 target-too-long              414  client    http_request_error       -
 fields-too-large             431  client    http_request_error       -
 body-too-large               413  client    http_request_error       -
+proxy-header-refused         400  client    http_request_error       -
 loop-detected                508  client    proxy_loop_detected      -
 head-timeout                 408  client    http_request_error       -
 client-gone                  499  client    http_request_error       -

@@ -82,10 +82,10 @@ class Books:
         if self._access_log != "off":
             self._access(client, head, status, exchange, error)
 
-    def turned_away(self, client: ClientSocket, reason: str, detail: str) -> None:
+    def turned_away(self, peer: bytes, reason: str, detail: str) -> None:
         """Account for a connection that ended before it could ask anything."""
         if self._access_log != "off":
-            line = {"listener": self.name, "client": client.peer.decode(), "reason": reason}
+            line = {"listener": self.name, "client": peer.decode(), "reason": reason}
             self._log.condition("turned_away", reason, **line, detail=detail)
 
     def stream_ended(self, client: ClientSocket, stream: Stream, outcome: str) -> None:

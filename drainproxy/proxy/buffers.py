@@ -113,7 +113,8 @@ class Buffers:
         """Have a connection hold as much as there is room for."""
         reader: Reader = side
         transport = side.transport
-        if transport.is_closing():
+        if transport.is_closing() or getattr(side, "awaits_header", False):
+            # Who is still at the door is not to be read from in its place.
             return
         bound_unsent(transport.get_extra_info("socket"), SMALL_BYTES if self.tight else UNSENT_BYTES)
         if isinstance(transport, Tls):

@@ -31,8 +31,8 @@ class ClientSocket(asyncio.Protocol):
 
     __slots__ = (
         "_aging", "_eof", "_linger_left", "_lingering", "_lost", "_reading_paused", "_watch", "accepted_at",
-        "aged", "arrival", "arrived_at", "loop", "over", "peer", "scheme", "server", "timer", "transport",
-        "write_paused",
+        "aged", "arrival", "arrived_at", "awaits_header", "loop", "over", "peer", "scheme", "server", "timer",
+        "transport", "write_paused",
     )  # fmt: skip
     transport: asyncio.Transport
 
@@ -44,6 +44,8 @@ class ClientSocket(asyncio.Protocol):
         self.scheme = b"http"
         self.accepted_at = self.arrived_at = 0.0
         """Loop times: when it connected, and since when it may speak HTTP."""
+        self.awaits_header = False
+        """Whose the connection is, a PROXY header is still to tell; the socket does not know."""
         self.arrival: Arrival | None = None
         """It is in the middle of what comes before that."""
         self.write_paused = False
@@ -99,11 +101,17 @@ class ClientSocket(asyncio.Protocol):
         self.accepted_at = self.arrived_at = self.loop.time()
         self.timer.set(self.accepted_at + self.server.settings.keepalive_idle)
         self.begin_to_age()
+        if self.awaits_header:
+            return
+        self.peer = self.address_of(transport)
         if self.server.buffers.tight:
             self.server.buffers.fit(self)
+
+    @staticmethod
+    def address_of(transport: asyncio.BaseTransport) -> bytes:
+        """Return the other end's address; empty where it has none."""
         peer = transport.get_extra_info("peername")
-        if isinstance(peer, tuple):
-            self.peer = str(peer[0]).removeprefix("::ffff:").encode()
+        return str(peer[0]).removeprefix("::ffff:").encode() if isinstance(peer, tuple) else b""
 
     def inherit(self, before: ClientSocket) -> None:
         """Go on with the socket of a connection whose client speaks another protocol from now on."""
@@ -230,6 +238,11 @@ class ClientSocket(asyncio.Protocol):
         """End the connection so that the client sees that something is missing."""
         kernel.reset_on_close(self.transport)
         self.abort()
+
+    @property
+    def leaving(self) -> bool:
+        """Nothing is taken from the client any more."""
+        return self._lost or self._lingering
 
     @property
     def gone(self) -> bool:

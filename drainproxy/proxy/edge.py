@@ -65,6 +65,11 @@ class EdgeSettings:
     trusted_proxies: tuple[str, ...] = ()
     """Networks of the proxies in front of this pod, such as 10.0.0.0/8,2001:db8::/32."""
 
+    proxy_protocol: bool = False
+    """Every connection comes from one of `trusted_proxies` and begins with a PROXY header, version 1 or 2,
+    before TLS if there is any; others are closed. The client is whom the header names. A tcp:// upstream
+    gets the header as it comes."""
+
     trust_everyone: bool = False
     """Allow networks of everybody, 0.0.0.0/0 or ::/0, in `trusted_proxies`: then any client can claim to be
     any other."""
@@ -90,6 +95,8 @@ class EdgeSettings:
 def problems(edge: EdgeSettings, proxy: ProxySettings) -> Iterator[tuple[str, str]]:
     """Yield what does not fit together, as a setting and the rest of a sentence about its value."""
     yield from _trust(edge, proxy)
+    if any(own.tls and theirs.tcp for own, theirs in zip(proxy.listen, proxy.upstream, strict=False)):
+        yield "listen", "has https:// before a tcp:// upstream, which gets TLS as it comes; leave one out"
     if any(address.tls for address in proxy.listen):
         yield from _clients(edge)
     elif edge.tls_certificate is not None:
@@ -108,8 +115,10 @@ def problems(edge: EdgeSettings, proxy: ProxySettings) -> Iterator[tuple[str, st
 def _trust(edge: EdgeSettings, proxy: ProxySettings) -> Iterator[tuple[str, str]]:
     if not edge.trust_everyone and any(network.endswith("/0") for network in edge.trusted_proxies):
         yield "trusted_proxies", "trusts everybody; write networks, or trust_everyone if that is meant"
-    if edge.trusted_proxies and edge.forwarding != "append":
-        yield "trusted_proxies", "is used by nothing; write forwarding: append"
+    if edge.trusted_proxies and edge.forwarding != "append" and not edge.proxy_protocol:
+        yield "trusted_proxies", "is used by nothing; write forwarding: append, or proxy_protocol"
+    if edge.proxy_protocol and not edge.trusted_proxies:
+        yield "proxy_protocol", "believes nobody; write trusted_proxies"
     if edge.forwarding != "keep" and proxy.upstream_http2 != "off":
         yield "forwarding", "cannot be done to HTTP/2, which passes as it is; write upstream_http2: off"
 

@@ -1,4 +1,4 @@
-"""What a connection passes before it may speak HTTP: on this listener, TLS.
+"""What a connection passes before it may speak HTTP, on one listener: a PROXY header, TLS, or both.
 
 Nothing of the data plane knows of it but the factory in server.py; a listener without any has none. A caller
 that has begun is waited for like one that has begun a request: its request comes next.
@@ -6,16 +6,18 @@ that has begun is waited for like one that has begun a request: its request come
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from drainproxy import certificates
+from drainproxy.errors import ProxyHeaderRefused
+from drainproxy.proxy import proxy_header
+from drainproxy.proxy.forwarding import Trust
 from drainproxy.proxy.partial import PartialHead
 from drainproxy.proxy.tls import Tls
 
 if TYPE_CHECKING:
-    import asyncio
-
     from drainproxy.certificates import Certificates, Rotation
     from drainproxy.proxy.connection import ClientConnection
     from drainproxy.proxy.edge import EdgeSettings
@@ -27,6 +29,28 @@ class Arrival(PartialHead):
 
     __slots__ = ()
 
+    @classmethod
+    def begin(cls, client: ClientConnection) -> None:
+        """The first byte has come."""
+        if client.arrival is None and not client.leaving:
+            client.timer.set(client.loop.time() + client.server.settings.head_timeout)
+            client.arrival = cls(client)
+            client.server.inflight.add(client.arrival)
+
+    @staticmethod
+    def end(client: ClientConnection, *, arrived: bool) -> bool:
+        """It is in, or never will be. Return whether it had begun."""
+        arrival, client.arrival = client.arrival, None
+        if arrival is None:
+            return False
+        client.server.inflight.discard(arrival)
+        if arrived:
+            client.arrived_at = client.loop.time()
+            client.timer.set(client.arrived_at + client.server.settings.keepalive_idle)
+            # What comes next is a request: a drain does not end in between.
+            client.server.controller.request_came(client.arrived_at)
+        return True
+
     def cut(self, reason: str) -> None:
         """End at the drain's deadline (Work): nothing can be said yet."""
         self._client.abort()
@@ -36,43 +60,108 @@ class Arrival(PartialHead):
         return {"method": "", "path": "(handshake)"}
 
 
-def build(edge: EdgeSettings, proxy: ProxySettings, rotation: Rotation) -> Entrance | None:
-    """Return the entrance of https:// listeners, if there are any. Raises CertificateError."""
-    if not any(address.tls for address in proxy.listen):
-        return None
-    make = partial(certificates.for_clients, client=edge.tls_client, http2=proxy.upstream_http2 == "on")
-    return Entrance(rotation.add("clients", edge.for_clients, make))
+class ProxyDoor(asyncio.Protocol):
+    """Reads the PROXY header of one connection, and steps aside."""
+
+    def __init__(self, client: ClientConnection, inner: asyncio.Protocol, trust: Trust) -> None:
+        self._client = client
+        self._inner = inner
+        self._trust = trust
+        self._read = b""
+        self._peer = b""
+        self._refused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take in who comes from a trusted proxy, and hang up on everybody else."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._client.awaits_header = True
+        self._peer = self._client.address_of(transport)
+        if self._trust.holds(self._peer):
+            self._inner.connection_made(transport)
+        else:
+            self._refuse("not from a trusted proxy")
+
+    def data_received(self, data: bytes) -> None:
+        """Look for the header's end. What is behind it is for others."""
+        if self._refused:
+            return
+        client = self._client
+        Arrival.begin(client)
+        self._read += data
+        try:
+            found = proxy_header.read(self._read)
+        except ValueError as fault:
+            self._refuse(str(fault))
+            return
+        if found is None:
+            return
+        source, size = found
+        Arrival.end(client, arrived=True)
+        client.awaits_header = False
+        self._transport.set_protocol(self._inner)
+        client.server.places.introduce(client, source or self._peer)
+        if client.server.buffers.tight:
+            client.server.buffers.fit(client)
+        if rest := self._read[size:]:
+            self._inner.data_received(rest)
+
+    def eof_received(self) -> bool:
+        """See asyncio.Protocol."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It ended without a header."""
+        if Arrival.end(self._client, arrived=False):
+            self._refuse("an incomplete PROXY header")
+        if self._client.accepted_at:
+            self._inner.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+
+    def _refuse(self, why: str) -> None:
+        """Hang up: nothing can be said in a protocol that is not known."""
+        if not self._refused:
+            self._refused = True
+            server = self._client.server
+            server.metrics.refused.inc(ProxyHeaderRefused.reason)
+            server.books.turned_away(self._peer, ProxyHeaderRefused.reason, why)
+            self._transport.abort()
 
 
 class Entrance:
-    """Of one listener."""
+    """Of one listener. `tls`: what callers' handshakes take; `trust`: who sends a PROXY header, always."""
 
-    def __init__(self, tls: Certificates) -> None:
+    def __init__(self, tls: Certificates | None, trust: Trust | None = None) -> None:
         self._tls = tls
+        self._trust = trust
 
     def lead(self, client: ClientConnection) -> asyncio.Protocol:
         """Return the protocol that a new connection begins with."""
-        client.scheme = b"https"
-        began, ended = partial(self._began, client), partial(self._shaken, client)
-        return Tls(client, self._tls.context, ended, began=began, server_side=True)
+        inner: asyncio.Protocol = client
+        if self._tls is not None:
+            client.scheme = b"https"
+            began, ended = partial(Arrival.begin, client), partial(_shaken, client)
+            inner = Tls(client, self._tls.context, ended, began=began, server_side=True)
+        return inner if self._trust is None else ProxyDoor(client, inner, self._trust)
 
-    def _began(self, client: ClientConnection) -> None:
-        client.timer.set(client.loop.time() + client.server.settings.head_timeout)
-        client.arrival = Arrival(client)
-        client.server.inflight.add(client.arrival)
 
-    def _shaken(self, client: ClientConnection, failure: Exception | None) -> None:
-        if client.arrival is None:
-            # Whoever connects and says nothing has not failed at anything.
-            return
-        server = client.server
-        server.inflight.discard(client.arrival)
-        client.arrival = None
-        server.metrics.tls_handshakes.inc("ok" if failure is None else "failed")
+def _shaken(client: ClientConnection, failure: Exception | None) -> None:
+    # Whoever connects and says nothing has not failed at anything.
+    if Arrival.end(client, arrived=failure is None):
+        client.server.metrics.tls_handshakes.inc("ok" if failure is None else "failed")
         if failure is not None:
-            server.books.turned_away(client, "tls-handshake", certificates.reason(failure))
-            return
-        client.timer.set(client.loop.time() + server.settings.keepalive_idle)
-        client.arrived_at = client.loop.time()
-        # What comes next is a request: a drain does not end in between.
-        server.controller.request_came(client.arrived_at)
+            client.server.books.turned_away(client.peer, "tls-handshake", certificates.reason(failure))
+
+
+def build(edge: EdgeSettings, proxy: ProxySettings, rotation: Rotation) -> dict[bool, Entrance | None]:
+    """Return the entrance of listeners with TLS, and of those without. Raises CertificateError."""
+    trust = Trust(edge.trusted_proxies) if edge.proxy_protocol else None
+    entrances = {False: Entrance(None, trust) if trust is not None else None, True: None}
+    if any(address.tls for address in proxy.listen):
+        make = partial(certificates.for_clients, client=edge.tls_client, http2=proxy.upstream_http2 == "on")
+        entrances[True] = Entrance(rotation.add("clients", edge.for_clients, make), trust)
+    return entrances

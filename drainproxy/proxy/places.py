@@ -55,8 +55,7 @@ class Places:
         """Take a newcomer in, at the cost of the longest idle connection if there are too many."""
         if self._max_per_ip is not None:
             self._by_ip[client.peer] += 1
-            if client.peer and self._by_ip[client.peer] > self._max_per_ip:
-                self._refuse(client, TooManyPerClient())
+            if self._one_too_many(client):
                 return
         self._taken[client] = None
         if self._full() and not self._make_way(SILENT_S):
@@ -69,6 +68,26 @@ class Places:
             self._silent[client] = None
         elif len(self._taken) > self._max // 2:
             self._look()
+
+    def introduce(self, client: ClientSocket, peer: bytes) -> None:
+        """A newcomer's address has become known."""
+        if self._max_per_ip is not None:
+            self._uncount(client)
+            self._by_ip[peer] += 1
+        client.peer = peer
+        self._one_too_many(client)
+
+    def _one_too_many(self, client: ClientSocket) -> bool:
+        """Refuse a newcomer of whose address there are enough."""
+        if self._max_per_ip is None or not client.peer or self._by_ip[client.peer] <= self._max_per_ip:
+            return False
+        self._refuse(client, TooManyPerClient())
+        return True
+
+    def _uncount(self, client: ClientSocket) -> None:
+        self._by_ip[client.peer] -= 1
+        if not self._by_ip[client.peer]:
+            del self._by_ip[client.peer]
 
     def claim(self, client: ClientSocket) -> None:
         """Let a newcomer beyond the limit ask, at the cost of who is silent. Raises TooManyConnections."""
@@ -93,9 +112,7 @@ class Places:
         self._over.pop(client, None)
         self._leaving.pop(client, None)
         if self._max_per_ip is not None:
-            self._by_ip[client.peer] -= 1
-            if not self._by_ip[client.peer]:
-                del self._by_ip[client.peer]
+            self._uncount(client)
         if self.idle is not None:
             self.idle.pop(client, None)
             self._silent.pop(client, None)

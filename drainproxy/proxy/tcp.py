@@ -57,7 +57,7 @@ class TcpConnection(ClientSocket):
                 return
             upstream = await server.connect(self.loop.time() + server.routes.default.connect, self)
         except RequestError as error:
-            server.books.turned_away(self, error.reason, error.detail)
+            server.books.turned_away(self.peer, error.reason, error.detail)
             server.metrics.errors.inc(error.reason)
             self.reset()
             return
@@ -97,7 +97,7 @@ class TcpConnection(ClientSocket):
 
     def fail_head(self, error: RequestError) -> None:
         """There is no word for a refusal but an end."""
-        self.server.books.turned_away(self, error.reason, error.detail)
+        self.server.books.turned_away(self.peer, error.reason, error.detail)
         self.abort()
 
     def expired(self) -> None:
