@@ -101,7 +101,9 @@ def _read_body(
     status, version, fields = head
     body, complete, delimited, fault = bytearray(), True, True, ""
     try:
-        if method == b"HEAD" or status in {101, 204, 304}:
+        if status == 101:  # what follows is another protocol's, and ends with the connection
+            body += cursor.take(len(cursor.rest))
+        elif method == b"HEAD" or status in {204, 304}:
             pass
         elif grammar.is_chunked(fields, version):
             grammar.read_chunked(cursor, body)

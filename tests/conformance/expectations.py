@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def check(expects: Expects, seen: Seen, *, exact: bool) -> list[str]:
     """Give what is not as expected; `exact` for drainproxy itself."""
-    came = b"".join(held.raw for held in seen.held)
+    came = b"".join(held.raw + held.tunnel for held in seen.held)
     went = seen.received
     problems = _sight("the application", came, expects.app_sees, expects.app_never_sees, exact=exact)
     problems += _sight("the client", went, expects.client_sees, expects.client_never_sees, exact=exact)

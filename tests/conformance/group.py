@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tests.conformance import (
-    cases,
     expectations,
     request_verdicts,
     resources,
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 LANES = 8
 BATCH = 48  # so many cases, then the process must be back where it was
 WARM_UP_S = 15.0
-NOT_YET: frozenset[str] = frozenset()  # what drainproxy refuses as yet (cases.features)
 
 
 class GoneError(Exception):
@@ -116,7 +114,7 @@ class Group:
         override = self.overrides.get(case.name)
         problems: dict[str, list[str]] = {}
         lifted: dict[str, list[str]] = {}
-        shown, plain = "", True
+        shown = ""
         for way in Way if self.splits else (Way.WHOLE,):
             sent = ways.variant(case, way)
             if sent is None:
@@ -131,16 +129,12 @@ class Group:
                 found.append("the request behind it was not answered")
             if found:
                 problems[way], shown = found, shown or show(seen)
-                plain = plain and plainly_refused(seen)
             if override and (found := _lifted(judged, override, seen)):
                 lifted[way] = found
         if not problems:
             return Outcome(case, Mark.PASS)
         if override and not lifted:
             return Outcome(case, Mark.EXCEPTION, note=f"{override.rfc}: {override.why}")
-        lacking = cases.features(case) & NOT_YET
-        if lacking and plain:
-            return Outcome(case, Mark.EXEMPT, note=f"needs {', '.join(sorted(lacking))}")
         return Outcome(case, Mark.FAIL, lifted if override else problems, shown)
 
     async def _seen(self, lane: Lane, case: Case, *, bytewise: bool) -> Seen:
@@ -177,12 +171,6 @@ def judge(case: Case, klass: str, seen: Seen, *, may_reuse: bool) -> list[str]:
 def _lifted(case: Case, override: Override, seen: Seen) -> list[str]:
     klass = override.klass or case.klass
     return judge(case, klass, seen, may_reuse=override.may_reuse)
-
-
-def plainly_refused(seen: Seen) -> bool:
-    """Tell whether the proxy said no and did nothing: all that an exemption excuses."""
-    refused = all(reply.status >= 400 for reply in seen.answers.replies)
-    return refused and not seen.held and not seen.sentinels and not seen.answers.fault
 
 
 def show(seen: Seen) -> str:

@@ -85,6 +85,8 @@ class Lane:
         )
         await self.bell.quiet(SETTLE_S, limit_s=1.0)
         by_itself = client.closed
+        if any(reply.status == 101 for reply in client.answers.replies):
+            client.finish()  # a tunnel ends with both sides
         self.recorder.script = None
         if case.after != "settle" and not case.may_reuse:
             await self.bell.until(

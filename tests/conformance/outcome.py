@@ -15,7 +15,6 @@ class Mark(enum.Enum):
     """Where a case is counted."""
 
     PASS = "pass"
-    EXEMPT = "exempt"
     EXCEPTION = "exception"
     FAIL = "fail"
 
@@ -28,7 +27,7 @@ class Outcome:
     mark: Mark
     problems: dict[str, list[str]] = field(default_factory=dict)
     shown: str = ""  # what the client and the application saw
-    note: str = ""  # why it is exempt or an exception
+    note: str = ""  # why it is an exception
 
 
 @dataclass(slots=True)
@@ -37,6 +36,7 @@ class Tally:
 
     files: dict[str, list[Outcome]] = field(default_factory=dict)
     upkeep: dict[str, list[str]] = field(default_factory=dict)  # resources and the proxy's end
+    skipped: int = 0  # cases that are not for this proxy
 
     @property
     def passed(self) -> int:
@@ -47,11 +47,6 @@ class Tally:
     def failed(self) -> int:
         """Cases that fail, and what a file left behind."""
         return self._count(Mark.FAIL) + sum(map(len, self.upkeep.values()))
-
-    @property
-    def skipped(self) -> int:
-        """Cases that need what the proxy does not do yet."""
-        return self._count(Mark.EXEMPT)
 
     def _count(self, mark: Mark) -> int:
         return sum(one.mark is mark for file in self.files.values() for one in file)

@@ -52,6 +52,7 @@ class Held:
     partial: bool
     error: str
     open: bool
+    tunnel: bytes = b""  # what came after a 101
 
 
 class Recorder:
@@ -116,6 +117,7 @@ class Connection(asyncio.Protocol):
         self._names: list[str] = []
         self._from = 0  # first message of this case
         self._task: asyncio.Task[None] | None = None
+        self._tunnel: bytearray | None = None  # once a script has said 101
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Join the recorder's connections."""
@@ -134,6 +136,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Record, read with h11, answer what is whole."""
         self.recorder.bell.ring()
+        if self._tunnel is not None:
+            self._tunnel += data
+            return
         self.raw += data
         before = len(self._witness.messages)
         done = self._witness.feed(data)
@@ -161,6 +166,7 @@ class Connection(asyncio.Protocol):
             partial=self._witness.partial,
             error=self._witness.error,
             open=self.open,
+            tunnel=bytes(self._tunnel or b""),
         )
 
     def _head_only(self) -> None:
@@ -194,6 +200,8 @@ class Connection(asyncio.Protocol):
 
     def _play(self, script: Script) -> None:
         self._names.append("script")
+        if b"".join(script.parts).startswith(b"HTTP/1.1 101 "):
+            self._tunnel = bytearray()
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(script))
 

@@ -33,7 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         files = corpus.load() if args.own or not args.directory else {}
         files |= cases.load(args.directory) if args.directory else {}
-        files = selected(files, args.only, all_settings=args.proxy == "drainproxy")
+        asked = selected(files, args.only, all_settings=True)
+        files = selected(asked, None, all_settings=args.proxy == "drainproxy")
         overrides = exceptions.load()
     except ValueError as error:
         print(error, file=sys.stderr)
@@ -46,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     started = time.monotonic()
     tally = asyncio.run(run(files, overrides, kind=args.proxy, splits=args.splits))
+    tally.skipped = _count(asked) - _count(files)
     print(f"{details}\n" if (details := outcome.details(tally)) else "", end="")
     print(f"in {time.monotonic() - started:.0f} s")
     print(outcome.last_line(tally))
@@ -104,6 +106,10 @@ def selected(files: dict[str, Suite], only: str | None, *, all_settings: bool) -
         if listed:
             kept[file] = replace(suite, cases=listed)
     return kept
+
+
+def _count(files: dict[str, Suite]) -> int:
+    return sum(len(suite.cases) for suite in files.values())
 
 
 def _differences(files: dict[str, Suite], overrides: dict[str, Override]) -> list[str]:

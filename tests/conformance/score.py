@@ -73,7 +73,6 @@ def _of(tally: Tally, row: str, own: set[str]) -> list[Outcome]:
         for name, outcomes in tally.files.items()
         if not row or row == name or (row == OWN_ROW and name in own)
         for one in outcomes
-        if one.mark is not Mark.EXEMPT
     ]
 
 

@@ -27,7 +27,6 @@ async def test_the_own_cases_hold(chapter: str):
     outcomes = await group.run(suite.cases)
     tally = Tally({chapter: outcomes}, {chapter: group.problems})
     assert not tally.failed, outcome.details(tally)
-    assert not tally.skipped, outcome.details(tally)
 
 
 def test_every_case_says_its_rule_in_a_sentence():

@@ -27,7 +27,6 @@ BAD_CHUNK = b"POST / HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\
 SHORT_BODY = b"POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 400\r\n\r\nonly this"
 BOTH = b"POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
 CLOSING = b"GET / HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n"
-UPGRADE = b"GET / HTTP/1.1\r\nHost: shop\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\n"
 
 
 @pytest.fixture(autouse=True)
@@ -123,12 +122,6 @@ async def test_an_exception_lifts_the_label_only():
     outcome = await outcome_of(request(GOOD, "must-reject"), overrides=lifted)
     assert outcome.mark is Mark.EXCEPTION
     outcome = await outcome_of(request(SHORT_BODY, "must-reject"), overrides=lifted)
-    assert outcome.mark is Mark.FAIL
-
-
-async def test_an_exemption_excuses_nothing_that_was_forwarded():
-    """A case that needs an upgrade still fails where its bytes reached the application."""
-    outcome = await outcome_of(request(UPGRADE, "must-reject"))
     assert outcome.mark is Mark.FAIL
 
 
@@ -251,14 +244,13 @@ def test_every_exception_gives_its_reason():
 
 
 def test_a_score_compares_what_all_were_asked():
-    """A row a file, the own chapters in one; what is exempt is left out; leaks are counted apart."""
+    """A row a file, the own chapters in one; leaks are counted apart."""
     good = Outcome(request(GOOD, "must-accept"), Mark.PASS)
     leak = Outcome(
         request(FOLDED, "must-reject"), Mark.FAIL, {"whole": ["9 bytes reached the application: b''"]}
     )
-    exempt = Outcome(request(UPGRADE, "must-accept"), Mark.EXEMPT)
-    one = Tally({"a.toml": [good], "b.toml": [good, exempt], "recorded.jsonl": [good]})
-    two = Tally({"a.toml": [good], "b.toml": [leak, exempt], "recorded.jsonl": [good]})
+    one = Tally({"a.toml": [good], "b.toml": [good], "recorded.jsonl": [good]})
+    two = Tally({"a.toml": [good], "b.toml": [leak], "recorded.jsonl": [good]})
     assert score.table({"one": one, "two": two}, {"a.toml", "b.toml"}).splitlines()[2:] == [
         "| the project's own cases | 2 of 2 | 1 of 2 |",
         "| `recorded.jsonl` | 1 of 1 | 1 of 1 |",
