@@ -40,6 +40,8 @@ async def _drains_as_ever(it, reason: str | None) -> None:
     before = len(it.api.journal.requests) + len(it.api.journal.connections)
     it.proxy.signal()
     await it.proxy.line("phase", phase="propagating")
+    if reason is not None:
+        await it.proxy.line("kubernetes_api", asked="endpointslices", reason=reason)
     late = await it.proxy.client()
     await late.send(get("/late"))
     answering = await it.application.connection_with_bytes()
@@ -73,7 +75,8 @@ async def test_an_answer_that_is_none(fault, reason, tmp_path):
 @pytest.mark.parametrize(("mode", "reason"), DOORS.values(), ids=DOORS.keys())
 async def test_a_way_that_leads_nowhere(mode, reason, tmp_path):
     """The connection is refused, reset, swallowed or never made."""
-    async with pod(tmp_path, serves=False) as it:
+    # Long enough to be asked in: the first request of a drain waits its turn.
+    async with pod(tmp_path, serves=False, propagation_min="3s", sparse_min="3s") as it:
         await it.looked()
         it.api.door.mode = mode
         await _drains_as_ever(it, None if reason == "timeout" else reason)
