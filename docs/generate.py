@@ -28,6 +28,8 @@ from drainproxy.values import show_duration  # noqa: E402
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+CHART = HERE.parent / "helm" / "drainproxy"
+
 BLOCK = re.compile(r"(<!-- generated: ([a-z ]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
 EVENTS = {
@@ -66,7 +68,7 @@ def main() -> int:
 
 def pages() -> dict[Path, str]:
     """Return each page with blocks, and what it should hold."""
-    texts = {path: path.read_text("utf-8") for path in sorted(HERE.glob("*.md"))}
+    texts = {path: path.read_text("utf-8") for path in [*sorted(HERE.glob("*.md")), CHART / "README.md"]}
     return {path: BLOCK.sub(_fill, text) for path, text in texts.items() if BLOCK.search(text)}
 
 
@@ -202,6 +204,27 @@ def _errors(blame: type[errors.RequestError]) -> str:
     return _table(["reason", "status", "Proxy-Status", "Retry-After", "meaning"], rows)
 
 
+# helm/drainproxy/README.md
+
+
+def _values() -> str:
+    """Each leaf of values.yaml: a comment that begins with `-- ` says what the line below it is."""
+    rows: list[list[str]] = []
+    path: list[str] = []
+    said = ""
+    for line in (CHART / "values.yaml").read_text("utf-8").splitlines():
+        comment = re.fullmatch(r" *# -- (.*)", line)
+        setting = re.fullmatch(r"( *)([\w-]+): ?(.*)", line)
+        if comment:
+            said = comment[1]
+        elif setting:
+            path = [*path[: len(setting[1]) // 2], setting[2]]
+            if said:
+                rows.append([f"`{'.'.join(path)}`", f"`{setting[3]}`" if setting[3] else "", said])
+            said = ""
+    return _table(["value", "default", "what it is"], rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "proxy": lambda: _settings("proxy"),
     "edge": lambda: _settings("edge"),
@@ -220,6 +243,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "client errors": lambda: _errors(errors.ClientError),
     "upstream errors": lambda: _errors(errors.UpstreamError),
     "refusal errors": lambda: _errors(errors.Refusal),
+    "values": _values,
     "internal errors": lambda: _errors(errors.InternalError),
 }
 

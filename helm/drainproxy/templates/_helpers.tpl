@@ -1,0 +1,79 @@
+{{- define "drainproxy.name" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "drainproxy.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- else if contains (include "drainproxy.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "drainproxy.name" .) | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "drainproxy.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "drainproxy.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "drainproxy.labels" -}}
+{{ include "drainproxy.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: drainproxy
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "drainproxy.webhookName" -}}
+{{- include "drainproxy.fullname" . }}-webhook
+{{- end -}}
+
+{{/* An image's full name. Takes (dict "image" MAP "root" .): what MAP leaves out is .Values.image's. */}}
+{{- define "drainproxy.image" -}}
+{{- $usual := .root.Values.image -}}
+{{- $repository := .image.repository | default $usual.repository -}}
+{{- if .image.digest -}}
+{{- printf "%s@%s" $repository .image.digest -}}
+{{- else if .image.tag -}}
+{{- printf "%s:%s" $repository .image.tag -}}
+{{- else if $usual.digest -}}
+{{- printf "%s@%s" $repository $usual.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $repository ($usual.tag | default .root.Chart.AppVersion) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* webhook, policy or none. */}}
+{{- define "drainproxy.injection" -}}
+{{- $version := .Values.injection.kubeVersion | default .Capabilities.KubeVersion.Version | trimPrefix "v" -}}
+{{- $policies := or (semverCompare ">=1.36-0" $version) (and (not .Values.injection.kubeVersion) (.Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy")) -}}
+{{- if eq .Values.injection.mode "auto" -}}
+{{- ternary "policy" "webhook" $policies -}}
+{{- else if and (eq .Values.injection.mode "policy") (not $policies) -}}
+{{- fail (printf "injection.mode policy needs Kubernetes 1.36 (MutatingAdmissionPolicy v1); this is %s: use webhook or auto" $version) -}}
+{{- else -}}
+{{- .Values.injection.mode -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The options of the library's templates, from .Values.sidecar. */}}
+{{- define "drainproxy.sidecarOptions" -}}
+{{- $options := deepCopy .Values.sidecar -}}
+{{- $_ := set $options "image" (include "drainproxy.image" (dict "image" dict "root" .)) -}}
+{{- $_ := set $options "imagePullPolicy" .Values.image.pullPolicy -}}
+{{- toYaml $options -}}
+{{- end -}}
+
+{{- define "drainproxy.certificateSecret" -}}
+{{- if eq .Values.certificates.source "secret" -}}
+{{- required "certificates.source secret needs certificates.secretName" .Values.certificates.secretName -}}
+{{- else -}}
+{{- include "drainproxy.webhookName" . }}-tls
+{{- end -}}
+{{- end -}}
+
+{{/* Namespaces where nothing is injected, as the items of a list. */}}
+{{- define "drainproxy.excluded" -}}
+{{- append .Values.injection.excludedNamespaces .Release.Namespace | uniq | toYaml -}}
+{{- end -}}

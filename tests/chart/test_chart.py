@@ -1,0 +1,262 @@
+"""The chart under many sets of values: what comes out is valid, restricted, and says what was asked for."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import ssl
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.rendering import CHART, documents, files, helm, one, pod_specs
+from tests.chart.standards import OTHERS, assert_valid, breaches
+
+ON = {"enabled": True}
+WEBHOOK = {"injection": {"mode": "webhook"}}
+PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+
+SETS: dict[str, dict[str, Any]] = {
+    "nothing said": {},
+    "webhook": WEBHOOK,
+    "policy": {"injection": {"mode": "policy", "kubeVersion": "1.36"}},
+    "old cluster": {"injection": {"kubeVersion": "1.29"}},
+    "new cluster": {"injection": {"kubeVersion": "v1.37.2-eks-1234"}},
+    "nothing injects": {"injection": {"mode": "none"}},
+    "everything watched": {
+        **WEBHOOK,
+        "monitoring": {
+            "labels": {"release": "kube-prometheus-stack"},
+            "podMonitor": {**ON, "namespaces": ["shop"]},
+            "prometheusRule": {**ON, "disabled": ["DrainproxyBypassed"]},
+            "dashboard": {**ON, "folder": "Ingress", "namespace": "grafana"},
+        },
+    },
+    "cert-manager": {**WEBHOOK, "certificates": {"source": "cert-manager"}},
+    "cert-manager with an issuer": {
+        **WEBHOOK,
+        "certificates": {"source": "cert-manager", "issuerRef": {"kind": "ClusterIssuer", "name": "ca"}},
+    },
+    "a Secret": {
+        **WEBHOOK,
+        "certificates": {"source": "secret", "secretName": "own-tls", "caBundle": PEM},
+    },
+    "roles": {
+        "rbac": {"namespaces": [{"name": "shop"}, {"name": "till", "serviceAccounts": ["a", "b"]}]},
+        "sidecar": {"rbac": "slices+pod+events"},
+    },
+    "no roles": {"rbac": {"namespaces": [{"name": "shop"}]}, "sidecar": {"rbac": "none"}},
+    "OpenShift": {**WEBHOOK, "sidecar": {"runAsUser": None}, "webhook": {"runAsUser": None}},
+    "balancer": {**WEBHOOK, "sidecar": {"propagation": "alb", "mode": "plain"}},
+    "revisions": {
+        **WEBHOOK,
+        "revisions": {"canary": {"tag": "0.2.0"}, "pinned": {"digest": f"sha256:{'a' * 64}"}},
+    },
+    "placed": {
+        **WEBHOOK,
+        "imagePullSecrets": [{"name": "pull"}],
+        "image": {"repository": "registry.example/drainproxy", "digest": f"sha256:{'b' * 64}"},
+        "webhook": {
+            "replicas": 3,
+            "podAnnotations": {"a": "b"},
+            "podLabels": {"c": "d"},
+            "nodeSelector": {"kubernetes.io/os": "linux"},
+            "tolerations": [{"operator": "Exists"}],
+            "affinity": {"nodeAffinity": {}},
+            "priorityClassName": "high",
+        },
+    },
+    "bare": {
+        **WEBHOOK,
+        "webhook": {"podDisruptionBudget": {"enabled": False}, "networkPolicy": {"enabled": False}},
+    },
+}
+
+
+@pytest.mark.parametrize("values", SETS.values(), ids=SETS)
+def test_every_document_is_one_that_kubernetes_takes(values):
+    """Documents pass the schemas of three Kubernetes versions, and pods the restricted standard."""
+    found = documents(values)
+    assert_valid(found)
+    for name, spec in pod_specs(found):
+        assert breaches(spec) == [], name
+        assert spec["enableServiceLinks"] is False, name
+        assert spec["automountServiceAccountToken"] is False, name
+    for each in found:
+        assert each["metadata"]["labels"]["app.kubernetes.io/name"] == "drainproxy"
+        assert each["metadata"]["labels"]["app.kubernetes.io/instance"] == "drainproxy"
+    names = [(each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"]) for each in found]
+    assert len(names) == len(set(names)), "two documents of one name"
+
+
+@pytest.mark.parametrize("values", SETS.values(), ids=SETS)
+def test_helm_finds_nothing_to_complain_of(values):
+    """`helm lint --strict` is silent but for the icon that we do not have."""
+    report = helm.lint(CHART, values, strict=True)
+    assert report["errors"] == []
+    assert [each["error"] for each in report["messages"]] == ["icon is recommended"]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ({"kubeVersion": "1.29"}, "webhook"),
+        ({"kubeVersion": "1.35.9"}, "webhook"),
+        ({"kubeVersion": "1.36"}, "policy"),
+        ({"kubeVersion": "v1.36.0-gke.1"}, "policy"),
+        ({"mode": "webhook", "kubeVersion": "1.36"}, "webhook"),
+        ({"mode": "none", "kubeVersion": "1.36"}, "none"),
+    ],
+)
+def test_auto_takes_a_policy_where_the_cluster_has_one(values, kind):
+    """From 1.36 on nothing has to run in the cluster for pods to get their sidecar."""
+    kinds = {each["kind"] for each in documents({"injection": values})}
+    assert ("MutatingWebhookConfiguration" in kinds) == (kind == "webhook")
+    assert ("Deployment" in kinds) == (kind == "webhook")
+
+
+def test_the_chart_asks_the_cluster_it_is_rendered_for():
+    """Without a version in the values, .Capabilities decide: Helm's own here, which has the policies."""
+    assert "MutatingWebhookConfiguration" not in {each["kind"] for each in documents()}
+
+
+def test_a_pod_goes_through_one_door_of_the_webhook():
+    """By its own label or by its namespace's; its own `false` wins, and system namespaces are never asked."""
+    configuration = one(documents(WEBHOOK), "MutatingWebhookConfiguration")
+    by_name = {each["name"]: each for each in configuration["webhooks"]}
+    assert by_name["pods.drainproxy.io"]["objectSelector"] == {
+        "matchLabels": {"drainproxy.io/inject": "true"}
+    }
+    namespaces = by_name["namespaces.drainproxy.io"]
+    assert namespaces["namespaceSelector"]["matchLabels"] == {"drainproxy.io/inject": "true"}
+    (unsaid,) = namespaces["objectSelector"]["matchExpressions"]
+    assert unsaid == {"key": "drainproxy.io/inject", "operator": "DoesNotExist"}
+    for each in by_name.values():
+        (excluded,) = each["namespaceSelector"]["matchExpressions"]
+        assert {"kube-system", "drainproxy-system"} <= set(excluded["values"])
+        assert each["failurePolicy"] == "Ignore"
+        assert each["timeoutSeconds"] == 2
+
+
+def test_a_made_certificate_fits_its_secret_and_its_webhook(tmp_path):
+    """The CA in the configuration vouches for the certificate in the Secret, whose key is its own."""
+    found = documents(WEBHOOK)
+    secret = {name: base64.b64decode(data) for name, data in one(found, "Secret")["data"].items()}
+    for name, data in secret.items():
+        (tmp_path / name).write_bytes(data)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
+    for each in one(found, "MutatingWebhookConfiguration")["webhooks"]:
+        assert base64.b64decode(each["clientConfig"]["caBundle"]) == secret["ca.crt"]
+        service = each["clientConfig"]["service"]
+        assert service["name"] == one(found, "Service")["metadata"]["name"]
+    (volume,) = one(found, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    assert volume["secret"]["secretName"] == one(found, "Secret")["metadata"]["name"]
+
+
+def test_cert_manager_hands_its_own_ca_to_the_webhook():
+    """No certificate is made here, and the injector is told where the CA is."""
+    found = documents(SETS["cert-manager"])
+    assert "Secret" not in {each["kind"] for each in found}
+    certificate = one(found, "Certificate")
+    configuration = one(found, "MutatingWebhookConfiguration")
+    named = configuration["metadata"]["annotations"]["cert-manager.io/inject-ca-from"]
+    assert named == f"drainproxy-system/{certificate['metadata']['name']}"
+    assert certificate["spec"]["issuerRef"]["name"] == one(found, "Issuer")["metadata"]["name"]
+    issued = documents(SETS["cert-manager with an issuer"])
+    assert "Issuer" not in {each["kind"] for each in issued}
+    assert one(issued, "Certificate")["spec"]["issuerRef"] == {"kind": "ClusterIssuer", "name": "ca"}
+
+
+def test_roles_are_bound_where_they_are_asked_for():
+    """For all of a namespace, or for the ServiceAccounts named; tier none makes none."""
+    found = documents(SETS["roles"])
+    bindings = {each["metadata"]["namespace"]: each for each in found if each["kind"] == "RoleBinding"}
+    assert [each["name"] for each in bindings["shop"]["subjects"]] == ["system:serviceaccounts:shop"]
+    assert [each["name"] for each in bindings["till"]["subjects"]] == ["a", "b"]
+    assert {each["kind"] for each in documents(SETS["no roles"])}.isdisjoint({"Role", "RoleBinding"})
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (
+            {"sidecar": {"gracePeriod": 20}},
+            "gracePeriod 20 s is too short: propagation max 15 s (preset cluster)",
+        ),
+        (
+            {"sidecar": {"gracePeriod": 60, "propagation": "alb", "propagationMax": 50}},
+            "propagationMax to at most 45",
+        ),
+        (
+            {"sidecar": {"gracePeriod": 20}},
+            "= 30 s; set gracePeriod to at least 30, or propagationMax to at most 5",
+        ),
+        ({"sidecar": {"propagation": "elb"}}, "at '/sidecar/propagation': value must be one of"),
+        ({"sidecar": {"port": 80}}, "at '/sidecar/port': minimum: got 80, want 1,024"),
+        ({"injection": {"mode": "magic"}}, "at '/injection/mode': value must be one of"),
+        ({"injection": {"mode": "policy", "kubeVersion": "1.33"}}, "needs Kubernetes 1.36"),
+        ({"webhook": {"replica": 1}}, "additional properties 'replica' not allowed"),
+        ({"revisions": {"canary": {}}}, "revisions.canary needs a tag or a digest"),
+        ({**WEBHOOK, "certificates": {"source": "secret"}}, "needs certificates.secretName"),
+        (
+            {**WEBHOOK, "certificates": {"source": "secret", "secretName": "own"}},
+            "needs certificates.caBundle",
+        ),
+        ({"monitoring": {"podMonitor": {"intervalSeconds": 60}}}, "maximum: got 60, want 15"),
+    ],
+    ids=str,
+)
+def test_what_cannot_work_is_refused_with_a_sentence(values, sentence):
+    """Before anything is installed, and with the number to change."""
+    with pytest.raises((helm.HelmRenderError, helm.HelmValuesError), match=re.escape(sentence)):
+        files(values)
+
+
+def test_the_schema_knows_every_value_and_no_other():
+    """A value without a schema would be a typing error that nobody hears of."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+
+    def unknown(value: Any, part: dict[str, Any], path: str) -> list[str]:
+        known = part.get("properties")
+        if not isinstance(value, dict) or known is None:
+            return []
+        spare = {"global", "drainproxy-library"} if not path else set()
+        odd = [
+            f"{path}/{each}"
+            for each in set(value) ^ (set(known) - spare)
+            if known.get(each) != {"type": "string"}
+        ]
+        return odd + [
+            each
+            for name, inner in value.items()
+            if name in known
+            for each in unknown(inner, known[name], f"{path}/{name}")
+        ]
+
+    schema["properties"]["certificates"]["properties"]["issuerRef"].pop("properties")
+    assert unknown(values, schema, "") == []
+
+
+def test_notes_say_what_to_do_next():
+    """One command that protects a Deployment, the grace in numbers, and what is missing."""
+    notes = files(WEBHOOK)["drainproxy/templates/NOTES.txt"]
+    assert '"drainproxy.io/inject":"true"' in notes
+    assert "30 s of grace with preset cluster" in notes
+    assert "rbac.namespaces is empty" in notes
+    notes = files({"injection": {"mode": "none"}, "sidecar": {"propagation": "alb"}})
+    assert "Nothing injects sidecars" in notes["drainproxy/templates/NOTES.txt"]
+    assert "105 s of grace" in notes["drainproxy/templates/NOTES.txt"]
+
+
+def test_custom_resources_are_the_only_ones_not_validated():
+    """The list of what the validator cannot know is no longer than it has to be."""
+    found = {
+        (each["apiVersion"], each["kind"])
+        for values in (SETS["everything watched"], SETS["cert-manager"])
+        for each in documents(values)
+    }
+    assert found >= OTHERS
