@@ -14,7 +14,11 @@ MAX_V1_BYTES = 107
 MAX_V2_BYTES = 4096
 """Of the 64 KiB that the length could say: the addresses take 36, and what balancers add a few hundred."""
 
-_V1 = re.compile(rb"PROXY (?:UNKNOWN(?: [^\r\n]*)?|(TCP[46]) (\S+) (\S+) (\d{1,5}) (\d{1,5}))\r\n")
+_ADDRESS = rb"[\dA-Fa-f:.]+"
+"""Without the scope that an IPv6 address may have: it can hold any character."""
+_V1 = re.compile(
+    rb"PROXY (?:UNKNOWN(?: [^\r\n]*)?|(TCP[46]) (%b) (%b) (\d{1,5}) (\d{1,5}))\r\n" % (_ADDRESS, _ADDRESS)
+)
 _PORT = re.compile(rb"0|[1-9]\d{0,4}")
 _LOCAL, _PROXY = 0x20, 0x21
 _FAMILIES = {0x11: (4, 12), 0x21: (16, 36)}

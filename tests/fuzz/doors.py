@@ -50,10 +50,16 @@ def _own(*, requests: bool) -> list[bytes]:
     return [case.sent[:MAX_SEED_BYTES] for case in found if isinstance(case, RequestCase) is requests]
 
 
+def _balancers() -> list[bytes]:
+    version_2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes(12)
+    return [b"PROXY TCP4 203.0.113.7 10.0.0.1 4711 443\r\n", b"PROXY UNKNOWN\r\n", version_2]
+
+
 DOORS = {
     "client": Door(oracles.client_bytes, sentences.pipelines, partial(_own, requests=True)),
     "application": Door(oracles.application_bytes, sentences.responses, partial(_own, requests=False)),
     "application-head": Door(
         partial(oracles.application_bytes, method=b"HEAD"), sentences.responses, partial(_own, requests=False)
     ),
+    "proxy-header": Door(oracles.proxy_bytes, sentences.proxy_headers, _balancers),
 }

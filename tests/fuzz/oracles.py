@@ -6,10 +6,12 @@ conformance runner is broken. Called by hypothesis (`test_oracles`) and by ather
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from typing import TYPE_CHECKING
 
 from drainproxy.errors import RequestError, UpstreamMalformed
-from drainproxy.proxy import framing, headers
+from drainproxy.proxy import framing, headers, proxy_header
 from drainproxy.proxy.framing import Framing
 from drainproxy.proxy.heads import RequestHead, ResponseReader
 from tests.conformance import answers, grammar, invariants, requests, witness
@@ -94,6 +96,23 @@ def application_bytes(data: bytes, cuts: list[int], method: bytes = b"GET") -> N
     if ways[0].whole and theirs.replies and theirs.replies[0].complete:
         (ours,) = answers.read(ways[0].out, [method], Ended.FIN).replies
         assert (ours.status, ours.body) == (theirs.replies[0].status, theirs.replies[0].body)
+
+
+def proxy_bytes(data: bytes, cuts: list[int]) -> None:
+    """Whatever a balancer begins with: once it is decided it stays so, and an address is an address."""
+    decided: tuple[bytes | None, int] | str | None = None
+    for size in sorted({*range(0, len(data), max(1, len(data) // 100)), len(data), *cuts}):
+        try:
+            found: tuple[bytes | None, int] | str | None = proxy_header.read(data[:size])
+        except ValueError:
+            found = "refused"
+        assert decided is None or found == decided, f"{decided} became {found}"
+        decided = found
+    if isinstance(decided, tuple):
+        address, size = decided
+        assert size <= len(data)
+        assert address is None or str(ipaddress.ip_address(address.decode("ascii"))).encode() == address
+        assert address is None or re.fullmatch(rb"[0-9a-f:.]+", address), address
 
 
 def readable(answer: Answer, method: bytes) -> None:

@@ -100,3 +100,23 @@ def changed(draw: st.DrawFn, whole: st.SearchStrategy[bytes], changes: bytes = C
 pipelines = changed(st.lists(request(), min_size=1, max_size=4).map(b"".join))
 responses = changed(response())
 cuts = st.lists(st.integers(0, 400), max_size=6)
+
+_ADDRESSES = [b"203.0.113.7", b"2001:db8::7", b"::ffff:1.2.3.4", b"fe80::1%a", b"1.2.3", b"evil", b"\xff"]
+_address = st.sampled_from(_ADDRESSES)
+_port = st.sampled_from([b"1", b"443", b"65535", b"65536", b"01", b"x"])
+_version_1 = st.builds(
+    lambda family, *rest: b" ".join([b"PROXY", family, *rest]) + b"\r\n",
+    st.sampled_from([b"TCP4", b"TCP6", b"UNKNOWN", b"UDP4"]),
+    _address,
+    _address,
+    _port,
+    _port,
+)
+_version_2 = st.builds(
+    lambda command, family, size, rest: b"\r\n\r\n\0\r\nQUIT\n" + bytes((command, family, 0, size)) + rest,
+    st.sampled_from([0x20, 0x21, 0x22, 0x11]),
+    st.sampled_from([0x00, 0x11, 0x21, 0x31, 0x12]),
+    st.sampled_from([0, 11, 12, 36, 60]),
+    st.binary(max_size=70),
+)
+proxy_headers = changed(st.one_of(_version_1, _version_2))

@@ -49,6 +49,7 @@ BAD = {
     "v1 other family": b"PROXY UDP4 1.1.1.1 1.1.1.1 1 1\r\n",
     "v1 wrong family": b"PROXY TCP4 ::1 ::1 1 1\r\n",
     "v1 no address": b"PROXY TCP4 evil 1.1.1.1 1 1\r\n",
+    "v1 scope": b"PROXY TCP6 fe80::1%a\0b ::1 1 1\r\n",
     "v1 leading zero": b"PROXY TCP4 1.1.1.1 1.1.1.1 01 1\r\n",
     "v1 port": b"PROXY TCP4 1.1.1.1 1.1.1.1 1 65536\r\n",
     "v1 two spaces": b"PROXY TCP4  1.1.1.1 1.1.1.1 1 1\r\n",
