@@ -25,11 +25,13 @@ examples:
   drainproxy config --check --config drainproxy.yaml
   drainproxy drain --prestop            in the sidecar's preStop hook
   drainproxy status --watch             while a pod goes away
+  drainproxy check deploy/web -n shop   before the next rollout
 
 exit codes:
   0   done; also a drain that ended work at its deadline
+  1   something failed: a check, a probe, a command to the proxy
   64  the configuration or the command line is wrong
-  69  no proxy answers
+  69  no proxy answers, or no cluster
   70  an internal failure
   71  a listening port is in use
 """
@@ -48,6 +50,7 @@ VERBS = {
     "status": "show what the proxy is doing, and what it waits for",
     "demo": "see on loopback what a rollout loses, with drainproxy and without",
     "probe": "hit a URL at a steady rate while a command runs; name every lost request",
+    "check": "judge a workload of a live cluster: will its pods drain, and if not, what to change",
     "version": "show what runs here",
 }
 ROOM_TITLES = {
@@ -110,7 +113,11 @@ def _add_flags(parser: argparse.ArgumentParser, verb: str, *, explain: bool) -> 
     if verb == "status":
         parser.add_argument("--watch", action="store_true", help="keep showing it until the proxy ends")
         parser.add_argument("--admin", metavar="HOST:PORT", help="default: DRAINPROXY_ADMIN, or :29900")
-    if verb in {"status", "config"}:
+    if verb == "check":
+        parser.add_argument("workload", metavar="KIND/NAME", help="deploy/NAME, sts/NAME or ds/NAME")
+        parser.add_argument("-n", "--namespace", default="default", help="default: default")
+        parser.add_argument("--kubeconfig", metavar="FILE", help="default: $KUBECONFIG, or ~/.kube/config")
+    if verb in {"status", "config", "check"}:
         parser.add_argument("--json", action="store_true", help="for machines")
     if verb in {"demo", "probe"}:
         module = importlib.import_module(f"drainproxy.proof.{verb}")

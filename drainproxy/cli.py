@@ -164,12 +164,24 @@ def _proof(options: argparse.Namespace) -> int:
     return code
 
 
+def _check(options: argparse.Namespace) -> int:
+    from pathlib import Path  # noqa: PLC0415 - for this verb only
+
+    from drainproxy import check  # noqa: PLC0415
+    from drainproxy.kube.settings import KubeSettings  # noqa: PLC0415
+
+    usual = Path.home() / ".kube" / "config"
+    file = options.kubeconfig or os.environ.get("KUBECONFIG") or (str(usual) if usual.exists() else None)
+    way = KubeSettings(kubeconfig=file)
+    return check.run(options.workload, options.namespace, way, as_json=options.json)
+
+
 def _version(_options: argparse.Namespace) -> int:
     import platform  # noqa: PLC0415 - for this verb only
     from importlib import metadata  # noqa: PLC0415
 
     print(f"drainproxy {__version__} on Python {platform.python_version()}")
-    for package in ("aiohttp", "httptools", "uvloop"):
+    for package in ("aiohttp", "httptools", "kubernetes-asyncio", "uvloop"):
         try:
             print(f"  {package} {metadata.version(package)}")
         except metadata.PackageNotFoundError:
@@ -186,5 +198,6 @@ _VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "status": _status,
     "demo": _proof,
     "probe": _proof,
+    "check": _check,
     "version": _version,
 }

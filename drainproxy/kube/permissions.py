@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
 """Every authenticated subject may ask this (Kubernetes: system:basic-user)."""
 
+ACCESS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+
 
 @dataclass(frozen=True, slots=True)
 class Need:
@@ -55,6 +57,37 @@ async def ask(api: Api, namespace: str) -> Mapping[str, Any]:
         "spec": {"namespace": namespace},
     }
     return await api.create(REVIEW, body, lambda review: dict(review["status"]), verb="read")
+
+
+async def missing_for(api: Api, namespace: str, account: str, tier: str) -> list[Need]:
+    """Return what a ServiceAccount may not do of what a tier needs, asked verb by verb by somebody else.
+
+    Raises KubernetesError.
+    """
+    lacking = []
+    for need in needs(tier):
+        attributes = {
+            "namespace": namespace,
+            "verb": need.verb,
+            "group": need.group,
+            "resource": need.resource,
+        }
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {
+                "user": f"system:serviceaccount:{namespace}:{account}",
+                "groups": [
+                    "system:serviceaccounts",
+                    f"system:serviceaccounts:{namespace}",
+                    "system:authenticated",
+                ],
+                "resourceAttributes": attributes,
+            },
+        }
+        if not await api.create(ACCESS, body, lambda review: bool(review["status"]["allowed"]), verb="read"):
+            lacking.append(need)
+    return lacking
 
 
 def missing(status: Mapping[str, Any], wanted: Iterable[Need], name: str) -> list[Need]:

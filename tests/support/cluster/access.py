@@ -98,6 +98,14 @@ def access_review(subject: Subject, spec: dict[str, Any]) -> dict[str, Any]:
     return {"allowed": allowed, **({"reason": "RBAC: allowed by Role"} if allowed else {})}
 
 
+def subject_review(access: Access, spec: dict[str, Any]) -> dict[str, Any]:
+    """Return the status of a SubjectAccessReview: somebody asks about somebody else."""
+    for subject in access.subjects.values():
+        if subject.name == spec.get("user"):
+            return access_review(subject, spec)
+    return {"allowed": False}
+
+
 def rules_review(subject: Subject, spec: dict[str, Any]) -> dict[str, Any]:
     """Return the status of a SelfSubjectRulesReview."""
     here = [rule for rule in subject.rules if rule.namespace in (None, spec.get("namespace"))]

@@ -45,6 +45,9 @@ NETWORK_POLICIES = Resource("networking.k8s.io", "networkpolicies", "NetworkPoli
 ACCESS_REVIEWS = Resource(
     "authorization.k8s.io", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False
 )
+SUBJECT_REVIEWS = Resource(
+    "authorization.k8s.io", "subjectaccessreviews", "SubjectAccessReview", namespaced=False
+)
 RULES_REVIEWS = Resource(
     "authorization.k8s.io", "selfsubjectrulesreviews", "SelfSubjectRulesReview", namespaced=False
 )
@@ -60,6 +63,7 @@ ALL = (
     AUTOSCALERS,
     NETWORK_POLICIES,
     ACCESS_REVIEWS,
+    SUBJECT_REVIEWS,
     RULES_REVIEWS,
     Resource("", "configmaps", "ConfigMap"),
     Resource("", "serviceaccounts", "ServiceAccount"),

@@ -187,9 +187,12 @@ class ApiServer:
 
     def _create(self, target: Target, body: dict[str, Any], subject: Subject) -> web.Response:
         review = _REVIEWS.get(target.resource)
-        if review is not None:
+        if review is not None or target.resource is resources.SUBJECT_REVIEWS:
             answer = {**body, "metadata": {"creationTimestamp": timestamp()}}
-            answer["status"] = review(subject, body.get("spec") or {})
+            spec = body.get("spec") or {}
+            answer["status"] = (
+                review(subject, spec) if review is not None else access.subject_review(self.access, spec)
+            )
             return web.json_response(answer, status=201)
         metadata = body.setdefault("metadata", {})
         metadata.setdefault("namespace", target.namespace)

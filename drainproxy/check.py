@@ -1,0 +1,104 @@
+"""`drainproxy check KIND/NAME`: will a workload's pods drain in the cluster they run in?
+
+Joins what the cluster says (kube/survey.py) with what the sidecar's own settings mean, and prints one line a
+verdict (kube/checkup.py). Changes nothing. Called by cli.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from drainproxy import config
+from drainproxy.errors import ConfigError, KubernetesError
+from drainproxy.kube import survey
+from drainproxy.kube.checkup import Verdict, Wiring, judge
+from drainproxy.kube.client import connect
+from drainproxy.lifecycle.budget import LEAVE_MARGIN_S
+from drainproxy.metrics import Metrics
+from drainproxy.podspec import sidecar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from drainproxy.kube.settings import KubeSettings
+
+EXIT_FAILED = 1
+EXIT_UNREACHABLE = 69
+ELSEWHERE = frozenset({"config", "routes"})
+"""Settings that name files of the pod."""
+
+MARKS = {True: "ok  ", False: "FAIL", None: "?   "}
+
+
+def run(target: str, namespace: str, settings: KubeSettings, *, as_json: bool) -> int:
+    """Print every verdict; return 0 if none failed. Raises ConfigError for a target that is none."""
+    kind, _, name = target.partition("/")
+    if kind.lower() not in survey.KINDS or not name:
+        raise ConfigError([f"{config.quote(target)} is no workload; write deploy/NAME, sts/NAME or ds/NAME"])
+    try:
+        verdicts = asyncio.run(_verdicts(kind.lower(), name, namespace, settings))
+    except KubernetesError as error:
+        print(f"drainproxy: {target} in namespace {namespace}: {error}", file=sys.stderr)
+        return EXIT_UNREACHABLE
+    if as_json:
+        print(json.dumps([asdict(verdict) for verdict in verdicts], indent=2))
+    else:
+        for verdict in verdicts:
+            print(f"{MARKS[verdict.passed]}  {verdict.what:17} {verdict.detail}")
+    return EXIT_FAILED if any(verdict.passed is False for verdict in verdicts) else 0
+
+
+async def _verdicts(kind: str, name: str, namespace: str, settings: KubeSettings) -> list[Verdict]:
+    async with connect(settings, Metrics()) as api:
+        found = await survey.survey(api, kind, name, namespace)
+        ours, _ = sidecar(found.pod["spec"])
+        meant = wiring(ours or {})
+        if ours is not None:
+            await survey.permissions(api, found, meant.rbac, namespace)
+    return list(judge(found, meant))
+
+
+def wiring(container: Mapping[str, Any]) -> Wiring:
+    """Return what a container's environment and flags mean to drainproxy."""
+    env = {str(each["name"]): str(each.get("value", "")) for each in container.get("env") or ()}
+    for name in ELSEWHERE:
+        env.pop(f"DRAINPROXY_{name.upper()}", None)
+    problems: list[str] = []
+    try:
+        loaded = config.load({**env, "KUBERNETES_SERVICE_HOST": "cluster"}, _flags(container))
+        problems += [each for each in loaded.warnings if each not in loaded.budget().problems]
+    except ConfigError as error:
+        problems += error.problems
+        loaded = config.load({"KUBERNETES_SERVICE_HOST": "cluster"})
+    lifecycle, rules = loaded.lifecycle, loaded.rules
+    return Wiring(
+        ports=tuple(address.port for address in loaded.proxy.listen),
+        admin_port=loaded.admin.admin.port,
+        preset=str(lifecycle.propagation),
+        propagation_max_s=rules.max_s,
+        grace_s=lifecycle.grace_period,
+        needed_grace_s=rules.max_s
+        + lifecycle.leave_spread
+        + LEAVE_MARGIN_S
+        + lifecycle.app_stop
+        + lifecycle.reserve,
+        rbac=loaded.kube.rbac,
+        http2=loaded.proxy.upstream_http2 != "off",
+        problems=tuple(problems),
+    )
+
+
+def _flags(container: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the settings among a container's words, `--name value` or `--name=value`."""
+    words = [str(word) for word in (*(container.get("command") or ()), *(container.get("args") or ()))]
+    given: dict[str, list[str]] = {}
+    for place, word in enumerate(words):
+        if word.startswith("--"):
+            name, has_value, text = word[2:].partition("=")
+            after = words[place + 1] if place + 1 < len(words) else ""
+            given.setdefault(name.replace("-", "_"), []).append(text if has_value else after)
+    return {name: texts for name, texts in given.items() if name not in ELSEWHERE}

@@ -1,0 +1,236 @@
+"""Will this workload's pods drain? Verdicts over what survey.py found, each with its fix.
+
+Pure. A verdict is ok, failed, or unknown where something could not be read. Called by cli.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from drainproxy.kube.lint import spec_problems
+from drainproxy.podspec import MESH_PROXIES, sidecar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from drainproxy.kube.survey import Survey
+
+GATES = {
+    "target-health.elbv2.k8s.aws/": "alb",
+    "target-health.alb.ingress.k8s.aws/": "alb",
+    "cloud.google.com/load-balancer-neg-ready": "gce-neg",
+}
+"""Readiness gate -> the preset for the balancer that sets it."""
+
+API_PORTS = (443, 6443)
+"""Of the API server's Service, and of most API servers behind it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wiring:
+    """What the sidecar's own settings say."""
+
+    ports: tuple[int, ...]
+    admin_port: int
+    preset: str
+    propagation_max_s: float
+    grace_s: float | None
+    needed_grace_s: float
+    """What the sum of the settings asks for."""
+    rbac: str
+    http2: bool
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`passed` None: it cannot be told."""
+
+    what: str
+    passed: bool | None
+    detail: str
+
+
+def judge(found: Survey, wiring: Wiring) -> Iterator[Verdict]:
+    """Yield every verdict; after a missing sidecar there is nothing left to judge."""
+    spec = found.pod["spec"]
+    ours, native = sidecar(spec)
+    if ours is None:
+        yield Verdict("sidecar", False, "no container runs drainproxy; inject it, and see the webhook's log")
+        return
+    yield Verdict("sidecar", True, f"container {ours['name']}, {'native' if native else 'plain'}")
+    timers = spec_problems(spec, wiring.grace_s, wiring.propagation_max_s)
+    rows: tuple[tuple[str, str, Iterable[str], str], ...] = (
+        ("settings", "", wiring.problems, "they fit together"),
+        ("hooks, probes", "", timers, "the application is kept until the drain is over"),
+        ("grace period", "", _grace(spec, wiring), f"{wiring.needed_grace_s:g} s are enough"),
+        ("targetPort", "services", _target_ports(found, ours, wiring), "every Service leads to drainproxy"),
+        ("mesh", "", _mesh(found.pod, wiring, native=native), "none, or provided for"),
+        ("gRPC", "services", _grpc(found, wiring), "none, or passed through"),
+        ("HPA", "autoscalers", _autoscalers(found, ours), "none, or it has what it needs"),
+        ("RBAC", "permissions", _rights(found, ours, wiring), f"tier {wiring.rbac} is granted"),
+        ("PodSecurity", "namespace", _security(found, ours), "the namespace's level is met"),
+        ("NetworkPolicy", "policies", _network(found, ours, wiring), "the ports are open"),
+        ("preset", "services", _preset(found, wiring), wiring.preset),
+    )
+    for what, source, problems, good in rows:
+        failed = [Verdict(what, False, problem) for problem in problems]
+        yield from failed
+        if source in found.unread:
+            yield Verdict(what, None, f"cannot be told: {found.unread[source]}")
+        elif not failed:
+            yield Verdict(what, True, good)
+
+
+def _grace(spec: Mapping[str, Any], wiring: Wiring) -> Iterator[str]:
+    real = spec.get("terminationGracePeriodSeconds", 30)
+    if wiring.needed_grace_s > real:
+        yield (
+            f"terminationGracePeriodSeconds {real:g} is less than the {wiring.needed_grace_s:g} s that"
+            f" preset {wiring.preset} and app_stop need; raise it, or lower propagation_max"
+        )
+
+
+def _target_ports(found: Survey, ours: Mapping[str, Any], wiring: Wiring) -> Iterator[str]:
+    if not found.services and "services" not in found.unread:
+        yield "no Service selects these pods; label them as one does, or ignore this for a worker"
+    named = {port.get("name"): port["containerPort"] for port in ours.get("ports") or ()}
+    for service in found.services:
+        for port in service["spec"].get("ports") or ():
+            target = port.get("targetPort", port["port"])
+            number = named.get(target) if isinstance(target, str) else target
+            if number not in (*wiring.ports, wiring.admin_port):
+                yield (
+                    f"Service {service['metadata']['name']} sends port {port['port']} to {target}, around"
+                    f" drainproxy; set its targetPort to {wiring.ports[0]}"
+                )
+
+
+def _mesh(pod: Mapping[str, Any], wiring: Wiring, *, native: bool) -> Iterator[str]:
+    spec = pod["spec"]
+    everybody = [*(spec.get("initContainers") or ()), *spec["containers"]]
+    proxies = [each for each in everybody if each.get("name") in MESH_PROXIES]
+    if not proxies:
+        return
+    name = proxies[0]["name"]
+    if wiring.preset != "mesh":
+        yield f"{name} pools connections, and their silence means nothing; set propagation to mesh"
+    if proxies[0].get("restartPolicy") != "Always" and not native:
+        yield f"{name} leaves before drainproxy has drained; run both as native sidecars"
+    notes = pod["metadata"].get("annotations") or {}
+    excluded = "traffic.sidecar.istio.io/excludeInboundPorts", "config.linkerd.io/skip-inbound-ports"
+    if not any(str(wiring.admin_port) in notes.get(key, "").split(",") for key in excluded):
+        key = excluded[name == "linkerd-proxy"]
+        yield f"the mesh intercepts probes and hooks; annotate {key}: {wiring.admin_port}"
+
+
+def _grpc(found: Survey, wiring: Wiring) -> Iterator[str]:
+    if wiring.http2:
+        return
+    for service in found.services:
+        for port in service["spec"].get("ports") or ():
+            words = f"{port.get('name', '')} {port.get('appProtocol', '')}"
+            if any(word in words for word in ("grpc", "http2", "h2c")):
+                yield (
+                    f"Service {service['metadata']['name']} speaks HTTP/2 on port {port['port']};"
+                    " set upstream_http2 to auto"
+                )
+
+
+def _autoscalers(found: Survey, ours: Mapping[str, Any]) -> Iterator[str]:
+    requests = (ours.get("resources") or {}).get("requests") or {}
+    for autoscaler in found.autoscalers:
+        for metric in autoscaler["spec"].get("metrics") or ():
+            resource = (metric.get("resource") or {}).get("name")
+            utilization = ((metric.get("resource") or {}).get("target") or {}).get("type") == "Utilization"
+            if metric.get("type") == "Resource" and utilization and resource not in requests:
+                yield (
+                    f"HPA {autoscaler['metadata']['name']} needs a request of {resource} in every container;"
+                    f" give drainproxy one, or use metrics of type ContainerResource"
+                )
+
+
+def _rights(found: Survey, ours: Mapping[str, Any], wiring: Wiring) -> Iterator[str]:
+    if wiring.rbac == "none":
+        return
+    for need in found.lacking:
+        yield f"the ServiceAccount may not {need.verb} {need.resource}: {need.lost}"
+    told = {each["name"] for each in ours.get("env") or ()}
+    if "DRAINPROXY_POD_NAMESPACE" not in told or not told & {"DRAINPROXY_POD_UID", "DRAINPROXY_POD_NAME"}:
+        yield "the pod does not know itself: set DRAINPROXY_POD_NAMESPACE, _NAME and _UID by the Downward API"
+    mounts = [str(each.get("mountPath")) for each in ours.get("volumeMounts") or ()]
+    if found.pod["spec"].get("automountServiceAccountToken") is False and not any(
+        "serviceaccount" in path for path in mounts
+    ):
+        yield "no token is mounted: project one into the drainproxy container"
+
+
+def _security(found: Survey, ours: Mapping[str, Any]) -> Iterator[str]:
+    labels = ((found.namespace or {}).get("metadata") or {}).get("labels") or {}
+    if labels.get("pod-security.kubernetes.io/enforce") != "restricted":
+        return
+    whole, own = found.pod["spec"].get("securityContext") or {}, ours.get("securityContext") or {}
+    wanted = {
+        "allowPrivilegeEscalation: false": own.get("allowPrivilegeEscalation") is False,
+        "capabilities.drop: [ALL]": "ALL" in ((own.get("capabilities") or {}).get("drop") or ()),
+        "runAsNonRoot: true": own.get("runAsNonRoot", whole.get("runAsNonRoot")) is True,
+        "seccompProfile.type: RuntimeDefault": bool(own.get("seccompProfile") or whole.get("seccompProfile")),
+    }
+    for setting, there in wanted.items():
+        if not there:
+            yield f"the namespace enforces restricted; give the drainproxy container {setting}"
+
+
+def _network(found: Survey, ours: Mapping[str, Any], wiring: Wiring) -> Iterator[str]:
+    named = {port.get("name"): port["containerPort"] for port in ours.get("ports") or ()}
+    ingress = [each for each in found.policies if "Ingress" in _types(each)]
+    if ingress and not any(
+        _opens(rule, port, named)
+        for policy in ingress
+        for rule in policy["spec"].get("ingress") or ()
+        for port in wiring.ports
+    ):
+        names = ", ".join(policy["metadata"]["name"] for policy in ingress)
+        yield f"NetworkPolicy {names} lets nobody reach port {wiring.ports[0]}; add it to the ingress ports"
+    egress = [each for each in found.policies if "Egress" in _types(each)]
+    if (
+        wiring.rbac != "none"
+        and egress
+        and not any(
+            _opens(rule, port, {})
+            for policy in egress
+            for rule in policy["spec"].get("egress") or ()
+            for port in (443, 6443)
+        )
+    ):
+        names = ", ".join(policy["metadata"]["name"] for policy in egress)
+        yield f"NetworkPolicy {names} lets drainproxy not reach the API server; allow egress to its port"
+
+
+def _types(policy: Mapping[str, Any]) -> list[str]:
+    return policy["spec"].get("policyTypes") or [
+        "Ingress",
+        *(["Egress"] if "egress" in policy["spec"] else []),
+    ]
+
+
+def _opens(rule: Mapping[str, Any], port: int, named: Mapping[Any, int]) -> bool:
+    ports = rule.get("ports")
+    return not ports or any(
+        "port" not in each
+        or named.get(each["port"], each["port"]) == port
+        or (isinstance(each["port"], int) and each["port"] <= port <= each.get("endPort", each["port"]))
+        for each in ports
+    )
+
+
+def _preset(found: Survey, wiring: Wiring) -> Iterator[str]:
+    for gate in found.pod["spec"].get("readinessGates") or ():
+        for prefix, preset in GATES.items():
+            if gate["conditionType"].startswith(prefix) and wiring.preset != preset:
+                yield f"a balancer sets readiness gate {gate['conditionType']}; set propagation to {preset}"
+    headless = [each for each in found.services if each["spec"].get("clusterIP") == "None"]
+    if headless and len(headless) == len(found.services) and wiring.preset == "cluster":
+        name = headless[0]["metadata"]["name"]
+        yield f"Service {name} is headless, and clients resolve pods by DNS; set propagation to headless-dns"

@@ -1,0 +1,132 @@
+"""Reads from a live cluster what `drainproxy check` judges: a workload and everything that touches its pods.
+
+What may not be read becomes a reason instead of an answer. Called by cli.py; the verdicts are checkup.py's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from drainproxy.errors import KubernetesError
+from drainproxy.kube.permissions import missing_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from drainproxy.kube.client import Api
+    from drainproxy.kube.permissions import Need
+
+Thing = dict[str, Any]
+
+KINDS = {
+    "deploy": "deployments",
+    "deployment": "deployments",
+    "sts": "statefulsets",
+    "statefulset": "statefulsets",
+    "ds": "daemonsets",
+    "daemonset": "daemonsets",
+}
+MAX_PAGES = 20
+
+
+@dataclass(slots=True)
+class Survey:
+    """What was found. `unread`: what could not be, and why."""
+
+    workload: Thing
+    pod: Thing
+    """`metadata` and `spec` of a running pod, where a webhook has had its say; else of the template."""
+    services: list[Thing] = field(default_factory=list)
+    autoscalers: list[Thing] = field(default_factory=list)
+    policies: list[Thing] = field(default_factory=list)
+    namespace: Thing | None = None
+    lacking: list[Need] = field(default_factory=list)
+    unread: dict[str, str] = field(default_factory=dict)
+
+
+async def survey(api: Api, kind: str, name: str, namespace: str) -> Survey:
+    """Read a workload and its surroundings. Raises KubernetesError where the workload cannot be read."""
+    place = f"namespaces/{namespace}"
+    workload = await api.get(f"/apis/apps/v1/{place}/{KINDS[kind]}/{name}", dict)
+    template = workload["spec"]["template"]
+    found = Survey(workload, {"metadata": template.get("metadata") or {}, "spec": template["spec"]})
+    selector = (workload["spec"].get("selector") or {}).get("matchLabels") or {}
+
+    async def read(what: str, path: str, wanted: Callable[[Thing], bool]) -> list[Thing]:
+        things: list[Thing] = []
+        try:
+            query = {"limit": "500"}
+            for _ in range(MAX_PAGES):
+                metadata = await api.list(
+                    path, query, lambda item: things.append(item) if wanted(item) else None
+                )
+                if not metadata.get("continue"):
+                    break
+                query = {"limit": "500", "continue": str(metadata["continue"])}
+        except KubernetesError as error:
+            found.unread[what] = str(error)
+        return things
+
+    pods = await read("pods", f"/api/v1/{place}/pods", lambda each: _runs(each, selector))
+    if pods:
+        found.pod = max(pods, key=lambda each: str(each["metadata"].get("creationTimestamp", "")))
+    labels = found.pod["metadata"].get("labels") or {}
+    found.services = await read("services", f"/api/v1/{place}/services", lambda each: _selects(each, labels))
+    found.autoscalers = await read(
+        "autoscalers",
+        f"/apis/autoscaling/v2/{place}/horizontalpodautoscalers",
+        lambda each: _scales(each, name, workload),
+    )
+    found.policies = await read(
+        "policies",
+        f"/apis/networking.k8s.io/v1/{place}/networkpolicies",
+        lambda each: _fits(each["spec"].get("podSelector") or {}, labels),
+    )
+    try:
+        found.namespace = await api.get(f"/api/v1/{place}", dict)
+    except KubernetesError as error:
+        found.unread["namespace"] = str(error)
+    return found
+
+
+async def permissions(api: Api, found: Survey, tier: str, namespace: str) -> None:
+    """Add what the pod's ServiceAccount lacks for a tier."""
+    account = found.pod["spec"].get("serviceAccountName") or "default"
+    try:
+        found.lacking = await missing_for(api, namespace, account, tier)
+    except KubernetesError as error:
+        found.unread["permissions"] = str(error)
+
+
+def _runs(pod: Thing, selector: Mapping[str, str]) -> bool:
+    metadata = pod["metadata"]
+    labels = metadata.get("labels") or {}
+    return bool(selector) and selector.items() <= labels.items() and "deletionTimestamp" not in metadata
+
+
+def _selects(service: Thing, labels: Mapping[str, str]) -> bool:
+    selector = service["spec"].get("selector") or {}
+    return bool(selector) and selector.items() <= labels.items()
+
+
+def _scales(autoscaler: Thing, name: str, workload: Thing) -> bool:
+    target = autoscaler["spec"]["scaleTargetRef"]
+    return bool(target["name"] == name and target["kind"] == workload.get("kind", target["kind"]))
+
+
+def _fits(selector: Thing, labels: Mapping[str, str]) -> bool:
+    """Tell whether a LabelSelector chooses a pod with these labels; an unknown operator counts as yes."""
+    if not (selector.get("matchLabels") or {}).items() <= labels.items():
+        return False
+    for each in selector.get("matchExpressions") or ():
+        value, values = labels.get(each["key"]), each.get("values") or ()
+        fits = {
+            "In": value in values,
+            "NotIn": value not in values,
+            "Exists": value is not None,
+            "DoesNotExist": value is None,
+        }
+        if not fits.get(each["operator"], True):
+            return False
+    return True

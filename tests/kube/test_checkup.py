@@ -1,0 +1,242 @@
+"""Each verdict of `drainproxy check`, over what a survey found."""
+
+from __future__ import annotations
+
+import pytest
+
+from drainproxy.check import wiring
+from drainproxy.kube.checkup import judge
+from drainproxy.kube.permissions import needs
+from drainproxy.kube.survey import Survey
+from drainproxy.podspec import sidecar
+from tests.kube import workload
+from tests.kube.workload import autoscaler, policy, service
+
+RESTRICTED = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+
+
+def good(**changes) -> Survey:
+    """Return what a survey finds of the workload that drains well."""
+    deployment = workload.deployment()
+    found = Survey(deployment, deployment["spec"]["template"])
+    found.services, found.namespace = [service()], RESTRICTED
+    found.autoscalers, found.policies = [autoscaler()], [policy(28080, 29900)]
+    for name, value in changes.items():
+        setattr(found, name, value)
+    return found
+
+
+def ours(found: Survey):
+    """Return our container."""
+    return sidecar(found.pod["spec"])[0]
+
+
+def setting(found: Survey, **settings: str) -> Survey:
+    """Set settings of the sidecar."""
+    ours(found)["env"] += [
+        {"name": f"DRAINPROXY_{name.upper()}", "value": text} for name, text in settings.items()
+    ]
+    return found
+
+
+def failures(found: Survey) -> dict[str, list[str]]:
+    """Return the details of failed verdicts by what they are about."""
+    failed: dict[str, list[str]] = {}
+    for verdict in judge(found, wiring(ours(found) or {})):
+        if verdict.passed is False:
+            failed.setdefault(verdict.what, []).append(verdict.detail)
+    return failed
+
+
+def the(found: Survey, what: str) -> str:
+    """Return the one failure there is, which is about `what`."""
+    ((failed, (detail,)),) = failures(found).items()
+    assert failed == what
+    return detail
+
+
+def test_a_workload_that_drains_well_passes_everything():
+    """Every verdict is ok, and each subject has one."""
+    verdicts = list(judge(good(), wiring(ours(good()))))
+    assert [verdict.passed for verdict in verdicts] == [True] * 12
+
+
+def test_without_a_sidecar_there_is_one_verdict():
+    """Nothing else would mean anything."""
+    found = good()
+    found.pod["spec"]["initContainers"] = []
+    assert "no container runs drainproxy" in the(found, "sidecar")
+
+
+def test_what_could_not_be_read_is_not_passed():
+    """A question mark and the reason; what was found beside it still counts."""
+    found = good(services=[], unread={"services": "403: forbidden"})
+    verdicts = {verdict.what: verdict for verdict in judge(found, wiring(ours(found)))}
+    assert verdicts["targetPort"].passed is None
+    assert "403: forbidden" in verdicts["targetPort"].detail
+
+
+TARGETS = {
+    "the application's name": (service("web"), "sends port 80 to web, around drainproxy"),
+    "the application's number": (service(8080), "set its targetPort to 28080"),
+    "none": (service(None), "set its targetPort"),
+}
+
+
+@pytest.mark.parametrize(("routed", "sentence"), TARGETS.values(), ids=TARGETS.keys())
+def test_a_service_must_lead_to_the_proxy(routed, sentence):
+    """By name or by number."""
+    assert sentence in the(good(services=[routed]), "targetPort")
+
+
+def test_a_service_may_lead_to_any_port_of_ours():
+    """Numbers, several listeners, and the admin port for whoever scrapes through a Service."""
+    found = setting(good(services=[service(28081), service(29900)]), listen=":28080,:28081", upstream="x")
+    ours(found)["env"][-1]["value"] = "http://127.0.0.1:1,http://127.0.0.1:2"
+    assert failures(found) == {}
+
+
+def test_pods_without_a_service_are_said_to_be():
+    """A label may be missing."""
+    assert "no Service selects these pods" in the(good(services=[]), "targetPort")
+
+
+def test_the_settings_of_the_sidecar_are_read():
+    """From its environment and its flags; mistakes are those of `config --check`."""
+    assert "DRAINPROXY_NONSENSE" in the(setting(good(), nonsense="1"), "settings")
+    found = good()
+    ours(found)["args"] = ["run", "--settle=banana", "--propagation", "cluster"]
+    assert "banana" in the(found, "settings")
+
+
+def test_the_grace_period_must_hold_the_sum():
+    """Of the preset's cap and what comes after it."""
+    found = setting(good(), propagation="alb")
+    assert "less than the 105 s that preset alb" in the(found, "grace period")
+    found.pod["spec"]["terminationGracePeriodSeconds"] = 105
+    assert failures(found) == {}
+
+
+def test_the_hooks_are_looked_at():
+    """As at start."""
+    found = good()
+    del found.pod["spec"]["containers"][0]["lifecycle"]
+    assert "container app has no preStop hook" in the(found, "hooks, probes")
+
+
+def meshed(**settings: str) -> Survey:
+    """Return a workload beside a plain istio-proxy."""
+    found = setting(good(), **settings)
+    found.pod["spec"]["containers"].append({"name": "istio-proxy"})
+    found.pod["spec"]["terminationGracePeriodSeconds"] = 60
+    return found
+
+
+def test_beside_a_mesh_its_preset_and_its_ports_matter():
+    """What each sentence asks for makes it pass."""
+    failed = failures(meshed())["mesh"]
+    assert len(failed) == 2
+    assert "set propagation to mesh" in failed[0]
+    assert "traffic.sidecar.istio.io/excludeInboundPorts: 29900" in failed[1]
+    found = meshed(propagation="mesh")
+    found.pod["metadata"]["annotations"] = {"traffic.sidecar.istio.io/excludeInboundPorts": "15020,29900"}
+    assert failures(found) == {}
+
+
+def test_beside_a_plain_mesh_a_plain_sidecar_is_lost():
+    """The mesh's proxy leaves first."""
+    found = meshed(propagation="mesh")
+    proxy = found.pod["spec"].pop("initContainers")[0]
+    proxy.pop("restartPolicy")
+    found.pod["spec"]["containers"].append(proxy)
+    found.pod["metadata"]["annotations"] = {"traffic.sidecar.istio.io/excludeInboundPorts": "29900"}
+    assert "run both as native sidecars" in the(found, "mesh")
+
+
+def test_grpc_passes_unless_it_was_switched_off():
+    """By a port's name or its appProtocol."""
+    for port in ({"name": "grpc"}, {"appProtocol": "kubernetes.io/h2c"}):
+        found = good(services=[service(port=port)])
+        assert failures(found) == {}
+        assert "set upstream_http2 to auto" in the(setting(found, upstream_http2="off"), "gRPC")
+
+
+def test_an_autoscaler_needs_a_request_of_every_container():
+    """One without makes it blind, for every pod (Kubernetes: Horizontal Pod Autoscaling)."""
+    found = good()
+    ours(found)["resources"] = {"limits": {"memory": "128Mi"}}
+    assert "needs a request of cpu in every container" in the(found, "HPA")
+    found.autoscalers = [autoscaler("ContainerResource")]
+    assert failures(found) == {}
+
+
+def test_the_tier_must_be_granted_and_usable():
+    """Rights, identity and token."""
+    assert "may not list endpointslices" in the(good(lacking=needs("slices")[:1]), "RBAC")
+    found = good()
+    ours(found)["env"] = []
+    assert "does not know itself" in the(found, "RBAC")
+    found = good()
+    found.pod["spec"]["automountServiceAccountToken"] = False
+    assert "no token is mounted" in the(found, "RBAC")
+    ours(found)["volumeMounts"] = [{"mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}]
+    assert failures(found) == {}
+    assert failures(setting(good(lacking=needs("slices")), rbac="none")) == {}
+
+
+def test_a_restricted_namespace_refuses_a_careless_sidecar():
+    """Each missing field is named; another level asks for none."""
+    found = good()
+    del ours(found)["securityContext"], found.pod["spec"]["securityContext"]
+    assert len(failures(found)["PodSecurity"]) == 4
+    found.namespace = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "baseline"}}}
+    assert failures(found) == {}
+
+
+OPEN = {
+    "a number": policy(28080),
+    "a name": policy("http"),
+    "a range": policy({"port": 20000, "endPort": 30000}),
+    "every port": policy(),
+    "a protocol": policy({"protocol": "TCP"}),
+    "egress to the API": policy(443, direction="egress"),
+}
+SHUT = {
+    "the application's": (policy(8080), "lets nobody reach port 28080"),
+    "a name of another": (policy("web"), "lets nobody reach port 28080"),
+    "egress elsewhere": (policy(53, direction="egress"), "not reach the API server"),
+}
+
+
+@pytest.mark.parametrize("opened", OPEN.values(), ids=OPEN.keys())
+def test_a_policy_that_opens_the_port_is_good(opened):
+    """However it is written."""
+    assert failures(good(policies=[opened])) == {}
+
+
+@pytest.mark.parametrize(("closed", "sentence"), SHUT.values(), ids=SHUT.keys())
+def test_a_policy_that_shuts_the_port_is_named(closed, sentence):
+    """It was written for the application's port."""
+    assert sentence in the(good(policies=[closed]), "NetworkPolicy")
+
+
+GATES = {
+    "target-health.elbv2.k8s.aws/k8s-shop-web": "alb",
+    "cloud.google.com/load-balancer-neg-ready": "gce-neg",
+}
+
+
+@pytest.mark.parametrize(("gate", "preset"), GATES.items())
+def test_a_balancers_readiness_gate_tells_the_preset(gate, preset):
+    """It is there because the balancer sends callers to pods."""
+    found = good()
+    found.pod["spec"] |= {"readinessGates": [{"conditionType": gate}], "terminationGracePeriodSeconds": 200}
+    assert f"set propagation to {preset}" in the(found, "preset")
+    assert failures(setting(found, propagation=preset)) == {}
+
+
+def test_a_headless_service_tells_the_preset():
+    """Its clients resolve pods; a Service with an address beside it is no such sign."""
+    headless = service(clusterIP="None")
+    assert "set propagation to headless-dns" in the(good(services=[headless]), "preset")
+    assert failures(good(services=[headless, service()])) == {}
