@@ -117,7 +117,7 @@ def _status(options: argparse.Namespace) -> int:
     given = options.admin
     if given is not None:
         given = given.removeprefix("http://").removesuffix("/status").removesuffix("/")
-    address = config.load(os.environ, {"admin": given}).admin.admin
+    address = config.load(os.environ, {"admin": given}, files=False).admin.admin
     try:
         status = _fetch_status(address)
         if options.json:

@@ -96,10 +96,13 @@ def quote(text: str) -> str:
     return json.dumps(text)
 
 
-def load(env: Mapping[str, str], flags: Mapping[str, str | list[str] | None] | None = None) -> Config:
+def load(
+    env: Mapping[str, str], flags: Mapping[str, str | list[str] | None] | None = None, *, files: bool = True
+) -> Config:
     """Return the Config these sources make, or raise ConfigError with everything that is wrong.
 
-    `flags` maps settings' names to what was written, None where nothing was.
+    `flags` maps settings' names to what was written, None where nothing was. Without `files`, routes and
+    certificates are not looked at: for who only wants to know where a running proxy listens.
     """
     found = _Findings()
     above = _from_env(env, found) | _from_flags(flags or {})
@@ -117,12 +120,13 @@ def load(env: Mapping[str, str], flags: Mapping[str, str | list[str] | None] | N
     config = Config(
         **rooms,
         rules=_rules(lifecycle),
-        routes=_routes(rooms["proxy"], given, found),
+        routes=_routes(rooms["proxy"], given, found) if files else (),
         sources={name: each.source for name, each in given.items()},
     )
     _check_pairs(config, found)
     _check_rules(config, found)
-    _check_edge(config, found)
+    if files:
+        _check_edge(config, found)
     if found.problems:
         raise ConfigError(found.problems)
     plan = Plan(config.lifecycle, config.rules)

@@ -176,3 +176,13 @@ async def test_an_application_that_is_not_believed_is_never_ready(start, authori
         assert answer.status == 502
         assert b"upstream-untrusted" in (answer.one(b"proxy-status") or b"")
         assert (await proxy.get("/readyz")).status == 503
+
+
+async def test_status_answers_while_the_certificate_on_disk_is_broken(start, tls):
+    """That is when somebody looks."""
+    async with Application(answering(OK)) as upstream:
+        proxy = await start(upstream, **tls)
+        broken = {"DRAINPROXY_LISTEN": HTTPS, "DRAINPROXY_TLS_CERTIFICATE": "/nowhere"}
+        admin = f"127.0.0.1:{proxy.admin[1]}"
+        done = await asyncio.to_thread(drainproxy, "status", "--json", "--admin", admin, env=broken)
+        assert (done.returncode, done.stderr) == (0, "")

@@ -83,13 +83,24 @@ def test_what_is_no_header_is_refused(raw):
         proxy_header.read(raw)
 
 
-@given(st.sampled_from([b"PROXY ", SIGNATURE, SIGNATURE + b"\x21\x11\x00", b""]), st.binary(max_size=200))
-def test_any_bytes_are_a_header_or_incomplete_or_refused(start, rest):
+@given(
+    st.sampled_from([b"PROXY ", SIGNATURE, SIGNATURE + b"\x21\x11\x00", b"", *dict(GOOD.values())]),
+    st.binary(max_size=200),
+    st.integers(0, 400),
+)
+def test_any_bytes_are_a_header_or_incomplete_or_refused_wherever_they_are_cut(start, rest, cut):
+    """More bytes change no verdict: what was refused stays so, and what was whole too."""
     raw = start + rest
+    whole, part = verdict(raw), verdict(raw[:cut])
+    if part is not None:
+        assert part == whole
+    elif whole is not None and whole != "refused":
+        assert cut < whole[1] <= len(raw)
+
+
+def verdict(raw: bytes):
+    """Return what was read, None for too little, "refused"."""
     try:
-        found = proxy_header.read(raw)
+        return proxy_header.read(raw)
     except ValueError:
-        return
-    if found is not None:
-        assert 0 < found[1] <= len(raw)
-        assert proxy_header.read(raw[: found[1]]) == found
+        return "refused"
