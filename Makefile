@@ -2,9 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --custom-compile-command "make lock"
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-fast check format docs conformance bench bench-http2 clean
+.PHONY: help lock demo test test-fast check format docs conformance bench bench-http2 clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +46,10 @@ bench: $(VENV)/package $(VENV)/group-bench  ## compare the cost per request with
 
 bench-http2: $(VENV)/package $(VENV)/group-bench  ## the same over HTTP/2, beside nghttpx and Envoy
 	$(BIN)/python -m bench.http2 $(BENCH)
+
+lock: $(VENV)/group-lock  ## choose the versions that the image is built of, with their hashes
+	$(LOCK) --all-extras --output-file requirements.lock pyproject.toml
+	echo "hatchling>=1.27" | $(LOCK) --output-file requirements-build.lock -
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) bench/out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
