@@ -6,7 +6,7 @@ LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11
   --no-emit-index-url --custom-compile-command "make lock"
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help lock demo test test-fast check format docs conformance bench bench-http2 clean
+.PHONY: help lock demo test test-fast check format docs conformance rollout bench bench-http2 clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ conformance: $(VENV)/package $(VENV)/group-test  ## run the own HTTP cases throu
 fuzz: $(VENV)/package $(VENV)/group-test  ## throw bytes at every reader for a while: FUZZ="--seconds 60"
 	$(PIP) install --group fuzz || echo "no atheris for this machine: hypothesis makes the bytes"
 	$(BIN)/python -m tests.fuzz $(FUZZ)
+
+rollout: $(VENV)/package $(VENV)/group-test  ## end pods under load, behind Envoy, in eleven ways: ROLLOUT=options
+	$(BIN)/python -m tests.rollout $(ROLLOUT)
 
 bench: $(VENV)/package $(VENV)/group-bench  ## compare the cost per request with other proxies
 	$(BIN)/python -m bench $(BENCH)

@@ -56,7 +56,14 @@ class Loss:
 class Crowd:
     """Written by its clients' tasks, which share one loop."""
 
-    def __init__(self, name: str, choose: Callable[[], Address], cast: tuple[Role, ...]) -> None:
+    def __init__(
+        self,
+        name: str,
+        choose: Callable[[], Address],
+        cast: tuple[Role, ...],
+        *,
+        patience_s: float = _PATIENCE_S,
+    ) -> None:
         self.name = name
         self.total = Tally(0.0)
         self.by_role = {role.name: Tally(0.0) for role in cast}
@@ -64,6 +71,7 @@ class Crowd:
         self.acknowledged: set[str] = set()  # orders answered with 201
         self._choose = choose
         self._cast = cast
+        self._patience_s = patience_s
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; then every client still finishes the request it is in."""
@@ -73,7 +81,7 @@ class Crowd:
                     group.create_task(self._play(role, number, stop))
 
     async def _play(self, role: Role, number: int, stop: asyncio.Event) -> None:
-        caller = Caller(choose=self._choose, keep_alive=role.keep_alive, timeout_s=_PATIENCE_S)
+        caller = Caller(choose=self._choose, keep_alive=role.keep_alive, timeout_s=self._patience_s)
         client = Client(caller)
         loop = asyncio.get_running_loop()
         # Spread out, so that a column's clients do not march in step.

@@ -14,10 +14,11 @@ from tests.support.cluster.account import Account, server_tls
 from tests.support.cluster.endpoints import EndpointsController
 from tests.support.cluster.server import ApiServer
 from tests.support.kubelet import application
-from tests.support.kubelet.kubelet import Kubelet
+from tests.support.kubelet.kubelet import Image, Kubelet
+from tests.support.kubelet.wirings import TRAFFIC_PORT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from tests.support.kubelet.kubelet import Pod
     from tests.support.kubelet.sandbox import Sandbox
@@ -50,8 +51,14 @@ class Cluster:
 
 
 @contextlib.asynccontextmanager
-async def cluster(*, rbac: str = "slices", namespace: str = "default") -> AsyncIterator[Cluster]:
-    """Run a cluster whose ServiceAccount may do what a tier says."""
+async def cluster(
+    *,
+    rbac: str = "slices",
+    namespace: str = "default",
+    port: int = TRAFFIC_PORT,
+    images: Mapping[str, Image] | None = None,
+) -> AsyncIterator[Cluster]:
+    """Run a cluster whose ServiceAccount may do what a tier says; `port`: the Service's targetPort."""
     with tempfile.TemporaryDirectory(prefix="cluster-") as name:
         directory = Path(name)
         tls, authority = server_tls(directory / "tls")
@@ -60,11 +67,11 @@ async def cluster(*, rbac: str = "slices", namespace: str = "default") -> AsyncI
                 api, directory / "account", tier(rbac, namespace), namespace=namespace, authority=authority
             )
             ledger = directory / "ledger"
-            controller = EndpointsController(api.store, service="web", namespace=namespace, port=28080)
+            controller = EndpointsController(api.store, service="web", namespace=namespace, port=port)
             controlling = asyncio.ensure_future(controller.run())
             kubelet = Kubelet(
                 api.store,
-                {"application": _application(ledger)},
+                {"application": _application(ledger), **(images or {})},
                 mounts={CREDENTIALS: account.directory},
                 environment=account.environment(),
             )
@@ -75,7 +82,7 @@ async def cluster(*, rbac: str = "slices", namespace: str = "default") -> AsyncI
                 controlling.cancel()
 
 
-def _application(ledger: Path):
+def _application(ledger: Path) -> Image:
     def command(sandbox: Sandbox) -> list[str]:
         return [sys.executable, application.__file__, sandbox.ip, "8080", str(ledger)]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tests.support.wire import PATIENCE_S
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
 _MAX_LINE_BYTES = 1024 * 1024
 
@@ -26,7 +26,6 @@ class Container:
         self.env = env
         self.lines: list[dict[str, Any]] = []
         """What it said, of all its runs; a line that is not JSON has the event `text`."""
-        self.listeners: list[Callable[[dict[str, Any]], None]] = []
         self.ready = False
         """What its readiness probe says."""
         self.runs = 0
@@ -61,6 +60,7 @@ class Container:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             limit=_MAX_LINE_BYTES,
+            start_new_session=True,
         )
         self._following = asyncio.get_running_loop().create_task(self._follow(self._child))
 
@@ -124,22 +124,25 @@ class Container:
             raise AssertionError(f"{complaint}; the last lines: {self.lines[-5:]}") from None
 
     async def _follow(self, child: asyncio.subprocess.Process) -> None:
-        assert child.stdout is not None
+        reading = asyncio.get_running_loop().create_task(self._read(child))
         try:
-            async for raw in child.stdout:
-                line = _parsed(raw)
-                self.lines.append(line)
-                for listener in self.listeners:
-                    listener(line)
-                self._stir()
-            self.exit_code = await child.wait()
+            await _ended(child.pid)
         finally:
-            if child.returncode is None:
-                child.kill()
-                self.exit_code = await child.wait()
+            # A container is its processes: when the first one ends, so do its children.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            self.exit_code = await child.wait()
+            await reading
             self.ready = False
             self.gone_at = asyncio.get_running_loop().time()
             self.gone.set()
+            self._stir()
+
+    async def _read(self, child: asyncio.subprocess.Process) -> None:
+        assert child.stdout is not None
+        async for raw in child.stdout:
+            line = _parsed(raw)
+            self.lines.append(line)
             self._stir()
 
     def _stir(self) -> None:
@@ -151,6 +154,19 @@ class Container:
         self.kill()
         if self._following is not None:
             await self._following
+
+
+async def _ended(pid: int) -> None:
+    """Return when a process has ended. asyncio's own `wait` also waits for whoever holds its output open."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    descriptor = os.pidfd_open(pid)
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 def _parsed(raw: bytes) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,12 @@ from tests.support.kubelet.container import Container
 from tests.support.kubelet.sandbox import Address, Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from tests.support.cluster.store import Store
+
+Image = Callable[[Sandbox], list[str]]
+"""The command that a container of it runs, given its pod's surroundings."""
 
 DRAINPROXY = (sys.executable, "-m", "drainproxy")
 MIN_GRACE_S = 2.0
@@ -94,7 +98,7 @@ class Kubelet:
     def __init__(
         self,
         store: Store,
-        images: Mapping[str, Callable[[Sandbox], list[str]]],
+        images: Mapping[str, Image],
         *,
         mounts: Mapping[str, Path] | None = None,
         environment: Mapping[str, str] | None = None,

@@ -1,0 +1,84 @@
+"""The results as a table in Markdown, and the losses in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from statistics import median
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from tests.rollout.play import RowResult
+
+_TITLES = (
+    "row",
+    "requests",
+    "lost",
+    "orders twice",
+    "events",
+    "ids lost",
+    "WebSocket codes",
+    "pods",
+    "seconds per pod",
+    "propagation ended by",
+)
+_MAX_LOSSES_SHOWN = 8
+
+
+def table(results: Sequence[RowResult]) -> str:
+    """Return one table for each lag."""
+    parts = []
+    for lag_s in sorted({result.lag_s for result in results}):
+        rows = [_cells(result) for result in results if result.lag_s == lag_s]
+        parts.append(f"### Lag {lag_s:g} s\n\n{_markdown([_TITLES, *rows])}")
+    return "\n\n".join(parts)
+
+
+def _cells(result: RowResult) -> tuple[str, ...]:
+    gone = [each.gone_s for each in result.ended]
+    seconds = f"{min(gone):.1f} / {median(gone):.1f} / {max(gone):.1f}" if gone else "-"
+    killed = sum(len(each.killed) for each in result.ended)
+    reasons = Counter(str(each.report["propagation_ended"]) for each in result.ended if each.report)
+    streams = result.streams
+    return (
+        result.row.name,
+        f"{result.requests:,}",
+        f"{result.lost:,}",
+        f"{result.orders.duplicated:,}",
+        f"{streams.events:,}" if result.row.streams else "-",
+        f"{streams.ids_lost:,}" if result.row.streams else "-",
+        _counted(streams.codes) if result.row.sockets else "-",
+        f"{len(gone)}" + (f" ({killed} killed)" if killed else ""),
+        seconds,
+        _counted(reasons) or "-",
+    )
+
+
+def _counted(counter: Counter) -> str:
+    return ", ".join(f"{key} x {count}" for key, count in sorted(counter.items()))
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "| " + " | ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    ]
+    lines.insert(1, "| " + " | ".join("-" * width for width in widths) + " |")
+    return "\n".join(lines)
+
+
+def losses(results: Iterable[RowResult]) -> list[str]:
+    """Return the first losses of each judged row, in words."""
+    found = []
+    for result in results:
+        if not result.row.judged:
+            continue
+        where = f"lag {result.lag_s:g} s, {result.row.name}"
+        found += [
+            f"{where}: {loss.kind} after {loss.took_s:.2f} s, {loss.error} ({loss.peer})"
+            for loss in result.losses[:_MAX_LOSSES_SHOWN]
+        ]
+        found += [f"{where}: {failure}" for failure in result.streams.failures[:_MAX_LOSSES_SHOWN]]
+    return found

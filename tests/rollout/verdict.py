@@ -1,0 +1,81 @@
+"""What the rows must show: nothing lost behind drainproxy, something without it, and pods that leave in time.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.rollout.rows import BARE, IDLE, SLEEP_15, STREAMS, WITH_API
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tests.rollout.play import RowResult
+
+MARGIN_S, QUIET_S, LEAVE_S, SPARSE_MIN_S = 2.0, 2.0, 8.0, 8.0
+QUICK_LAG_S = 2.0
+"""Up to here the cluster's word must beat a guess of 15 s."""
+
+GOOD_CODES = {1000, 1001}
+
+
+def faults(results: Sequence[RowResult], *, min_requests: int) -> list[str]:
+    """Return a sentence for everything that is not as it must be."""
+    found = []
+    for lag_s in sorted({result.lag_s for result in results}):
+        at_lag = {result.row.name: result for result in results if result.lag_s == lag_s}
+        sentences = [*_losses(at_lag, min_requests), *_seconds(at_lag, lag_s)]
+        found += [f"lag {lag_s:g} s: {sentence}" for sentence in sentences]
+    return found
+
+
+def _losses(at_lag: dict[str, RowResult], min_requests: int) -> Iterator[str]:
+    for name, result in at_lag.items():
+        if not result.row.judged:
+            continue
+        counts = {
+            "lost requests": result.lost,
+            "duplicated orders": result.orders.duplicated,
+            "orders confirmed and never processed": result.orders.missing,
+            "killed containers": sum(len(each.killed) for each in result.ended),
+            "lost event ids": result.streams.ids_lost,
+            "torn events": result.streams.torn,
+            "bad WebSocket codes": sum(
+                n for code, n in result.streams.codes.items() if code not in GOOD_CODES
+            ),
+        }
+        yield from (f"{name}: {count} {what}" for what, count in counts.items() if count)
+        if len(result.row.cast) > 1 and result.requests < min_requests:
+            yield f"{name}: only {result.requests} requests"
+        if not result.ended:
+            yield f"{name}: no pod was ended"
+    bare = at_lag.get(BARE.name)
+    if bare and not bare.lost:
+        yield "the bare application lost nothing: nothing was proved"
+
+
+def _seconds(at_lag: dict[str, RowResult], lag_s: float) -> Iterator[str]:
+    ours, guess = at_lag.get(WITH_API.name), at_lag.get(SLEEP_15.name)
+    if ours and guess and lag_s <= QUICK_LAG_S and slowest(ours) >= quickest(guess):
+        yield f"a busy pod took {slowest(ours):.1f} s, and sleep 15 {quickest(guess):.1f} s"
+    streams = at_lag.get(STREAMS.name)
+    bound_s = lag_s + MARGIN_S + QUIET_S + LEAVE_S
+    if streams and slowest(streams) > bound_s:
+        yield f"a pod with streams took {slowest(streams):.1f} s, more than {bound_s:g} s"
+    idle = at_lag.get(IDLE.name)
+    if idle:
+        drained_s = max(each.drained_s for each in idle.ended)
+        if drained_s > SPARSE_MIN_S + 1.0:
+            yield f"an idle pod had drained after {drained_s:.1f} s"
+
+
+def slowest(result: RowResult) -> float:
+    """Return the longest that a pod took to be gone, in seconds."""
+    return max(each.gone_s for each in result.ended)
+
+
+def quickest(result: RowResult) -> float:
+    """Return the shortest."""
+    return min(each.gone_s for each in result.ended)
