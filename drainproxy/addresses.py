@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 
 
@@ -30,6 +31,15 @@ class UpstreamAddress:
     tls: bool = False
     tcp: bool = False
     """Whatever it speaks, it is passed on unread."""
+
+    @property
+    def is_ip(self) -> bool:
+        """Tell whether the host needs no resolving."""
+        try:
+            ipaddress.ip_address(self.host)
+        except ValueError:
+            return False
+        return True
 
     def __str__(self) -> str:
         """Return it as it is written in a setting."""

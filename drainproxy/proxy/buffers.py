@@ -26,10 +26,11 @@ RECEIVE_BYTES = 64 * 1024
 It would grow to 6 MiB; over loopback, where the application is, this much is as fast."""
 UNSENT_BYTES = 64 * 1024
 """What the kernel takes beyond what is on its way (TCP_NOTSENT_LOWAT, tcp(7)). It would be up to 4 MiB."""
-KERNEL_BYTES = RECEIVE_BYTES + UNSENT_BYTES
-"""What a stream that waits holds there, beside what is counted here; cgroup version 2 counts both."""
-SMALL_BYTES = 16 * 1024
-"""One read, and what the kernel takes unsent, while too much is held."""
+KERNEL_BYTES = 2 * RECEIVE_BYTES + UNSENT_BYTES
+"""What a stream that waits costs there, which cgroup version 2 counts too: in its books a received byte is
+two (socket(7))."""
+SMALL_BYTES = 8 * 1024
+"""One read, and each of the kernel's shares, while too much is held."""
 MAX_AHEAD_BYTES = 64 * 1024
 """Bytes read beyond the current request. Reading goes on until then: a paused transport reports no close."""
 MAX_PARTIAL_BYTES = 4 * 1024
@@ -95,7 +96,8 @@ class Buffers:
 
     def hold_stream(self, transport: asyncio.Transport) -> None:
         """Note that a transport's other end does not take what it gets."""
-        self.hold(transport, transport.get_write_buffer_size() + KERNEL_BYTES)
+        kernel_bytes = 3 * SMALL_BYTES if self.tight else KERNEL_BYTES
+        self.hold(transport, transport.get_write_buffer_size() + kernel_bytes)
 
     def hold(self, who: Hashable, size: int) -> None:
         """Note that `size` bytes wait in `who`; `free` or 0 once nothing does."""
@@ -151,8 +153,23 @@ def bound_unsent(wire: socket.socket, size: int = UNSENT_BYTES) -> None:
         wire.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, size)
 
 
-def bound_received(wire: socket.socket) -> None:
-    """Bound what the kernel holds of what is not read. Not on a socket that has offered more: its sender
-    would wait for room that does not come."""
+def bound_received(wire: socket.socket, size: int = RECEIVE_BYTES) -> None:
+    """Bound what the kernel holds of what is not read. Never to less than the socket has offered already:
+    its sender would wait for room that does not come."""
     with contextlib.suppress(OSError):
-        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+
+
+async def connect_small(make: Callable[[], asyncio.Protocol], host: str, port: int) -> asyncio.Transport:
+    """Connect to an IP address over a socket that offers SMALL_BYTES from the first."""
+    loop = asyncio.get_running_loop()
+    wire = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        wire.setblocking(False)
+        bound_received(wire, SMALL_BYTES)
+        await loop.sock_connect(wire, (host, port))
+        transport, _ = await loop.create_connection(make, sock=wire)
+    except BaseException:
+        wire.close()
+        raise
+    return transport

@@ -19,7 +19,7 @@ MIN_CONNECTIONS = 64
 """However little memory there is: below this nothing can be served."""
 BASE_BYTES = 48 * 1024 * 1024
 """What the process needs before the first client."""
-CONNECTION_BYTES = 64 * 1024
+CONNECTION_BYTES = 72 * 1024
 """A client connection with its request, its connection to the application, and the least it may buffer."""
 NO_LIMIT_BYTES = 1024 * 1024 * 1024
 """What is reckoned with where no memory limit is set."""

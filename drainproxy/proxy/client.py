@@ -30,9 +30,9 @@ class ClientSocket(asyncio.Protocol):
     """Written by its transport, its timer and its exchange, all on the loop's thread."""
 
     __slots__ = (
-        "_aging", "_eof", "_linger_left", "_lingering", "_lost", "_reading_paused", "_watch", "accepted_at",
-        "aged", "arrival", "arrived_at", "awaits_header", "loop", "over", "peer", "scheme", "server", "timer",
-        "transport", "write_paused",
+        "_aging", "_eof", "_held", "_linger_left", "_lingering", "_lost", "_reading_paused", "_watch",
+        "accepted_at", "aged", "arrival", "arrived_at", "awaits_header", "loop", "over", "peer", "scheme",
+        "server", "timer", "transport", "write_paused",
     )  # fmt: skip
     transport: asyncio.Transport
 
@@ -51,6 +51,8 @@ class ClientSocket(asyncio.Protocol):
         self.write_paused = False
         self.over = False
         """Beyond the limit of connections: what it asks first is refused, unless there is room by then."""
+        self._held = False
+        """What waits here has been accounted for."""
         self._reading_paused = False
         self._eof = False
         self._lost = False
@@ -157,6 +159,11 @@ class ClientSocket(asyncio.Protocol):
         self.server.buffers.free(self.transport)
 
     # Reading.
+
+    def _hold(self, size: int) -> None:
+        """Account for bytes that wait here, for their turn or for the rest of a head."""
+        self._held = size > 0
+        self.server.buffers.hold(self, size)
 
     def _pause(self, *, paused: bool) -> None:
         if paused == self._reading_paused or self._lost:

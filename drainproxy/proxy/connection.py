@@ -39,7 +39,7 @@ class ClientConnection(ClientSocket):
     """Written by its transport, its timer and its exchange, all on the loop's thread."""
 
     __slots__ = (
-        "_ahead", "_body_paused", "_exchange", "_held", "_partial", "_reader", "_reading_body", "_replying",
+        "_ahead", "_body_paused", "_exchange", "_partial", "_reader", "_reading_body", "_replying",
         "_requests",
     )  # fmt: skip
 
@@ -47,8 +47,6 @@ class ClientConnection(ClientSocket):
         super().__init__(server)
         self._reader = RequestReader(server.settings)
         self._ahead = b""
-        self._held = False
-        """What is ahead, or of a head, has been accounted for."""
         self._partial: PartialHead | None = None
         self._exchange: Exchange | None = None
         self._reading_body = False
@@ -193,11 +191,6 @@ class ClientConnection(ClientSocket):
             self._hold(size)
             if self.server.buffers.tight:
                 self.fail_head(OutOfBuffers())
-
-    def _hold(self, size: int) -> None:
-        """Account for bytes that wait here for their turn, or for the rest of a head."""
-        self._held = size > 0
-        self.server.buffers.hold(self, size)
 
     def _end_head(self) -> None:
         if self._partial is not None:

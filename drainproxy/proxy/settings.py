@@ -57,7 +57,7 @@ class ProxySettings:
 
     max_connections: int | None = None
     """Beyond so many client connections, of all listeners together, the longest idle one is closed to make
-    room; if none is idle, a new one gets 503. Default: the least of 10000, one for each 64KiB of the memory
+    room; if none is idle, a new one gets 503. Default: the least of 10000, one for each 72KiB of the memory
     limit above 48MiB, and what the limit of open files allows. A set value is bounded by open files only."""
 
     max_connections_per_ip: int | None = None

@@ -24,11 +24,13 @@ from drainproxy.errors import (
 )
 from drainproxy.proxy import kernel
 from drainproxy.proxy.breaker import Breaker
-from drainproxy.proxy.buffers import bound_received, bound_unsent
+from drainproxy.proxy.buffers import bound_received, bound_unsent, connect_small
 from drainproxy.proxy.heads import ResponseReader
 from drainproxy.proxy.timer import LazyTimer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from drainproxy.addresses import UpstreamAddress
     from drainproxy.metrics import Metrics
     from drainproxy.proxy.buffers import Buffers
@@ -57,7 +59,8 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to the application."""
 
     __slots__ = (
-        "_pool", "borrower", "idle_since", "idle_until", "lost", "reader", "reused", "transport", "tunnel",
+        "_pool", "borrower", "idle_since", "idle_until", "lost", "reader", "reused", "small", "transport",
+        "tunnel",
     )  # fmt: skip
     transport: asyncio.Transport
 
@@ -69,8 +72,18 @@ class UpstreamConnection(asyncio.Protocol):
         self.tunnel: Tunnel | None = None
         """The borrower, if it can take a half-close."""
         self.reused = False
+        self.small = pool.buffers.tight and pool.address.is_ip
+        """Made while too much was held; it is slow, and nobody gets it a second time."""
         self.lost = False
         self.reader = ResponseReader()
+
+    async def dial(self, make: Callable[[], asyncio.Protocol]) -> asyncio.Transport:
+        """Connect over TCP; `make` returns what the transport speaks to."""
+        address = self._pool.address
+        if self.small:
+            return await connect_small(make, address.host, address.port)
+        transport, _ = await asyncio.get_running_loop().create_connection(make, address.host, address.port)
+        return transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -79,8 +92,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._pool.opened(self)
         buffers = self._pool.buffers
         wire = transport.get_extra_info("socket")
-        bound_received(wire)
         bound_unsent(wire)
+        if not self.small:
+            bound_received(wire)
         if buffers.tight:
             buffers.fit(self)
 
@@ -240,7 +254,12 @@ class Pool:
     def give_back(self, connection: UpstreamConnection, keep_s: float) -> None:
         """Take a clean connection back; it may be used again for `keep_s` seconds."""
         connection.borrower = None
-        if keep_s <= 0 or len(self._idle) >= MAX_IDLE or connection.transport.is_closing():
+        if (
+            keep_s <= 0
+            or connection.small
+            or len(self._idle) >= MAX_IDLE
+            or connection.transport.is_closing()
+        ):
             self.discard(connection)
             return
         connection.idle_since = self._loop.time()
@@ -288,11 +307,11 @@ class Pool:
         connection.borrower = borrower
         try:
             if self.tls is not None:
-                await self.tls.connect(connection, address)
+                await self.tls.connect(connection)
             elif address.path:
                 await self._loop.create_unix_connection(lambda: connection, address.path)
             else:
-                await self._loop.create_connection(lambda: connection, address.host, address.port)
+                await connection.dial(lambda: connection)
         except BaseException:
             # uvloop closes a connection that was made just before its connect was given up on, and never
             # says that it is lost.

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from drainproxy.addresses import UpstreamAddress
     from drainproxy.certificates import Certificates, Rotation
     from drainproxy.proxy.edge import EdgeSettings
     from drainproxy.proxy.upstream import Pool, UpstreamConnection
@@ -45,7 +44,7 @@ class UpstreamTls:
         newest = self._certificates.context
         return self._http2(newest) if http2 and self._http2 is not None else newest
 
-    async def connect(self, connection: UpstreamConnection, address: UpstreamAddress) -> None:
+    async def connect(self, connection: UpstreamConnection) -> None:
         """Connect, and shake hands. Raises ssl.SSLError, and what connecting raises.
 
         A connection that has a borrower from the start speaks HTTP/2.
@@ -62,7 +61,7 @@ class UpstreamTls:
 
         context = self._context(http2=borrower is not None)
         tls = Tls(connection, context, ended, server_name=self.server_name)
-        transport, _ = await loop.create_connection(lambda: tls, address.host, address.port)
+        transport = await connection.dial(lambda: tls)
         try:
             if (failure := await shaken) is not None:
                 raise failure

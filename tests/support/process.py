@@ -36,10 +36,14 @@ class Proxy:
         loop: str = "uvloop",
         env: dict[str, str] | None = None,
         descriptors: int | None = None,
+        cgroup: Path | None = None,
         listen: str = "127.0.0.1:0",
         **settings: str,
     ) -> None:
-        """`descriptors`: how many the process may have open. No scraper is waited for unless asked for."""
+        """`descriptors`: how many the process may have open. `cgroup`: the directory of the group it is in.
+
+        No scraper is waited for unless asked for.
+        """
         settings = {"final_scrape_wait": "0s", **settings}
         self._directory = tempfile.TemporaryDirectory(prefix="drainproxy-")
         self.control_socket = str(Path(self._directory.name) / "control.sock")
@@ -51,6 +55,9 @@ class Proxy:
         self._command = [sys.executable, "-m", "drainproxy", "run", *flags]
         if descriptors is not None:
             self._command = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh", *self._command]
+        if cgroup is not None:
+            join = f'echo $$ > {cgroup}/cgroup.procs; exec "$@"'
+            self._command = ["sh", "-c", join, "sh", *self._command]
         self._env = environment(DRAINPROXY_CONTROL_SOCKET=self.control_socket, **(env or {}))
         self._listeners = len(upstreams)
         self._changed = asyncio.Event()
