@@ -18,6 +18,7 @@ sys.path.insert(0, str(HERE.parent))
 
 # The checkout above, not an installed copy.
 from drainproxy import errors, metrics, settings  # noqa: E402
+from drainproxy.injector import annotations  # noqa: E402
 from drainproxy.lifecycle import budget  # noqa: E402
 from drainproxy.lifecycle.machine import POLICY, TRANSITIONS, Event, IfRoutable, Phase  # noqa: E402
 from drainproxy.lifecycle.propagation import PRESETS  # noqa: E402
@@ -102,6 +103,20 @@ def _setting(setting: settings.Setting, text: str) -> str:
     return "\n".join([*lines, "", sentences, ""])
 
 
+def _injection() -> str:
+    rows = settings.rows("injection", annotations.Options)
+    said = settings.documentation(annotations.Options)
+    return "\n".join(_annotation(each, said[each.name]) for each in rows)
+
+
+def _annotation(option: settings.Setting, text: str) -> str:
+    name, default = option.flag.removeprefix("--"), option.show(option.default)
+    lines = [f"### {name}\n", f"`{annotations.PREFIX}{name}`: {option.kind.allowed}."]
+    if default:
+        lines.append(f"Default: `{default}`.")
+    return "\n".join([*lines, "", re.sub(r"(?<=[\w)]\.) (?=\S)", "\n", text), ""])
+
+
 def _presets() -> str:
     def row(name: str) -> list[str]:
         rules, purpose = PRESETS[name]
@@ -179,6 +194,16 @@ def _labels(family: metrics.Family | metrics.Histogram) -> str:
     return "; ".join(f"`{label}`: {', '.join(words)}" if words else f"`{label}`" for label, words in closed)
 
 
+def _webhook_metrics() -> str:
+    shared = {each.name for each in metrics.Table().families()}
+    rows = [
+        [f"`{metrics.PREFIX}{each.name}`", each.kind, _labels(each), each.help]
+        for each in metrics.WebhookMetrics().families()
+        if each.name not in shared
+    ]
+    return _table(["name", "type", "labels", "help"], rows)
+
+
 def _buckets() -> str:
     return "".join(
         f"- `{metrics.PREFIX}{each.name}`: {', '.join(f'{bound:g}' for bound in each.bounds)}\n"
@@ -239,6 +264,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "transitions": _transitions,
     "policy": _policy,
     "metrics": _metrics,
+    "webhook metrics": _webhook_metrics,
+    "injection": _injection,
     "buckets": _buckets,
     "client errors": lambda: _errors(errors.ClientError),
     "upstream errors": lambda: _errors(errors.UpstreamError),

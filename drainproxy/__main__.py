@@ -1,7 +1,7 @@
 """The door: `python -m drainproxy` and the `drainproxy` command.
 
 It decides how much to import: next to nothing for a pod's hooks, the signal handlers before
-anything else for `run`, the command line for everything.
+anything else for `run` and `webhook`, the command line for everything.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _run() -> int:
     verb = arguments[0] if arguments else ""
     if verb in hook.VERBS and (order := hook.understand(arguments)) is not None:
         return hook.run(*order)
-    if verb == "run":
+    if verb in {"run", "webhook"}:
         from drainproxy.lifecycle import signals  # noqa: PLC0415 - and nothing before it
 
         signals.catch_early()

@@ -48,6 +48,8 @@ VERBS = {
     "undrain": "take a drain back, as long as the cluster is still being told",
     "wait": "block until the proxy has drained",
     "status": "show what the proxy is doing, and what it waits for",
+    "inject": "put the sidecar into the workloads of a YAML file that ask for it",
+    "webhook": "put the sidecar into pods as the API server admits them",
     "demo": "see on loopback what a rollout loses, with drainproxy and without",
     "probe": "hit a URL at a steady rate while a command runs; name every lost request",
     "check": "judge a workload of a live cluster: will its pods drain, and if not, what to change",
@@ -119,10 +121,38 @@ def _add_flags(parser: argparse.ArgumentParser, verb: str, *, explain: bool) -> 
         parser.add_argument("--kubeconfig", metavar="FILE", help="default: $KUBECONFIG, or ~/.kube/config")
     if verb in {"status", "config", "check"}:
         parser.add_argument("--json", action="store_true", help="for machines")
+    if verb in {"inject", "webhook"}:
+        _add_injection(parser, verb)
     if verb in {"demo", "probe"}:
         module = importlib.import_module(f"drainproxy.proof.{verb}")
         parser.set_defaults(module=module)
         module.add_arguments(parser)
+
+
+def _add_injection(parser: argparse.ArgumentParser, verb: str) -> None:
+    if verb == "inject":
+        parser.add_argument("-f", "--filename", metavar="FILE", default="-", help="default: standard input")
+        parser.add_argument("--all", action="store_true", help="also workloads whose pods lack the label")
+        parser.add_argument("--check", action="store_true", help="only show what would change")
+    else:
+        parser.add_argument("--cert", metavar="FILE", required=True, help="PEM chain, the leaf first")
+        parser.add_argument("--key", metavar="FILE", required=True, help="its PEM key")
+        parser.add_argument("--listen", metavar="HOST:PORT", default=":28443", help="[:28443]")
+        parser.add_argument("--admin", metavar="HOST:PORT", default=":29900", help="health, metrics [:29900]")
+        parser.add_argument("--log-format", choices=("auto", "json", "text"), default="auto", help="[auto]")
+    parser.add_argument("--image", metavar="IMAGE", help="the sidecar's image")
+    for flag, metavar, text in (
+        ("--revision", "NAME=IMAGE", "image for pods with the label drainproxy.io/rev: NAME"),
+        ("--set", "NAME=VALUE", "an annotation that every pod has unless it has its own"),
+    ):
+        parser.add_argument(flag, metavar=metavar, action="append", default=[], type=_pair, help=text)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
 
 
 def _add_settings(parser: argparse.ArgumentParser, *, explain: bool) -> None:

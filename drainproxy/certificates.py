@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from drainproxy.log import Log
-    from drainproxy.metrics import Metrics
+    from drainproxy.metrics import Table
 
 WATCH_EVERY_S = 10.0
 """A kubelet swaps a mounted secret's symlink without a word, a minute or so after the secret changed; asking
@@ -130,7 +130,7 @@ class Certificates:
 class Rotation:
     """Every use of certificates in a process, kept as new as its files; log and metrics say how it goes."""
 
-    def __init__(self, metrics: Metrics, log: Log) -> None:
+    def __init__(self, metrics: Table, log: Log) -> None:
         self._uses: dict[str, Certificates] = {}
         self._metrics = metrics
         self._log = log

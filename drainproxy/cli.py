@@ -12,18 +12,21 @@ import json
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drainproxy import __version__, config, hook
 from drainproxy.arguments import given_settings, parse
-from drainproxy.errors import ConfigError, ListenError
+from drainproxy.errors import CertificateError, ConfigError, InjectionRefused, ListenError
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
 
     from drainproxy.addresses import ListenAddress
+    from drainproxy.injector.patch import House
 
+EXIT_REFUSED = 1
 EXIT_CONFIG = 64
 EXIT_INTERNAL = 70
 EXIT_PORT_IN_USE = 71
@@ -107,6 +110,65 @@ def _config(options: argparse.Namespace) -> int:
     else:
         explain.show(chosen)
     return 0
+
+
+def _inject(options: argparse.Namespace) -> int:
+    from drainproxy import explain  # noqa: PLC0415 - rich
+    from drainproxy.injector import manifest  # noqa: PLC0415
+
+    name = options.filename
+    try:
+        # Bytes, so that no line ending is lost.
+        text = (sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()).decode()
+    except (OSError, ValueError) as error:
+        raise ConfigError([f"{name}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}"]) from None
+    documents = list(manifest.process(text, _house(options), every=options.all))
+    if options.check:
+        explain.show_injection(documents, name)
+    else:
+        sys.stdout.buffer.write("".join(each.after for each in documents).encode())
+        for line in explain.injection_in_words(documents):
+            _complain(line)
+    return EXIT_REFUSED if any(each.refusal for one in documents for each in one.workloads) else 0
+
+
+def _webhook(options: argparse.Namespace) -> int:
+    from drainproxy.certificates import Files  # noqa: PLC0415 - for this verb only
+    from drainproxy.injector import server  # noqa: PLC0415
+    from drainproxy.values import listen_address  # noqa: PLC0415
+
+    try:
+        listen, admin = listen_address(options.listen), listen_address(options.admin)
+    except ValueError as error:
+        raise ConfigError([f"--listen, --admin: one {error}; write HOST:PORT or :PORT"]) from None
+    settings = server.Settings(
+        listen=listen,
+        admin=admin,
+        files=Files(certificate=options.cert, key=options.key),
+        house=_house(options),
+        log_format=None if options.log_format == "auto" else options.log_format,
+    )
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory("auto")) as runner:
+            return runner.run(server.run(settings))
+    except CertificateError as error:
+        raise ConfigError([str(error)]) from None
+    except ListenError as error:
+        _complain(str(error))
+        return EXIT_PORT_IN_USE
+
+
+def _house(options: argparse.Namespace) -> House:
+    from drainproxy.injector.annotations import read  # noqa: PLC0415 - for these verbs only
+    from drainproxy.injector.patch import House  # noqa: PLC0415
+
+    house = House(defaults=dict(options.set))
+    try:
+        read({}, house.defaults)
+    except InjectionRefused as refusal:
+        raise ConfigError([f"--set: {problem}" for problem in refusal.problems]) from None
+    images = {**house.images, **({"": options.image} if options.image else {}), **dict(options.revision)}
+    return House(images, house.defaults)
 
 
 def _hook(options: argparse.Namespace) -> int:
@@ -196,6 +258,8 @@ _VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "undrain": _hook,
     "wait": _hook,
     "status": _status,
+    "inject": _inject,
+    "webhook": _webhook,
     "demo": _proof,
     "probe": _proof,
     "check": _check,

@@ -36,6 +36,18 @@ class CertificateError(DrainproxyError):
     """A certificate, its key or a list of authorities cannot be used."""
 
 
+class InjectionRefused(DrainproxyError):
+    """A pod stays as it is, though it asked for the sidecar. Carries one sentence a reason.
+
+    `result` is invalid (what its annotations say), refused (what it is) or malformed (it is no pod).
+    """
+
+    def __init__(self, result: str, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.result = result
+        self.problems = problems
+
+
 class ListenError(DrainproxyError):
     """A listening socket could not be bound."""
 

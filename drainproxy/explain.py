@@ -1,11 +1,12 @@
 """What a configuration amounts to, for people and for scripts: every setting with its source, and the sum.
 
-Called by `drainproxy config`. Decides nothing: config.py has checked everything before.
+Called by `drainproxy config` and `drainproxy inject`. Decides nothing: others have checked everything.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import sys
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from drainproxy.config import DEFAULT
+from drainproxy.injector.manifest import detours
 from drainproxy.lifecycle.budget import LEAVE_MARGIN_S
 from drainproxy.settings import table
 from drainproxy.values import show_duration
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from drainproxy.config import Config
+    from drainproxy.injector.manifest import Document
     from drainproxy.settings import Setting
 
 PIPE_WIDTH = 1000
@@ -102,3 +105,44 @@ def as_json(config: Config) -> str:
         },
         indent=2,
     )
+
+
+def injection_in_words(documents: list[Document]) -> Iterator[str]:
+    """Say of each workload what became of it, and what somebody should know."""
+    workloads = [each for document in documents for each in document.workloads]
+    yield from (document.problem for document in documents if document.problem)
+    for workload in workloads:
+        if workload.injected is not None:
+            yield f"{workload.name}: gets the sidecar"
+            yield from (f"{workload.name}: {sentence}" for sentence in workload.injected.said)
+        elif workload.refusal:
+            yield from (f"{workload.name}: stays as it is: {problem}" for problem in workload.refusal)
+        else:
+            yield f"{workload.name}: stays as it is: {workload.why_not}"
+    yield from detours(documents)
+    if not workloads:
+        yield "there is no workload in it"
+
+
+def show_injection(documents: list[Document], name: str) -> None:
+    """Print what `inject` would change, who listens where, the sum, what is doubtful, and the way back."""
+    before, after = ("".join(getattr(each, side) for each in documents) for side in ("before", "after"))
+    name = "input.yaml" if name == "-" else name
+    for line in difflib.unified_diff(before.splitlines(), after.splitlines(), name, "injected", lineterm=""):
+        print(line)
+    for workload in (each for document in documents for each in document.workloads):
+        if workload.injected is None:
+            continue
+        print(f"\n{workload.name}:")
+        for each in workload.injected.taken:
+            where = f"{each.name} " if each.name else ""
+            print(
+                f"  port {where}{each.listens} -> drainproxy -> {each.protocol}://127.0.0.1:{each.application}"
+            )
+        for line in sum_in_words(workload.injected.config):
+            print(f"  {line}")
+    print()
+    for line in injection_in_words(documents):
+        print(line)
+    if before != after:
+        print(f"The way back: kubectl apply -f {name}, as it is now; nothing outside of these pods changes.")

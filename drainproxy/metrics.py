@@ -118,12 +118,38 @@ class Histogram:
         self.sum += value
 
 
-class Metrics:
-    """The table. One object a process; each series is written by the room it is about."""
+class Table:
+    """What every process counts, whatever it is for."""
 
-    def __init__(self) -> None:  # noqa: PLR0915 - a table
+    def __init__(self) -> None:
         self.before_scrape: list[Callable[[], None]] = []
         """Gauges that are cheaper to work out when asked."""
+        self.build_info = Gauge("build_info", "1, with what runs here.", version=(), python=(), aiohttp=())
+        self.log_lines_dropped = Counter(
+            "log_lines_dropped_total",
+            "Log lines given up.",
+            reason=("blocked", "rate", "unwritten"),
+        )
+        # No series where there is no certificate: 0 seconds left would wake somebody.
+        self.certificate_expiry = Gauge(
+            "certificate_expiry_seconds", "Seconds until the certificate in use expires.", used_for=()
+        )
+        self.certificate_reloads = Counter(
+            "certificate_reloads_total", "Changed certificate files taken in: ok or failed.", result=()
+        )
+
+    def families(self) -> Iterator[Family | Histogram]:
+        """Yield every metric, in the order of the table."""
+        for metric in vars(self).values():
+            if isinstance(metric, (Family, Histogram)):
+                yield metric
+
+
+class Metrics(Table):
+    """The proxy's table. One object a process; each series is written by the room it is about."""
+
+    def __init__(self) -> None:
+        super().__init__()
         # Lifecycle.
         self.phase = Gauge("phase", "1 for the phase the process is in.", phase=PHASES)
         self.phase_duration = Gauge(
@@ -272,38 +298,35 @@ class Metrics:
         self.headers_dropped = Counter(
             "headers_dropped_total", "Request fields not forwarded.", reason=("underscore",)
         )
-        # TLS. No series where there is no certificate: 0 seconds left would wake somebody.
-        self.certificate_expiry = Gauge(
-            "certificate_expiry_seconds", "Seconds until the certificate in use expires.", used_for=()
-        )
+        # TLS.
         self.tls_handshakes = Counter(
             "tls_handshakes_total", "TLS handshakes that callers began.", result=("ok", "failed")
-        )
-        self.certificate_reloads = Counter(
-            "certificate_reloads_total", "Changed certificate files taken in: ok or failed.", result=()
         )
         # Process.
         self.event_loop_lag = Histogram(
             "event_loop_lag_seconds", "How late the event loop ran its timers.", LAG_BUCKETS_S
         )
-        self.log_lines_dropped = Counter(
-            "log_lines_dropped_total",
-            "Log lines given up.",
-            reason=("blocked", "rate", "unwritten"),
-        )
-        self.build_info = Gauge("build_info", "1, with what runs here.", version=(), python=(), aiohttp=())
 
-    def families(self) -> Iterator[Family | Histogram]:
-        """Yield every metric, in the order of the table."""
-        for metric in vars(self).values():
-            if isinstance(metric, (Family, Histogram)):
-                yield metric
+
+class WebhookMetrics(Table):
+    """The webhook's table. One object a process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reviews = Counter(
+            "webhook_reviews_total",
+            "Reviews by what became of the pod; the last three leave it without what it asked for.",
+            result=("injected", "unchanged", "invalid", "refused", "malformed"),
+        )
+        self.review_duration = Histogram(
+            "webhook_review_seconds", "From a review's head to its answer.", LATENCY_BUCKETS_S
+        )
 
 
 class Collector:
     """Hands the table to prometheus_client, once a scrape."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Table) -> None:
         self._metrics = metrics
 
     def collect(self) -> Iterator[Metric]:
@@ -329,7 +352,7 @@ def _export(metric: Family | Histogram) -> Metric:
     return exported
 
 
-def scrape(metrics: Metrics, accept: str) -> tuple[bytes, str]:
+def scrape(metrics: Table, accept: str) -> tuple[bytes, str]:
     """Return the scrape's body and content type, OpenMetrics or text by `accept`."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)

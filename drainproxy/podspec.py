@@ -36,7 +36,7 @@ def sidecar(spec: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, bool]:
     return next(filter(is_ours, spec.get("containers") or ()), None), False
 
 
-def applications(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def applications(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the containers that we keep alive: neither ours nor a mesh's."""
     return [
         container

@@ -93,10 +93,11 @@ class Setting:
 @cache
 def table() -> tuple[Setting, ...]:
     """Return every setting, in the order of rooms and fields."""
-    return tuple(setting for room, of in ROOMS.items() for setting in _settings(room, of))
+    return tuple(setting for room, of in ROOMS.items() for setting in rows(room, of))
 
 
-def _settings(room: str, of: Any) -> Iterable[Setting]:
+def rows(room: str, of: Any) -> Iterable[Setting]:
+    """Yield what each field of a settings dataclass means."""
     types = get_type_hints(of)
     for each in fields(of):
         type_, optional, many = types[each.name], False, False
@@ -108,14 +109,17 @@ def _settings(room: str, of: Any) -> Iterable[Setting]:
         yield Setting(each.name, room, values.kind_of(each.name, type_), default, many, optional)
 
 
-def documentation() -> dict[str, str]:
-    """Return what the string under each field says, by setting, on one line. Reads the rooms' source."""
+def documentation(*classes: type) -> dict[str, str]:
+    """Return what the string under each field says, by setting, on one line. Reads the classes' source.
+
+    Without `classes`: of every room.
+    """
     import ast  # noqa: PLC0415 - only help and the docs ask
     import inspect  # noqa: PLC0415
     import itertools  # noqa: PLC0415
 
     said = {}
-    for of in ROOMS.values():
+    for of in classes or ROOMS.values():
         body = ast.parse(inspect.getsource(of)).body[0]
         assert isinstance(body, ast.ClassDef)
         for line, after in itertools.pairwise(body.body):

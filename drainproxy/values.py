@@ -219,6 +219,21 @@ def _choice(*words: str) -> Kind:
     return Kind("|".join(words), f"one of {', '.join(words)}", read)
 
 
+def _pattern(metavar: str, allowed: str, pattern: str) -> Kind:
+    def read(text: str) -> str:
+        if not re.fullmatch(pattern, text, re.ASCII):
+            raise ValueError("is not one")
+        return text
+
+    return Kind(metavar, allowed, read)
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) <= 65535:
+        raise ValueError("is not a port")
+    return int(text)
+
+
 _EXAMPLES = "such as 500ms, 30s, 2m or 1h"
 _ADDRESS = Kind("HOST:PORT", "HOST:PORT, [IPV6]:PORT or :PORT for every address", listen_address)
 _TRAFFIC = Kind(
@@ -242,6 +257,9 @@ _BY_TYPE: dict[Any, Kind] = {
 }
 
 _FILE = Kind("FILE", "the path of a file", _file_path)
+_QUANTITY = _pattern(
+    "QUANTITY", "a quantity such as 10m, 500m, 64Mi or 1Gi", r"[0-9]{1,9}(\.[0-9]{1,3})?(m|k|M|G|Ki|Mi|Gi)?"
+)
 _POSITIVE = Kind(
     "DURATION", f"a duration above 0s and up to 24h {_EXAMPLES}", positive_duration, show_duration
 )
@@ -255,6 +273,13 @@ _BY_ENDING: dict[tuple[Any, str], Kind] = {
     (int, "_body_bytes"): Kind("SIZE", "bytes such as 65536, 64KiB, 10MiB or 1GiB", _total_size, _show_size),
     (int, "_buffer_bytes"): Kind("SIZE", "bytes such as 16MiB or 1GiB", _total_size, _show_size),
     (int, "_bytes"): Kind("SIZE", "bytes up to 16MiB such as 65536, 64KiB or 1MiB", _size, _show_size),
+    (int, "port"): Kind("PORT", "a port from 1 to 65535", _port),
+    (str, "ports"): _pattern("NAME", "names of container ports, comma-separated", "[a-z0-9-]{1,15}"),
+    (str, "_env"): _pattern("NAME", "an environment variable's name", "[A-Za-z_][A-Za-z0-9_]{0,255}"),
+    (str, "_map"): _pattern("NAME", "a ConfigMap's name", "[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?"),
+    (str, "_user"): _pattern("UID", "a user's number above 0, or null", "[1-9][0-9]{0,9}|null"),
+    (str, "_request"): _QUANTITY,
+    (str, "_limit"): _QUANTITY,
     (str, "_path"): Kind("/PATH", "a percent-encoded path such as /healthz", _url_path),
     (ListenAddress, "listen"): _TRAFFIC,
     (str, "_certificate"): _FILE,

@@ -16,6 +16,7 @@ from aiohttp import web
 
 if TYPE_CHECKING:
     import socket
+    import ssl
     from collections.abc import Sequence
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Routes = Mapping[str, Mapping[str, Handler]]
@@ -58,11 +59,11 @@ class Door(web.Server):
         self._oldest_first: dict[web.RequestHandler, asyncio.Transport] = {}
         self._runner = web.ServerRunner(self, handle_signals=False, shutdown_timeout=STOP_S)
 
-    async def open(self, sockets: Sequence[socket.socket]) -> None:
+    async def open(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None) -> None:
         """Serve on `sockets`, which are bound."""
         await self._runner.setup()
         for sock in sockets:
-            await web.SockSite(self._runner, sock).start()
+            await web.SockSite(self._runner, sock, ssl_context=tls).start()
 
     async def close(self) -> None:
         """Close the sockets, then every connection once its answer under way is written."""

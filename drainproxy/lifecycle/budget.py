@@ -28,12 +28,19 @@ class Shares:
     app_stop_s: float = 5.0
     reserve_s: float = 3.0
 
+    @property
+    def needed_s(self) -> float:
+        """The least grace period in which all of it fits."""
+        leave_s = self.leave_spread_s + LEAVE_MARGIN_S
+        return self.propagation_max_s + leave_s + self.app_stop_s + self.reserve_s
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
     """A grace period divided up, in seconds."""
 
     grace_s: float
+    needed_s: float
     propagation_max_s: float
     leave_s: float
     app_stop_s: float
@@ -55,18 +62,19 @@ def plan(shares: Shares, grace_s: float | None) -> Budget:
     room = max(0.0, grace - leave - app_stop - reserve)
     problems: tuple[str, ...] = ()
     if shares.propagation_max_s + leave + app_stop + reserve > grace + _ROUNDING_S:
-        needed = shares.propagation_max_s + leave + shares.app_stop_s + shares.reserve_s
         problem = (
             f"grace period {grace:g} s is too short: propagation_max {shares.propagation_max_s:g} s"
             f" + leave {leave:g} s (leave_spread {shares.leave_spread_s:g} s + {LEAVE_MARGIN_S:g} s)"
             f" + app_stop {shares.app_stop_s:g} s + reserve {shares.reserve_s:g} s"
-            f" = {needed:g} s; set terminationGracePeriodSeconds and grace_period to at least {needed:g} s"
+            f" = {shares.needed_s:g} s;"
+            f" set terminationGracePeriodSeconds and grace_period to at least {shares.needed_s:g} s"
         )
         if room > 0:
             problem += f", or propagation_max to at most {room:g} s"
         problems = (problem,)
     return Budget(
         grace_s=grace,
+        needed_s=shares.needed_s,
         propagation_max_s=min(shares.propagation_max_s, room),
         leave_s=leave,
         app_stop_s=app_stop,

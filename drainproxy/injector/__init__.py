@@ -1,0 +1,1 @@
+"""Injector: puts the sidecar into pods, whoever asks. One patch, three ways in."""

@@ -1,0 +1,144 @@
+"""The words with which a pod asks for the sidecar: a label, and annotations that say how.
+
+Pure. Each field of Options is an annotation, and each setting that is no part of the wiring is one by its
+own name (`drainproxy.io/app-stop`); the string under a field is its manual (docs/injection.md). Called by
+patch.py.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from drainproxy.config import quote
+from drainproxy.errors import InjectionRefused
+from drainproxy.settings import rows, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from drainproxy.settings import Setting
+
+PREFIX = "drainproxy.io/"
+LABEL = PREFIX + "inject"
+REVISION_LABEL = PREFIX + "rev"
+INJECTED_LABEL = PREFIX + "injected"
+"""Written by us: what the PodMonitor selects."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What is chosen about the wiring; what the proxy does is chosen by its settings."""
+
+    ports: tuple[str, ...] = ("http",)
+    """Names of the container ports that the sidecar takes over, comma-separated: several listeners under one
+    lifecycle. Services find the sidecar by these names."""
+
+    app_port_env: tuple[str, ...] = ()
+    """Environment variables that tell the application its ports, one for each of `ports`: the sidecar keeps
+    the numbers, and the application is told others. Numeric targetPorts and NetworkPolicies stay true."""
+
+    upstream_port: tuple[int, ...] = ()
+    """Ports of the application, where Services already point at the sidecar: nothing is moved."""
+
+    port: int = 28080
+    """The first of as many successive ports as are taken over. A native sidecar starts first, so this is
+    never a common application port."""
+
+    admin_port: int = 29900
+    """Port of probes, hooks and metrics."""
+
+    protocol: tuple[Literal["http", "tcp"], ...] = ("http",)
+    """What each port speaks; the last word holds for the ports after it. http is HTTP/1.1, HTTP/2 and gRPC in
+    clear text; tcp is passed on unread, TLS too."""
+
+    mode: Literal["native", "plain"] = "native"
+    """native: an init container with restartPolicy Always. plain: one more container, for what does not know
+    native sidecars."""
+
+    grace: Literal["raise", "keep"] | None = None
+    """Whether terminationGracePeriodSeconds may be raised to what the drain needs. Default: raise where a
+    preset or a part of the sum was chosen, keep otherwise."""
+
+    routes_config_map: str | None = None
+    """ConfigMap with a routes file under the key routes.yaml."""
+
+    image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
+    """When nodes pull the image."""
+
+    run_as_user: str = "65532"
+    """User and group of the container; null where the platform chooses, as OpenShift does."""
+
+    cpu_request: str = "10m"
+    """Without a request the pod's autoscaler cannot work. There is no limit: throttling loses what a drain is
+    for."""
+
+    memory_request: str = "64Mi"
+    """What the scheduler counts with."""
+
+    memory_limit: str = "128Mi"
+    """Beyond it the sidecar is killed; `max_connections` is counted from it."""
+
+
+WIRING = frozenset(
+    {"listen", "upstream", "admin", "grace_period", "config", "routes", "control_socket", "termination_log"}
+    | {"kubeconfig", "kubernetes_credentials", "pod_name", "pod_namespace", "pod_uid", "node_name"}
+    | {"tls_certificate", "tls_key", "tls_client", "tls_client_ca"}
+    | {"upstream_ca", "upstream_server_name", "upstream_certificate", "upstream_key"}
+)
+"""Settings that the injector writes, or that name files which are not there."""
+
+SUM = frozenset({"propagation", "propagation-max", "leave-spread", "app-stop", "reserve"})
+"""Whoever chooses one of these has chosen a grace period."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a pod asks for."""
+
+    options: Options
+    settings: Mapping[str, str]
+    """Environment of the proxy."""
+    chosen: frozenset[str]
+    """Names of what was written, without the prefix."""
+
+
+def words() -> Iterator[tuple[str, Setting]]:
+    """Yield every annotation's name, without the prefix, and what it means."""
+    for setting in (*rows("injection", Options), *table()):
+        if setting.name not in WIRING:
+            yield setting.flag.removeprefix("--"), setting
+
+
+def read(annotations: Mapping[str, Any], defaults: Mapping[str, str]) -> Wish:
+    """Return what a pod's annotations ask for, `defaults` below them.
+
+    Raises InjectionRefused with every annotation that makes no sense. Values of settings are not looked at.
+    """
+    asked = {name.removeprefix(PREFIX): text for name, text in annotations.items() if name.startswith(PREFIX)}
+    given = {**defaults, **asked}
+    known, problems = dict(words()), []
+    options, environment = {}, {}
+    for name, text in given.items():
+        if (setting := known.get(name)) is None:
+            close = difflib.get_close_matches(name, known, 1)
+            problems.append(f"{PREFIX}{name} is no option" + (f"; did you mean {close[0]}?" if close else ""))
+        elif not isinstance(text, str):
+            problems.append(f"{PREFIX}{name}: {quote(str(text))} is not a string; put it in quotes")
+        elif setting.room == "injection":
+            try:
+                options[setting.name] = _value(setting, text)
+            except ValueError as error:
+                problems.append(f"{PREFIX}{name}: {quote(text)} {error}; write {setting.kind.allowed}")
+        else:
+            environment[setting.env] = text
+    if problems:
+        raise InjectionRefused("invalid", problems)
+    return Wish(Options(**options), environment, frozenset(given))
+
+
+def _value(setting: Setting, text: str) -> Any:
+    if setting.many:
+        return tuple(setting.kind.read(part.strip()) for part in text.split(","))
+    return setting.kind.read(text)

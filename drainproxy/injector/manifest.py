@@ -1,0 +1,173 @@
+"""YAML documents in, YAML documents out: the workloads in them that ask for it get the sidecar.
+
+Pure. What is not changed stays byte for byte, also what is no YAML; nothing is rejected. Called by cli.py for
+`drainproxy inject`.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from drainproxy.errors import InjectionRefused
+from drainproxy.injector.edit import CannotEdit, edit
+from drainproxy.injector.patch import inject, json_patch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from drainproxy.injector.patch import House, Injected
+
+TEMPLATES = {
+    ("apps", "Deployment"): ("spec", "template"),
+    ("apps", "StatefulSet"): ("spec", "template"),
+    ("apps", "DaemonSet"): ("spec", "template"),
+    ("apps", "ReplicaSet"): ("spec", "template"),
+    ("argoproj.io", "Rollout"): ("spec", "template"),
+    ("batch", "Job"): ("spec", "template"),
+    ("batch", "CronJob"): ("spec", "jobTemplate", "spec", "template"),
+    ("", "Pod"): (),
+}
+"""API group and kind, and where the pod is in it."""
+
+MAX_NODES = 1_000_000
+"""In one document, anchors written out: a few kilobytes of them could stand for any number."""
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SEPARATOR = re.compile(r"^---(?=\s|$)[^\n]*\n?", re.MULTILINE)
+"""At the beginning of a line it is one wherever it stands (YAML 1.2 section 9.1.2)."""
+
+
+@dataclass(slots=True)
+class Document:
+    """One document: what was read, what it became, and what there is to say about each workload in it."""
+
+    before: str
+    after: str
+    workloads: list[Workload] = field(default_factory=list)
+    problem: str = ""
+    """Why it is passed on as it is, where somebody should know."""
+    services: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Workload:
+    """`injected` or `refusal`, or neither: it does not ask, or has the sidecar."""
+
+    name: str
+    injected: Injected | None = None
+    refusal: tuple[str, ...] = ()
+    why_not: str = ""
+
+
+def process(text: str, house: House, *, every: bool) -> Iterator[Document]:
+    """Yield the documents of `text`; joined again they are what to apply.
+
+    `every`: also workloads without the label, but not those whose label says no.
+    """
+    begin = 0
+    for separator in _SEPARATOR.finditer(text):
+        content = re.sub(r"^---|#.*", "", separator[0]).strip()
+        if separator.start() > begin:
+            yield _document(text[begin : separator.start()], house, every=every)
+        begin = separator.end()
+        if content:
+            begin = separator.start()
+            continue
+        yield Document(separator[0], separator[0])
+    if begin < len(text):
+        yield _document(text[begin:], house, every=every)
+
+
+def _document(text: str, house: House, *, every: bool) -> Document:
+    document = Document(text, text)
+    if "kind" not in text:
+        return document
+    try:
+        loaded = yaml.load(text, Loader=_LOADER)  # noqa: S506 - it is a safe one
+        before = _unshared(loaded, iter(range(MAX_NODES)))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        document.problem = f"no YAML, passed on as it is: {' '.join(str(error).split())[:200]}"
+        return document
+    after = copy.deepcopy(before)
+    for thing in _objects(after):
+        group, kind = str(thing.get("apiVersion", "")).rpartition("/")[0], str(thing.get("kind"))
+        if (group, kind) == ("", "Service"):
+            document.services.append(thing)
+        elif (path := TEMPLATES.get((group, kind))) is not None:
+            document.workloads.append(_one(thing, path, house, every=every))
+    if any(each.injected for each in document.workloads):
+        try:
+            edited = edit(text.replace("\r\n", "\n"), json_patch(before, after), after)
+            document.after = edited.replace("\n", "\r\n") if "\r\n" in text else edited
+        except CannotEdit as error:
+            for each in document.workloads:
+                if each.injected:
+                    each.injected, each.refusal = None, (f"the document cannot be changed: {error}",)
+    return document
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    if not isinstance(value, dict):
+        return
+    if value.get("kind") == "List" and isinstance(value.get("items"), list):
+        for item in value["items"]:
+            yield from _objects(item)
+    else:
+        yield value
+
+
+def _one(thing: dict[str, Any], path: tuple[str, ...], house: House, *, every: bool) -> Workload:
+    """Patch a workload in place, if it asks for it."""
+    metadata = _mapping(thing.get("metadata"))
+    workload = Workload(f"{thing['kind']}/{metadata.get('name') or metadata.get('generateName', '')}")
+    pod = thing
+    for part in path:
+        pod = _mapping(pod.get(part))
+    try:
+        outcome = inject(pod, house, str(metadata.get("namespace") or ""), unasked=every)
+        if isinstance(outcome, str):
+            workload.why_not = outcome
+        else:
+            workload.injected = outcome
+            pod.clear()
+            pod.update(outcome.pod)
+    except InjectionRefused as refusal:
+        workload.refusal = tuple(refusal.problems)
+    return workload
+
+
+def detours(documents: list[Document]) -> Iterator[str]:
+    """Name the Services among the documents that go around a sidecar, and what to write there."""
+    services = [each for document in documents for each in document.services]
+    for workload in (each for document in documents for each in document.workloads):
+        if workload.injected is None:
+            continue
+        labels = workload.injected.pod["metadata"]["labels"].items()
+        for service in services:
+            name, spec = _mapping(service.get("metadata")).get("name"), _mapping(service.get("spec"))
+            selector = _mapping(spec.get("selector"))
+            ports = map(_mapping, (selector and selector.items() <= labels and spec.get("ports")) or ())
+            targets = [port.get("targetPort", port.get("port")) for port in ports]
+            for taken in workload.injected.taken:
+                if taken.application in targets:
+                    around = f"Service/{name}: targetPort {taken.application} goes around {workload.name}'s"
+                    yield f"{around} sidecar: write {taken.name or taken.listens}"
+
+
+def _unshared(value: Any, budget: Iterator[int]) -> Any:
+    """Write out what anchors stand for: a change of one place must not be one of another."""
+    if next(budget, None) is None:
+        raise ValueError("it is larger than any manifest")
+    if isinstance(value, dict):
+        return {key: _unshared(each, budget) for key, each in value.items()}
+    return [_unshared(each, budget) for each in value] if isinstance(value, list) else value
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    """Return what should be a mapping: in a file it may be anything."""
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,259 @@
+"""A pod and its wishes become a pod with the sidecar, or a refusal with the reason.
+
+Pure. `drainproxy inject`, the webhook and their tests call it; the chart's MutatingAdmissionPolicy does the
+same in CEL for pods without annotations. A pod that has the sidecar stays as it is.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from drainproxy import __version__, config
+from drainproxy.errors import ConfigError, InjectionRefused
+from drainproxy.injector import surroundings
+from drainproxy.injector.annotations import (
+    INJECTED_LABEL,
+    LABEL,
+    PREFIX,
+    REVISION_LABEL,
+    SUM,
+    Options,
+    Wish,
+    read,
+)
+from drainproxy.injector.takeover import Taken, refuse, take_over, unproxied
+from drainproxy.podspec import DEFAULT_GRACE_S, is_ours
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+NAME = "drainproxy"
+_ENV = re.compile(r"env DRAINPROXY_(\w+)")
+"""How a problem names the source of a setting."""
+RUN_VOLUME, TOKEN_VOLUME, ROUTES_VOLUME = "drainproxy-run", "drainproxy-token", "drainproxy-routes"
+TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a directory
+ROUTES_PATH = "/etc/drainproxy"
+DOWNWARD = {
+    "DRAINPROXY_NODE_NAME": "spec.nodeName",
+    "DRAINPROXY_POD_NAME": "metadata.name",
+    "DRAINPROXY_POD_NAMESPACE": "metadata.namespace",
+    "DRAINPROXY_POD_UID": "metadata.uid",
+}
+
+Pod = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What whoever runs the injector has decided for every pod."""
+
+    images: Mapping[str, str] = field(default_factory=lambda: {"": f"drainproxy:{__version__}"})
+    """Revision (label drainproxy.io/rev) to image; "" is for pods without one."""
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    """Below every pod's annotations, by their names without the prefix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Injected:
+    """A pod with the sidecar."""
+
+    pod: Pod
+    taken: tuple[Taken, ...]
+    config: config.Config
+    """What the sidecar will run with."""
+    said: tuple[str, ...]
+    """What somebody should know: one sentence each."""
+
+
+def inject(pod: Pod, house: House, namespace: str = "", *, unasked: bool = False) -> Injected | str:
+    """Return the pod with the sidecar, or why it stays as it is and should; never change what is given.
+
+    `unasked`: a label on the pod is not needed. Raises InjectionRefused for what asks and cannot have it.
+    """
+    try:
+        return _stays(pod, unasked=unasked) or _inject(copy.deepcopy(pod), house, namespace)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        # What a person has typed is looked at by no API server first.
+        raise InjectionRefused("malformed", [f"it is not shaped as a pod ({error!r:.80})"]) from None
+
+
+def _stays(pod: Pod, *, unasked: bool) -> str:
+    word = ((pod.get("metadata") or {}).get("labels") or {}).get(LABEL)
+    if word not in (None, "true", "false"):
+        refuse(f'label {LABEL}: write "true" or "false", in quotes', result="invalid")
+    if word == "false":
+        return f"its label {LABEL} says false"
+    if word is None and not unasked:
+        return f'no label {LABEL}: "true" on its pods'
+    spec = pod["spec"]
+    native = [each for each in spec.get("initContainers") or () if each.get("restartPolicy") == "Always"]
+    return "the sidecar is there" if any(map(is_ours, (*native, *spec["containers"]))) else ""
+
+
+def _inject(pod: Pod, house: House, namespace: str) -> Injected:
+    metadata = pod["metadata"] = pod.get("metadata") or {}
+    spec = pod["spec"]
+    say: list[str] = []
+    mesh = surroundings.mesh_of(pod)
+    wish = read(metadata.get("annotations") or {}, house.defaults)
+    options = wish.options
+    image = _image(metadata, house)
+    surroundings.check(pod, namespace, options)
+    if mesh is not None:
+        surroundings.fit_mesh(pod, mesh, options.admin_port, say)
+    taken = take_over(spec, options)
+    surroundings.wire_hooks(spec, options.admin_port, say)
+    environment = {
+        "DRAINPROXY_LISTEN": ",".join(f":{each.listens}" for each in taken),
+        "DRAINPROXY_UPSTREAM": ",".join(f"{each.protocol}://127.0.0.1:{each.application}" for each in taken),
+        "DRAINPROXY_ADMIN": f":{options.admin_port}",
+        "DRAINPROXY_PROPAGATION": "cluster" if mesh is None else "mesh",
+        "DRAINPROXY_GRACE_PERIOD": f"{spec.get('terminationGracePeriodSeconds', DEFAULT_GRACE_S)}s",
+        "DRAINPROXY_RBAC": "slices",
+        **wish.settings,
+    }
+    loaded = _fit_grace(spec, environment, wish, say)
+    if around := unproxied(spec, taken):
+        say.append(f"callers reach {', '.join(around)} around the sidecar, where nothing drains")
+    key = "containers" if options.mode == "plain" else "initContainers"
+    spec[key] = [*(spec.get(key) or ()), _container(image, environment, taken, options)]
+    spec["volumes"] = [*(spec.get("volumes") or ()), *_volumes(environment, options)]
+    metadata["labels"] = {**(metadata.get("labels") or {}), INJECTED_LABEL: "true"}
+    return Injected(pod, tuple(taken), loaded, tuple(say))
+
+
+def _image(metadata: dict[str, Any], house: House) -> str:
+    revision = (metadata.get("labels") or {}).get(REVISION_LABEL, "")
+    if revision not in house.images:
+        known = ", ".join(sorted(filter(None, house.images))) or "none"
+        said = config.quote(str(revision))
+        refuse(f"label {REVISION_LABEL}: {said} is no revision; there are: {known}", result="invalid")
+    return house.images[revision]
+
+
+def _fit_grace(
+    spec: dict[str, Any], environment: dict[str, str], wish: Wish, say: list[str]
+) -> config.Config:
+    """Load what the sidecar will load, and raise the pod's grace period where that is allowed."""
+    loaded = _load(environment)
+    budget = loaded.budget()
+    if budget.problems:
+        needed = math.ceil(budget.needed_s)
+        chosen = not SUM.isdisjoint(wish.chosen)
+        if wish.options.grace == "raise" or (wish.options.grace is None and chosen):
+            say.append(f"terminationGracePeriodSeconds is raised from {budget.grace_s:g} to {needed}")
+            spec["terminationGracePeriodSeconds"] = needed
+            environment["DRAINPROXY_GRACE_PERIOD"] = f"{needed}s"
+            loaded = _load(environment)
+        else:
+            say.append(
+                f"a grace period of {budget.grace_s:g}s shortens the drain: set terminationGracePeriodSeconds"
+                f" to {needed}, or {PREFIX}grace: raise"
+            )
+    return loaded
+
+
+def _load(environment: Mapping[str, str]) -> config.Config:
+    try:
+        return config.load(environment)
+    except ConfigError as error:
+        raise InjectionRefused("invalid", [_ENV.sub(_annotation, each) for each in error.problems]) from None
+
+
+def _annotation(match: re.Match[str]) -> str:
+    return PREFIX + match[1].lower().replace("_", "-")
+
+
+def _container(
+    image: str, environment: Mapping[str, str], taken: list[Taken], options: Options
+) -> dict[str, Any]:
+    native = options.mode == "native"
+    admin = {"name": "drain-admin", "containerPort": options.admin_port, "protocol": "TCP"}
+    user = None if options.run_as_user == "null" else int(options.run_as_user)
+    return {
+        "name": NAME,
+        "image": image,
+        "imagePullPolicy": options.image_pull_policy,
+        "args": ["run"],
+        **({"restartPolicy": "Always"} if native else {}),
+        "ports": [*(each.entry for each in taken), admin],
+        "env": list(_env(environment, options)),
+        # SIGTERM comes to a native sidecar only after every application container has ended.
+        **({"lifecycle": {"preStop": {"exec": {"command": [NAME, "drain", "--prestop"]}}}} if native else {}),
+        # On the listeners only: it holds back the application's containers.
+        "startupProbe": _probe("/startupz", options, periodSeconds=1, failureThreshold=60),
+        "readinessProbe": _probe("/readyz", options, periodSeconds=5, failureThreshold=2),
+        "resources": {
+            "requests": {"cpu": options.cpu_request, "memory": options.memory_request},
+            "limits": {"memory": options.memory_limit},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+            **({"runAsUser": user, "runAsGroup": user} if user else {}),
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "volumeMounts": list(_mounts(environment, options)),
+    }
+
+
+def _env(environment: Mapping[str, str], options: Options) -> Iterator[dict[str, Any]]:
+    for name, value in environment.items():
+        yield {"name": name, "value": value}
+    if options.routes_config_map:
+        yield {"name": "DRAINPROXY_ROUTES", "value": f"{ROUTES_PATH}/routes.yaml"}
+    for name, path in DOWNWARD.items():
+        yield {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
+
+
+def _probe(path: str, options: Options, **numbers: int) -> dict[str, Any]:
+    return {"httpGet": {"path": path, "port": options.admin_port}, **numbers, "timeoutSeconds": 2}
+
+
+def _mounts(environment: Mapping[str, str], options: Options) -> Iterator[dict[str, Any]]:
+    yield {"name": RUN_VOLUME, "mountPath": "/run/drainproxy"}
+    if environment["DRAINPROXY_RBAC"] != "none":
+        yield {"name": TOKEN_VOLUME, "mountPath": TOKEN_PATH, "readOnly": True}
+    if options.routes_config_map:
+        yield {"name": ROUTES_VOLUME, "mountPath": ROUTES_PATH, "readOnly": True}
+
+
+def _volumes(environment: Mapping[str, str], options: Options) -> Iterator[dict[str, Any]]:
+    """Yield what only the sidecar mounts: whoever reaches the control socket may drain the pod."""
+    yield {"name": RUN_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
+    if environment["DRAINPROXY_RBAC"] != "none":
+        authority = {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+        token = {"path": "token", "expirationSeconds": 3607}
+        yield {
+            "name": TOKEN_VOLUME,
+            "projected": {"sources": [{"serviceAccountToken": token}, {"configMap": authority}]},
+        }
+    if options.routes_config_map:
+        yield {"name": ROUTES_VOLUME, "configMap": {"name": options.routes_config_map}}
+
+
+def json_patch(before: Any, after: Any, path: str = "") -> Iterator[dict[str, Any]]:
+    """Yield the operations (RFC 6902) that make `after` of `before`; lists only grow at their end."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in [*after, *(key for key in before if key not in after)]:
+            at = f"{path}/{key.replace('~', '~0').replace('/', '~1')}"
+            if key not in after:
+                yield {"op": "remove", "path": at}
+            elif key not in before:
+                yield {"op": "add", "path": at, "value": after[key]}
+            else:
+                yield from json_patch(before[key], after[key], at)
+    elif isinstance(before, list) and isinstance(after, list) and len(before) <= len(after):
+        for i, each in enumerate(after):
+            if i < len(before):
+                yield from json_patch(before[i], each, f"{path}/{i}")
+            else:
+                yield {"op": "add", "path": f"{path}/-", "value": each}
+    elif before != after:
+        yield {"op": "replace", "path": path, "value": after}

@@ -1,0 +1,72 @@
+"""AdmissionReview v1: a question of the API server in, its answer out. A pod is always admitted.
+
+Pure. Called by server.py.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from drainproxy.errors import InjectionRefused
+from drainproxy.injector.patch import inject, json_patch
+
+if TYPE_CHECKING:
+    from drainproxy.injector.patch import House
+
+VERSION, KIND = "admission.k8s.io/v1", "AdmissionReview"
+
+MAX_WARNING_CHARS = 120
+"""Longer ones may be cut by the API server (Kubernetes: Dynamic Admission Control, response)."""
+MAX_WARNINGS = 16
+
+
+class Malformed(Exception):
+    """No AdmissionReview of a pod's creation; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the API server gets, and what the webhook's log and metrics say of it."""
+
+    body: bytes
+    result: str
+    pod: str
+    said: tuple[str, ...]
+
+
+def answer(body: bytes, house: House) -> Answer:
+    """Answer one review. Raises Malformed."""
+    try:
+        review = json.loads(body)
+        request = review["request"]
+        uid, pod = request["uid"], request["object"]
+        namespace = request.get("namespace") or ""
+        # A pod of a controller has no name yet.
+        name = pod["metadata"].get("name") or pod["metadata"].get("generateName") or ""
+        said_kind = (review["apiVersion"], review["kind"], pod["kind"], request["operation"])
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise Malformed(f"it is no {KIND} of a pod ({type(error).__name__})") from None
+    if said_kind != (VERSION, KIND, "Pod", "CREATE") or not isinstance(uid, str):
+        raise Malformed(f"only {KIND} {VERSION} of the creation of pods is answered")
+    response: dict[str, Any] = {"uid": uid, "allowed": True}
+    said: tuple[str, ...] = ()
+    result = "unchanged"
+    try:
+        outcome = inject(pod, house, str(namespace), unasked=True)
+        if not isinstance(outcome, str):
+            result, said = "injected", outcome.said
+            patch = json.dumps(list(json_patch(pod, outcome.pod)), separators=(",", ":"))
+            response |= {"patchType": "JSONPatch", "patch": base64.b64encode(patch.encode()).decode()}
+    except InjectionRefused as refusal:
+        if refusal.result == "malformed":
+            raise Malformed(str(refusal)) from None
+        result, said = refusal.result, tuple(f"no sidecar: {problem}" for problem in refusal.problems)
+    if said:
+        lines = [line for each in said for line in textwrap.wrap(f"drainproxy: {each}", MAX_WARNING_CHARS)]
+        response["warnings"] = lines[:MAX_WARNINGS]
+    document = {"apiVersion": VERSION, "kind": KIND, "response": response}
+    return Answer(json.dumps(document).encode(), result, f"{namespace}/{name}", said)

@@ -1,0 +1,157 @@
+"""The webhook: one route over TLS, health and metrics beside it, and an end in which nothing is lost.
+
+Decides nothing about pods; review.py does. Whatever goes wrong, the API server's failurePolicy admits the
+pod. Called by cli.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import aiohttp
+from aiohttp import web
+
+from drainproxy import __version__
+from drainproxy import metrics as exposition
+from drainproxy.admin.door import Door, line
+from drainproxy.certificates import Files, Rotation, follow, for_clients
+from drainproxy.injector.review import Malformed, answer
+from drainproxy.lifecycle import signals
+from drainproxy.lifecycle.propagation import PRESETS, UNKNOWN, Facts, judge
+from drainproxy.log import Log, adopt_libraries, default_format
+from drainproxy.metrics import WebhookMetrics
+from drainproxy.proxy.listener import address_of, bind
+
+if TYPE_CHECKING:
+    from drainproxy.addresses import ListenAddress
+    from drainproxy.injector.patch import House
+    from drainproxy.log import Format
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+"""A request to the API server may have 3 MiB, and a review holds an object as it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the command line says."""
+
+    listen: ListenAddress
+    admin: ListenAddress
+    files: Files
+    house: House
+    log_format: Format | None
+
+
+async def run(settings: Settings) -> int:
+    """Serve until SIGTERM and until the cluster has forgotten this pod; return the process's exit code.
+
+    Raises CertificateError and ListenError.
+    """
+    log = Log(settings.log_format or default_format())
+    try:
+        adopt_libraries(log)
+        webhook = _Webhook(settings, log)
+        await webhook.run()
+    finally:
+        log.close()
+    return 0
+
+
+class _Webhook:
+    """One run."""
+
+    def __init__(self, settings: Settings, log: Log) -> None:
+        self._settings = settings
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._metrics = WebhookMetrics()
+        self._metrics.build_info.set(1.0, __version__, platform.python_version(), aiohttp.__version__)
+        log.on_dropped = self._metrics.log_lines_dropped.inc
+        self._rotation = Rotation(self._metrics, log)
+        self._certificates = self._rotation.add("webhook", settings.files, for_clients)
+        self._ending = asyncio.Event()
+        self._patient = True
+        self._last_review: float | None = None
+        """Loop time of the last one that came while ending."""
+
+    async def run(self) -> None:
+        settings = self._settings
+        wire, admin_wire = bind(settings.listen), bind(settings.admin)
+        doors = [
+            Door({"/mutate": {"POST": self._mutate}}),
+            Door({path: {"GET": self._show} for path in ("/livez", "/readyz", "/metrics")}),
+        ]
+        await doors[0].open([wire], follow(self._certificates))
+        await doors[1].open([admin_wire])
+        for name, bound in (("webhook", wire), ("admin", admin_wire)):
+            self._log.event("listening", listener=name, address=address_of(bound))
+        signals.deliver(self._loop, self._signalled)
+        watching = self._loop.create_task(self._rotation.watch(), name="certificates")
+        await self._ending.wait()
+        self._log.event("ending", waits_for="the API server to go elsewhere")
+        await self._forgotten()
+        watching.cancel()
+        for door in doors:
+            await door.close()
+        self._log.event("exit")
+
+    def _signalled(self, name: str) -> None:
+        if name == "SIGHUP":
+            self._rotation.reload()
+            return
+        # A person at a terminal does not wait for the cluster.
+        self._patient = name != "SIGINT"
+        self._ending.set()
+
+    async def _forgotten(self) -> None:
+        """Serve on until the API server has had the time to learn, as a proxy of the preset cluster does."""
+        rules, started = PRESETS["cluster"][0], self._loop.time()
+        while self._patient:
+            facts = Facts(started, UNKNOWN, self._last_review, arrivals_per_s=0.0)
+            verdict = judge(rules, facts, self._loop.time())
+            if verdict.over is not None:
+                return
+            await asyncio.sleep(verdict.check_at - self._loop.time())
+
+    async def _mutate(self, request: web.BaseRequest) -> web.Response:
+        began = self._loop.time()
+        if self._ending.is_set():
+            self._last_review = began
+        body = bytearray()
+        async for piece in request.content.iter_any():
+            body += piece
+            if len(body) > MAX_BODY_BYTES:
+                return self._closing(self._malformed(413, "the review is too large"))
+        try:
+            reply = answer(bytes(body), self._settings.house)
+        except Malformed as reason:
+            return self._closing(self._malformed(400, str(reason)))
+        self._metrics.reviews.inc(reply.result)
+        self._metrics.review_duration.observe(self._loop.time() - began)
+        result, pod, said = reply.result, reply.pod, list(reply.said)
+        level = "info" if result in {"injected", "unchanged"} else "warning"
+        self._log.condition("review", result, level, result=result, pod=pod, said=said)
+        response = web.Response(body=reply.body, content_type="application/json")
+        if self._ending.is_set():
+            response.force_close()
+        return response
+
+    def _malformed(self, status: int, why: str) -> web.Response:
+        self._metrics.reviews.inc("malformed")
+        self._log.condition("review", "malformed", result="malformed", why=why)
+        return line(status, why)
+
+    @staticmethod
+    def _closing(response: web.Response) -> web.Response:
+        response.force_close()
+        return response
+
+    async def _show(self, request: web.BaseRequest) -> web.Response:
+        if request.path == "/metrics":
+            body, content_type = exposition.scrape(self._metrics, request.headers.get("Accept", ""))
+            return web.Response(body=body, headers={"Content-Type": content_type})
+        ending = self._ending.is_set() and request.path == "/readyz"
+        return line(503, "ending") if ending else line(200, "ready")

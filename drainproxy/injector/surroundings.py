@@ -1,0 +1,96 @@
+"""Where the sidecar cannot work, and what stands beside it: meshes and the hooks of other containers.
+
+Pure. What would lose requests quietly is refused with the reason; what is doubtful is said. Called by
+patch.py, on a pod that it may change.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from drainproxy.injector.takeover import refuse
+from drainproxy.podspec import MESH_PROXIES, WAIT_PATH, applications, pre_stop, sleeps
+
+if TYPE_CHECKING:
+    from drainproxy.injector.annotations import Options
+
+SYSTEM_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease"})
+MIRROR = "kubernetes.io/config.mirror"
+
+EXCLUDED_PORTS = {
+    "istio": "traffic.sidecar.istio.io/excludeInboundPorts",
+    "linkerd": "config.linkerd.io/skip-inbound-ports",
+}
+DRAIN_SETTINGS = {
+    "istio": ("proxy.istio.io/config", ("terminationDrainDuration", "EXIT_ON_ZERO_ACTIVE_CONNECTIONS")),
+    "linkerd": ("config.alpha.linkerd.io/proxy-wait-before-exit-seconds", ("",)),
+}
+"""Annotation, and what has to be in it, so that a mesh's proxy outlasts the drain as a plain container."""
+
+
+def check(pod: dict[str, Any], namespace: str, options: Options) -> None:
+    """Raise InjectionRefused where the sidecar has no business, or would do harm."""
+    metadata, spec = pod.get("metadata") or {}, pod["spec"]
+    namespace = namespace or metadata.get("namespace") or ""
+    if namespace in SYSTEM_NAMESPACES or MIRROR in (metadata.get("annotations") or {}):
+        refuse(f"pods of {namespace or 'the kubelet'} belong to Kubernetes itself")
+    if spec.get("hostNetwork"):
+        refuse("hostNetwork: the sidecar's ports would be ports of the node")
+    if (spec.get("os") or {}).get("name") == "windows":
+        refuse("the sidecar runs on Linux only")
+    if options.mode == "plain" and spec.get("restartPolicy", "Always") != "Always":
+        refuse("a plain sidecar would keep a pod that runs to completion from completing; use mode native")
+
+
+def mesh_of(pod: dict[str, Any]) -> str | None:
+    """Return istio or linkerd if their proxy is in the pod, or is going to be."""
+    metadata = pod.get("metadata") or {}
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    names = {each.get("name") for each in _containers(pod["spec"])}
+    wish = "sidecar.istio.io/inject"
+    if "istio-proxy" in names or "true" in (labels.get(wish), annotations.get(wish)):
+        return "istio"
+    if "linkerd-proxy" in names or annotations.get("linkerd.io/inject") in ("enabled", "ingress"):
+        return "linkerd"
+    return None
+
+
+def fit_mesh(pod: dict[str, Any], mesh: str, admin_port: int, say: list[str]) -> None:
+    """Keep the admin port out of the mesh, and refuse a mesh's proxy that would be gone in mid drain."""
+    annotations = pod["metadata"]["annotations"] = pod["metadata"].get("annotations") or {}
+    setting, needed = DRAIN_SETTINGS[mesh]
+    outlasts = any(word in annotations.get(setting, "") for word in needed) and setting in annotations
+    proxy = next((each for each in pod["spec"]["containers"] if each.get("name") in MESH_PROXIES), None)
+    advice = f"make it a native sidecar, or set {' or '.join(filter(None, needed)) or 'seconds'} in {setting}"
+    if proxy is not None and not outlasts and not pre_stop(proxy):
+        refuse(f"the {mesh} proxy would be gone in mid drain: {advice}")
+    present = {each.get("name") for each in _containers(pod["spec"])} & MESH_PROXIES
+    if not present and not outlasts:
+        say.append(f"the {mesh} proxy must outlast the drain: {advice}")
+    excluded = EXCLUDED_PORTS[mesh]
+    ports = [port.strip() for port in annotations.get(excluded, "").split(",") if port.strip()]
+    if str(admin_port) not in ports:
+        annotations[excluded] = ",".join([*ports, str(admin_port)])
+        if present:
+            say.append(f"the {mesh} proxy is there already: in the template, set {excluded} to {admin_port}")
+
+
+def wire_hooks(spec: dict[str, Any], admin_port: int, say: list[str]) -> None:
+    """Keep every application container alive until the drain is over."""
+    for container in applications(spec):
+        hook, name = pre_stop(container), container["name"]
+        if hook.get("httpGet", {}).get("path") == WAIT_PATH:
+            continue
+        if hook and not sleeps(hook):
+            say.append(f"container {name} keeps its preStop hook: it ends in mid drain if that is over first")
+            continue
+        if hook:
+            say.append(f"container {name}: its preStop hook only slept, and waits for the drain instead")
+        container["lifecycle"] = {
+            **(container.get("lifecycle") or {}),
+            "preStop": {"httpGet": {"path": WAIT_PATH, "port": admin_port}},
+        }
+
+
+def _containers(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*(spec.get("initContainers") or ()), *spec["containers"]]
