@@ -144,7 +144,7 @@ class Api:
         except TimeoutError:
             outcome = "timeout"
             raise KubernetesError("no answer in time", reason=outcome) from None
-        except (aiohttp.ClientConnectionError, OSError) as error:
+        except (aiohttp.ClientConnectionError, aiohttp.ClientHttpProxyError, OSError) as error:
             outcome = "unreachable"
             raise KubernetesError(str(error) or repr(error), reason=outcome) from None
         except _SENSELESS as error:

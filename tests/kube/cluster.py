@@ -86,12 +86,13 @@ async def pod(
     rbac: str = "slices",
     granted: str | None = None,
     serves: bool = True,
+    up: bool = True,
     spec: dict[str, Any] | None = None,
     **settings: str,
 ) -> AsyncIterator[Pod]:
     """Run a pod. `granted`: the tier its account has, if not the one that is asked for.
 
-    `serves`: its application answers by itself.
+    `serves`: its application answers by itself. `up`: there is one to be ready for.
     """
     tls, authority = server_tls(directory / "tls")
     async with ApiServer(tls=tls) as api, Application(_answers if serves else None) as application:
@@ -109,6 +110,9 @@ async def pod(
             "DRAINPROXY_KUBERNETES_CREDENTIALS": str(account.directory),
             "DRAINPROXY_RBAC": rbac,
         }
+        if not up:
+            await application.stop_listening()
         async with Proxy(upstreams=[application.address], env=env, **{**SHORT, **settings}) as proxy:
-            await proxy.ready()
+            if up:
+                await proxy.ready()
             yield Pod(api, account, member, application, proxy)

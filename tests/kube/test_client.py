@@ -323,6 +323,33 @@ async def test_a_server_with_another_certificate_is_not_believed(
         assert here.server.asked == []
 
 
+@pytest.mark.parametrize("bypass", [False, True])
+async def test_the_pods_own_proxy_variables_are_kept(bypass, authority, credentials, monkeypatch):
+    """Where a cluster is reached through a proxy, its pods are told so by their environment."""
+    async with premises(authority, credentials, monkeypatch) as here:
+        here.server.script["list"] = [page([])]
+        asked: list[bytes] = []
+
+        async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.append(await reader.readline())
+            writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+            writer.close()
+
+        async with await asyncio.start_server(refuse, "127.0.0.1", 0) as proxy:
+            port = proxy.sockets[0].getsockname()[1]
+            monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+            monkeypatch.setenv("no_proxy", "127.0.0.1" if bypass else "")
+            async with here.connect() as api:
+                if bypass:
+                    assert (await listed(api))[0] == []
+                    assert asked == []
+                else:
+                    with pytest.raises(KubernetesError) as caught:
+                        await listed(api)
+                    assert caught.value.reason == "unreachable"
+                    assert asked == [b"CONNECT 127.0.0.1:%d HTTP/1.1\r\n" % here.server.port]
+
+
 @over_sockets
 async def test_a_kubeconfig_leads_to_the_cluster_too(authority, credentials, monkeypatch):
     """For development, with what kubectl uses."""

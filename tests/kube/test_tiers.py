@@ -190,7 +190,7 @@ async def test_nothing_is_sent_while_serving_and_little_memory_is_taken(tmp_path
 
 async def test_auto_readiness_is_given_back_to_the_last_replica(tmp_path):
     """503 from the start, 200 while nobody else is ready, 503 as soon as another is."""
-    async with pod(tmp_path, serves=False, propagation_max="10s", propagation_margin="10s") as it:
+    async with pod(tmp_path, serves=False, **(BY_WORD | {"propagation_margin": "10s"})) as it:
         await it.looked()
         assert (await it.proxy.get("/readyz")).status == 200
         it.proxy.signal()
@@ -233,6 +233,29 @@ async def test_an_application_restarted_alone_is_not_a_deletion(tmp_path):
             assert (await hook.read_response()).body == b"not draining\n"
         assert not [line for line in it.proxy.lines if line["event"] == "drain_plan"]
         assert (await it.proxy.get("/readyz")).status == 200
+
+
+async def test_a_pod_that_is_chosen_before_its_application_is_up_propagates(tmp_path):
+    """A container that was restarted in a ready pod, and told to stop before it was up again."""
+    async with pod(tmp_path, up=False, **BY_WORD) as it:
+        await it.looked()
+        it.member.delete()
+        it.member.flip()
+        report = await it.end()
+        assert report["phases_s"]["propagating"] > 0
+        assert report["propagation_ended"] == "slices_quiet"
+
+
+async def test_an_idle_pod_is_drained_soon_after_its_slice_has_flipped(tmp_path):
+    """Within sparse_min and a second: silence alone is no evidence, the slice is."""
+    settings = BY_WORD | {"sparse_min": "2s", "propagation_margin": "500ms"}
+    async with pod(tmp_path, **settings) as it:
+        await it.looked()
+        it.member.delete()
+        it.member.flip()
+        report = await it.end()
+        assert 1.99 <= sum(report["phases_s"].values()) <= 3.0
+        assert report["propagation_ended"] == "slices_quiet"
 
 
 async def test_status_shows_what_the_cluster_says(tmp_path):
