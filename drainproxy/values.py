@@ -108,6 +108,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _close_code(text: str) -> int:
+    code = _count(text)
+    if code not in {1000, 1001, 1012, 1013} and not 3000 <= code <= 4999:
+        raise ValueError("is no status that a server may choose")
+    return code
+
+
 def _switch(text: str) -> bool:
     if text.lower() in {"true", "yes", "on", "1"}:
         return True
@@ -272,6 +279,7 @@ _BY_ENDING: dict[tuple[Any, str], Kind] = {
     (float, "_period"): _POSITIVE,
     (int, "_body_bytes"): Kind("SIZE", "bytes such as 65536, 64KiB, 10MiB or 1GiB", _total_size, _show_size),
     (int, "_buffer_bytes"): Kind("SIZE", "bytes such as 16MiB or 1GiB", _total_size, _show_size),
+    (int, "_close_code"): Kind("CODE", "1000, 1001, 1012, 1013 or one from 3000 to 4999", _close_code),
     (int, "_bytes"): Kind("SIZE", "bytes up to 16MiB such as 65536, 64KiB or 1MiB", _size, _show_size),
     (int, "port"): Kind("PORT", "a port from 1 to 65535", _port),
     (str, "ports"): _pattern("NAME", "names of container ports, comma-separated", "[a-z0-9-]{1,15}"),

@@ -16,6 +16,7 @@ from drainproxy.lifecycle.drain import Drain, begun_by
 from drainproxy.lifecycle.ending import Ending
 from drainproxy.lifecycle.hooks import RestartWindow
 from drainproxy.lifecycle.journal import Journal
+from drainproxy.lifecycle.leaving import Leaving
 from drainproxy.lifecycle.machine import Event, Phase, Readiness, step
 from drainproxy.lifecycle.news import News
 from drainproxy.lifecycle.plan import Plan
@@ -61,6 +62,7 @@ class Controller(News):
         self.upstream_up = False
         self.drain: Drain | None = None
         self._ending = Ending(inflight=inflight, metrics=metrics, log=log, loop=loop, written=self.tell)
+        self.leaving = Leaving(self, inflight, settings.leave_spread, loop)
         self.sigterm_at: float | None = None
         self._window = RestartWindow(loop, settings.restart_window, self._restarted)
         self._evidence = propagation.UNKNOWN

@@ -254,6 +254,8 @@ class ClientConnection(ClientSocket):
         self._pause(paused=False)
         self.forget_time()
         self._reader.forget()
+        if self._held:
+            self._hold(0)
         tunnel.begin(self, self._ahead, rest, eof=self._eof)
         self._end_exchange(exchange)
 

@@ -55,6 +55,10 @@ class ProxySettings:
     allow_half_close: bool = False
     """Serve on when a client has shut down its sending side. Default: it counts as gone, as in nginx."""
 
+    websocket_close_code: int = 1001
+    """Status of the Close that WebSockets are sent in a drain: 1001 says that the server goes away
+    (RFC 6455 section 7.4.1). Some clients come back sooner after 1012."""
+
     max_connections: int | None = None
     """Beyond so many client connections, of all listeners together, the longest idle one is closed to make
     room; if none is idle, a new one gets 503. Default: the least of 10000, one for each 72KiB of the memory

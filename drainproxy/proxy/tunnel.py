@@ -10,8 +10,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from drainproxy.lifecycle.budget import LEAVE_MARGIN_S
 from drainproxy.proxy import kernel
 from drainproxy.proxy.client import UNREAD_LINGER_S, ClientSocket
+from drainproxy.proxy.websocket import Conversation
 from drainproxy.proxy.work import TimedWork
 
 if TYPE_CHECKING:
@@ -105,8 +107,8 @@ class Tunnel(TimedWork):
     nobody knows how long a conversation should take."""
 
     __slots__ = (
-        "_client_done", "_closing", "_due", "_ended", "_upstream", "_upstream_done", "bytes_received",
-        "bytes_sent", "path", "protocol",
+        "_client_done", "_closing", "_due", "_ended", "_said", "_talk", "_upstream", "_upstream_done",
+        "bytes_received", "bytes_sent", "path", "protocol",
     )  # fmt: skip
     kind = "tunnel"
     _client: TunnelSocket
@@ -127,7 +129,13 @@ class Tunnel(TimedWork):
         """It has half-closed."""
         self._closing = False
         """Both have, and what they said last is on its way."""
+        self._talk: Conversation | None = None
+        if protocol == b"websocket":
+            self._talk = Conversation(self._server.settings.websocket_close_code)
+        self._said = False
+        """The client was told to leave."""
         self._due = math.inf
+        """When the next step of an end is due."""
         self._ended = False
         self.bytes_received = self.bytes_sent = 0
         self.path = path
@@ -141,7 +149,7 @@ class Tunnel(TimedWork):
         upstream.reader.forget()
         server.inflight.add(self)
         self._client.begin()
-        self.arm()
+        self.drain_by(self.deadline)
         self.client_writable(writable=not self._client.write_paused)
         if from_upstream:
             self.upstream_data(from_upstream)
@@ -149,6 +157,7 @@ class Tunnel(TimedWork):
             self.client_data(from_client)
         if eof:
             self._client.eof_received()
+        server.controller.leaving.joined(self)
 
     # From the client.
 
@@ -158,7 +167,10 @@ class Tunnel(TimedWork):
             return
         self.bytes_received += len(data)
         self.moved()
-        self._server.outbox.write(self._upstream.transport, data)
+        if self._talk is not None:
+            data = self._talk.from_client(data)
+        if data:
+            self._server.outbox.write(self._upstream.transport, data)
 
     def client_eof(self) -> bool:
         """Pass a half-close on; return whether there is more to say to the client."""
@@ -168,7 +180,7 @@ class Tunnel(TimedWork):
     def client_writable(self, *, writable: bool) -> None:
         """Hold the application back while the client cannot take more."""
         upstream = self._upstream
-        if not upstream.lost and not self._upstream_done:
+        if not upstream.lost and not self._upstream_done and not self._said:
             if writable:
                 upstream.transport.resume_reading()
             else:
@@ -178,7 +190,9 @@ class Tunnel(TimedWork):
         """The client's connection has ended."""
         if self._ended:
             return
-        if reset or not (self._client_done or self._closing):
+        if self._talk is not None and self._talk.answered:
+            self.arm()  # what it said last is for the application, which is given its time
+        elif reset or not (self._client_done or self._closing):
             self._end("finished", reset=True)
         elif self._upstream.lost:
             self._end("finished")
@@ -189,13 +203,15 @@ class Tunnel(TimedWork):
 
     def upstream_data(self, data: bytes) -> None:
         """Pass on what the application has sent (Borrower)."""
-        self.bytes_sent += len(data)
         self.moved()
-        self._client.write(data)
+        self._say(data if self._talk is None else self._talk.from_server(data))
 
     def upstream_eof(self) -> bool:
         """Pass a half-close on; return whether there is more to say to the application."""
         self._upstream_done = True
+        if self._said:
+            self._part()
+            return False
         return self._pass_eof(self._client.transport)
 
     def upstream_writable(self, *, writable: bool) -> None:
@@ -206,7 +222,9 @@ class Tunnel(TimedWork):
         """The application's connection has ended (Borrower)."""
         if self._ended:
             return
-        if reset or not (self._upstream_done or self._closing):
+        if self._said:
+            self._part()
+        elif reset or not (self._upstream_done or self._closing):
             self._end("finished" if self._upstream_done else "lost", reset=True)
         elif self._client.gone:
             self._end("finished")
@@ -217,11 +235,15 @@ class Tunnel(TimedWork):
 
     def _pass_eof(self, onward: asyncio.Transport) -> bool:
         self._server.outbox.flush()
-        if (self._client_done and self._upstream_done) or not onward.can_write_eof():
+        if self._client_done and self._upstream_done:
             self._close()
-        elif not onward.is_closing():
+            return False
+        try:
             onward.write_eof()
-        return not self._closing
+        except OSError:
+            # It has gone, unseen behind bytes that were not read.
+            self._end("finished", reset=True)
+        return not self._ended
 
     def _close(self) -> None:
         """Both are done: close, once they have taken what was said last."""
@@ -249,6 +271,12 @@ class Tunnel(TimedWork):
         self._server.books.tunnel_ended(self, outcome)
         self._server.inflight.discard(self)
 
+    def _part(self) -> None:
+        """End after a Close: with the client's, in time or not, and without a reset."""
+        assert self._talk is not None
+        gone = self._upstream_done or self._upstream.lost
+        self._end("finished" if self._talk.answered or gone else "timed_out")
+
     def fail(self, error: RequestError) -> None:
         """End with `error` (TimedWork)."""
         if not self._ended:
@@ -265,17 +293,49 @@ class Tunnel(TimedWork):
 
     def expired(self) -> None:
         """See TimedWork."""
-        if self._client.loop.time() >= self._due:
+        if self._client.loop.time() < self._due:
+            super().expired()
+            return
+        self._due = math.inf
+        if self._said:
+            self._part()
+        elif self._closing:
             self._end("finished", reset=True)
         else:
-            super().expired()
+            self._leave(hurry=True)
+            self.arm()
+
+    def drain_by(self, deadline: float) -> None:
+        """See TimedWork. Shortly before, a Close may go between any two frames."""
+        super().drain_by(deadline)
+        if self._talk is not None and not self._said and not self._closing:
+            self._due = self.deadline - LEAVE_MARGIN_S
+            self.arm()
 
     def leave(self) -> None:
         """See Work. Without a word for it, it runs to its deadline."""
+        self._leave(hurry=False)
+
+    def _leave(self, *, hurry: bool) -> None:
+        if self._talk is not None and not self._said and not self._ended:
+            self._say(self._talk.leave(hurry=hurry))
+
+    def _say(self, data: bytes) -> None:
+        """Write to the client. A Close among it is to be answered soon, and nothing follows it."""
+        self.bytes_sent += len(data)
+        self._client.write(data)
+        if self._talk is not None and self._talk.said and not self._said:
+            self.client_writable(writable=True)
+            self._said = True
+            self._due = self._client.loop.time() + LEAVE_MARGIN_S
+            self.arm()
 
     def cut(self, reason: str) -> None:
         """See Work."""
-        self._end("cut", reset=True)
+        if self._said:
+            self._part()
+        else:
+            self._end("cut", reset=True)
 
     def describe(self) -> dict[str, str]:
         """See Work."""
