@@ -34,6 +34,8 @@ HEADS = [
     b"OPTIONS %b HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n",
     b"TRACE %b HTTP/1.1\r\nHost: a\r\n\r\n",
     b"GET %b HTTP/1.1\r\n\r\n",
+    b"GET %b HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n",
+    b"GET %b HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n",
 ]
 SETTINGS: dict[str, list[Any]] = {
     "allow_half_close": [False, True],
@@ -65,11 +67,25 @@ class Application:
                 return
             for message in whole:
                 await asyncio.sleep(self.dice.choice(PAUSES_S))
+                if b"chat" in dict(message.fields).values() and self.dice.random() < 0.7:
+                    await self._chat(connection, message.target)
+                    return
                 if not await self._answer(connection, message.target, head=message.method == b"HEAD"):
                     return
             if not whole and reader.partial and self.dice.random() < 0.05:
                 await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
                 return
+
+    async def _chat(self, connection: Connection, target: bytes) -> None:
+        """Change the protocol: say back what comes, for a while."""
+        head = b"HTTP/1.1 101 Chat\r\nConnection: Upgrade\r\nUpgrade: chat\r\nX-Echo: %b\r\n\r\n" % target
+        await connection.send(head)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.dice.choice([0.01, 0.2])):
+                while await connection.more():
+                    await connection.send(connection.take(len(connection.received)))
+        if self.dice.random() < 0.3:
+            connection.reset()
 
     async def _answer(self, connection: Connection, target: bytes, *, head: bool) -> bool:
         """Do something; tell whether the connection goes on."""
