@@ -323,6 +323,25 @@ async def test_a_server_with_another_certificate_is_not_believed(
         assert here.server.asked == []
 
 
+@over_sockets
+async def test_a_list_that_comes_compressed_is_read_as_it_comes(authority, credentials, monkeypatch):
+    """API servers compress what is larger than 128 KB."""
+    async with premises(authority, credentials, monkeypatch) as here:
+
+        async def compressed(request):
+            answer = await page([slice_of(other(number), name=f"s-{number}") for number in range(50)])(
+                request
+            )
+            answer.enable_compression()
+            return answer
+
+        here.server.script["list"] = [compressed]
+        async with here.connect() as api:
+            items, _ = await listed(api)
+        assert [item["metadata"]["name"] for item in items] == [f"s-{number}" for number in range(50)]
+        assert "gzip" in here.server.asked[0].fields["Accept-Encoding"]
+
+
 @pytest.mark.parametrize("bypass", [False, True])
 async def test_the_pods_own_proxy_variables_are_kept(bypass, authority, credentials, monkeypatch):
     """Where a cluster is reached through a proxy, its pods are told so by their environment."""
