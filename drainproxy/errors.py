@@ -195,6 +195,13 @@ class HeadTimeout(ClientError):
     reason = "head-timeout"
 
 
+class ClientIdle(ClientError):
+    """The client sent no byte of its body, or made no room for its answer, within the route's `idle`."""
+
+    status = 408
+    reason = "client-idle"
+
+
 class ClientGone(ClientError):
     """The client left before its answer was complete: nobody is there to reply to."""
 

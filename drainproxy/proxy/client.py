@@ -30,9 +30,9 @@ class ClientSocket(asyncio.Protocol):
     """Written by its transport, its timer and its exchange, all on the loop's thread."""
 
     __slots__ = (
-        "_aging", "_eof", "_held", "_linger_left", "_lingering", "_lost", "_reading_paused", "_watch",
-        "accepted_at", "aged", "arrival", "arrived_at", "awaits_header", "loop", "over", "peer", "scheme",
-        "server", "timer", "transport", "write_paused",
+        "_aging", "_body_paused", "_eof", "_held", "_linger_left", "_lingering", "_lost", "_reading_body",
+        "_reading_paused", "_watch", "accepted_at", "aged", "arrival", "arrived_at", "awaits_header", "loop",
+        "over", "peer", "scheme", "server", "timer", "transport", "write_paused",
     )  # fmt: skip
     transport: asyncio.Transport
 
@@ -51,6 +51,7 @@ class ClientSocket(asyncio.Protocol):
         self.write_paused = False
         self.over = False
         """Beyond the limit of connections: what it asks first is refused, unless there is room by then."""
+        self._reading_body = self._body_paused = False
         self._held = False
         """What waits here has been accounted for."""
         self._reading_paused = False
@@ -78,6 +79,11 @@ class ClientSocket(asyncio.Protocol):
     def idle(self) -> bool:
         """Nothing is under way."""
         raise NotImplementedError
+
+    @property
+    def awaited(self) -> bool:
+        """The client holds things up: it does not take its answer, or not send its body."""
+        return self.write_paused or (self._reading_body and not self._body_paused)
 
     @property
     def silent(self) -> bool:

@@ -39,7 +39,7 @@ class ClientConnection(ClientSocket):
     """Written by its transport, its timer and its exchange, all on the loop's thread."""
 
     __slots__ = (
-        "_ahead", "_body_paused", "_exchange", "_partial", "_reader", "_reading_body", "_replying",
+        "_ahead", "_exchange", "_partial", "_reader", "_replying",
         "_requests",
     )  # fmt: skip
 
@@ -49,8 +49,6 @@ class ClientConnection(ClientSocket):
         self._ahead = b""
         self._partial: PartialHead | None = None
         self._exchange: Exchange | None = None
-        self._reading_body = False
-        self._body_paused = False
         self._replying = False
         """An error reply is on its way, after which the next request is looked at."""
         self._requests = 0

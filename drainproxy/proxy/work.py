@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from drainproxy.errors import IdleTimeout, RequestError, ResponseHeadTimeout, TotalTimeout
+from drainproxy.errors import ClientIdle, IdleTimeout, RequestError, ResponseHeadTimeout, TotalTimeout
 
 if TYPE_CHECKING:
     from drainproxy.proxy.client import ClientSocket
@@ -73,7 +73,7 @@ class TimedWork:
         elif now >= self._head_deadline:
             self.fail(ResponseHeadTimeout(sent=True))
         elif now >= self._idle_deadline:
-            self.fail(IdleTimeout(sent=True))
+            self.fail(ClientIdle(sent=True) if self._client.awaited else IdleTimeout(sent=True))
         else:
             self.arm()
 

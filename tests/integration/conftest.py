@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import socket
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,17 @@ async def upstream() -> AsyncIterator[Application]:
     """An application in which the test itself takes every connection."""
     async with Application() as upstream:
         yield upstream
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """Three thousand at least, for clients and an application in this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 3000:
+        pytest.skip(f"{hard} descriptors are too few")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class FreePort:

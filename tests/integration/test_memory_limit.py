@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import time
 
 import pytest
@@ -31,19 +30,8 @@ class Application(asyncio.Protocol):
         self.transport.write(ANSWER % (len(body), body))
 
 
-@pytest.fixture
-def descriptors():
-    """As many as the clients and the application of this process need."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < 3 * STALLED:
-        pytest.skip(f"{hard} descriptors are too few")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 @pytest.mark.slow
-async def test_a_thousand_stalled_downloads_do_not_end_the_process(loop_kind, descriptors):
+async def test_a_thousand_stalled_downloads_do_not_end_the_process(loop_kind, many_descriptors):
     """Other requests are answered meanwhile, and a client that begins to read gets every byte."""
     application = await asyncio.get_running_loop().create_server(Application, "127.0.0.1", 0, backlog=1024)
     address = f"http://127.0.0.1:{application.sockets[0].getsockname()[1]}"

@@ -99,15 +99,41 @@ async def test_idle_is_the_time_between_two_bytes() -> None:
         assert house.metrics.errors.value("idle-timeout") == 1
 
 
-async def test_an_idle_upload_ends_with_504() -> None:
+async def test_an_idle_upload_ends_with_408() -> None:
     """The application had its head and a part of its body; the request is not completed."""
     async with Upstream() as upstream, House(upstream, routes=routes(idle=0.2)) as house:
         client = await house.client()
         await client.send(post(b"0123456789", path="/api")[:-4])
         application = await upstream.connection()
         response = await client.final()
-        assert response.status == 504
+        assert (response.status, response.one(b"connection")) == (408, b"close")
         assert (await application.read_request()).ending is not Ending.COMPLETE
+        assert house.metrics.errors.value("client-idle") == 1
+        client.half_close()
+
+
+async def test_an_application_that_does_not_take_an_upload_is_idle_itself() -> None:
+    """The client would send; it is held back."""
+    async with Upstream(receive_buffer=4096) as upstream, House(upstream, routes=routes(idle=0.4)) as house:
+        client = await house.client()
+        await client.send(post(b"x" * 50_000_000, path="/api")[:200])
+        await (await upstream.connection()).read_head()
+        await client.send_until_stuck(b"x" * 100_000, 40_000_000)
+        await house.until(lambda: house.metrics.errors.value("idle-timeout") == 1)
+        client.reset()
+
+
+async def test_a_client_that_takes_nothing_of_its_answer_is_cut() -> None:
+    """So that it sees that something is missing."""
+    async with Upstream() as upstream, House(upstream, routes=routes(idle=0.5), send_buffer=4096) as house:
+        client = await house.client(receive_buffer=4096)
+        await client.send(get("/api"))
+        application = await upstream.connection()
+        await application.read_request()
+        await application.send(b"HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n")
+        await application.send_until_stuck(b"x" * 100_000, 40_000_000)
+        await house.until(lambda: house.metrics.errors.value("client-idle") == 1)
+        assert (await client.final()).ending is Ending.RESET
 
 
 async def test_total_bounds_the_whole() -> None:
