@@ -1,0 +1,239 @@
+"""The webhook as a process: over TLS, with certificates that change, and with an end of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import io
+import json
+import signal
+import ssl
+import sys
+
+import aiohttp
+import pytest
+
+from tests.injector.pods import app, pod, wished
+from tests.injector.ways import patched, review
+from tests.support.authority import Authority
+from tests.support.command import drainproxy, environment
+from tests.support.wire import PATIENCE_S
+
+
+class Webhook:
+    """A running webhook, its log and a client that believes its authority."""
+
+    def __init__(self, directory) -> None:
+        self.authority = Authority(directory)
+        self.certificate, self.key = self.authority.issue()
+        self.lines: list[dict] = []
+        self._more = asyncio.Event()
+
+    async def start(self) -> None:
+        command = [sys.executable, "-m", "drainproxy", "webhook", "--log-format", "json"]
+        command += [
+            "--cert",
+            str(self.certificate),
+            "--key",
+            str(self.key),
+            "--revision",
+            "canary=example/new:2",
+        ]
+        command += ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--image", "example/drainproxy:1"]
+        self.process = await asyncio.create_subprocess_exec(
+            *command, env=environment(), stdout=asyncio.subprocess.PIPE
+        )
+        self._reading = asyncio.get_running_loop().create_task(self._read())
+        address = (await self.line("listening", listener="webhook"))["address"]
+        self.url = f"https://localhost:{address.rpartition(':')[2]}/mutate"
+        self.admin = "http://" + (await self.line("listening", listener="admin"))["address"]
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        async for raw in self.process.stdout:
+            self.lines.append(json.loads(raw))
+            self._more.set()
+
+    async def line(self, event: str, /, **match) -> dict:
+        """Return the first log line that fits; wait for it."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                for line in self.lines:
+                    if line["event"] == event and match.items() <= line.items():
+                        return line
+                self._more.clear()
+                await self._more.wait()
+
+    def session(self) -> aiohttp.ClientSession:
+        """Return a new client: each has connections of its own."""
+        context = ssl.create_default_context(cafile=self.authority.file)
+        connector = aiohttp.TCPConnector(ssl=context, family=2)
+        return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(PATIENCE_S))
+
+    async def ask(self, body: bytes) -> tuple[int, dict | str]:
+        """Post a review on a connection of its own; return the status, and the answer."""
+        url = f"{self.url}?timeout=2s"
+        async with self.session() as session, session.post(url, data=io.BytesIO(body)) as answer:
+            return answer.status, await (answer.json() if answer.status == 200 else answer.text())
+
+    async def get(self, path: str) -> tuple[int, str]:
+        async with aiohttp.ClientSession() as session, session.get(self.admin + path) as answer:
+            return answer.status, await answer.text()
+
+    async def count(self, series: str) -> float:
+        _, text = await self.get("/metrics")
+        [value] = [line.split()[-1] for line in text.splitlines() if line.startswith(f"drainproxy_{series} ")]
+        return float(value)
+
+
+@pytest.fixture
+async def webhook(tmp_path):
+    made = Webhook(tmp_path)
+    try:
+        await made.start()
+        yield made
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            made.process.kill()
+        await made.process.wait()
+        await made._reading
+
+
+async def test_a_pod_is_patched(webhook):
+    """The answer has the request's uid, a patch that puts the sidecar in, and the words that go with it."""
+    asked = pod(app("app", ("http", 8080), ("metrics", 9090)), labels={"drainproxy.io/rev": "canary"})
+    status, answer = await webhook.ask(review(asked, uid="a-uid"))
+    assert (status, answer["apiVersion"], answer["kind"]) == (200, "admission.k8s.io/v1", "AdmissionReview")
+    response = answer["response"]
+    assert (response["uid"], response["allowed"], response["patchType"]) == ("a-uid", True, "JSONPatch")
+    made = patched(asked, json.loads(base64.b64decode(response["patch"])))
+    assert made["spec"]["initContainers"][-1]["image"] == "example/new:2"
+    assert response["warnings"] == [
+        "drainproxy: callers reach metrics 9090 around the sidecar, where nothing drains"
+    ]
+    assert await webhook.count('webhook_reviews_total{result="injected"}') == 1
+    assert (await webhook.line("review"))["pod"] == "shop/web"
+
+
+async def test_a_pod_that_says_no(webhook):
+    """A pod that does not want it is admitted without a patch and without a word."""
+    asked = pod(labels={"drainproxy.io/inject": "false"})
+    _, answer = await webhook.ask(review(asked, uid="u"))
+    assert answer["response"] == {"uid": "u", "allowed": True}
+    assert await webhook.count('webhook_reviews_total{result="unchanged"}') == 1
+
+
+async def test_invalid_annotations(webhook):
+    """The pod is admitted unchanged, with warnings that name annotation and allowed values, and counted."""
+    _, answer = await webhook.ask(review(wished(propagation="elb", app_stop="5")))
+    response = answer["response"]
+    assert response["allowed"] is True
+    assert "patch" not in response
+    assert "patchType" not in response
+    said = " ".join(each.removeprefix("drainproxy: ") for each in response["warnings"])
+    assert (
+        'propagation (drainproxy.io/propagation): "elb" is unknown; write one of none, cluster, mesh' in said
+    )
+    assert 'app_stop (drainproxy.io/app-stop): "5" has no unit; write a duration' in said
+    assert max(map(len, response["warnings"])) <= 120
+    assert await webhook.count('webhook_reviews_total{result="invalid"}') == 1
+
+
+MALFORMED = {
+    "nothing": b"",
+    "no JSON": b"{",
+    "no object": b"[1]",
+    "deep": b"[" * 100_000,
+    "no UTF-8": b"\xff\xfe",
+    "no request": b'{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}',
+    "no pod": review(None),
+    "a pod of another shape": review({"kind": "Pod", "metadata": {}, "spec": {"containers": "x"}}),
+    "a deletion": review(pod(), operation="DELETE"),
+    "no uid": review(pod(), uid=7),
+    "another version": review(pod()).replace(b"admission.k8s.io/v1", b"admission.k8s.io/v1beta1"),
+    "another kind": review({**pod(), "kind": "Deployment"}),
+}
+
+
+async def test_what_is_no_review(webhook):
+    """It is answered 400 in one line, counted, and the webhook lives."""
+    for name, body in MALFORMED.items():
+        status, text = await webhook.ask(body)
+        assert (status, text.count("\n")) == (400, 1), name
+    assert (await webhook.ask(b" " * (9 * 1024 * 1024)))[0] == 413
+    assert await webhook.count('webhook_reviews_total{result="malformed"}') == len(MALFORMED) + 1
+    assert (await webhook.ask(review(pod())))[0] == 200
+
+
+async def test_health(webhook):
+    """The kubelet asks in clear text, and nothing else is there."""
+    assert [(await webhook.get(path))[0] for path in ("/livez", "/readyz", "/mutate", "/")] == [
+        200,
+        200,
+        404,
+        404,
+    ]
+
+
+async def test_a_new_certificate(webhook):
+    """A renewed certificate is taken on SIGHUP; one that is missing or has expired leaves the old one."""
+    serial = await served(webhook)
+    webhook.authority.issue()
+    webhook.process.send_signal(signal.SIGHUP)
+    await webhook.line("certificate", level="info")
+    renewed = await served(webhook)
+    assert renewed != serial
+    for number, break_it in enumerate(
+        (webhook.key.unlink, lambda: webhook.authority.issue(days=-1)), start=1
+    ):
+        break_it()
+        webhook.process.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(PATIENCE_S):
+            while sum(line.get("kept", False) for line in webhook.lines) < number:
+                webhook._more.clear()
+                await webhook._more.wait()
+        assert await served(webhook) == renewed
+        assert await webhook.count('certificate_reloads_total{result="failed"}') == number
+
+
+async def served(webhook: Webhook) -> bytes:
+    """Return the certificate that a handshake gets."""
+    port = int(webhook.url.rpartition(":")[2].removesuffix("/mutate"))
+    context = ssl.create_default_context(cafile=webhook.authority.file)
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
+    try:
+        return writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    finally:
+        writer.transport.abort()
+
+
+@pytest.mark.slow
+async def test_the_end(webhook):
+    """After SIGTERM it is not ready, goes on answering, tells callers to go elsewhere, and exits 0."""
+    async with webhook.session() as session:
+        async with session.post(webhook.url, data=review(pod())) as answer:
+            assert answer.status == 200
+            assert "Connection" not in answer.headers
+        webhook.process.send_signal(signal.SIGTERM)
+        await webhook.line("ending")
+        assert (await webhook.get("/readyz"))[0] == 503
+        async with session.post(webhook.url, data=review(pod())) as answer:
+            assert (answer.status, answer.headers["Connection"]) == (200, "close")
+    async with asyncio.timeout(60):
+        assert await webhook.process.wait() == 0
+    assert webhook.lines[-1]["event"] == "exit"
+
+
+async def test_a_person_does_not_wait(webhook):
+    """SIGINT ends it at once."""
+    webhook.process.send_signal(signal.SIGINT)
+    async with asyncio.timeout(PATIENCE_S):
+        assert await webhook.process.wait() == 0
+
+
+def test_a_missing_certificate(tmp_path):
+    """Without a certificate there is no start, and one line says why."""
+    done = drainproxy("webhook", "--cert", f"{tmp_path}/tls.crt", "--key", f"{tmp_path}/tls.key")
+    assert (done.returncode, done.stdout) == (64, "")
+    assert done.stderr == f"drainproxy: {tmp_path}/tls.crt: no such file or directory\n"
