@@ -199,7 +199,9 @@ class _Process:
         """Go, in the order in which nothing is lost: the listener is the last door to close."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None) as self._patience:
-                await admin.wait_last_scrape(until=self.controller.deadline)
+                # Past the deadline the pod stays while its application stops: what was cut is counted.
+                app_stop_s = self.controller.plan.budget.app_stop_s
+                await admin.wait_last_scrape(until=self.controller.deadline + app_stop_s)
                 await self._finish_work()
                 await self._close_the_door()
                 await self._serve_the_last()

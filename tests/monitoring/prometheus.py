@@ -1,0 +1,163 @@
+"""A real Prometheus with the chart's rules, and an exporter that says what others in a cluster would."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import pytest
+import yaml
+from aiohttp import web
+
+from tests.chart.rendering import documents, one
+from tests.support.client import Client
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+INTERVAL_S = 1
+PROMETHEUS = shutil.which("prometheus") or ""
+PROMTOOL = shutil.which("promtool") or ""
+
+needs_prometheus = pytest.mark.skipif(
+    not (PROMETHEUS and PROMTOOL), reason="prometheus is not installed; apt-get install prometheus"
+)
+
+
+def rules(**thresholds: float) -> dict[str, Any]:
+    """The rule file that the operator makes of the chart's PrometheusRule."""
+    values = {"prometheusRule": {"enabled": True, "thresholds": thresholds}}
+    return one(documents({"monitoring": values}), "PrometheusRule")["spec"]
+
+
+class Prometheus:
+    """`async with Prometheus(directory, targets) as prometheus:`; `targets` is pod -> address."""
+
+    def __init__(
+        self, directory: Path, targets: dict[str, str], exporter: str, rule_file: dict[str, Any]
+    ) -> None:
+        self.started = time.time()
+        (directory / "rules.yaml").write_text(yaml.safe_dump(rule_file))
+        pods = [
+            {
+                "targets": [address],
+                "labels": {"pod": pod, "namespace": "shop", "workload": "till", "container": "drainproxy"},
+            }
+            for pod, address in targets.items()
+        ]
+        document = {
+            "global": {"scrape_interval": f"{INTERVAL_S}s", "evaluation_interval": f"{INTERVAL_S}s"},
+            "rule_files": ["rules.yaml"],
+            "scrape_configs": [
+                {"job_name": "drainproxy", "static_configs": pods},
+                {"job_name": "cluster", "honor_labels": True, "static_configs": [{"targets": [exporter]}]},
+            ],
+        }
+        self._config = directory / "prometheus.yaml"
+        self._config.write_text(yaml.safe_dump(document))
+        self._data = directory / "data"
+        self._log = directory / "prometheus.log"
+        self._port = 0
+
+    async def __aenter__(self) -> Prometheus:
+        # It cannot be told to take a free port and say which: where another is faster, it is tried again.
+        for _ in range(5):
+            self._port = await _free_port()
+            with self._log.open("w") as log:
+                self._child = await asyncio.create_subprocess_exec(
+                    PROMETHEUS,
+                    f"--config.file={self._config}",
+                    f"--storage.tsdb.path={self._data}",
+                    f"--web.listen-address=127.0.0.1:{self._port}",
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=log,
+                )
+            async with asyncio.timeout(60):
+                while self._child.returncode is None:
+                    try:
+                        await self._get("/-/ready")
+                    except (OSError, AssertionError):
+                        await asyncio.sleep(0.1)
+                    else:
+                        return self
+        raise AssertionError(self._log.read_text())
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._child.returncode is None:
+            self._child.kill()
+        await self._child.wait()
+
+    async def _get(self, path: str) -> bytes:
+        async with await Client.connect(("127.0.0.1", self._port)) as client:
+            request = f"GET {path} HTTP/1.1\r\nHost: prometheus\r\nConnection: close\r\n\r\n"
+            answer = await client.ask(request.encode())
+        assert answer.status == 200, answer.body
+        return answer.body
+
+    async def _api(self, path: str, **query: object) -> Any:
+        return json.loads(await self._get(f"/api/v1/{path}?{urlencode(query)}"))["data"]
+
+    async def now(self, query: str) -> list[dict[str, Any]]:
+        """Return an instant query's series."""
+        return (await self._api("query", query=query))["result"]
+
+    async def over_time(self, query: str) -> list[dict[str, Any]]:
+        """Return a query's series since the beginning, as a panel draws it."""
+        asked = {"query": query, "start": self.started, "end": time.time(), "step": INTERVAL_S}
+        return (await self._api("query_range", **asked))["result"]
+
+    async def alerts(self) -> dict[str, dict[str, Any]]:
+        """Return every rule by its name, with health and state."""
+        (group,) = (await self._api("rules"))["groups"]
+        return {each["name"]: each for each in group["rules"]}
+
+    async def until(self, query: str) -> list[dict[str, Any]]:
+        """Wait until a query has data."""
+        async with asyncio.timeout(60):
+            while not (found := await self.now(query)):
+                await asyncio.sleep(0.2)
+        return found
+
+
+async def _free_port() -> int:
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+    return port
+
+
+class Exporter:
+    """What kube-state-metrics, ingress-nginx, Envoy, Istio and a CloudWatch exporter say, in their words."""
+
+    def __init__(self) -> None:
+        self._scrapes = 0
+        self._runner = web.ServerRunner(web.Server(self._answer), shutdown_timeout=0.1)
+
+    async def __aenter__(self) -> str:
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        return f"127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+    async def _answer(self, _request: web.BaseRequest) -> web.Response:
+        self._scrapes += 1
+        ours = 'namespace="shop",container="drainproxy"'
+        series = {
+            'kube_pod_labels{namespace="shop",pod="bare",label_drainproxy_io_inject="true"}': 1,
+            'kube_pod_labels{namespace="shop",pod="held",label_drainproxy_io_inject="true"}': 1,
+            'kube_pod_init_container_info{namespace="shop",pod="held",container="drainproxy"}': 1,
+            f'kube_pod_init_container_status_restarts_total{{{ours},pod="held"}}': self._scrapes // 5,
+            f'kube_pod_container_status_restarts_total{{{ours},pod="plain"}}': 0,
+            'nginx_ingress_controller_requests{status="502"}': self._scrapes,
+            'envoy_cluster_upstream_rq_xx{envoy_response_code_class="5"}': self._scrapes,
+            'istio_requests_total{response_code="503"}': self._scrapes,
+            "aws_applicationelb_httpcode_elb_5_xx_count_sum": 2,
+        }
+        return web.Response(text="".join(f"{name} {value}\n" for name, value in series.items()))
