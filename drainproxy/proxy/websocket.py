@@ -95,6 +95,7 @@ class Frames:
         if not fits or second & _MASK != self._mask or self._left >> 63:
             self.broken = True
             self._left = 0
+            self._closing = False
 
 
 def _length_bytes(second: int) -> int:

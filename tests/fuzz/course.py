@@ -5,7 +5,6 @@ A course ends with the first error, close or change of protocol; what was forwar
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING
 
 from drainproxy.errors import RequestError
@@ -14,10 +13,9 @@ from drainproxy.proxy.framing import Framing
 from drainproxy.proxy.heads import Http2Preface, RequestReader
 from drainproxy.proxy.routes import Routes, default_timeouts
 from drainproxy.proxy.settings import ProxySettings
+from tests.fuzz.pieces import pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from drainproxy.proxy.framing import Body
     from drainproxy.proxy.heads import RequestHead
 
@@ -117,11 +115,3 @@ def taken(data: bytes, cuts: list[int]) -> Course:
     for piece in pieces(data, cuts):
         course.feed(piece)
     return course
-
-
-def pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:
-    """Cut bytes at these places."""
-    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    for start, stop in itertools.pairwise(edges):
-        if start < stop:
-            yield data[start:stop]

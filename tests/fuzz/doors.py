@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.conformance import corpus
 from tests.conformance.cases import RequestCase
-from tests.fuzz import oracles, sentences
+from tests.fuzz import frames, oracles, sentences
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,4 +62,5 @@ DOORS = {
         partial(oracles.application_bytes, method=b"HEAD"), sentences.responses, partial(_own, requests=False)
     ),
     "proxy-header": Door(oracles.proxy_bytes, sentences.proxy_headers, _balancers),
+    "websocket": Door(frames.websocket_bytes, sentences.changed(frames.conversations), frames.seeds),
 }

@@ -16,7 +16,8 @@ from drainproxy.proxy.framing import Framing
 from drainproxy.proxy.heads import RequestHead, ResponseReader
 from tests.conformance import answers, grammar, invariants, requests, witness
 from tests.conformance.answers import Ended
-from tests.fuzz.course import Course, pieces, taken
+from tests.fuzz.course import Course, taken
+from tests.fuzz.pieces import pieces
 
 if TYPE_CHECKING:
     from drainproxy.proxy.framing import Body

@@ -127,6 +127,16 @@ def test_a_close_between_messages_is_said_at_once_and_answered() -> None:
     assert talk.from_client(b"more") == b""
 
 
+@pytest.mark.parametrize("cut", [2, 4])
+def test_a_close_that_is_none_answers_nothing(cut: int) -> None:
+    """A client's Close without a mask is a broken frame: what follows passes, however it was cut."""
+    conversation = Conversation(1001)
+    assert conversation.leave(hurry=False)
+    data = b"\x88\x00more"
+    assert conversation.from_client(data[:cut]) + conversation.from_client(data[cut:]) == data
+    assert not conversation.answered
+
+
 def test_in_a_hurry_a_close_goes_between_fragments() -> None:
     """A control frame may stand there (section 5.4); inside a frame nothing may."""
     talk = Conversation(1001)
