@@ -116,8 +116,10 @@ class Cluster:
         elif controller.drain is None and controller.hook_waits:
             wanted = "hook"
         if wanted != self._watching_for:
+            if not self._watching_for:
+                # A hook that turns out to be a drain's is the same occasion.
+                self._said.clear()
             self._watching_for = wanted
-            self._said.clear()
             self._watching = self._instead(self._watching, self._watch(wanted) if wanted else None)
         if self._reads_pod:
             subject = self._in_question(wanted)
