@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 class Work(Protocol):
     """A request, a stream or a tunnel that was admitted and has not ended."""
 
-    kind: str
-    """`http`, `stream` or `tunnel`: the label of `requests_in_flight`."""
+    @property
+    def kind(self) -> str:
+        """`http`, `stream` or `tunnel`: the label of `requests_in_flight`."""
+
     started: float
     """Loop time, seconds."""
     deadline: float

@@ -51,7 +51,7 @@ class Books:
         head = exchange.head
         self._count(head, exchange.status, exchange)
         if self._controller.published.draining and exchange.status != 101:
-            self._metrics.drain_requests.inc("finished")
+            self._drained(exchange, "finished")
         if self._access_log == "all":
             self._access(client, head, exchange.status, exchange, None)
 
@@ -78,7 +78,7 @@ class Books:
         if self._controller.published.draining and exchange is not None:
             outcome = _drain_outcome(error, begun=begun)
             if outcome is not None:
-                self._metrics.drain_requests.inc(outcome)
+                self._drained(exchange, outcome)
         if self._access_log != "off":
             self._access(client, head, status, exchange, error)
 
@@ -134,6 +134,12 @@ class Books:
             failure=repr(failure),
             where=[f"{frame.filename}:{frame.lineno}" for frame in where],
         )
+
+    def _drained(self, exchange: Exchange, outcome: str) -> None:
+        if exchange.kind == "stream":
+            self._metrics.drain_tunnels.inc("stream", outcome)
+        else:
+            self._metrics.drain_requests.inc(outcome)
 
     def _count(self, head: RequestHead | None, status: int, exchange: Exchange | None) -> None:
         method = b"" if head is None else head.method

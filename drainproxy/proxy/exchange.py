@@ -18,7 +18,7 @@ from drainproxy.errors import (
     UpstreamGone,
     UpstreamMalformed,
 )
-from drainproxy.proxy import framing, headers, upgrade
+from drainproxy.proxy import events, framing, headers, upgrade
 from drainproxy.proxy.date import date_line
 from drainproxy.proxy.framing import Framing
 from drainproxy.proxy.tunnel import Tunnel
@@ -42,7 +42,6 @@ class Exchange(TimedWork):
         "_response", "_response_body", "_upstream", "_upstream_paused", "_upstream_reused", "answered",
         "bytes_received", "bytes_sent", "chunked_out", "close", "head", "head_at", "request_read", "status",
     )  # fmt: skip
-    kind = "http"
     _client: ClientConnection
 
     def __init__(self, client: ClientConnection, request: Request, now: float) -> None:
@@ -51,7 +50,7 @@ class Exchange(TimedWork):
         self._request = request
         self._body = body = request.body
         self._ended = False
-        self._begun_in_turn = -1
+        self._begun_in_turn, self._interim = -1, 0
         self._upstream: UpstreamConnection | None = None
         self._reader: ResponseReader | None = None
         self._response: ResponseHead | None = None
@@ -67,12 +66,10 @@ class Exchange(TimedWork):
         """The response was complete, and was handed to the client's transport."""
         self._flushing = False
         """The answer is complete, and the client's socket has not taken all of it."""
-        self._interim = 0
         self.chunked_out = False
         self.close = False
         """The client's connection ends after this exchange."""
-        self.status = 0
-        self.head_at = 0.0
+        self.status, self.head_at = 0, 0.0
         self.bytes_received = self.bytes_sent = 0
 
     # The course of it.
@@ -97,12 +94,11 @@ class Exchange(TimedWork):
 
     def _go(self) -> None:
         """Claim a connection and send the request."""
-        fresh = self._request.upgrade
-        upstream = None if fresh else self._server.pool.take(repeatable=self._repeatable())
-        if upstream is not None:
-            self._begin(upstream)
-        else:
+        repeatable, changes = self._repeatable(), self._request.upgrade
+        if changes or (upstream := self._server.pool.take(repeatable=repeatable)) is None:
             self._server.tasks.spawn(self._connect(), "connect")
+        else:
+            self._begin(upstream)
 
     def _repeatable(self) -> bool:
         """Tell whether sending it twice does what sending it once does."""
@@ -137,16 +133,11 @@ class Exchange(TimedWork):
         self._reader = upstream.reader
         if self._client.write_paused:
             self.client_writable(writable=False)
-        client, server, outbox = self._client, self._server, self._server.outbox
+        client, server, outbox, request = self._client, self._server, self._server.outbox, self._request
         head, dropped = headers.request_head(
-            self.head,
-            self._request.target,
-            self._body,
-            client.peer,
-            client.scheme,
-            server.upstream_host,
-            self._request.upgrade,
-        )
+            self.head, request.target, self._body, client.peer, client.scheme, server.upstream_host,
+            request.upgrade,
+        )  # fmt: skip
         if dropped:
             server.metrics.headers_dropped.inc("underscore", by=dropped)
         self._begun_in_turn = outbox.turn
@@ -247,9 +238,7 @@ class Exchange(TimedWork):
             return
         body = self._response_body
         if body is not None and body.framing is Framing.UNTIL_CLOSE and not reset:
-            if self.chunked_out:
-                self._client.write(framing.LAST_CHUNK + b"\r\n")
-            self._finish(clean=False)
+            self._end_body()
         elif self._upstream_reused and not self._received and self._untouched() and not self._client.gone:
             # A connection that idled may close as a request meets it. What was not touched is sent again,
             # once, on a connection that never idled.
@@ -286,10 +275,7 @@ class Exchange(TimedWork):
                 raise UpstreamMalformed("too many interim responses", sent=True)
             if self.head.http_1_1:
                 # RFC 9110 section 15.2: a 1.0 client knows none.
-                self._client.write(
-                    b"HTTP/1.1 %d %b\r\n%b\r\n"
-                    % (response.status, response.reason, b"".join(headers.response_fields(response)))
-                )
+                self._client.write(headers.interim_head(response))
 
     def _switch(self, response: ResponseHead, rest: bytes) -> None:
         """Go on as a tunnel: the application has agreed to a protocol that was asked for."""
@@ -297,11 +283,9 @@ class Exchange(TimedWork):
         client, upstream = self._client, self._upstream
         if not protocol or not response.http_1_1 or upstream is None:
             raise UpstreamMalformed("101 to what was not asked for", sent=True)
-        self.status = response.status
-        self.head_at = client.loop.time()
+        self.status, self.head_at = response.status, client.loop.time()
         client.write(upgrade.switching_head(response))
-        self._ended = True
-        self._upstream = None
+        self._ended, self._upstream = True, None
         tunnel = Tunnel(client, upstream, self._request.timeouts, self._request.path, protocol)
         client.exchange_switched(self, tunnel, rest)
 
@@ -309,10 +293,8 @@ class Exchange(TimedWork):
         """Send the response's head, with what has come of its body in the same write."""
         body = framing.response_body(response, self.head.method)
         client = self._client
-        self._response = response
-        self._response_body = body
-        self.status = response.status
-        self.head_at = client.loop.time()
+        self._response, self._response_body = response, body
+        self.status, self.head_at = response.status, client.loop.time()
         self._head_deadline = math.inf
         http_1_1 = self.head.http_1_1
         self.chunked_out = http_1_1 and body is not None and body.framing is not Framing.LENGTH
@@ -323,8 +305,11 @@ class Exchange(TimedWork):
         if body is None:
             client.write(start)
             self._finish(clean=not rest)
-        else:
-            self._relay(start, rest)
+            return
+        if body.framing is not Framing.LENGTH and events.is_stream(start, response):
+            self._response_body = events.EventStream(body, response)
+            self._server.controller.leaving.joined(self)
+        self._relay(start, rest)
 
     def _relay(self, start: bytes, data: bytes) -> None:
         """Write `start` and the payload of `data` to the client."""
@@ -351,6 +336,12 @@ class Exchange(TimedWork):
             self._finish(clean=not rest)
 
     # Ends.
+
+    def _end_body(self) -> None:
+        """End a response that did not say where it ends."""
+        if self.chunked_out:
+            self._client.write(framing.LAST_CHUNK + b"\r\n")
+        self._finish(clean=False)
 
     def _finish(self, *, clean: bool) -> None:
         """The answer is complete; `clean`: nothing else has come with it."""
@@ -387,8 +378,18 @@ class Exchange(TimedWork):
 
     # The drain (Work).
 
+    @property
+    def kind(self) -> str:
+        """See Work."""
+        return "stream" if isinstance(self._response_body, events.EventStream) else "http"
+
     def leave(self) -> None:
-        """A request just finishes (Work)."""
+        """A request just finishes; an event stream ends between two events, to go on elsewhere (Work)."""
+        body = self._response_body
+        if isinstance(body, events.EventStream) and not self._ended and not self.answered:
+            self.close = True
+            if body.leave():
+                self._end_body()
 
     def cut(self, reason: str) -> None:
         """End at the drain's deadline (Work): a 503 where no head was sent, else a visible cut."""

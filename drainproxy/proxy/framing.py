@@ -116,6 +116,11 @@ class ChunkedBody:
         self._tail = b""
         """A line that has not ended yet."""
 
+    @property
+    def between_chunks(self) -> bool:
+        """Nothing of a chunk is missing."""
+        return self._state == self._SIZE and not self._tail
+
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """See Body."""
         if self._tail:

@@ -230,6 +230,12 @@ def request_head(
     return b"".join(lines), dropped
 
 
+def interim_head(response: ResponseHead) -> bytes:
+    """Return the whole of a 1xx to relay."""
+    start = b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason)
+    return b"".join((start, *response_fields(response), b"\r\n"))
+
+
 def response_head(
     response: ResponseHead,
     body: Body | None,
