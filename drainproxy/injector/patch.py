@@ -186,7 +186,7 @@ def _container(
         **({"lifecycle": {"preStop": {"exec": {"command": [NAME, "drain", "--prestop"]}}}} if native else {}),
         # On the listeners only: it holds back the application's containers.
         "startupProbe": _probe("/startupz", options, periodSeconds=1, failureThreshold=60),
-        "readinessProbe": _probe("/readyz", options, periodSeconds=5, failureThreshold=2),
+        "readinessProbe": _probe("/readyz", options, periodSeconds=5, failureThreshold=2, timeoutSeconds=2),
         "resources": {
             "requests": {"cpu": options.cpu_request, "memory": options.memory_request},
             "limits": {"memory": options.memory_limit},
@@ -213,7 +213,7 @@ def _env(environment: Mapping[str, str], options: Options) -> Iterator[dict[str,
 
 
 def _probe(path: str, options: Options, **numbers: int) -> dict[str, Any]:
-    return {"httpGet": {"path": path, "port": options.admin_port}, **numbers, "timeoutSeconds": 2}
+    return {"httpGet": {"path": path, "port": options.admin_port}, **numbers}
 
 
 def _mounts(environment: Mapping[str, str], options: Options) -> Iterator[dict[str, Any]]:
