@@ -88,7 +88,7 @@ class Frames:
         self._left = long if short > 125 else short
         if opcode & _CONTROL:
             fits = opcode in _CONTROLS and final and short <= 125
-            self._closing = opcode == _CLOSE
+            self._closing |= opcode == _CLOSE
         else:
             fits = opcode in _DATA and (opcode == 0) == self._fragmented
             self._fragmented = not final

@@ -88,4 +88,4 @@ def seeds() -> list[bytes]:
     """A text, a fragmented one with a ping inside, and a Close; from a server and from a client."""
     plain = b"\x81\x02hi" + b"\x01\x01a\x89\x00\x80\x01b" + b"\x88\x02\x03\xe8"
     masked = b"\x81\x82\1\2\3\4hi" + b"\x88\x82\1\2\3\4\x02\xea"
-    return [plain, masked]
+    return [plain, masked, plain + b"\x89\x00\x81\x00"]

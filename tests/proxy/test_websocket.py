@@ -137,6 +137,15 @@ def test_a_close_that_is_none_answers_nothing(cut: int) -> None:
     assert not conversation.answered
 
 
+def test_a_ping_behind_a_close_of_the_server_makes_no_room_for_ours() -> None:
+    """Once it has closed it stays closed, whatever it says after that."""
+    conversation = Conversation(1001)
+    data = b"\x88\x02\x03\xe8" + b"\x89\x00"
+    assert conversation.from_server(data) == data
+    assert conversation.leave(hurry=True) == b""
+    assert not conversation.said
+
+
 def test_in_a_hurry_a_close_goes_between_fragments() -> None:
     """A control frame may stand there (section 5.4); inside a frame nothing may."""
     talk = Conversation(1001)
