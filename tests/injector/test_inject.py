@@ -1,0 +1,123 @@
+"""`drainproxy inject` changes the lines in question and no others."""
+
+from __future__ import annotations
+
+import difflib
+
+import pytest
+import yaml
+
+from drainproxy.injector.manifest import process
+from tests.injector.ways import HOUSE
+from tests.support.command import drainproxy
+
+DEPLOYMENT = """\
+# The shop's front.
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}   # flow stays flow
+spec:
+  replicas: 3
+  template:
+    metadata:
+      labels:
+        app: "web"   # quotes stay
+        drainproxy.io/inject: "true"
+    spec:
+      containers:
+        - name: app
+          image: example/app:1
+          ports:
+            - name: http   # what Services call it
+              containerPort: 8080
+          readinessProbe:
+            httpGet: {path: /, port: http}
+      # after the containers
+      nodeSelector: {disk: ssd}
+# the end
+"""
+OTHERS = [
+    "",
+    "# only a comment\n",
+    "kind: [this is\n  no: YAML",
+    "apiVersion: v1\nkind:   Service\nmetadata:\n    name:   'odd'\n",
+    "{{- if .Values.x }}\nkind: Deployment\n{{- end }}\n",
+    "just text\r\nwith kind of line ends\r\n",
+    DEPLOYMENT.replace('"true"', '"false"'),
+]
+
+
+def out(text: str, **how) -> str:
+    return "".join(each.after for each in process(text, HOUSE, every=how.get("every", False)))
+
+
+@pytest.mark.parametrize("text", OTHERS, ids=range(len(OTHERS)))
+def test_untouched(text):
+    """What is no workload that asks stays byte for byte, alone and beside one that does."""
+    assert out(text) == text
+    both = f"---\n{text}\n---\n{DEPLOYMENT}"
+    assert out(both) == f"---\n{text}\n---\n{out(DEPLOYMENT)}"
+
+
+def test_only_what_changes():
+    """Three lines go, comments stay, and everything else is added."""
+    lines = [*difflib.ndiff(DEPLOYMENT.splitlines(), out(DEPLOYMENT).splitlines())]
+    gone = [line[2:].strip() for line in lines if line.startswith("- ")]
+    assert gone == ["- name: http   # what Services call it", "httpGet: {path: /, port: http}"]
+    assert "#what Services call it" in out(DEPLOYMENT).replace("# ", "#")
+    assert out(out(DEPLOYMENT)) == out(DEPLOYMENT)
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob", "Pod", "List"])
+def test_kinds(kind):
+    """Every kind of workload gets the sidecar where its pod is, and JSON is YAML."""
+    template = yaml.safe_load(DEPLOYMENT)["spec"]["template"]
+    group = {"Job": "batch/v1", "CronJob": "batch/v1", "Pod": "v1"}.get(kind, "apps/v1")
+    thing = {"apiVersion": group, "kind": kind, "metadata": {"name": "x"}, "spec": {"template": template}}
+    if kind == "CronJob":
+        thing["spec"] = {"jobTemplate": {"spec": {"template": template}}}
+    if kind == "Pod":
+        thing = {**thing, **template}
+    if kind == "List":
+        thing = {
+            "apiVersion": "v1",
+            "kind": "List",
+            "items": [{**thing, "kind": "Deployment"}, {"kind": "X"}],
+        }
+    made = yaml.safe_load(out(yaml.safe_dump(thing)))
+    assert str(made).count("'restartPolicy': 'Always'") == 1
+
+
+def test_anchors():
+    """An anchor that somebody else refers to stays where it is, and so do the references."""
+    text = DEPLOYMENT.replace("          ports:\n", "          ports: &p\n").replace(
+        "      # after",
+        "        - {name: b, image: b, env: &e []}\n        - {name: c, image: c, env: *e}\n      # after",
+    )
+    assert yaml.safe_load(out(text))["spec"]["template"]["spec"]["initContainers"]
+    assert "env: *e" in out(text)
+
+
+def test_command(tmp_path):
+    """The manifest goes to standard output, what to know to standard error; --check explains instead."""
+    file = tmp_path / "web.yaml"
+    file.write_text(DEPLOYMENT)
+    done = drainproxy("inject", "-f", str(file), "--set", "propagation=alb")
+    assert (done.returncode, yaml.safe_load(done.stdout)["kind"]) == (0, "Deployment")
+    assert "Deployment/web: terminationGracePeriodSeconds is raised from 30 to 105" in done.stderr
+    checked = drainproxy("inject", "--check", "-f", str(file))
+    assert checked.returncode == 0
+    for said in ("+        drainproxy.io/injected: 'true'", "port http 28080 -> drainproxy -> http://127.0.0.1:8080",
+                 "From SIGTERM to SIGKILL the pod has 30s", "The way back: kubectl apply -f"):  # fmt: skip
+        assert said in checked.stdout
+
+
+def test_command_refuses(tmp_path):
+    """A workload that asks and cannot have it passes through, named, with exit code 1; wrong words are 64."""
+    file = tmp_path / "web.yaml"
+    file.write_text(DEPLOYMENT.replace("name: http ", "name: web "))
+    done = drainproxy("inject", "-f", str(file))
+    assert (done.returncode, done.stdout) == (1, file.read_text())
+    assert "Deployment/web: stays as it is: no container port is named http" in done.stderr
+    assert drainproxy("inject", "-f", f"{tmp_path}/none.yaml").returncode == 64
+    assert drainproxy("inject", "-f", str(file), "--set", "propogation=alb").returncode == 64
