@@ -93,6 +93,7 @@ class Play:
                 result.ended += await self._roll_out()
             await enough
             stop.set()
+        self._crowd = None
         result.requests = crowd.total.requests + audience.tally.streams + sum(audience.tally.codes.values())
         result.losses = [loss.outcome for loss in crowd.losses]
         result.orders = read_orders(self._town.ledger, crowd=crowd.name, acknowledged=crowd.acknowledged)

@@ -22,9 +22,9 @@ _ORDER = Request(method="POST", path="/orders", host=_HOST, parts=(b"one ", b"tw
 _SLOW = Request(method="GET", path="/slow?seconds=0.8", host=_HOST)
 
 BUSY = (
-    # 68 new connections a second for three pods, and as many requests on kept ones.
+    # 68 new connections a second for three pods, and 116 requests on kept ones.
     Role("GET, new connection", 6, 0.1, keep_alive=False, request=_HELLO),
-    Role("GET, kept connection", 6, 0.1, keep_alive=True, request=_HELLO),
+    Role("GET, kept connection", 10, 0.1, keep_alive=True, request=_HELLO),
     Role("chunked POST, new connection", 1, 0.125, keep_alive=False, request=_ORDER),
     Role("chunked POST, kept connection", 2, 0.125, keep_alive=True, request=_ORDER),
     Role("0.8 s to answer", 3, 0.25, keep_alive=False, request=_SLOW),
