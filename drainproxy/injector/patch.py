@@ -242,7 +242,7 @@ def json_patch(before: Any, after: Any, path: str = "") -> Iterator[dict[str, An
     """Yield the operations (RFC 6902) that make `after` of `before`; lists only grow at their end."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key in [*after, *(key for key in before if key not in after)]:
-            at = f"{path}/{key.replace('~', '~0').replace('/', '~1')}"
+            at = f"{path}/{str(key).replace('~', '~0').replace('/', '~1')}"
             if key not in after:
                 yield {"op": "remove", "path": at}
             elif key not in before:

@@ -121,3 +121,10 @@ def test_command_refuses(tmp_path):
     assert "Deployment/web: stays as it is: no container port is named http" in done.stderr
     assert drainproxy("inject", "-f", f"{tmp_path}/none.yaml").returncode == 64
     assert drainproxy("inject", "-f", str(file), "--set", "propogation=alb").returncode == 64
+
+
+def test_keys_that_are_no_words():
+    """A key that YAML reads as a number or as a truth is no reason to stop."""
+    text = DEPLOYMENT.replace("{disk: ssd}", "{1: a, on: b}")
+    assert "{1: a, on: b}" in out(text)
+    assert "initContainers" in out(text)
