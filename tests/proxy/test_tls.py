@@ -10,6 +10,8 @@ import pytest
 from drainproxy import certificates
 from drainproxy.certificates import Certificates, Files
 from drainproxy.proxy.entrance import Entrance
+from tests.proxy.test_websocket import CLOSE, frame
+from tests.proxy.test_websocket_leaving import AGREE, ANSWER, ASK
 from tests.support.authority import Authority
 from tests.support.house import House
 from tests.support.upstream import OK, Upstream, answering
@@ -281,3 +283,23 @@ async def test_callers_show_a_certificate_where_one_is_required(authority, files
         await house.until(lambda: house.metrics.tls_handshakes.value("failed") == 1, "not counted")
         each_version.load_cert_chain(certificate, key)
         assert (await (await house.client(tls=each_version)).ask(GET)).body == b"ok"
+
+
+async def test_a_websocket_over_tls_is_told_to_leave_as_in_clear_text(entrance, each_version):
+    """Its Close is encrypted like everything else, and its client's answer reaches the application."""
+    lifecycle = {"leave_spread": 0.0}
+    async with Upstream() as upstream, House(upstream, entrance=entrance, lifecycle=lifecycle) as house:
+        client = await house.client(tls=each_version)
+        await client.send(ASK)
+        application = await upstream.connection()
+        await application.read_request()
+        await application.send(AGREE + frame(b"hello"))
+        await client.read_head()
+        assert await client.read_exactly(7) == frame(b"hello")
+        house.sigterm()
+        assert await client.read_exactly(4) == CLOSE
+        await client.send(ANSWER)
+        assert await application.read_exactly(len(ANSWER)) == ANSWER
+        application.close()
+        assert await client.read_eof() is End.FIN
+        client.close()
