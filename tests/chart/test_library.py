@@ -18,7 +18,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {"mode": "plain"},
     "alb": {"propagation": "alb"},
     "mesh, shorter": {"propagation": "mesh", "propagationMax": 20, "gracePeriod": 45},
-    "short": {"gracePeriod": 20, "propagationMax": 8, "leaveSpread": 3, "appStop": 2, "reserve": 2},
+    "short": {"gracePeriod": 20, "propagationMax": 10, "leaveSpread": 3, "appStop": 2, "reserve": 2},
     "no token": {"rbac": "none"},
     "other ports": {
         "port": 18080,
