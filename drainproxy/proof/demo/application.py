@@ -5,6 +5,7 @@ Started as a script with one argument, the ledger: a file that gets one line for
 """
 
 import asyncio
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -43,6 +44,26 @@ async def stream(request: web.Request) -> web.StreamResponse:
     return response
 
 
+async def talk(request: web.Request) -> web.WebSocketResponse:
+    socket = web.WebSocketResponse()
+    await socket.prepare(request)
+    async for message in socket:
+        await socket.send_str(message.data)
+    return socket
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    for number in itertools.count():
+        # In two pieces: there is a wrong moment to end.
+        await response.write(b"id: %d\n" % number)
+        await asyncio.sleep(_PIECE_EVERY_S)
+        await response.write(b"data: tick\n\n")
+        await asyncio.sleep(_PIECE_EVERY_S)
+    return response
+
+
 def _append(ledger: Path, key: str) -> None:
     """One write with O_APPEND: two pods share the file and neither tears the other's line."""
     descriptor = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -59,6 +80,8 @@ def application(ledger: Path) -> web.Application:
     app.router.add_post("/orders", order)
     app.router.add_get("/slow", slow)
     app.router.add_get("/stream", stream)
+    app.router.add_get("/talk", talk)
+    app.router.add_get("/events", events)
     return app
 
 

@@ -13,6 +13,7 @@ from drainproxy.proof.demo.ledger import read_orders
 from drainproxy.proof.demo.pods import Pod, PodMaker, log_event
 from drainproxy.proof.demo.results import ColumnResult, LoadResult, LossResult
 from drainproxy.proof.demo.router import Router
+from drainproxy.proof.demo.sitters import Sitters
 from drainproxy.proof.outcomes import Kind
 
 
@@ -41,6 +42,7 @@ class Scene:
     new: Pod
     router: Router
     crowd: Crowd
+    sitters: Sitters
 
 
 class Column:
@@ -66,11 +68,14 @@ class Column:
         if old.sidecar:
             old.sidecar.process.listeners.append(self._on_log)
         router = Router(old.address, new.address)
-        self.scene = Scene(old, new, router, Crowd(way.name, router.choose, self._cast))
+        crowd = Crowd(way.name, router.choose, self._cast)
+        self.scene = Scene(old, new, router, crowd, Sitters(old.address))
         self.phase = "ready"
 
     async def serve(self, stop: asyncio.Event) -> None:
-        await self._running.crowd.run(stop)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._running.crowd.run(stop))
+            group.create_task(self._running.sitters.run(stop))
 
     async def end_old_pod(self, *, t0: float, lag_s: float) -> None:
         """The deletion, and the router's lagging knowledge of it; returns when both are over."""
@@ -89,6 +94,7 @@ class Column:
             load=load_result(self._running.crowd, self.ledger, t0=t0),
             before_signal=self._before_signal,
             gone=self.gone,
+            sitters=self._running.sitters.result(),
         )
 
     @property

@@ -1,7 +1,7 @@
 """Crowd: the clients of one column, each doing one thing again and again until told to stop.
 
 The mix is light on purpose: what is shown is what a pod's end does, not how much load it bears.
-A further kind of client (WebSocket, event stream) is a further row of `roles`.
+Those who stay on one connection sit elsewhere (sitters.py).
 """
 
 import asyncio

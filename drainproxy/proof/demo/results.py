@@ -1,7 +1,7 @@
 """Results: what was counted, and the verdict over it. Plain data; the tables and the JSON read it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from drainproxy.proof.demo.kubelet import Gone
 from drainproxy.proof.demo.ledger import Orders
@@ -9,6 +9,7 @@ from drainproxy.proof.outcomes import Kind
 
 # Fewer requests than this and the clients did not really run: a zero would prove nothing.
 MIN_REQUESTS_PER_ROLE = 2
+GOING_AWAY = 1001  # RFC 6455 section 7.4.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,30 @@ class LoadResult:
 
 
 @dataclass(frozen=True, slots=True)
+class SittersResult:
+    """How the old pod let go of those who stayed: WebSockets by close code, event streams by their end."""
+
+    close_codes: dict[int, int] = field(default_factory=dict)
+    streams_whole: int = 0
+    streams_cut: int = 0
+
+    def faults(self) -> Iterator[str]:
+        """What drainproxy must answer for."""
+        for code, count in self.close_codes.items():
+            if code != GOING_AWAY:
+                yield f"{count} WebSockets ended with {code}, not {GOING_AWAY}"
+        if self.streams_cut:
+            yield f"{self.streams_cut} event streams were cut in mid event"
+
+
+@dataclass(frozen=True, slots=True)
 class ColumnResult:
     name: str
     judged: bool  # drainproxy: the verdict is about it, the others are there to compare
     load: LoadResult
     before_signal: tuple[int, int]  # requests and losses while nothing happened
     gone: Gone
+    sitters: SittersResult = field(default_factory=SittersResult)
 
     def faults(self) -> Iterator[str]:
         """What drainproxy must answer for."""
@@ -58,6 +77,7 @@ class ColumnResult:
             yield f"{self.name} duplicated {load.orders.duplicated:,} orders"
         if load.orders.missing:
             yield f"{self.name} confirmed {load.orders.missing:,} orders nobody processed"
+        yield from (f"{self.name}: {fault}" for fault in self.sitters.faults())
         if self.gone.killed:
             yield f"{self.name} had to be killed at the end of the grace period"
 

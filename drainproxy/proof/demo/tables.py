@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from drainproxy.proof.demo.results import (
+    GOING_AWAY,
     ColumnResult,
     DemoResult,
     IdleResult,
@@ -42,6 +43,7 @@ def stage_report(stage: StageResult, *, ascii_only: bool) -> Group:
     )
     clock, counts = _clock(stage, ascii_only=ascii_only), _counts(stage)
     parts: list[Text | Table] = [headline, clock, Text(), counts, Text(_WORDS, style="dim")]
+    parts += [Text(), _sitters(stage)]
     for column in stage.columns:
         if column.judged:
             parts += _evidence(column.load.losses)
@@ -81,6 +83,24 @@ def _counts(stage: StageResult) -> Table:
             _count(load.lost, bold=True),
             _count(load.orders.duplicated, bold=True),
             f"{column.gone.after_s:.1f} s" + ("!" if column.gone.killed else ""),
+        )
+    return table
+
+
+def _sitters(stage: StageResult) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    for title in ("WebSockets ended with", "event streams ended", "cut in mid event"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for column in stage.columns:
+        sitters = column.sitters
+        codes = ", ".join(f"{count} x {code}" for code, count in sorted(sitters.close_codes.items()))
+        good = set(sitters.close_codes) <= {GOING_AWAY}
+        table.add_row(
+            _name(column),
+            Text(codes or "none", style="green" if good else "red"),
+            f"{sitters.streams_whole + sitters.streams_cut}",
+            _count(sitters.streams_cut, bold=True),
         )
     return table
 

@@ -91,3 +91,6 @@ async def test_drainproxy_passes_its_own_quick_demo():
     words = (await process.communicate())[0].decode()
     assert process.returncode == 0, words
     assert "drainproxy lost none of" in words
+    sitters = [line.split() for line in words.splitlines() if " x 1" in line]
+    assert ["drainproxy", "4", "x", "1001", "4", "0"] in sitters
+    assert all(line[-4:-2] == ["x", "1006"] for line in sitters if line[0] == "bare"), sitters
