@@ -77,7 +77,7 @@ class Audience:
             rest = b""
             try:
                 timeout = aiohttp.ClientTimeout(total=None, sock_read=_PATIENCE_S)
-                async with session.get(self._url("/events"), headers=headers, timeout=timeout) as answer:
+                async with session.get(self._url("/ticker"), headers=headers, timeout=timeout) as answer:
                     if answer.status != 200:
                         self.tally.failures.append(f"event stream: status {answer.status}")
                         await asyncio.sleep(_AGAIN_S)

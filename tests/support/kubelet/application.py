@@ -25,7 +25,7 @@ def newest_event() -> int:
     return int(time.monotonic() / EVENT_EVERY_S)
 
 
-async def events(request: web.Request) -> web.StreamResponse:
+async def ticker(request: web.Request) -> web.StreamResponse:
     """All events after Last-Event-ID, then each as it happens, without an end."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
     await response.prepare(request)
@@ -79,7 +79,7 @@ async def health(_request: web.Request) -> web.Response:
 
 if __name__ == "__main__":
     app = application(Path(sys.argv[3]))
-    app.router.add_get("/events", events)
+    app.router.add_get("/ticker", ticker)
     app.router.add_get("/socket", socket)
     app.router.add_get("/healthz", health)
     gates = Gates()
