@@ -49,11 +49,7 @@ def measure_all(columns: list[Column], *, rounds: int, seconds: int, tell: Calla
     add_ratios(columns, next(column for column in columns if column.name == MEASURE))
 
 
-def _round(
-    pairs: list[tuple[Contender, Column]],
-    setting: Setting,
-    number: int,
-) -> None:
+def _round(pairs: list[tuple[Contender, Column]], setting: Setting, number: int) -> None:
     direct = direct_latency(setting)
     for contender, column in pairs:
         if column.failure is None:

@@ -93,10 +93,7 @@ def _settings(room: str) -> str:
 def _setting(setting: settings.Setting, text: str) -> str:
     default = setting.show(setting.default)
     more = ("; a list" if setting.many else "") + (", or `off`" if setting.may_be_off else "")
-    lines = [
-        f"### {setting.name}\n",
-        f"`{setting.env}`, `{setting.flag}`: {setting.kind.allowed}{more}.",
-    ]
+    lines = [f"### {setting.name}\n", f"`{setting.env}`, `{setting.flag}`: {setting.kind.allowed}{more}."]
     if "Default:" not in text:
         lines.append(f"Default: `{default}`." if default else "No default.")
     sentences = re.sub(r"(?<=[\w)`]\.) (?=\S)", "\n", text)

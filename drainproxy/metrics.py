@@ -11,13 +11,7 @@ import itertools
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from prometheus_client import (
-    CollectorRegistry,
-    PlatformCollector,
-    ProcessCollector,
-    core,
-    exposition,
-)
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, core, exposition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,9 +30,7 @@ PHASES = ("starting", "ready", "propagating", "draining", "drained")
 CAUSES = ("deletion", "restart", "node-shutdown", "manual", "unknown")
 OUTCOMES = ("finished", "timed_out", "cut", "refused", "lost")
 TUNNELS = ("websocket", "stream", "other")
-METHODS = frozenset(
-    ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"),
-)
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"))
 
 
 class Family:
@@ -126,9 +118,7 @@ class Table:
         """Gauges that are cheaper to work out when asked."""
         self.build_info = Gauge("build_info", "1, with what runs here.", version=(), python=(), aiohttp=())
         self.log_lines_dropped = Counter(
-            "log_lines_dropped_total",
-            "Log lines given up.",
-            reason=("blocked", "rate", "unwritten"),
+            "log_lines_dropped_total", "Log lines given up.", reason=("blocked", "rate", "unwritten")
         )
         # No series where there is no certificate: 0 seconds left would wake somebody.
         self.certificate_expiry = Gauge(
@@ -156,8 +146,7 @@ class Metrics(Table):
             "phase_duration_seconds", "Seconds spent in each phase so far.", phase=PHASES
         )
         self.drain_deadline = Gauge(
-            "drain_deadline_seconds",
-            "Seconds left until the drain's deadline; 0 when not draining.",
+            "drain_deadline_seconds", "Seconds left until the drain's deadline; 0 when not draining."
         )
         self.termination_cause = Gauge(
             "termination_cause_info", "1 for the cause of the current termination.", cause=CAUSES
@@ -183,13 +172,10 @@ class Metrics(Table):
             "after_drained_total", "Requests that arrived after the proxy had drained."
         )
         self.late_connection_age = Histogram(
-            "late_connection_age_seconds",
-            "Seconds from drain start to each late arrival.",
-            LATE_BUCKETS_S,
+            "late_connection_age_seconds", "Seconds from drain start to each late arrival.", LATE_BUCKETS_S
         )
         self.other_ready_endpoints = Gauge(
-            "other_ready_endpoints",
-            "Other endpoints that were ready in this pod's Services when last seen.",
+            "other_ready_endpoints", "Other endpoints that were ready in this pod's Services when last seen."
         )
         self.kubernetes_api_up = Gauge(
             "kubernetes_api_up", "1 if the Kubernetes API answered the last question."
@@ -215,8 +201,7 @@ class Metrics(Table):
             outcome=OUTCOMES,
         )
         self.drain_unused = Gauge(
-            "drain_unused_seconds",
-            "Seconds that were left until the deadline when the drain ended.",
+            "drain_unused_seconds", "Seconds that were left until the deadline when the drain ended."
         )
         # Traffic. `listener`, `method` and `code` are bounded where they are counted.
         self.requests = Counter(
@@ -272,11 +257,7 @@ class Metrics(Table):
         self.errors = Counter("errors_total", "Requests that failed, by whose doing.", reason=())
         self.refused = Counter("refused_total", "Requests turned away by policy.", reason=())
         self.retries = Counter("retries_total", "Requests sent again on a fresh connection.")
-        self.bytes = Counter(
-            "bytes_total",
-            "Body bytes relayed.",
-            direction=("to_upstream", "to_client"),
-        )
+        self.bytes = Counter("bytes_total", "Body bytes relayed.", direction=("to_upstream", "to_client"))
         # Upstream.
         self.upstream_up = Gauge("upstream_up", "1 while the application accepts connections.")
         self.breaker_open = Gauge("breaker_open", "1 while connects are given up on for a while.")

@@ -68,9 +68,7 @@ ROWS: dict[str, list[Panel]] = {
             "short",
             {
                 "{{workload}} {{outcome}}": grown(
-                    "drainproxy_drain_requests_total",
-                    "workload, outcome",
-                    ', outcome=~"timed_out|cut|lost"',
+                    "drainproxy_drain_requests_total", "workload, outcome", ', outcome=~"timed_out|cut|lost"'
                 )
             },
         ),

@@ -14,10 +14,7 @@ from drainproxy.metrics import LATE_BUCKETS_S, Counter, Family, Gauge, Histogram
 
 TEXT = "text/plain"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
-BOTH = [
-    TEXT,
-    OPENMETRICS,
-]
+BOTH = [TEXT, OPENMETRICS]
 PARSERS = {TEXT: parser, OPENMETRICS: openmetrics_parser}
 
 PHASES = "starting ready propagating draining drained"

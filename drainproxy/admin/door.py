@@ -72,11 +72,7 @@ class Door(web.Server):
     def __call__(self) -> _Connection:
         """Return the protocol of one accepted connection."""
         return _Connection(
-            self,
-            loop=asyncio.get_running_loop(),
-            access_log=None,
-            keepalive_timeout=KEEPALIVE_S,
-            **_LIMITS,
+            self, loop=asyncio.get_running_loop(), access_log=None, keepalive_timeout=KEEPALIVE_S, **_LIMITS
         )
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:

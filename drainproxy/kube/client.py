@@ -99,11 +99,7 @@ class Api:
         return metadata
 
     async def watch(
-        self,
-        path: str,
-        query: Mapping[str, str],
-        for_s: float,
-        take: Callable[[str, dict[str, Any]], None],
+        self, path: str, query: Mapping[str, str], for_s: float, take: Callable[[str, dict[str, Any]], None]
     ) -> None:
         """Give (type, object) of each event to `take`, until the server ends a watch of `for_s` or so.
 

@@ -32,11 +32,7 @@ class Events:
     """The queue. `put` from anywhere on the loop; `send` by one task at a time."""
 
     def __init__(
-        self,
-        me: PodIdentity,
-        pace: Pace,
-        metrics: Metrics,
-        complain: Callable[[str, KubernetesError], None],
+        self, me: PodIdentity, pace: Pace, metrics: Metrics, complain: Callable[[str, KubernetesError], None]
     ) -> None:
         self._me = me
         self._pace = pace

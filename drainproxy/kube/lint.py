@@ -7,14 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from drainproxy.podspec import (
-    DEFAULT_GRACE_S,
-    WAIT_PATH,
-    applications,
-    pre_stop,
-    sidecar,
-    sleeps,
-)
+from drainproxy.podspec import DEFAULT_GRACE_S, WAIT_PATH, applications, pre_stop, sidecar, sleeps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -95,11 +95,7 @@ class Controller(News):
         self._window.close()
         if self.drain is None:
             self.drain = Drain.begin(
-                cause=cause,
-                started=now,
-                t0=t0,
-                in_flight=len(self._inflight),
-                metrics=self._metrics,
+                cause=cause, started=now, t0=t0, in_flight=len(self._inflight), metrics=self._metrics
             )
             # In a turn of its own: who lets go has not yet said how it ended.
             self._inflight.on_empty = partial(self._loop.call_soon, self._review)

@@ -51,10 +51,7 @@ class Hold:
         self._inflight.add(self._work)
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._inflight.discard(self._work)
 

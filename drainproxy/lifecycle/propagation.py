@@ -68,10 +68,7 @@ PRESETS: dict[str, tuple[Rules, str]] = {
     "cluster": (Rules(5, 2, 2, 15), "kube-proxy and in-cluster ingress (the default inside)"),
     "mesh": (Rules(5, 10, 0, 25), "a local mesh sidecar pools connections: arrivals mean nothing"),
     "alb": (Rules(35, 10, 10, 90, hold_min=True, balancer=True), "AWS target groups by IP"),
-    "gce-neg": (
-        Rules(30, 15, 10, 75, hold_min=True, balancer=True),
-        "GKE container-native load balancing",
-    ),
+    "gce-neg": (Rules(30, 15, 10, 75, hold_min=True, balancer=True), "GKE container-native load balancing"),
     "agic": (Rules(60, 15, 15, 120, hold_min=True, balancer=True), "Azure Application Gateway"),
     "headless-dns": (Rules(35, 5, 5, 60, hold_min=True), "clients that resolve pods by DNS"),
     "multicluster": (Rules(15, 10, 5, 60), "endpoint rows live in another cluster"),

@@ -39,10 +39,7 @@ SETS: dict[str, dict[str, Any]] = {
         **WEBHOOK,
         "certificates": {"source": "cert-manager", "issuerRef": {"kind": "ClusterIssuer", "name": "ca"}},
     },
-    "a Secret": {
-        **WEBHOOK,
-        "certificates": {"source": "secret", "secretName": "own-tls", "caBundle": PEM},
-    },
+    "a Secret": {**WEBHOOK, "certificates": {"source": "secret", "secretName": "own-tls", "caBundle": PEM}},
     "roles": {
         "rbac": {"namespaces": [{"name": "shop"}, {"name": "till", "serviceAccounts": ["a", "b"]}]},
         "sidecar": {"rbac": "slices+pod+events"},

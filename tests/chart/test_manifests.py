@@ -35,10 +35,7 @@ def overlay(directory: Path, *components: str, sidecar: str, service: str = "fal
     """The example's application with other components."""
     shutil.copytree(MANIFESTS, directory / "manifests")
     example = directory / "manifests" / "example"
-    kustomization = {
-        "resources": ["application.yaml"],
-        "components": [f"../{each}" for each in components],
-    }
+    kustomization = {"resources": ["application.yaml"], "components": [f"../{each}" for each in components]}
     (example / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
     text = (example / "application.yaml").read_text()
     labels = f'  labels:\n    drainproxy.io/break-glass: "{service}"\n'

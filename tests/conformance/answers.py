@@ -123,11 +123,5 @@ def _read_body(
 
 def _with_interim(reply: Reply, interim: list[int]) -> Reply:
     return Reply(
-        reply.status,
-        reply.version,
-        reply.fields,
-        reply.body,
-        reply.complete,
-        reply.delimited,
-        tuple(interim),
+        reply.status, reply.version, reply.fields, reply.body, reply.complete, reply.delimited, tuple(interim)
     )

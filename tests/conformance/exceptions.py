@@ -30,9 +30,6 @@ def load(path: Path = TABLE) -> dict[str, Override]:
         if not row.get("rfc") or not row.get("why"):
             raise ValueError(f"exception {name!r} needs rfc and why")
         found[name] = Override(
-            rfc=row["rfc"],
-            why=row["why"],
-            klass=row.get("class", ""),
-            may_reuse=row.get("may_reuse", False),
+            rfc=row["rfc"], why=row["why"], klass=row.get("class", ""), may_reuse=row.get("may_reuse", False)
         )
     return found

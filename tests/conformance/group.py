@@ -6,13 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.conformance import (
-    expectations,
-    request_verdicts,
-    resources,
-    response_verdicts,
-    ways,
-)
+from tests.conformance import expectations, request_verdicts, resources, response_verdicts, ways
 from tests.conformance.cases import Case, RequestCase
 from tests.conformance.lane import Lane, Seen
 from tests.conformance.outcome import Mark, Outcome

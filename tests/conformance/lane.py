@@ -114,9 +114,7 @@ class Lane:
         waiting = reading.end in {End.IN_HEAD, End.IN_BODY} or reading.faulty
         quiet_s = PART_QUIET_S if waiting else None
         await self.bell.until(
-            lambda: client.closed or client.answers.whole >= due,
-            limit_s=ANSWER_S,
-            quiet_s=quiet_s,
+            lambda: client.closed or client.answers.whole >= due, limit_s=ANSWER_S, quiet_s=quiet_s
         )
         if waiting and not reading.faulty:
             await self.bell.quiet(PART_QUIET_S, limit_s=ANSWER_S)
@@ -138,8 +136,7 @@ class Lane:
         answers, ended, received = client.answers, client.ended, bytes(client.received)
         await client.close()
         await self.bell.until(
-            lambda: not any(held.partial and held.open for held in self.recorder.held()),
-            limit_s=CLOSE_S,
+            lambda: not any(held.partial and held.open for held in self.recorder.held()), limit_s=CLOSE_S
         )
         held = self.recorder.held()
         used = {one.number for one in held}

@@ -12,13 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
-from tests.conformance.process import (
-    Process,
-    free_ports,
-    http_get,
-    wait_listening,
-    with_free_ports,
-)
+from tests.conformance.process import Process, free_ports, http_get, wait_listening, with_free_ports
 
 
 class Proxy(Protocol):

@@ -122,9 +122,7 @@ async def test_an_upload_that_waits_for_its_100_gets_it(start, upstream):
     """`Expect: 100-continue` in the application at the signal: interim answer, body and answer follow."""
     proxy = await start(upstream)
     client = await proxy.client()
-    await client.send(
-        b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n",
-    )
+    await client.send(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
     application = await upstream.connection_with_bytes()
     await application.read_head()
     proxy.signal()

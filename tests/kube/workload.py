@@ -9,11 +9,7 @@ LABELS = {"app": "web"}
 
 def spec() -> dict[str, Any]:
     """Return the PodSpec: a native sidecar beside an application, at Pod Security's restricted level."""
-    fields = {
-        "POD_NAME": "metadata.name",
-        "POD_NAMESPACE": "metadata.namespace",
-        "POD_UID": "metadata.uid",
-    }
+    fields = {"POD_NAME": "metadata.name", "POD_NAMESPACE": "metadata.namespace", "POD_UID": "metadata.uid"}
     return {
         "terminationGracePeriodSeconds": 30,
         "serviceAccountName": "web",
@@ -28,10 +24,7 @@ def spec() -> dict[str, Any]:
                     for name, path in fields.items()
                 ],
                 "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}},
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "capabilities": {"drop": ["ALL"]},
-                },
+                "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
                 "readinessProbe": {
                     "httpGet": {"path": "/readyz", "port": 29900},
                     "periodSeconds": 5,
@@ -89,9 +82,5 @@ def policy(*ports: Any, direction: str = "ingress", selector: dict[str, Any] | N
     rule = {"ports": [port if isinstance(port, dict) else {"port": port} for port in ports]} if ports else {}
     return {
         "metadata": {"name": "web", "namespace": "shop"},
-        "spec": {
-            "podSelector": selector or {},
-            "policyTypes": [direction.capitalize()],
-            direction: [rule],
-        },
+        "spec": {"podSelector": selector or {}, "policyTypes": [direction.capitalize()], direction: [rule]},
     }

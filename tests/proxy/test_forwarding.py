@@ -67,9 +67,7 @@ def test_replace_is_not_fooled_by_underscores():
 
 def test_append_adds_the_hop_and_believes_a_stranger_nothing_else():
     assert sent(made("append"), LIES) == anew(
-        CLIENT,
-        chain=b"1.1.1.1, " + CLIENT,
-        hop=b'for=1.1.1.1, for=203.0.113.7;proto=https;host="shop"',
+        CLIENT, chain=b"1.1.1.1, " + CLIENT, hop=b'for=1.1.1.1, for=203.0.113.7;proto=https;host="shop"'
     )
 
 

@@ -25,8 +25,7 @@ def test_a_request_without_framing_fields_has_no_body(method: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "length"),
-    [(b"1", 1), (b"0042", 42), (b"7 ", 7), (b"7\t", 7), (b"9" * 18, int("9" * 18))],
+    ("text", "length"), [(b"1", 1), (b"0042", 42), (b"7 ", 7), (b"7\t", 7), (b"9" * 18, int("9" * 18))]
 )
 def test_a_plain_decimal_is_a_length(text: bytes, length: int) -> None:
     """Digits, and nothing but blanks behind them."""

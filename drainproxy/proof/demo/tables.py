@@ -123,8 +123,7 @@ def _evidence(losses: Sequence[LossResult]) -> list[Text]:
 
 def _loss_line(loss: LossResult) -> Text:
     return Text(
-        f"  lost {loss.after_s:+.2f} s  {loss.role}: {loss.kind}, {loss.error} ({loss.pod})",
-        style="red",
+        f"  lost {loss.after_s:+.2f} s  {loss.role}: {loss.kind}, {loss.error} ({loss.pod})", style="red"
     )
 
 
@@ -154,9 +153,7 @@ def _added(seconds: float) -> str:
 def killed_report(killed: KilledResult) -> Group:
     load = killed.load
     kinds = ", ".join(f"{load.lost_as(kind):,} {kind}" for kind in Kind if load.lost_as(kind))
-    lines = [
-        Text(f"lost {load.lost:,} of {load.requests:,} requests{f': {kinds}' if kinds else ''}"),
-    ]
+    lines = [Text(f"lost {load.lost:,} of {load.requests:,} requests{f': {kinds}' if kinds else ''}")]
     if load.losses:
         lines.append(Text(f"sent from {_span(load.losses)} around the kill"))
     twice = load.orders.duplicated

@@ -36,9 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("url", metavar="URL", type=target, help="http or https, as clients use it")
     parser.add_argument("--rate", type=rate, default=50.0, help="requests a second (default 50)")
     parser.add_argument(
-        "--duration",
-        type=duration,
-        help="stop sending after this (default 30s, with a COMMAND 15m)",
+        "--duration", type=duration, help="stop sending after this (default 30s, with a COMMAND 15m)"
     )
     habit = parser.add_mutually_exclusive_group()
     for flag, words in (

@@ -81,12 +81,7 @@ class Pace:
     def _client(self, keep_alive: bool) -> Client:
         plan = self.plan
         client = Client(
-            Caller(
-                choose=lambda: plan.address,
-                keep_alive=keep_alive,
-                timeout_s=plan.timeout_s,
-                tls=plan.tls,
-            )
+            Caller(choose=lambda: plan.address, keep_alive=keep_alive, timeout_s=plan.timeout_s, tls=plan.tls)
         )
         self._clients.add(client)
         return client

@@ -9,12 +9,7 @@ from tests.support.cluster.resources import EVENTS
 if TYPE_CHECKING:
     from tests.support.cluster.resources import Target
 
-_EVENT_TEXTS = {
-    "reportingController": 253,
-    "reportingInstance": 128,
-    "action": 128,
-    "reason": 128,
-}
+_EVENT_TEXTS = {"reportingController": 253, "reportingInstance": 128, "action": 128, "reason": 128}
 """Required, with the most bytes they may have (pkg/apis/core/validation/events.go)."""
 
 MAX_NOTE_BYTES = 1024

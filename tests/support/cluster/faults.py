@@ -54,12 +54,7 @@ class Faults:
 
     @contextlib.contextmanager
     def on(
-        self,
-        fault: Fault,
-        *,
-        verb: str | None = None,
-        resource: str | None = None,
-        times: int | None = None,
+        self, fault: Fault, *, verb: str | None = None, resource: str | None = None, times: int | None = None
     ) -> Iterator[None]:
         """Switch a fault on for the length of the block: for a verb, for a resource, for so many requests."""
         entry = _Entry(fault, verb, resource, times)

@@ -197,10 +197,7 @@ class Kubelet:
         running, as by a CPU limit.
         """
         grace_s = pod.spec["terminationGracePeriodSeconds"]
-        pod.manifest["metadata"] |= {
-            "deletionTimestamp": timestamp(),
-            "deletionGracePeriodSeconds": grace_s,
-        }
+        pod.manifest["metadata"] |= {"deletionTimestamp": timestamp(), "deletionGracePeriodSeconds": grace_s}
         self._write(pod)
         return self._spawn(self._end(pod, grace_s, late_s or {}, stalled_s))
 
@@ -280,11 +277,7 @@ class Kubelet:
         if pod.gone.is_set():
             return
         ready = "True" if pod.ready.is_set() else "False"
-        status = {
-            "phase": "Running",
-            "podIP": pod.ip,
-            "conditions": [{"type": "Ready", "status": ready}],
-        }
+        status = {"phase": "Running", "podIP": pod.ip, "conditions": [{"type": "Ready", "status": ready}]}
         self._store.put(PODS, {**pod.manifest, "status": status})
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
