@@ -48,9 +48,7 @@ POLICY_TITLES = {
     "readyz": "`/readyz`",
     "new_request": "a new request is",
     "reuse": "a connection is",
-    "idle_connections": "idle connections",
     "streams": "WebSockets, event streams",
-    "other_tunnels": "other tunnels",
 }
 
 

@@ -42,49 +42,27 @@ class IfRoutable:
 
 
 _STARTING, _READY, _PROPAGATING, _DRAINING, _DRAINED = Phase
+# Never ready, so nobody was told to come here, unless an own slice row says so.
+_BY_SLICES = IfRoutable(then=_PROPAGATING, otherwise=_DRAINING)
+
+# fmt: off
+_FOLLOWING: dict[Event, tuple[Phase | IfRoutable, ...]] = {
+    # in:                starting    ready         propagating   draining   drained
+    Event.UPSTREAM_UP:   (_READY,     _READY,       _PROPAGATING, _DRAINING, _DRAINED),
+    # A restart of the application is not our end: new requests get 503 + Retry-After.
+    Event.UPSTREAM_DOWN: (_STARTING,  _READY,       _PROPAGATING, _DRAINING, _DRAINED),
+    Event.TERMINATE:     (_BY_SLICES, _PROPAGATING, _PROPAGATING, _DRAINING, _DRAINED),
+    # Once tunnels were told to leave there is nothing to take back. `undrain` answers 409.
+    Event.RESUME:        (_STARTING,  _READY,       _READY,       _DRAINING, _DRAINED),
+    Event.FORGOTTEN:     (_STARTING,  _READY,       _DRAINING,    _DRAINING, _DRAINED),
+    # No reason to leave while callers are still being sent here.
+    Event.IDLE:          (_STARTING,  _READY,       _PROPAGATING, _DRAINED,  _DRAINED),
+    Event.DEADLINE:      (_STARTING,  _READY,       _DRAINED,     _DRAINED,  _DRAINED),
+}
+# fmt: on
 
 TRANSITIONS: dict[Phase, dict[Event, Phase | IfRoutable]] = {
-    Phase.STARTING: {
-        Event.UPSTREAM_UP: _READY,
-        Event.UPSTREAM_DOWN: _STARTING,
-        # Never ready, so nobody was told to come here, unless an own slice row says so.
-        Event.TERMINATE: IfRoutable(then=_PROPAGATING, otherwise=_DRAINING),
-        Event.RESUME: _STARTING,
-        Event.FORGOTTEN: _STARTING,
-        Event.IDLE: _STARTING,
-        Event.DEADLINE: _STARTING,
-    },
-    Phase.READY: {
-        Event.UPSTREAM_UP: _READY,
-        # New requests get 503 + Retry-After; a restart of the application is not our end.
-        Event.UPSTREAM_DOWN: _READY,
-        Event.TERMINATE: _PROPAGATING,
-        Event.RESUME: _READY,
-        Event.FORGOTTEN: _READY,
-        Event.IDLE: _READY,
-        Event.DEADLINE: _READY,
-    },
-    Phase.PROPAGATING: {
-        Event.UPSTREAM_UP: _PROPAGATING,
-        Event.UPSTREAM_DOWN: _PROPAGATING,
-        Event.TERMINATE: _PROPAGATING,
-        Event.RESUME: _READY,
-        Event.FORGOTTEN: _DRAINING,
-        # Idle is no reason to leave while callers are still being sent here.
-        Event.IDLE: _PROPAGATING,
-        Event.DEADLINE: _DRAINED,
-    },
-    Phase.DRAINING: {
-        Event.UPSTREAM_UP: _DRAINING,
-        Event.UPSTREAM_DOWN: _DRAINING,
-        Event.TERMINATE: _DRAINING,
-        # Tunnels were told to leave: there is nothing to take back. `undrain` answers 409.
-        Event.RESUME: _DRAINING,
-        Event.FORGOTTEN: _DRAINING,
-        Event.IDLE: _DRAINED,
-        Event.DEADLINE: _DRAINED,
-    },
-    Phase.DRAINED: dict.fromkeys(Event, _DRAINED),
+    phase: {event: cells[column] for event, cells in _FOLLOWING.items()} for column, phase in enumerate(Phase)
 }
 
 
@@ -122,27 +100,11 @@ class Reuse(StrEnum):
     CLOSE = "Connection: close"
 
 
-class IdleConnections(StrEnum):
-    """What becomes of keep-alive connections between two requests."""
-
-    KEEP = "kept"
-    ONE_MORE = "one more request is answered, with close"
-    CLOSE_AT_EXIT = "closed at exit: half-close, then read for up to `linger`"
-
-
 class Streams(StrEnum):
     """What long-lived work is told: WebSockets and event streams."""
 
     RUN = "run; new ones allowed"
     LEAVE = "told to leave, spread over `leave_spread`; new upgrades 503"
-    GONE = "none"
-
-
-class OtherTunnels(StrEnum):
-    """Tunnels whose protocol offers no word for leaving."""
-
-    RUN = "run"
-    RUN_TO_DEADLINE = "run to their deadline"
     GONE = "none"
 
 
@@ -156,51 +118,14 @@ class Policy:
     readyz: Readiness
     new_request: NewRequest
     reuse: Reuse
-    idle_connections: IdleConnections
     streams: Streams
-    other_tunnels: OtherTunnels
 
 
 POLICY: dict[Phase, Policy] = {
-    Phase.STARTING: Policy(
-        readyz=Readiness.NOT_READY,
-        new_request=NewRequest.CONNECT_PATIENTLY,
-        reuse=Reuse.KEEP,
-        idle_connections=IdleConnections.KEEP,
-        streams=Streams.RUN,
-        other_tunnels=OtherTunnels.RUN,
-    ),
-    Phase.READY: Policy(
-        readyz=Readiness.WHILE_UPSTREAM_UP,
-        new_request=NewRequest.FORWARD,
-        reuse=Reuse.KEEP,
-        idle_connections=IdleConnections.KEEP,
-        streams=Streams.RUN,
-        other_tunnels=OtherTunnels.RUN,
-    ),
-    Phase.PROPAGATING: Policy(
-        readyz=Readiness.BY_SETTING,
-        new_request=NewRequest.FORWARD_LATE,
-        reuse=Reuse.DISCOURAGE,
-        idle_connections=IdleConnections.ONE_MORE,
-        # They leave only after propagation, so that they reconnect elsewhere.
-        streams=Streams.RUN,
-        other_tunnels=OtherTunnels.RUN,
-    ),
-    Phase.DRAINING: Policy(
-        readyz=Readiness.NOT_READY,
-        new_request=NewRequest.FORWARD_UNTIL_REFUSE,
-        reuse=Reuse.CLOSE,
-        idle_connections=IdleConnections.ONE_MORE,
-        streams=Streams.LEAVE,
-        other_tunnels=OtherTunnels.RUN_TO_DEADLINE,
-    ),
-    Phase.DRAINED: Policy(
-        readyz=Readiness.NOT_READY,
-        new_request=NewRequest.FORWARD_AFTER_DRAINED,
-        reuse=Reuse.CLOSE,
-        idle_connections=IdleConnections.CLOSE_AT_EXIT,
-        streams=Streams.GONE,
-        other_tunnels=OtherTunnels.GONE,
-    ),
+    _STARTING: Policy(Readiness.NOT_READY, NewRequest.CONNECT_PATIENTLY, Reuse.KEEP, Streams.RUN),
+    _READY: Policy(Readiness.WHILE_UPSTREAM_UP, NewRequest.FORWARD, Reuse.KEEP, Streams.RUN),
+    # Streams leave only after propagation, so that they reconnect elsewhere.
+    _PROPAGATING: Policy(Readiness.BY_SETTING, NewRequest.FORWARD_LATE, Reuse.DISCOURAGE, Streams.RUN),
+    _DRAINING: Policy(Readiness.NOT_READY, NewRequest.FORWARD_UNTIL_REFUSE, Reuse.CLOSE, Streams.LEAVE),
+    _DRAINED: Policy(Readiness.NOT_READY, NewRequest.FORWARD_AFTER_DRAINED, Reuse.CLOSE, Streams.GONE),
 }

@@ -27,9 +27,7 @@ MEANING = """
 readyz           NOT_READY          WHILE_UPSTREAM_UP  BY_SETTING   NOT_READY            NOT_READY
 new_request      CONNECT_PATIENTLY  FORWARD            FORWARD_LATE FORWARD_UNTIL_REFUSE FORWARD_AFTER_DRAINED
 reuse            KEEP               KEEP               DISCOURAGE   CLOSE                CLOSE
-idle_connections KEEP               KEEP               ONE_MORE     ONE_MORE             CLOSE_AT_EXIT
 streams          RUN                RUN                RUN          LEAVE                GONE
-other_tunnels    RUN                RUN                RUN          RUN_TO_DEADLINE      GONE
 """
 
 
