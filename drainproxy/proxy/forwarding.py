@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from drainproxy.errors import LoopDetected
 from drainproxy.proxy.headers import name_of
+from drainproxy.proxy.heads import OF_CLIENTS, X_FORWARDED, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,9 +26,9 @@ MAX_HOPS = 32
 Mode = Literal["keep", "append", "replace"]
 
 _PREFIX = b"x-forwarded-"
-_OTHERS = frozenset((b"forwarded", b"x-real-ip", b"x-request-id"))
-_SET = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"via")) | _OTHERS
-_ALWAYS_ANEW = frozenset((b"x-forwarded-for", b"x-real-ip", b"forwarded"))
+_OTHERS = OF_CLIENTS - X_FORWARDED
+_SET = OF_CLIENTS | {b"via"}
+_ALWAYS_ANEW = words(b"x-forwarded-for x-real-ip forwarded")
 
 
 class Trust:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from drainproxy.errors import InvalidHost, InvalidTarget, MalformedHead, MethodRefused
 from drainproxy.proxy.framing import Framing, advertised_length
-from drainproxy.proxy.heads import HOP_BY_HOP, Line, tokens
+from drainproxy.proxy.heads import HOP_BY_HOP, OF_CLIENTS, X_FORWARDED, Line, tokens, words
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -25,7 +25,7 @@ _HOST = re.compile(
 )
 """uri-host [ ":" port ] of RFC 3986 without the comma, which would read as a list."""
 
-IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
+IDEMPOTENT = words(b"GET HEAD OPTIONS PUT DELETE TRACE")
 """RFC 9110 section 9.2.2."""
 
 MAX_REMEMBERED_HOSTS = 64
@@ -33,41 +33,14 @@ _valid_hosts: set[bytes] = set()
 """A pod is called by few names, and by each of them many times a second."""
 
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)(.*)", re.DOTALL)
-_UNREMOVABLE = frozenset((b"content-length", b"host", b"transfer-encoding"))
-_FORWARDED = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"))
-_PERSISTENCE = frozenset((b"close", b"keep-alive"))
-_INTERPRETED = HOP_BY_HOP | {
-    b"host",
-    b"content-length",
-    b"expect",
-    b"x-forwarded-for",
-    b"x-forwarded-proto",
-    b"x-forwarded-host",
-    b"x-real-ip",
-    b"x-request-id",
-    b"forwarded",
-}
-_NOT_IN_TRAILERS = HOP_BY_HOP | {
-    b"content-length",
-    b"host",
-    b"trailer",
-    b"content-encoding",
-    b"content-range",
-    b"content-type",
-    b"authorization",
-    b"set-cookie",
-    b"cookie",
-    b"cache-control",
-    b"expect",
-    b"max-forwards",
-    b"range",
-    b"www-authenticate",
-    b"forwarded",
-    b"x-forwarded-for",
-    b"x-forwarded-proto",
-    b"x-forwarded-host",
-    b"x-real-ip",
-}
+_UNREMOVABLE = words(b"content-length host transfer-encoding")
+_PERSISTENCE = words(b"close keep-alive")
+_INTERPRETED = HOP_BY_HOP | OF_CLIENTS | words(b"host content-length expect")
+_NOT_IN_TRAILERS = words(
+    b"trailer content-encoding content-range content-type authorization set-cookie cookie cache-control"
+    b" expect max-forwards range www-authenticate forwarded x-real-ip"
+)
+_NOT_IN_TRAILERS |= HOP_BY_HOP | X_FORWARDED | _UNREMOVABLE
 """Framing, routing, authentication, content fields: never meaningful in a trailer (RFC 9110 6.5.1)."""
 
 
@@ -169,7 +142,7 @@ def forwarding(head: RequestHead, peer: bytes, scheme: bytes, host: bytes) -> by
     noted: Collection[bytes] = head.noted
     if head.named and not head.named <= _PERSISTENCE:
         noted = head.noted.keys() - head.named
-    if peer and host and _FORWARDED.isdisjoint(noted):
+    if peer and host and X_FORWARDED.isdisjoint(noted):
         return _all_forwarded(peer, scheme, host)
     lines = b""
     if b"x-forwarded-for" not in noted and peer:

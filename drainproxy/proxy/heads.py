@@ -40,37 +40,24 @@ MAX_RESPONSE_HEAD_BYTES = 256 * 1024
 MAX_RESPONSE_FIELDS = 1000
 """An application's own heads are bounded only against a runaway: they were fine without us."""
 
-HOP_BY_HOP = frozenset(
-    (
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"te",
-        b"transfer-encoding",
-        b"upgrade",
-        b"http2-settings",
-    )
+
+def words(listed: bytes) -> frozenset[bytes]:
+    """Return the words of a list as a set."""
+    return frozenset(listed.split())
+
+
+HOP_BY_HOP = words(
+    b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te transfer-encoding"
+    b" upgrade http2-settings"
 )
 """Not forwarded (RFC 9110 section 7.6.1); what must go on is set afresh."""
+X_FORWARDED = words(b"x-forwarded-for x-forwarded-proto x-forwarded-host")
+OF_CLIENTS = X_FORWARDED | words(b"x-real-ip x-request-id forwarded")
+"""What proxies say of a client."""
 
-_REQUEST_NOTED = HOP_BY_HOP | {
-    b"host",
-    b"content-length",
-    b"expect",
-    b"max-forwards",
-    b"user-agent",
-    b"via",
-    b"x-forwarded-for",
-    b"x-forwarded-proto",
-    b"x-forwarded-host",
-    b"x-real-ip",
-    b"x-request-id",
-    b"forwarded",
-    b"trailer",
-}
-_RESPONSE_NOTED = HOP_BY_HOP | {b"content-length", b"date", b"trailer"}
+_REQUEST_NOTED = HOP_BY_HOP | OF_CLIENTS
+_REQUEST_NOTED |= words(b"host content-length expect max-forwards user-agent via trailer")
+_RESPONSE_NOTED = HOP_BY_HOP | words(b"content-length date trailer")
 _LEFT_OUT = HOP_BY_HOP | {b"content-length"}
 """Framing is written afresh, never copied."""
 
