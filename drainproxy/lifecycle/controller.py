@@ -79,6 +79,7 @@ class Controller(News):
         if self.upstream_up:
             return
         self.upstream_up = True
+        self.sound.since = min(self.sound.since, self._loop.time())
         self._fire(Event.UPSTREAM_UP, "the application answers")
 
     def upstream_refuses(self) -> None:

@@ -40,8 +40,9 @@ class LifecycleSettings:
     the grace period."""
 
     sparse_min: float = 8.0
-    """Where traffic before the drain was too thin for silence to mean anything, propagate at
-    least this long. kube-proxy's P99 after a slice flip is 6.8 s in a 100-node run (kubernetes #124272)."""
+    """Where fewer than five new connections within `propagation_quiet` were to be expected, or the process
+    had served for less than 10 s, silence means nothing: propagate at least this long.
+    kube-proxy's P99 after a slice flip is 6.8 s in a 100-node run (kubernetes #124272)."""
 
     settle: float = 0.2
     """Drained means: nothing in flight (a head that has begun counts) and no new request for this long."""

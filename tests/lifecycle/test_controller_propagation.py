@@ -42,6 +42,16 @@ async def test_where_traffic_was_thin_sparse_min_is_waited_for():
     assert house.diary.of("drain_plan")[0].fields["sparse"] is True
 
 
+@pytest.mark.parametrize(("age_s", "ends_after"), [(3, 8.0), (12, 5.0)])
+@in_fake_time
+async def test_a_busy_pod_need_not_be_a_minute_old_to_be_heard(age_s, ends_after):
+    """Ten seconds of traffic tell enough; three do not, however much it was."""
+    house = House()
+    every(0.1, age_s, lambda: house.controller.sound.arrived(house.loop.time()))
+    await at(age_s)
+    assert [seconds - age_s for _, seconds in await ends(house)] == [0.0, ends_after, ends_after]
+
+
 @in_fake_time
 async def test_late_arrivals_put_the_end_off():
     """Somebody still chooses this pod: until they stop, and for `quiet` more."""

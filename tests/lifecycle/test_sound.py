@@ -4,42 +4,79 @@ from __future__ import annotations
 
 import pytest
 
+from drainproxy.lifecycle.propagation import PRESETS, sparse
 from drainproxy.lifecycle.settings import HEALTH_CHECK_AGENTS
-from drainproxy.lifecycle.sound import WINDOW_S, Sound
+from drainproxy.lifecycle.sound import LEAST_S, WINDOW_S, Sound
+
+CLUSTER = PRESETS["cluster"][0]
 
 
-def heard(*arrivals: float) -> Sound:
-    """A Sound that has heard these."""
+def heard(*arrivals: float, since: float = 0.0) -> Sound:
+    """A Sound that has heard these, of a process that serves since then."""
     sound = Sound(HEALTH_CHECK_AGENTS)
+    sound.since = since
     for arrival in arrivals:
         sound.arrived(arrival)
     return sound
 
 
+def evenly(since: int, until: int, per_s: int) -> list[float]:
+    """Arrivals at a steady rate."""
+    return [second + part / per_s for second in range(since, until) for part in range(per_s)]
+
+
 def test_the_rate_is_the_mean_of_the_last_minute():
     """Three arrivals a second for an hour are three a second."""
-    sound = heard(*(second + part / 3 for second in range(3600) for part in range(3)))
-    assert sound.arrivals_per_s(3599.9) == pytest.approx(3.0)
+    assert heard(*evenly(0, 3600, 3)).arrivals_per_s(3599.9) == pytest.approx(3.0)
 
 
 def test_what_is_older_than_the_window_is_forgotten():
-    """A burst counts for a minute, then it is as if it had not been."""
+    """Each arrival counts for a minute, then it is as if it had not been."""
+    sound = heard(*[1000.5] * 600, *evenly(1031, 1060, 21))
+    assert sound.arrivals_per_s(1059.9) == pytest.approx((600 + 29 * 21) / WINDOW_S)
+    assert sound.arrivals_per_s(1060.0) == pytest.approx(29 * 21 / WINDOW_S)
+
+
+def test_a_burst_does_not_vouch_for_the_silence_after_it():
+    """Half a minute after it, nothing has been heard in the newer half of the window."""
     sound = heard(*[1000.5] * 600)
-    assert sound.arrivals_per_s(1000.9) == 10.0
-    assert sound.arrivals_per_s(1059.9) == 10.0
-    assert sound.arrivals_per_s(1060.0) == 0.0
+    assert sound.arrivals_per_s(1029.9) == 10.0
+    assert sound.arrivals_per_s(1031.0) == 0.0
 
 
 def test_the_ring_wraps_without_mixing_minutes():
     """The counter of a second is used again a minute later, from nought."""
-    sound = heard(100.0, 100.5, 100.0 + WINDOW_S)
+    sound = heard(*[100.0] * 7, 100.0 + WINDOW_S)
     assert sound.arrivals_per_s(100.0 + WINDOW_S) == pytest.approx(1 / WINDOW_S)
 
 
-def test_a_young_process_counts_as_quieter_than_it_was():
-    """Ten seconds of traffic are taken as spread over the whole window: the careful side is to wait."""
-    sound = heard(*(second + 0.5 for second in range(1000, 1010) for _ in range(6)))
-    assert sound.arrivals_per_s(1010.0) == pytest.approx(1.0)
+@pytest.mark.parametrize("age_s", [LEAST_S, 15, 30, 59, 60, 3600])
+def test_a_young_process_counts_for_as_busy_as_it_was(age_s):
+    """Its rate is that of its own age; at six a second it is the same however old it is."""
+    sound = heard(*evenly(1000, 1000 + age_s, 6), since=1000.0)
+    rate = sound.arrivals_per_s(1000.01 + age_s)
+    assert rate == pytest.approx(6.0, rel=0.25)
+    assert not sparse(CLUSTER, rate)
+
+
+@pytest.mark.parametrize("age_s", [0.0, 1.0, 5.0, 9.9])
+@pytest.mark.parametrize("arrivals", [3, 25, 5000])
+def test_a_very_young_process_is_never_called_busy(age_s, arrivals):
+    """Three requests in the first second are noise, and so is a herd that greets the new pod."""
+    sound = heard(*[1000.0] * arrivals, since=1000.0)
+    assert sound.arrivals_per_s(1000.0 + age_s) == 0.0
+
+
+def test_pools_that_open_when_a_pod_appears_do_not_make_it_busy():
+    """A hundred connections in its first second, kept ever since, and it is ten seconds old."""
+    sound = heard(*[1000.5] * 100, since=1000.0)
+    assert sound.arrivals_per_s(1010.5) == 0.0
+
+
+def test_before_the_application_answered_nothing_could_be_heard():
+    """A process that never served, and one that is asked about a time before it did."""
+    assert Sound(()).arrivals_per_s(1000.0) == 0.0
+    assert heard(*evenly(0, 60, 5), since=70.0).arrivals_per_s(60.0) == 0.0
 
 
 def test_silence_is_a_rate_of_nought():
