@@ -32,8 +32,9 @@ _START_S = 30.0
 class DataPlane:
     """Made by `data_plane`. `lag_s` may be changed while nothing is on its way."""
 
-    def __init__(self, ip: str, directory: Path) -> None:
+    def __init__(self, ip: str, directory: Path, *, http2: bool) -> None:
         self.lag_s = 0.0
+        self._http2 = http2
         self._ip = ip
         self._directory = directory
         self._ports: dict[str, int] = {}
@@ -65,7 +66,7 @@ class DataPlane:
             ]
             clusters += [
                 envoy.fed_cluster(f"{service}-tcp", service, file),
-                envoy.fed_cluster(f"{service}-http", service, file),
+                envoy.fed_cluster(f"{service}-http", service, file, http2=self._http2),
             ]
         config = envoy.bootstrap((self._ip, _ADMIN_PORT), listeners, clusters)
         return envoy.command(config, self._directory / "envoy.json")
@@ -98,11 +99,11 @@ class DataPlane:
 
 
 @contextlib.asynccontextmanager
-async def data_plane(services: Iterable[str]) -> AsyncIterator[DataPlane]:
-    """Run one for these Services."""
+async def data_plane(services: Iterable[str], *, http2: bool = False) -> AsyncIterator[DataPlane]:
+    """Run one for these Services; `http2`: it asks them in HTTP/2 where it reads requests."""
     address = Address()
     with tempfile.TemporaryDirectory(prefix="plane-", ignore_cleanup_errors=True) as name:
-        plane = DataPlane(address.ip, Path(name))
+        plane = DataPlane(address.ip, Path(name), http2=http2)
         for service in services:
             plane.add(service)
         process = Container({"name": "envoy"}, plane.command(), {})

@@ -18,6 +18,12 @@ _HTTP = f"{_TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManag
 _TCP = f"{_TYPE}.filters.network.tcp_proxy.v3.TcpProxy"
 _ROUTER = f"{_TYPE}.filters.http.router.v3.Router"
 _CONNECT_TIMEOUT = "3s"
+_HTTP2 = {
+    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": f"{_TYPE}.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": {}},
+    }
+}
 
 
 def binary() -> str | None:
@@ -69,7 +75,7 @@ def tcp_listener(name: str, address: tuple[str, int], cluster: str) -> Config:
     return _listener(name, address, "envoy.filters.network.tcp_proxy", proxy)
 
 
-def fed_cluster(name: str, service: str, file: Path) -> Config:
+def fed_cluster(name: str, service: str, file: Path, *, http2: bool = False) -> Config:
     """Return a cluster whose endpoints a file names; what is moved there is read at once."""
     source = {"path_config_source": {"path": str(file)}, "resource_api_version": "V3"}
     return {
@@ -78,6 +84,7 @@ def fed_cluster(name: str, service: str, file: Path) -> Config:
         "connect_timeout": _CONNECT_TIMEOUT,
         "lb_policy": "RANDOM",
         "eds_cluster_config": {"service_name": service, "eds_config": source},
+        **({"typed_extension_protocol_options": _HTTP2} if http2 else {}),
     }
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tests.rollout.play import RowResult
+    from tests.rollout.play import Ended, RowResult
 
 _TITLES = (
     "row",
@@ -31,15 +31,11 @@ def table(results: Sequence[RowResult]) -> str:
     parts = []
     for lag_s in sorted({result.lag_s for result in results}):
         rows = [_cells(result) for result in results if result.lag_s == lag_s]
-        parts.append(f"### Lag {lag_s:g} s\n\n{_markdown([_TITLES, *rows])}")
+        parts.append(f"### Lag {lag_s:g} s\n\n{markdown([_TITLES, *rows])}")
     return "\n\n".join(parts)
 
 
 def _cells(result: RowResult) -> tuple[str, ...]:
-    gone = [each.gone_s for each in result.ended]
-    seconds = f"{min(gone):.1f} / {median(gone):.1f} / {max(gone):.1f}" if gone else "-"
-    killed = sum(len(each.killed) for each in result.ended)
-    reasons = Counter(str(each.report["propagation_ended"]) for each in result.ended if each.report)
     streams = result.streams
     return (
         result.row.name,
@@ -49,17 +45,26 @@ def _cells(result: RowResult) -> tuple[str, ...]:
         f"{streams.events:,}" if result.row.streams else "-",
         f"{streams.ids_lost:,}" if result.row.streams else "-",
         _counted(streams.codes) if result.row.sockets else "-",
-        f"{len(gone)}" + (f" ({killed} killed)" if killed else ""),
-        seconds,
-        _counted(reasons) or "-",
+        *ends(result.ended),
     )
+
+
+def ends(ended: Sequence[Ended]) -> tuple[str, str, str]:
+    """Return how many pods were ended, how long each took, and why propagation was over."""
+    gone = [each.gone_s for each in ended]
+    seconds = f"{min(gone):.1f} / {median(gone):.1f} / {max(gone):.1f}" if gone else "-"
+    killed = sum(len(each.killed) for each in ended)
+    reasons = Counter(str(each.report["propagation_ended"]) for each in ended if each.report)
+    pods = f"{len(gone)}" + (f" ({killed} killed)" if killed else "")
+    return pods, seconds, _counted(reasons) or "-"
 
 
 def _counted(counter: Counter) -> str:
     return ", ".join(f"{key} x {count}" for key, count in sorted(counter.items()))
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Return a table, titles first."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "| " + " | ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) + " |"

@@ -85,13 +85,11 @@ class Http2Connection(ClientSocket):
         self.take_over()
         self.timer.set(self._ready_by)
         if server.settings.upstream_http2 == "off" or self.loop.time() < server.no_http2_until:
-            self.write(frames.frame(frames.SETTINGS, 0, 0))
             self.end(Code.HTTP_1_1_REQUIRED, "http1")
             return
         self._pause(paused=True)
         self.server.tasks.spawn(self._connect(), "connect http2")
         self.data_received(rest)
-        self.policy_changed()
 
     async def _connect(self) -> None:
         server = self.server
@@ -102,7 +100,6 @@ class Http2Connection(ClientSocket):
             server.metrics.errors.inc(error.reason)
             # Nothing was sent on, so every stream may be tried again elsewhere: none was taken.
             self._table.last = 0
-            self.write(frames.frame(frames.SETTINGS, 0, 0))
             self.end(Code.NO_ERROR, "upstream")
             return
         if self._lost or self._lingering or upstream.lost:
@@ -162,7 +159,6 @@ class Http2Connection(ClientSocket):
             # Without SETTINGS it speaks something else, HTTP/1.1 most likely: no stream was taken.
             self._table.last = 0
             self.server.no_http2_until = self.loop.time() + ASK_AGAIN_S
-            self.write(frames.frame(frames.SETTINGS, 0, 0))
             self.end(Code.HTTP_1_1_REQUIRED, "http1")
         else:
             self.end(Code.INTERNAL_ERROR if self._table.streams else Code.NO_ERROR, "upstream")
@@ -282,7 +278,7 @@ class Http2Connection(ClientSocket):
 
     def tell(self, why: str) -> None:
         """Ask the client to open no more streams here; those on their way are served."""
-        if self._told or self._lost or self._lingering:
+        if self._told or self._lost or self._lingering or not self.from_upstream.settled:
             return
         self._told = True
         self.server.metrics.h2_goaway.inc(why)
@@ -307,7 +303,12 @@ class Http2Connection(ClientSocket):
             return
         if why:
             self.server.metrics.h2_goaway.inc(why)
-        self.say_client(frames.goaway(self._table.last, code))
+        goodbye = frames.goaway(self._table.last, code)
+        if self.from_upstream.settled:
+            self.say_client(goodbye)
+        else:
+            # Whatever comes, SETTINGS come first (section 3.4).
+            self.write(frames.frame(frames.SETTINGS, 0, 0) + goodbye)
         self._let_go("lost" if code in {Code.INTERNAL_ERROR, Code.HTTP_1_1_REQUIRED} else "reset")
         super().close()
 

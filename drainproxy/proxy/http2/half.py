@@ -73,7 +73,7 @@ class Half:
         if run or at < size:
             out.append(data[run:at])
             data = b"".join(out)
-        if self._waiting and not self.block:
+        if self._waiting and self.begun and not self.block:
             data, self._waiting = data + self._waiting, b""
         return data
 
@@ -87,8 +87,9 @@ class Half:
         return gathered
 
     def say(self, frame: bytes) -> bytes:
-        """Return a frame of ours if it may go now; else keep it until the open header block has ended."""
-        if not self.block:
+        """Return a frame of ours if it may go now; else keep it until SETTINGS have gone first, and until the
+        open header block has ended."""
+        if self.begun and not self.block:
             return frame
         self._waiting += frame
         return b""

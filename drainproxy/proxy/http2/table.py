@@ -168,7 +168,11 @@ class Table:
         self._connection.from_upstream.continue_block(flags, len(payload))
 
     def _upstream_settings(self, flags: int, number: int, payload: memoryview) -> bytes | None:
-        half, other = self._connection.from_upstream, self._connection.from_client
+        connection = self._connection
+        half, other = connection.from_upstream, connection.from_client
+        if not half.settled:
+            # Once they have gone out: what the client may have to be told cannot go before them.
+            connection.loop.call_soon(connection.policy_changed)
         return self._settings(flags, number, payload, half, other, frames.MAX_CONCURRENT_STREAMS)
 
     # Both.

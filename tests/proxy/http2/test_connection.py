@@ -31,7 +31,7 @@ from tests.support.http2 import (
     settings,
 )
 from tests.support.upstream import Upstream
-from tests.support.wire import End, Ended
+from tests.support.wire import End, Ended, turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -162,6 +162,28 @@ async def test_a_drain_tells_the_client_and_serves_what_raced() -> None:
         assert house.metrics.drain_requests.value("finished") == 2
 
 
+async def test_a_stream_refused_shortly_before_the_deadline_is_so_after_the_settings() -> None:
+    """Nor is RST_STREAM a server's first frame; its HEADERS reach the application all the same."""
+    async with (
+        Upstream() as upstream,
+        House(upstream, rules=SLOWLY, lifecycle={"drain_timeout": 0.9}) as house,
+    ):
+        house.sigterm()
+        client = Http2(await house.client())
+        await client.introduce()
+        await client.send(client.request(1))
+        application = Http2(await upstream.connection())
+        assert await application.wire.read_exactly(len(PREFACE)) == PREFACE
+        assert (await application.next(HEADERS)).stream == 1
+        assert (await application.next(RST)).code == CANCEL
+        await turns(5)
+        assert not client.wire.received
+        await application.send(settings(max_concurrent_streams=100))
+        assert (await client.read()).kind == SETTINGS
+        reset = await client.next(RST)
+        assert (reset.stream, reset.code) == (1, REFUSED_STREAM)
+
+
 async def test_a_client_that_does_not_answer_the_ping_is_not_waited_for_long() -> None:
     """A second, and what it has opened."""
     async with pair(rules=SLOWLY) as (house, client, _):
@@ -171,14 +193,15 @@ async def test_a_client_that_does_not_answer_the_ping_is_not_waited_for_long() -
 
 
 async def test_a_connection_made_during_a_drain_is_served_and_told_at_once() -> None:
-    """Callers still come while the cluster forgets the pod."""
+    """Callers still come while the cluster forgets the pod. The application's SETTINGS come first: GOAWAY as
+    a server's first frame is an error to its client."""
     async with Upstream() as upstream, House(upstream, rules=SLOWLY) as house:
         house.sigterm()
         client = Http2(await house.client())
         await client.introduce()
         application = Http2(await upstream.connection())
         await application.greet()
-        assert (await client.next(GOAWAY)).last == LAST
+        assert [(await client.read()).kind for _ in range(3)] == [SETTINGS, GOAWAY, PING]
         await asked(client, application, 1)
         await application.send(application.response(1, end=True))
         assert (await client.next(HEADERS)).stream == 1
@@ -379,7 +402,8 @@ async def test_abuse_ends_the_connection_it_came_on_and_no_other(what: str) -> N
         await asked(client, application, 1)
         bad = Http2(await house.client())
         sending = asyncio.ensure_future(bad.send(PREFACE, *sent))
-        away = (await ended(bad))[-1]
+        first, *_, away = await ended(bad)
+        assert first.kind == SETTINGS
         assert (away.kind, away.code) == (GOAWAY, code)
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)

@@ -1,0 +1,1 @@
+"""gRPC calls while pods end: `make rollout-grpc`."""
