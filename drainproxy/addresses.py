@@ -1,7 +1,5 @@
 """Where sockets are: what is listened on, and where the application listens."""
 
-from __future__ import annotations
-
 import ipaddress
 from dataclasses import dataclass
 

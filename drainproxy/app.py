@@ -3,21 +3,22 @@
 The only file that knows every room. What happens at the very end, and in which order, is in `_leave`.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import gc
 import platform
+import socket
+from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 
 from drainproxy import __version__
 from drainproxy.admin.server import AdminServer
 from drainproxy.certificates import Rotation
+from drainproxy.config import Config
 from drainproxy.kube.bypass import Bypass
 from drainproxy.kube.cluster import Cluster
 from drainproxy.kube.identity import identity
@@ -40,12 +41,6 @@ from drainproxy.proxy.server import ProxyServer
 from drainproxy.proxy.upstream import Answer, Pool
 from drainproxy.proxy.upstream_tls import secure
 from drainproxy.tasks import Connections, let_the_loop_turn
-
-if TYPE_CHECKING:
-    import socket
-    from collections.abc import Coroutine
-
-    from drainproxy.config import Config
 
 LAG_PROBE_S = 0.5
 """How often the event loop's lateness is measured."""

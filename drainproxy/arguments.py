@@ -3,16 +3,12 @@
 Reads no setting and runs nothing. Called by cli.py, which knows what a verb does.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
 from drainproxy import __version__, settings
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 EXIT_USAGE = 64
 """EX_USAGE of sysexits.h; a wrong setting has the same code, wherever it was written."""

@@ -4,27 +4,22 @@ Joins what the cluster says (kube/survey.py) with what the sidecar's own setting
 verdict (kube/checkup.py). Changes nothing. Called by cli.py.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from drainproxy import config
 from drainproxy.errors import ConfigError, KubernetesError
 from drainproxy.kube import survey
 from drainproxy.kube.checkup import Verdict, Wiring, judge
 from drainproxy.kube.client import connect
+from drainproxy.kube.settings import KubeSettings
 from drainproxy.lifecycle.budget import LEAVE_MARGIN_S
 from drainproxy.metrics import Metrics
 from drainproxy.podspec import sidecar
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from drainproxy.kube.settings import KubeSettings
 
 EXIT_FAILED = 1
 EXIT_UNREACHABLE = 69

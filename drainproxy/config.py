@@ -5,34 +5,27 @@ an error; what a running pod can live with (an unknown name, a grace period too 
 Never reads os.environ itself; cli.py does.
 """
 
-from __future__ import annotations
-
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from drainproxy import routefile, values
+from drainproxy.addresses import ListenAddress
+from drainproxy.admin.settings import AdminSettings
 from drainproxy.errors import ConfigError
+from drainproxy.kube.settings import KubeSettings
+from drainproxy.lifecycle.budget import Budget
 from drainproxy.lifecycle.plan import Plan
 from drainproxy.lifecycle.propagation import PRESETS, Rules
+from drainproxy.lifecycle.settings import LifecycleSettings
 from drainproxy.lifecycle.timers import timer_problems
 from drainproxy.proxy import edge
-from drainproxy.proxy.routes import default_timeouts
-from drainproxy.settings import PREFIX, ROOMS, table
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from drainproxy.addresses import ListenAddress
-    from drainproxy.admin.settings import AdminSettings
-    from drainproxy.kube.settings import KubeSettings
-    from drainproxy.lifecycle.budget import Budget
-    from drainproxy.lifecycle.settings import LifecycleSettings
-    from drainproxy.proxy.edge import EdgeSettings
-    from drainproxy.proxy.routes import Route
-    from drainproxy.proxy.settings import ProxySettings
-    from drainproxy.settings import ProcessSettings, Setting
+from drainproxy.proxy.edge import EdgeSettings
+from drainproxy.proxy.routes import Route, default_timeouts
+from drainproxy.proxy.settings import ProxySettings
+from drainproxy.settings import PREFIX, ROOMS, ProcessSettings, Setting, table
 
 SERVICE_LINK = re.compile(r"DRAINPROXY_(.+_)?(SERVICE_.*|PORT.*)", re.DOTALL)
 """What Kubernetes puts into every pod of a namespace with a Service called drainproxy or drainproxy-x

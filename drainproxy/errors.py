@@ -5,8 +5,6 @@ A leaf fixes three facts that must agree everywhere: the status a client sees, a
 the only place that turns one into bytes.
 """
 
-from __future__ import annotations
-
 from enum import Enum
 from typing import ClassVar
 

@@ -3,29 +3,21 @@
 Called by `drainproxy config` and `drainproxy inject`. Decides nothing: others have checked everything.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from drainproxy.config import DEFAULT
-from drainproxy.injector.manifest import detours
+from drainproxy.config import DEFAULT, Config
+from drainproxy.injector.manifest import Document, detours
 from drainproxy.lifecycle.budget import LEAVE_MARGIN_S
-from drainproxy.settings import table
+from drainproxy.settings import Setting, table
 from drainproxy.values import show_duration
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from drainproxy.config import Config
-    from drainproxy.injector.manifest import Document
-    from drainproxy.settings import Setting
 
 PIPE_WIDTH = 1000
 

@@ -4,8 +4,6 @@ A thread of its own writes; the loop only puts finished lines into a bounded que
 when it is full. Conditions that a client can cause at will are rate-limited by name.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -15,10 +13,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import Any, Literal
 
 Format = Literal["json", "text"]
 
@@ -43,7 +38,7 @@ class Log:
         self._rates: dict[str, tuple[int, int]] = {}
         self.unwritten = 0
         """Lines that stdout refused. Written by the log's own thread."""
-        self.on_dropped: Callable[[str], None] = _ignore
+        self.on_dropped = _ignore
         """Called with `blocked` or `rate` for each line given up."""
 
     def event(self, event: str, /, level: str = "info", **fields: Any) -> None:
@@ -111,7 +106,7 @@ def _short(value: Any) -> Any:
     return value if value is None or isinstance(value, (int, float)) else str(value)[:MAX_FIELD_CHARS]
 
 
-def _ignore(_reason: str) -> None: ...
+def _ignore(_reason: str, /) -> None: ...
 
 
 def _json_line(fields: dict[str, Any]) -> str:

@@ -5,18 +5,12 @@ the numbers through one custom collector. Every label value of a closed set exis
 the start, since a series first seen at 1 gives `increase()` = 0 and keeps an alert silent.
 """
 
-from __future__ import annotations
-
 import itertools
 from bisect import bisect_left
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, core, exposition
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import Metric
 
 PREFIX = "drainproxy_"
 

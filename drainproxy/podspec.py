@@ -3,13 +3,9 @@
 Pure. Two rooms read pods and must agree: kube/lint.py judges what runs, injector/ makes what will run.
 """
 
-from __future__ import annotations
-
 import re
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from collections.abc import Mapping
+from typing import Any
 
 WAIT_PATH = "/drain/wait"
 MESH_PROXIES = frozenset({"istio-proxy", "linkerd-proxy"})

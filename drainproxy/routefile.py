@@ -1,18 +1,14 @@
 """A routes file becomes routes, or a list of everything that is wrong with it. Called by config.py."""
 
-from __future__ import annotations
-
 import json
 import math
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from drainproxy.proxy.routes import MAX_ROUTES, PROFILES, Route, Timeouts
 from drainproxy.values import positive_duration
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 TIMEOUTS = tuple(each.name for each in fields(Timeouts))
 _PATH = re.compile(r"/[!-\"$->@-~]*")

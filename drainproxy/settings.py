@@ -5,12 +5,11 @@ on the command line; its type says how it is written, the string under it is its
 Read by config.py, by cli.py for its flags, and by the generator of docs/.
 """
 
-from __future__ import annotations
-
+from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from drainproxy import values
 from drainproxy.admin.settings import AdminSettings
@@ -18,9 +17,6 @@ from drainproxy.kube.settings import KubeSettings
 from drainproxy.lifecycle.settings import LifecycleSettings
 from drainproxy.proxy.edge import EdgeSettings
 from drainproxy.proxy.settings import ProxySettings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 PREFIX = "DRAINPROXY_"
 DERIVED = frozenset(("max_connections", "max_buffer_bytes"))

@@ -4,14 +4,9 @@ A *connection* may fail alone: its failure is told to `on_failure` and nothing e
 Services live in the root TaskGroup of app.py, where any end before the exit is a failure.
 """
 
-from __future__ import annotations
-
 import asyncio
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 TURNS = 3
 """Of the loop: accepted, made, read. What has come to the process is with its connection after these."""

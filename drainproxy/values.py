@@ -5,19 +5,15 @@ A `read` raises ValueError with the rest of a sentence that begins with the bad 
 by what shows settings to people, and by the generator of docs/.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from drainproxy.addresses import ListenAddress, UpstreamAddress
 from drainproxy.lifecycle.propagation import PRESETS
 from drainproxy.lifecycle.settings import ReadinessOnDrain
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MAX_DURATION_S = 24 * 3600.0
 """Longer than any grace period that makes sense; a typo's worth of zeros is refused."""

@@ -4,23 +4,17 @@ Never over TCP: a POST inside the pod's network namespace could be forged throug
 process that cannot have the socket runs without it, since a drain by SIGTERM needs none.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from drainproxy.admin.door import line
+from aiohttp import web
+
+from drainproxy.admin.door import Routes, line
+from drainproxy.lifecycle.controller import Controller
 from drainproxy.lifecycle.report import Cause
-
-if TYPE_CHECKING:
-    from aiohttp import web
-
-    from drainproxy.admin.door import Routes
-    from drainproxy.lifecycle.controller import Controller
-    from drainproxy.log import Log
+from drainproxy.log import Log
 
 
 def routes(controller: Controller) -> Routes:

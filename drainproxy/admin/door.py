@@ -5,19 +5,15 @@ silent connections must cost little: the oldest gives way to the newest, which m
 Decides nothing about answers; server.py fills the tables.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from aiohttp import web
 
-if TYPE_CHECKING:
-    import socket
-    import ssl
-    from collections.abc import Sequence
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Routes = Mapping[str, Mapping[str, Handler]]
 """Path -> method -> handler."""
@@ -69,7 +65,7 @@ class Door(web.Server):
         """Close the sockets, then every connection once its answer under way is written."""
         await self._runner.cleanup()
 
-    def __call__(self) -> _Connection:
+    def __call__(self) -> web.RequestHandler:
         """Return the protocol of one accepted connection."""
         return _Connection(
             self, loop=asyncio.get_running_loop(), access_log=None, keepalive_timeout=KEEPALIVE_S, **_LIMITS

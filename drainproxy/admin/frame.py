@@ -4,9 +4,8 @@ Pure: a dict in, something rich can print out. Called by view.py. Strings of the
 never markup and never control characters: a path may hold what a terminal would obey.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.progress_bar import ProgressBar
@@ -14,9 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from drainproxy.lifecycle.machine import Phase
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 BAR_WIDTH = 36
 WORK_BAR_WIDTH = 12

@@ -4,8 +4,6 @@ Pure. The document names paths and addresses of callers, and the admin port is o
 network. `kubectl port-forward` ends in the pod's own namespace, so both its ends are loopback.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 

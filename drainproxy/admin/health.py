@@ -4,13 +4,9 @@ Pure: facts in, a status with a one-line reason out. Called by server.py for eac
 asks the application anything: liveness of the proxy must not depend on it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from drainproxy.lifecycle.machine import Phase
+from drainproxy.lifecycle.machine import Phase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,6 @@
 page.html holds it, read once. The policy names its own style and script by their hash.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import re

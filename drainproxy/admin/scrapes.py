@@ -4,8 +4,6 @@ Pure: loop times in, addresses out. Numbers of the last seconds of a drain are l
 unless somebody fetches them. Fed by server.py, which also does the waiting.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 MAX_ADDRESSES = 64

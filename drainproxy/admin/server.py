@@ -4,31 +4,25 @@ Decides nothing: verdicts come from health.py, numbers from metrics.py, the docu
 whether to drain is the controller's. Built and stopped by app.py, which binds the TCP sockets.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json
 import socket
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from aiohttp import web
 
 from drainproxy import metrics as exposition
 from drainproxy.admin import control, guard, health, page, snapshot
-from drainproxy.admin.door import Door, dress, line, waiting
+from drainproxy.admin.door import Door, Handler, Routes, dress, line, waiting
 from drainproxy.admin.scrapes import Scrapes
+from drainproxy.admin.settings import AdminSettings
 from drainproxy.admin.status import status
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from drainproxy.admin.door import Handler, Routes
-    from drainproxy.admin.settings import AdminSettings
-    from drainproxy.lifecycle.controller import Controller
-    from drainproxy.lifecycle.inflight import InFlight
-    from drainproxy.log import Log
-    from drainproxy.metrics import Metrics
+from drainproxy.lifecycle.controller import Controller
+from drainproxy.lifecycle.inflight import InFlight
+from drainproxy.log import Log
+from drainproxy.metrics import Metrics
 
 MAX_WAITERS = 64
 """Hooks that may wait at once: one for each container of the largest pods, and some for curious people."""

@@ -3,23 +3,17 @@
 Reads the controller, the books of work and the counters; writes none of them.
 """
 
-from __future__ import annotations
-
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from drainproxy.admin.status import MAX_WORKS, DrainNow, Snapshot, WorkNow
-from drainproxy.metrics import OUTCOMES
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from drainproxy.lifecycle.controller import Controller
-    from drainproxy.lifecycle.drain import Drain
-    from drainproxy.lifecycle.inflight import InFlight
-    from drainproxy.metrics import Metrics
+from drainproxy.lifecycle.controller import Controller
+from drainproxy.lifecycle.drain import Drain
+from drainproxy.lifecycle.inflight import InFlight
+from drainproxy.metrics import OUTCOMES, Metrics
 
 
 def take(

@@ -5,15 +5,11 @@ Pure: plain values in, one dict out. snapshot.py gathers the values; the live pa
 mean nothing outside the process. Neither query strings nor bodies ever come here.
 """
 
-from __future__ import annotations
-
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 MAX_WORKS = 100
 """Rows of work listed, oldest first: the oldest are what a drain waits for."""

@@ -3,10 +3,9 @@
 Asks again and again, since a process that ends has no event to send. Called by cli.py.
 """
 
-from __future__ import annotations
-
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -14,9 +13,6 @@ from rich.text import Text
 
 from drainproxy.admin.frame import render
 from drainproxy.lifecycle.machine import Phase
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 __all__ = ["render", "watch"]
 

@@ -5,20 +5,14 @@ own name (`drainproxy.io/app-stop`); the string under a field is its manual (doc
 patch.py.
 """
 
-from __future__ import annotations
-
 import difflib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from drainproxy.config import quote
 from drainproxy.errors import InjectionRefused
-from drainproxy.settings import rows, table
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from drainproxy.settings import Setting
+from drainproxy.settings import Setting, rows, table
 
 PREFIX = "drainproxy.io/"
 LABEL = PREFIX + "inject"

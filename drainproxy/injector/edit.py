@@ -6,15 +6,11 @@ say, so what this cannot change (anchors, for one) is an error and never a wrong
 manifest.py.
 """
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import yaml
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 
 class CannotEdit(Exception):

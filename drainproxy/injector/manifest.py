@@ -4,23 +4,17 @@ Pure. What is not changed stays byte for byte, also what is no YAML; nothing is 
 `drainproxy inject`.
 """
 
-from __future__ import annotations
-
 import copy
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from drainproxy.errors import InjectionRefused
 from drainproxy.injector.edit import CannotEdit, edit
-from drainproxy.injector.patch import inject, json_patch
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from drainproxy.injector.patch import House, Injected
+from drainproxy.injector.patch import House, Injected, inject, json_patch
 
 TEMPLATES = {
     ("apps", "Deployment"): ("spec", "template"),
@@ -43,6 +37,16 @@ _SEPARATOR = re.compile(r"^---(?=\s|$)[^\n]*\n?", re.MULTILINE)
 
 
 @dataclass(slots=True)
+class Workload:
+    """`injected` or `refusal`, or neither: it does not ask, or has the sidecar."""
+
+    name: str
+    injected: Injected | None = None
+    refusal: tuple[str, ...] = ()
+    why_not: str = ""
+
+
+@dataclass(slots=True)
 class Document:
     """One document: what was read, what it became, and what there is to say about each workload in it."""
 
@@ -52,16 +56,6 @@ class Document:
     problem: str = ""
     """Why it is passed on as it is, where somebody should know."""
     services: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Workload:
-    """`injected` or `refusal`, or neither: it does not ask, or has the sidecar."""
-
-    name: str
-    injected: Injected | None = None
-    refusal: tuple[str, ...] = ()
-    why_not: str = ""
 
 
 def process(text: str, house: House, *, every: bool) -> Iterator[Document]:

@@ -4,13 +4,12 @@ Pure. `drainproxy inject`, the webhook and their tests call it; the chart's Muta
 same in CEL for pods without annotations. A pod that has the sidecar stays as it is.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from drainproxy import __version__, config
 from drainproxy.errors import ConfigError, InjectionRefused
@@ -27,9 +26,6 @@ from drainproxy.injector.annotations import (
 )
 from drainproxy.injector.takeover import Taken, refuse, take_over, unproxied
 from drainproxy.podspec import DEFAULT_GRACE_S, is_ours
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 NAME = "drainproxy"
 _ENV = re.compile(r"env DRAINPROXY_(\w+)")

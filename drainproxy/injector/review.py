@@ -3,19 +3,14 @@
 Pure. Called by server.py.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import textwrap
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from drainproxy.errors import InjectionRefused
-from drainproxy.injector.patch import inject, json_patch
-
-if TYPE_CHECKING:
-    from drainproxy.injector.patch import House
+from drainproxy.injector.patch import House, inject, json_patch
 
 VERSION, KIND = "admission.k8s.io/v1", "AdmissionReview"
 

@@ -4,31 +4,25 @@ Decides nothing about pods; review.py does. Whatever goes wrong, the API server'
 pod. Called by cli.py.
 """
 
-from __future__ import annotations
-
 import asyncio
 import platform
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp import web
 
 from drainproxy import __version__
 from drainproxy import metrics as exposition
+from drainproxy.addresses import ListenAddress
 from drainproxy.admin.door import Door, line
 from drainproxy.certificates import Files, Rotation, follow, for_clients
+from drainproxy.injector.patch import House
 from drainproxy.injector.review import Malformed, answer
 from drainproxy.lifecycle import signals
 from drainproxy.lifecycle.propagation import PRESETS, UNKNOWN, Facts, judge
-from drainproxy.log import Log, adopt_libraries, default_format
+from drainproxy.log import Format, Log, adopt_libraries, default_format
 from drainproxy.metrics import WebhookMetrics
 from drainproxy.proxy.listener import address_of, bind
-
-if TYPE_CHECKING:
-    from drainproxy.addresses import ListenAddress
-    from drainproxy.injector.patch import House
-    from drainproxy.log import Format
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """A request to the API server may have 3 MiB, and a review holds an object as it is."""

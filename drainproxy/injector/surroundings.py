@@ -4,15 +4,11 @@ Pure. What would lose requests quietly is refused with the reason; what is doubt
 patch.py, on a pod that it may change.
 """
 
-from __future__ import annotations
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
-
+from drainproxy.injector.annotations import Options
 from drainproxy.injector.takeover import refuse
 from drainproxy.podspec import MESH_PROXIES, WAIT_PATH, applications, pre_stop, sleeps
-
-if TYPE_CHECKING:
-    from drainproxy.injector.annotations import Options
 
 SYSTEM_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease"})
 MIRROR = "kubernetes.io/config.mirror"

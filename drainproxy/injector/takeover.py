@@ -5,19 +5,13 @@ tells the application another, *explicit* moves nothing. What is ambiguous is re
 by patch.py, on a pod that it may change.
 """
 
-from __future__ import annotations
-
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from drainproxy.errors import InjectionRefused
-from drainproxy.injector.annotations import PREFIX
+from drainproxy.injector.annotations import PREFIX, Options
 from drainproxy.podspec import applications
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from drainproxy.injector.annotations import Options
 
 Container = dict[str, Any]
 

@@ -5,18 +5,13 @@ for at each scrape, which gets the last answer: a thread reads the table, since 
 (50 ms for 9,000 sockets, 2026-11-23).
 """
 
-from __future__ import annotations
-
 import asyncio
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from drainproxy.metrics import Metrics
-    from drainproxy.tasks import Connections
+from drainproxy.metrics import Metrics
+from drainproxy.tasks import Connections
 
 TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 MAX_TABLE_BYTES = 4 * 1024 * 1024

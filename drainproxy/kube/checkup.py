@@ -3,18 +3,13 @@
 Pure. A verdict is ok, failed, or unknown where something could not be read. Called by cli.py.
 """
 
-from __future__ import annotations
-
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from drainproxy.kube.lint import spec_problems
+from drainproxy.kube.survey import Survey
 from drainproxy.podspec import MESH_PROXIES, sidecar
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from drainproxy.kube.survey import Survey
 
 GATES = {
     "target-health.elbv2.k8s.aws/": "alb",

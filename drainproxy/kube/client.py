@@ -5,8 +5,6 @@ goes wrong leaves here as a KubernetesError. Nothing is repeated here except onc
 token; when to try again is the caller's to decide. Called by the room's other modules.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import importlib.util
@@ -14,23 +12,17 @@ import json
 import sys
 import types
 from codecs import getincrementaldecoder
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
 
 from drainproxy import __version__
 from drainproxy.errors import KubernetesError
 from drainproxy.kube.listing import ListReader, Malformed
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
-
-    from kubernetes_asyncio.client.configuration import Configuration
-    from kubernetes_asyncio.client.rest import RESTClientObject
-
-    from drainproxy.kube.settings import KubeSettings
-    from drainproxy.metrics import Metrics
+from drainproxy.kube.settings import KubeSettings
+from drainproxy.metrics import Metrics
 
 T = TypeVar("T")
 
@@ -64,7 +56,7 @@ USER_AGENT = f"drainproxy/{__version__}"
 class Api:
     """One session with the API server; `async with connect(...)` makes it."""
 
-    def __init__(self, rest: RESTClientObject, configuration: Configuration, metrics: Metrics) -> None:
+    def __init__(self, rest: Any, configuration: Any, metrics: Metrics) -> None:
         self._rest = rest
         self._configuration = configuration
         self._metrics = metrics
@@ -211,8 +203,8 @@ async def connect(settings: KubeSettings, metrics: Metrics) -> AsyncIterator[Api
         await rest.close()
 
 
-async def _configure(settings: KubeSettings) -> Configuration:
-    configuration: Configuration = _load("client.configuration").Configuration()
+async def _configure(settings: KubeSettings) -> Any:
+    configuration = _load("client.configuration").Configuration()
     # Up to Python 3.12 this was the default; some clusters' own CAs lack what 3.13 insists on.
     configuration.disable_strict_ssl_verification = True
     if settings.kubeconfig is not None:
@@ -226,7 +218,7 @@ async def _configure(settings: KubeSettings) -> Configuration:
         configuration, token_filename=str(token), cert_filename=str(directory / "ca.crt")
     )
 
-    def read_token(changed: Configuration) -> None:
+    def read_token(changed: Any) -> None:
         changed.api_key["BearerToken"] = "Bearer " + token.read_text().strip()
 
     configuration.refresh_api_key_hook = read_token

@@ -5,34 +5,28 @@ begins and ends. Nothing is sent while serving, and no failure here ever reaches
 app.py.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any
 
 from drainproxy.errors import KubernetesError
 from drainproxy.kube import permissions, pod
-from drainproxy.kube.client import connect
+from drainproxy.kube.client import Api, connect
 from drainproxy.kube.events import Events
+from drainproxy.kube.identity import PodIdentity
 from drainproxy.kube.lint import spec_problems
 from drainproxy.kube.pace import Pace
+from drainproxy.kube.settings import KubeSettings
 from drainproxy.kube.watch import SliceWatch
+from drainproxy.lifecycle.controller import Controller
 from drainproxy.lifecycle.machine import Phase
 from drainproxy.lifecycle.propagation import Routability
 from drainproxy.lifecycle.report import Cause
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator
-
-    from drainproxy.kube.client import Api
-    from drainproxy.kube.identity import PodIdentity
-    from drainproxy.kube.settings import KubeSettings
-    from drainproxy.lifecycle.controller import Controller
-    from drainproxy.lifecycle.settings import LifecycleSettings
-    from drainproxy.log import Log
-    from drainproxy.metrics import Metrics
-    from drainproxy.tasks import Connections
+from drainproxy.lifecycle.settings import LifecycleSettings
+from drainproxy.log import Log
+from drainproxy.metrics import Metrics
+from drainproxy.tasks import Connections
 
 SETTLE_S = 1.0
 """How long the process's end may wait for an Event to be sent, out of `reserve`."""

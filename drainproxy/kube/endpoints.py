@@ -5,17 +5,12 @@ that is gone says something only if it was there before: young pods and stale li
 watch.py.
 """
 
-from __future__ import annotations
-
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from drainproxy.kube.identity import PodIdentity
 from drainproxy.lifecycle.propagation import Routability
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from drainproxy.kube.identity import PodIdentity
 
 SERVICE_LABEL = "kubernetes.io/service-name"
 

@@ -4,22 +4,17 @@ What does not fit or cannot be sent is dropped and counted. `kubectl describe po
 outlive the pod by an hour. Called by cluster.py.
 """
 
-from __future__ import annotations
-
 import uuid
 from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from drainproxy.errors import KubernetesError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from drainproxy.kube.client import Api
-    from drainproxy.kube.identity import PodIdentity
-    from drainproxy.kube.pace import Pace
-    from drainproxy.metrics import Metrics
+from drainproxy.kube.client import Api
+from drainproxy.kube.identity import PodIdentity
+from drainproxy.kube.pace import Pace
+from drainproxy.metrics import Metrics
 
 MAX_QUEUED = 8
 MAX_NOTE_BYTES = 1024

@@ -3,15 +3,11 @@
 Pure. Called by app.py: without an identity nothing is asked of the cluster.
 """
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from drainproxy.kube.settings import KubeSettings
+from drainproxy.kube.settings import KubeSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,10 @@
 Pure. Called at start where `rbac` lets the pod be read, and by `drainproxy check`.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from drainproxy.podspec import DEFAULT_GRACE_S, WAIT_PATH, applications, pre_stop, sidecar, sleeps
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 
 def spec_problems(spec: Mapping[str, Any], grace_s: float | None, propagation_max_s: float) -> list[str]:

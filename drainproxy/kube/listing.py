@@ -4,14 +4,10 @@ Pure. A namespace may hold megabytes of EndpointSlices, of which this pod is a f
 would cost ten times their size in memory. Called by client.py with pieces of a response's text.
 """
 
-from __future__ import annotations
-
 import json
 import re
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable
+from typing import Any
 
 MAX_VALUE_CHARS = 4 * 1024 * 1024
 """One item or field. etcd stores no object above 1.5 MiB unless told to (etcd: system limits)."""

@@ -4,8 +4,6 @@ Thousands of pods end together in a rollout, and an API server in trouble must n
 One object for all that a pod asks.
 """
 
-from __future__ import annotations
-
 import asyncio
 import random
 

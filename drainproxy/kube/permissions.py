@@ -3,15 +3,11 @@
 Pure but for the one question. Called by cluster.py at start and by `drainproxy check`.
 """
 
-from __future__ import annotations
-
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from drainproxy.kube.client import Api
+from drainproxy.kube.client import Api
 
 REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
 """Every authenticated subject may ask this (Kubernetes: system:basic-user)."""

@@ -5,22 +5,17 @@ and is still probed had a container restarted; one that is no longer probed is s
 shutdown, pressure), which tells the cluster nothing (Kubernetes #116965). Called by cluster.py.
 """
 
-from __future__ import annotations
-
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from drainproxy.errors import KubernetesError
+from drainproxy.kube.client import Api
+from drainproxy.kube.identity import PodIdentity
+from drainproxy.kube.pace import Pace
 from drainproxy.lifecycle.report import Cause
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from drainproxy.kube.client import Api
-    from drainproxy.kube.identity import PodIdentity
-    from drainproxy.kube.pace import Pace
-    from drainproxy.lifecycle.sound import Probes
+from drainproxy.lifecycle.sound import Probes
 
 READ_AGAIN_S = 1.0
 """A container may be told to stop before the API server's caches show the deletion."""

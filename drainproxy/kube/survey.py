@@ -3,19 +3,13 @@
 What may not be read becomes a reason instead of an answer. Called by cli.py; the verdicts are checkup.py's.
 """
 
-from __future__ import annotations
-
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from drainproxy.errors import KubernetesError
-from drainproxy.kube.permissions import missing_for
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from drainproxy.kube.client import Api
-    from drainproxy.kube.permissions import Need
+from drainproxy.kube.client import Api
+from drainproxy.kube.permissions import Need, missing_for
 
 Thing = dict[str, Any]
 

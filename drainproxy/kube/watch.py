@@ -5,24 +5,19 @@ at the first answer, when it is told to, or when nothing is permitted. A failure
 by cluster.py.
 """
 
-from __future__ import annotations
-
 import asyncio
 import random
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from drainproxy.errors import KubernetesError
+from drainproxy.kube.client import Api
 from drainproxy.kube.endpoints import SERVICE_LABEL, SliceFacts, View, read, version_of
+from drainproxy.kube.identity import PodIdentity
+from drainproxy.kube.pace import Pace
 from drainproxy.lifecycle.propagation import UNKNOWN, Evidence, Routability
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from drainproxy.kube.client import Api
-    from drainproxy.kube.identity import PodIdentity
-    from drainproxy.kube.pace import Pace
-    from drainproxy.metrics import Metrics
+from drainproxy.metrics import Metrics
 
 JITTER_S = 0.5
 """A node's pods, or a Deployment's, are told to end in the same moment."""
