@@ -6,7 +6,7 @@ the only place that turns one into bytes.
 """
 
 from enum import Enum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class Blame(Enum):
@@ -78,299 +78,195 @@ class RequestError(DrainproxyError):
     closes: ClassVar[bool] = False
     """The client's connection cannot, or should not, carry another request after it."""
 
+    def __init_subclass__(cls, **facts: Any) -> None:
+        """Take the facts that a class names beside its root."""
+        for name, value in facts.items():
+            setattr(cls, name, value)
+
     def __init__(self, detail: str = "", *, sent: bool = False) -> None:
         super().__init__(detail or self.reason)
         self.detail = detail
         self.sent = sent
 
 
-class ClientError(RequestError):
-    """The client's doing: nothing of it reached the application unless a body broke half-way."""
+class ClientError(
+    RequestError, blame=Blame.CLIENT, status=400, proxy_status="http_request_error", closes=True
+):
+    """The client's doing: nothing of it reached the application unless a body broke half-way.
 
-    blame = Blame.CLIENT
-    status = 400
-    proxy_status = "http_request_error"
-    closes = True  # where its next request begins cannot be trusted
+    It closes: where its next request begins cannot be trusted.
+    """
 
 
-class MalformedHead(ClientError):
+class MalformedHead(ClientError, reason="malformed-head"):
     """The request line or a field does not parse, or holds a byte it must not (RFC 9112 section 2.2)."""
 
-    reason = "malformed-head"
 
-
-class AmbiguousFraming(ClientError):
+class AmbiguousFraming(ClientError, reason="ambiguous-framing"):
     """Two readings of the message's length exist (RFC 9112 section 6.3)."""
 
-    reason = "ambiguous-framing"
 
-
-class InvalidHost(ClientError):
+class InvalidHost(ClientError, reason="invalid-host"):
     """Host is missing, repeated or not `host[:port]` (RFC 9112 section 3.2)."""
 
-    reason = "invalid-host"
 
-
-class InvalidTarget(ClientError):
+class InvalidTarget(ClientError, reason="invalid-target"):
     """The request target has none of the four forms of RFC 9112 section 3.2."""
 
-    reason = "invalid-target"
 
-
-class MalformedBody(ClientError):
+class MalformedBody(ClientError, reason="malformed-body"):
     """A chunk or trailer does not parse: the forwarded request is never completed."""
 
-    reason = "malformed-body"
 
-
-class UnsupportedCoding(ClientError):
+class UnsupportedCoding(ClientError, status=501, reason="unsupported-transfer-coding"):
     """A transfer coding other than one final `chunked` (RFC 9112 section 6.1)."""
 
-    status = 501
-    reason = "unsupported-transfer-coding"
 
-
-class UnknownMethod(ClientError):
+class UnknownMethod(ClientError, status=501, reason="unknown-method"):
     """A method the parser has never heard of: its framing cannot be trusted."""
 
-    status = 501
-    reason = "unknown-method"
 
-
-class MethodRefused(ClientError):
+class MethodRefused(ClientError, status=405, reason="method-refused"):
     """CONNECT and TRACE are not for a gateway in front of one application."""
 
-    status = 405
-    reason = "method-refused"
 
-
-class UnsupportedVersion(ClientError):
+class UnsupportedVersion(ClientError, status=505, reason="unsupported-version"):
     """Neither HTTP/1.0 nor HTTP/1.1."""
 
-    status = 505
-    reason = "unsupported-version"
 
-
-class TargetTooLong(ClientError):
+class TargetTooLong(ClientError, status=414, reason="target-too-long"):
     """The request line is over its limit."""
 
-    status = 414
-    reason = "target-too-long"
 
-
-class FieldsTooLarge(ClientError):
+class FieldsTooLarge(ClientError, status=431, reason="fields-too-large"):
     """Too many fields, or too many bytes of them (RFC 6585 section 5)."""
 
-    status = 431
-    reason = "fields-too-large"
 
-
-class BodyTooLarge(ClientError):
+class BodyTooLarge(ClientError, status=413, reason="body-too-large"):
     """The request's body is over `max_body_bytes` (RFC 9110 section 15.5.14)."""
 
-    status = 413
-    reason = "body-too-large"
 
-
-class ProxyHeaderRefused(ClientError):
+class ProxyHeaderRefused(ClientError, reason="proxy-header-refused"):
     """The connection did not begin with a PROXY header from one of `trusted_proxies`: closed, no answer."""
 
-    reason = "proxy-header-refused"
 
-
-class LoopDetected(ClientError):
+class LoopDetected(ClientError, status=508, reason="loop-detected", proxy_status="proxy_loop_detected"):
     """The request has been here before: its Via holds this process's own pseudonym (`via`)."""
 
-    status = 508
-    reason = "loop-detected"
-    proxy_status = "proxy_loop_detected"
 
-
-class HeadTimeout(ClientError):
+class HeadTimeout(ClientError, status=408, reason="head-timeout"):
     """The client began a head and did not finish it in time."""
 
-    status = 408
-    reason = "head-timeout"
 
-
-class ClientIdle(ClientError):
+class ClientIdle(ClientError, status=408, reason="client-idle"):
     """The client sent no byte of its body, or made no room for its answer, within the route's `idle`."""
 
-    status = 408
-    reason = "client-idle"
 
-
-class ClientGone(ClientError):
+class ClientGone(ClientError, status=499, reason="client-gone"):
     """The client left before its answer was complete: nobody is there to reply to."""
 
-    status = 499
-    reason = "client-gone"
 
-
-class UpstreamError(RequestError):
+class UpstreamError(RequestError, blame=Blame.UPSTREAM, status=502, proxy_status="http_protocol_error"):
     """The application's doing."""
 
-    blame = Blame.UPSTREAM
-    status = 502
-    proxy_status = "http_protocol_error"
 
-
-class UpstreamRefused(UpstreamError):
+class UpstreamRefused(
+    UpstreamError, status=503, reason="upstream-refused", proxy_status="connection_refused", retry_after_s=1
+):
     """The application does not accept connections: it is not up."""
 
-    status = 503
-    reason = "upstream-refused"
-    proxy_status = "connection_refused"
-    retry_after_s = 1
 
-
-class UpstreamUntrusted(UpstreamError):
+class UpstreamUntrusted(UpstreamError, reason="upstream-untrusted", proxy_status="tls_certificate_error"):
     """The application's certificate is not to be believed (`upstream_ca`, `upstream_server_name`)."""
 
-    reason = "upstream-untrusted"
-    proxy_status = "tls_certificate_error"
 
-
-class UpstreamHandshakeFailed(UpstreamError):
+class UpstreamHandshakeFailed(
+    UpstreamError, reason="upstream-handshake-failed", proxy_status="tls_protocol_error"
+):
     """The application does not speak TLS, or no version and cipher of it that we do."""
 
-    reason = "upstream-handshake-failed"
-    proxy_status = "tls_protocol_error"
 
-
-class ConnectTimeout(UpstreamError):
+class ConnectTimeout(UpstreamError, status=504, reason="connect-timeout", proxy_status="connection_timeout"):
     """The application's listener did not answer in `connect_timeout`."""
 
-    status = 504
-    reason = "connect-timeout"
-    proxy_status = "connection_timeout"
 
-
-class UpstreamGone(UpstreamError):
+class UpstreamGone(UpstreamError, reason="upstream-gone", proxy_status="connection_terminated"):
     """The application closed its connection before the response was complete."""
 
-    reason = "upstream-gone"
-    proxy_status = "connection_terminated"
 
-
-class UpstreamMalformed(UpstreamError):
+class UpstreamMalformed(UpstreamError, reason="upstream-malformed"):
     """The application sent something that is not an unambiguous HTTP/1 response."""
 
-    reason = "upstream-malformed"
 
-
-class ResponseHeadTimeout(UpstreamError):
+class ResponseHeadTimeout(
+    UpstreamError, status=504, reason="response-head-timeout", proxy_status="http_response_timeout"
+):
     """No response head within `response_head_timeout`."""
 
-    status = 504
-    reason = "response-head-timeout"
-    proxy_status = "http_response_timeout"
 
-
-class IdleTimeout(UpstreamError):
+class IdleTimeout(UpstreamError, status=504, reason="idle-timeout", proxy_status="http_response_timeout"):
     """No byte of the request's body or of its answer moved within the route's `idle`."""
 
-    status = 504
-    reason = "idle-timeout"
-    proxy_status = "http_response_timeout"
 
-
-class TotalTimeout(UpstreamError):
+class TotalTimeout(UpstreamError, status=504, reason="total-timeout", proxy_status="http_response_timeout"):
     """The exchange took longer than `total_timeout`."""
 
-    status = 504
-    reason = "total-timeout"
-    proxy_status = "http_response_timeout"
 
-
-class Refusal(RequestError):
+class Refusal(
+    RequestError, blame=Blame.POLICY, status=503, proxy_status="proxy_internal_response", retry_after_s=1
+):
     """Turned away by policy before a byte of it reached the application, or ended by the drain."""
 
-    blame = Blame.POLICY
-    status = 503
-    proxy_status = "proxy_internal_response"
-    retry_after_s = 1
 
-
-class DrainEnding(Refusal):
+class DrainEnding(Refusal, reason="drain-ending"):
     """A request that came with less than `refuse_window` of the drain left."""
 
-    reason = "drain-ending"
 
-
-class Draining(Refusal):
+class Draining(Refusal, reason="draining", closes=True):
     """A health check on the traffic port (`health_paths`), or an upgrade, that must hear that this pod is
-    leaving."""
-
-    reason = "draining"
-    closes = True  # and does not come back on this connection
+    leaving, and does not come back on this connection."""
 
 
-class DrainDeadline(Refusal):
+class DrainDeadline(Refusal, reason="drain-deadline"):
     """The drain's deadline passed while the request was being answered."""
-
-    reason = "drain-deadline"
 
 
 class LimitReached(Refusal):
     """A limit of this process: what is under way goes on, what is new has to come again."""
 
 
-class TooManyConnections(LimitReached):
+class TooManyConnections(LimitReached, reason="too-many-connections", closes=True):
     """A new connection beyond `max_connections`, while none of the others was idle."""
 
-    reason = "too-many-connections"
-    closes = True
 
-
-class TooManyPerClient(LimitReached):
+class TooManyPerClient(LimitReached, reason="too-many-per-client", closes=True):
     """A new connection beyond `max_connections_per_ip` from one address."""
 
-    reason = "too-many-per-client"
-    closes = True
 
-
-class QueueFull(LimitReached):
+class QueueFull(LimitReached, reason="queue-full", proxy_status="connection_limit_reached"):
     """`max_in_flight` requests are in the application and `max_queued` wait."""
 
-    reason = "queue-full"
-    proxy_status = "connection_limit_reached"
 
-
-class QueueTimeout(LimitReached):
+class QueueTimeout(LimitReached, reason="queue-timeout", proxy_status="connection_limit_reached"):
     """No turn came within `queue_timeout`."""
 
-    reason = "queue-timeout"
-    proxy_status = "connection_limit_reached"
 
-
-class BreakerOpen(LimitReached):
+class BreakerOpen(LimitReached, reason="breaker-open", proxy_status="destination_unavailable"):
     """The last connects to the application have failed, and `breaker_cooldown` is not over yet."""
 
-    reason = "breaker-open"
-    proxy_status = "destination_unavailable"
 
-
-class OutOfBuffers(LimitReached):
+class OutOfBuffers(LimitReached, reason="out-of-buffers", closes=True):
     """A large head that is not complete, while more than `max_buffer_bytes` are held."""
 
-    reason = "out-of-buffers"
-    closes = True
 
-
-class OutOfDescriptors(LimitReached):
+class OutOfDescriptors(LimitReached, reason="out-of-descriptors"):
     """No descriptor was left for a connection to the application."""
 
-    reason = "out-of-descriptors"
 
-
-class InternalError(RequestError):
+class InternalError(
+    RequestError, blame=Blame.OURS, status=500, reason="internal", proxy_status="proxy_internal_error"
+):
     """A defect of drainproxy."""
-
-    blame = Blame.OURS
-    status = 500
-    reason = "internal"
-    proxy_status = "proxy_internal_error"
 
 
 def leaves(root: type[RequestError] = RequestError) -> list[type[RequestError]]:
