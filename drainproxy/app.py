@@ -37,6 +37,7 @@ from drainproxy.proxy.http2.connection import Http2Connection
 from drainproxy.proxy.listener import Listener, address_of, bind
 from drainproxy.proxy.outbox import Outbox
 from drainproxy.proxy.probe import Probe
+from drainproxy.proxy.routes import Routes, default_timeouts
 from drainproxy.proxy.server import ProxyServer
 from drainproxy.proxy.upstream import Answer, Pool
 from drainproxy.proxy.upstream_tls import secure
@@ -93,20 +94,12 @@ class _Process:
             Pool(address, config.proxy, self.metrics, self._loop, buffers)
             for address in config.proxy.upstream
         ]
-        self._limits = limits.build(
-            config.proxy, self._capacity, buffers, self._pools, self.metrics, self._loop
-        )
         self._probe = Probe(self._pools, config.proxy.probe_path, self.controller, self.metrics)
         for pool in self._pools:
             pool.breaker.on_change = partial(self._breaker_changed, pool)
         self._rotation = Rotation(self.metrics, log)
         secure(self._pools, config.edge, self._rotation)
-        self._servers = [self._server(wire, pool) for wire, pool in zip(wires, self._pools, strict=True)]
-        entrances = entrance.build(config.edge, config.proxy, self._rotation)
-        speaker = edge.forwarder(config.edge)
-        for server, address in zip(self._servers, config.proxy.listen, strict=True):
-            server.entrance = entrances[address.tls]
-            server.forwarder = speaker
+        self._servers = self._serve(wires, buffers)
         self._listeners = [Listener(wire, server) for wire, server in zip(wires, self._servers, strict=True)]
         ports = [pool.address.port for pool in self._pools if not pool.address.path]
         self._bypass = Bypass(ports, self.metrics, self._tasks)
@@ -117,6 +110,35 @@ class _Process:
         """Of leaving: it ends when a person insists."""
         self.metrics.build_info.set(1.0, __version__, platform.python_version(), aiohttp.__version__)
         self.metrics.before_scrape.append(self._refresh_gauges)
+
+    def _serve(self, wires: list[socket.socket], buffers: Buffers) -> list[ProxyServer]:
+        """Return what answers on each listening socket."""
+        config = self._config
+        bounds = limits.build(config.proxy, self._capacity, buffers, self._pools, self.metrics, self._loop)
+        admission = Admission(self.controller, self.metrics, config.proxy.health_paths)
+        entrances = entrance.build(config.edge, config.proxy, self._rotation)
+        speaker = edge.forwarder(config.edge)
+        return [
+            ProxyServer(
+                settings=config.proxy,
+                pool=pool,
+                controller=self.controller,
+                inflight=self.inflight,
+                admission=admission,
+                places=bounds.places,
+                turns=bounds.turns,
+                buffers=buffers,
+                outbox=self._outbox,
+                metrics=self.metrics,
+                books=self._books(wire),
+                tasks=self._tasks,
+                routes=Routes(config.routes, default_timeouts(config.proxy)),
+                linger_s=config.lifecycle.linger,
+                entrance=entrances[address.tls],
+                forwarder=speaker,
+            )
+            for wire, pool, address in zip(wires, self._pools, config.proxy.listen, strict=True)
+        ]
 
     def _know_the_cluster(self) -> Cluster | None:
         me = identity(self._config.kube)
@@ -132,27 +154,13 @@ class _Process:
             tasks=self._tasks,
         )
 
-    def _server(self, wire: socket.socket, pool: Pool) -> ProxyServer:
-        books = Books(
+    def _books(self, wire: socket.socket) -> Books:
+        return Books(
             name=str(wire.getsockname()[1]),
             controller=self.controller,
             metrics=self.metrics,
             log=self._log,
             access_log=self._config.process.access_log,
-        )
-        return ProxyServer(
-            settings=self._config.proxy,
-            pool=pool,
-            controller=self.controller,
-            inflight=self.inflight,
-            admission=Admission(self.controller, self.metrics, self._config.proxy.health_paths),
-            limits=self._limits,
-            outbox=self._outbox,
-            metrics=self.metrics,
-            books=books,
-            tasks=self._tasks,
-            linger_s=self._config.lifecycle.linger,
-            routes=self._config.routes,
         )
 
     async def run(self, admin_wire: socket.socket) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -15,7 +16,6 @@ from drainproxy.errors import ConnectTimeout, UpstreamRefused
 from drainproxy.lifecycle.machine import NewRequest
 from drainproxy.proxy import kernel
 from drainproxy.proxy.connection import ClientConnection
-from drainproxy.proxy.routes import Routes, default_timeouts
 from drainproxy.proxy.tcp import TcpConnection
 
 if TYPE_CHECKING:
@@ -24,13 +24,15 @@ if TYPE_CHECKING:
     from drainproxy.metrics import Metrics
     from drainproxy.proxy.admission import Admission
     from drainproxy.proxy.books import Books
+    from drainproxy.proxy.buffers import Buffers
     from drainproxy.proxy.client import ClientSocket
     from drainproxy.proxy.entrance import Entrance
     from drainproxy.proxy.forwarding import Forwarder
-    from drainproxy.proxy.limits import Limits
     from drainproxy.proxy.outbox import Outbox
-    from drainproxy.proxy.routes import Route
+    from drainproxy.proxy.places import Places
+    from drainproxy.proxy.routes import Routes
     from drainproxy.proxy.settings import ProxySettings
+    from drainproxy.proxy.turns import Turns
     from drainproxy.proxy.upstream import Borrower, Pool, UpstreamConnection
     from drainproxy.tasks import Connections
 
@@ -39,52 +41,39 @@ async def _unused(_request: web.BaseRequest) -> web.StreamResponse:
     raise web.HTTPNotImplemented
 
 
+@dataclass(kw_only=True, eq=False)
 class ProxyServer(web.Server):
     """A low-level aiohttp server whose protocol is ours. Runners and sites take it as it is."""
 
-    def __init__(
-        self,
-        *,
-        settings: ProxySettings,
-        pool: Pool,
-        controller: Controller,
-        inflight: InFlight,
-        admission: Admission,
-        limits: Limits,
-        outbox: Outbox,
-        metrics: Metrics,
-        books: Books,
-        tasks: Connections,
-        linger_s: float,
-        routes: tuple[Route, ...] = (),
-    ) -> None:
+    settings: ProxySettings
+    pool: Pool
+    controller: Controller
+    inflight: InFlight
+    admission: Admission
+    places: Places
+    turns: Turns | None
+    buffers: Buffers
+    outbox: Outbox
+    metrics: Metrics
+    books: Books
+    tasks: Connections
+    routes: Routes
+    linger_s: float
+    entrance: Entrance | None = None
+    """What comes before HTTP."""
+    forwarder: Forwarder | None = None
+    clients: set[ClientSocket] = field(default_factory=set)
+    """Every open client connection."""
+    no_http2_until: float = 0.0
+    """Loop time; the application is known not to speak HTTP/2 until then."""
+
+    def __post_init__(self) -> None:
         super().__init__(_unused)
         self.loop = asyncio.get_running_loop()
-        self.settings = settings
-        self.pool = pool
-        self.controller = controller
-        self.inflight = inflight
-        self.admission = admission
-        self.places = limits.places
-        self.turns = limits.turns
-        self.buffers = limits.buffers
-        self.outbox = outbox
-        self.metrics = metrics
-        self.linger_s = linger_s
-        self.routes = Routes(routes, default_timeouts(settings))
-        self.no_http2_until = 0.0
-        """Loop time; the application is known not to speak HTTP/2 until then."""
-        controller.on_change(self._tell_http2)
-        self.upstream_host = _host_of(pool)
-        self.books = books
-        self.entrance: Entrance | None = None
-        """What comes before HTTP. Set before the listener starts, or not at all."""
-        self.forwarder: Forwarder | None = None
-        """The same."""
-        self.tasks = tasks
-        self._clients: set[ClientSocket] = set()
-        self.buffers.sides.append(self._clients)
-        self._emptied: asyncio.Event = asyncio.Event()
+        self.controller.on_change(self._tell_http2)
+        self.upstream_host = _host_of(self.pool)
+        self.buffers.sides.append(self.clients)
+        self._emptied = asyncio.Event()
 
     # What aiohttp's runner asks of a server.
 
@@ -95,23 +84,15 @@ class ProxyServer(web.Server):
         client = ClientConnection(self)
         return client if self.entrance is None else self.entrance.lead(client)
 
-    def pre_shutdown(self) -> None:
-        """Do nothing: the drain has been, and `retire` is called in its time."""
-
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - aiohttp's
         """Close what is left at the very end."""
         self.pool.close_idle()
 
     # Client connections.
 
-    @property
-    def clients(self) -> set[ClientSocket]:
-        """Every open client connection."""
-        return self._clients
-
     def opened(self, client: ClientSocket) -> None:
         """A client has connected."""
-        self._clients.add(client)
+        self.clients.add(client)
         self._emptied.clear()
         self.metrics.client_connections_accepted.inc()
         self.places.enter(client)
@@ -120,25 +101,25 @@ class ProxyServer(web.Server):
         """A client's socket goes on in another protocol. Raises TooManyConnections."""
         self.places.hand_over(old, new)
         self.buffers.free(old)
-        self._clients.add(new)
+        self.clients.add(new)
         self.closed(old)
 
     def closed(self, client: ClientSocket) -> None:
         """A client connection has ended."""
-        self._clients.discard(client)
+        self.clients.discard(client)
         self.places.leave(client)
-        if not self._clients:
+        if not self.clients:
             self._emptied.set()
 
     def _tell_http2(self) -> None:
         # A connection of HTTP/1.1 looks at the policy when it answers; one of HTTP/2 has to say something.
         if self.controller.published.discourage_reuse:
-            for client in list(self._clients):
+            for client in list(self.clients):
                 client.policy_changed()
 
     def retire_idle(self) -> bool:
         """Close idle connections, half-close first; return whether some were left since they have spoken."""
-        idle = [client for client in self._clients if client.idle]
+        idle = [client for client in self.clients if client.idle]
         speaking = [client for client in idle if kernel.has_bytes(client.transport)]
         for client in idle:
             if client not in speaking:
@@ -147,7 +128,7 @@ class ProxyServer(web.Server):
 
     async def emptied(self) -> None:
         """Wait up to twice `linger` until no client connection is left."""
-        if self._clients:
+        if self.clients:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(2 * self.linger_s):
                     await self._emptied.wait()

@@ -27,6 +27,7 @@ from drainproxy.proxy.buffers import Buffers
 from drainproxy.proxy.capacity import derive
 from drainproxy.proxy.listener import Listener
 from drainproxy.proxy.outbox import Outbox
+from drainproxy.proxy.routes import Routes, default_timeouts
 from drainproxy.proxy.server import ProxyServer
 from drainproxy.proxy.settings import ProxySettings
 from drainproxy.proxy.upstream import Pool
@@ -129,16 +130,18 @@ class House:
             controller=self.controller,
             inflight=self.inflight,
             admission=Admission(self.controller, self.metrics, self.settings.health_paths),
-            limits=self.limits,
+            places=self.limits.places,
+            turns=self.limits.turns,
+            buffers=self.buffers,
             outbox=self.outbox,
             metrics=self.metrics,
             books=books,
             tasks=self.tasks,
             linger_s=linger_s,
-            routes=routes,
+            routes=Routes(routes, default_timeouts(self.settings)),
+            entrance=entrance,
+            forwarder=forwarder,
         )
-        self.server.entrance = entrance
-        self.server.forwarder = forwarder
         self._wire = socket.create_server(("127.0.0.1", 0))
         if send_buffer is not None:
             self._wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
