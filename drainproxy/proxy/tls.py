@@ -21,13 +21,23 @@ READ_BYTES = 64 * 1024
 """More than a record holds: what is left after a read is the beginning of the next record."""
 
 
+_OF_THE_SOCKET = (
+    "abort", "get_write_buffer_size", "is_closing", "is_reading", "pause_reading", "resume_reading",
+    "set_write_buffer_limits",
+)  # fmt: skip
+"""What the plain transport does by itself: no clear text waits here, encrypted bytes are what is unsent, and
+an abort sends no close_notify, so that the other side sees that something is missing."""
+
+
 class Tls(asyncio.Protocol, asyncio.Transport):
     """One connection's encryption. Written by its plain transport and its protocol, on the loop's thread."""
 
     __slots__ = (
-        "_began", "_ended", "_failure", "_incoming", "_keep_half", "_outgoing", "_plain", "_protocol",
-        "_said_bye", "_shaken", "_tls",
+        "_began", "_ended", "_failure", "_incoming", "_keep_half", "_outgoing", "_protocol", "_said_bye",
+        "_shaken", "_tls", "plain", *_OF_THE_SOCKET,
     )  # fmt: skip
+    plain: asyncio.Transport
+    """The transport below."""
 
     def __init__(
         self,
@@ -58,7 +68,9 @@ class Tls(asyncio.Protocol, asyncio.Transport):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Present itself as the transport; a client says hello."""
-        self._plain = cast("asyncio.Transport", transport)
+        self.plain = cast("asyncio.Transport", transport)
+        for name in _OF_THE_SOCKET:
+            setattr(self, name, getattr(transport, name))
         self._protocol.connection_made(self)
         if not self._tls.server_side:
             self._shake()
@@ -94,7 +106,7 @@ class Tls(asyncio.Protocol, asyncio.Transport):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever waits for the handshake, and the protocol."""
-        if exc is not None and self._shaken and (last := kernel.last_words(self._plain)):
+        if exc is not None and self._shaken and (last := kernel.last_words(self.plain)):
             self.data_received(last)
         self._end_handshake(self._failure or exc or ConnectionAbortedError("closed during the handshake"))
         protocol, self._protocol = self._protocol, _NOBODY  # a circle is work for the collector
@@ -107,11 +119,6 @@ class Tls(asyncio.Protocol, asyncio.Transport):
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         self._protocol.resume_writing()
-
-    @property
-    def plain(self) -> asyncio.Transport:
-        """The transport below."""
-        return self._plain
 
     # The session.
 
@@ -157,13 +164,13 @@ class Tls(asyncio.Protocol, asyncio.Transport):
         self._failure = failure
         self._flush()
         if self._shaken:
-            self._plain.abort()
+            self.plain.abort()
         else:
-            self._plain.close()
+            self.plain.close()
 
     def _flush(self) -> None:
-        if self._outgoing.pending and not self._plain.is_closing():
-            self._plain.write(self._outgoing.read())
+        if self._outgoing.pending and not self.plain.is_closing():
+            self.plain.write(self._outgoing.read())
 
     def _say_bye(self) -> None:
         """Send close_notify; the other side's is not waited for."""
@@ -185,59 +192,23 @@ class Tls(asyncio.Protocol, asyncio.Transport):
             rest = rest[self._tls.write(rest) :]
         self._flush()
 
-    def can_write_eof(self) -> bool:
-        """See asyncio.Transport."""
-        return True
-
     def write_eof(self) -> None:
         """Stop sending, and go on reading: close_notify, then FIN."""
         self._say_bye()
-        self._plain.write_eof()
+        self.plain.write_eof()
 
     def close(self) -> None:
         """Send what is left, close_notify, and close."""
         self._say_bye()
-        self._plain.close()
-
-    def abort(self) -> None:
-        """Close at once, and without close_notify: the other side sees that something is missing."""
-        self._plain.abort()
-
-    def is_closing(self) -> bool:
-        """See asyncio.Transport."""
-        return self._plain.is_closing()
-
-    def pause_reading(self) -> None:
-        """See asyncio.Transport. Nothing that has come is held back here."""
-        self._plain.pause_reading()
-
-    def resume_reading(self) -> None:
-        """See asyncio.Transport."""
-        self._plain.resume_reading()
-
-    def is_reading(self) -> bool:
-        """See asyncio.Transport."""
-        return self._plain.is_reading()
-
-    def get_write_buffer_size(self) -> int:
-        """Return how many encrypted bytes the socket has not taken."""
-        return self._plain.get_write_buffer_size()
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """See asyncio.Transport."""
-        self._plain.set_write_buffer_limits(high, low)
+        self.plain.close()
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """See asyncio.Transport."""
         self._protocol = cast("asyncio.Protocol", protocol)
 
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        """See asyncio.Transport."""
-        return self._protocol
-
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Answer for the session (`ssl_object`), and for the plain socket."""
-        return self._tls if name == "ssl_object" else self._plain.get_extra_info(name, default)
+        return self._tls if name == "ssl_object" else self.plain.get_extra_info(name, default)
 
 
 _NOBODY = asyncio.Protocol()
