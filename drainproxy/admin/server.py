@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from drainproxy import metrics as exposition
-from drainproxy.admin import control, guard, health, page, snapshot
+from drainproxy.admin import control, guard, health, page
 from drainproxy.admin.door import Door, Handler, Routes, dress, line, waiting
 from drainproxy.admin.scrapes import Scrapes
 from drainproxy.admin.settings import AdminSettings
@@ -186,15 +186,15 @@ class AdminServer:
 
     async def _show_status(self, request: web.BaseRequest) -> web.StreamResponse:
         now = asyncio.get_running_loop().time()
-        taken = snapshot.take(
+        document = status(
             controller=self._controller,
             inflight=self._inflight,
             metrics=self._metrics,
             about={**self._about(), "hooks_waiting": self._waiters},
             now=now,
         )
-        document = json.dumps(status(taken), separators=(",", ":")) + "\n"
-        response = web.Response(text=document, content_type="application/json")
+        text = json.dumps(document, separators=(",", ":")) + "\n"
+        response = web.Response(text=text, content_type="application/json")
         return await self._hand_over(request, response, self._looks, now)
 
 

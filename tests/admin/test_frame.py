@@ -4,51 +4,67 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from drainproxy.admin.frame import render
-from drainproxy.admin.status import DrainNow, Snapshot, WorkNow, status
 from drainproxy.lifecycle.report import Report, Tally
 
-READY = Snapshot(
-    now=100.0,
-    phase="ready",
-    phase_since=90.0,
-    phases_s={"starting": 2.5},
-    waiting_for="nothing",
-    ready=True,
-    upstream_up=True,
-    grace_s=30.0,
-    about={"version": "1.2.3", "listeners": ["127.0.0.1:8080"], "hooks_waiting": 0},
-)
-DRAIN = DrainNow(
-    cause="deletion",
-    started=95.0,
-    deadline=117.0,
-    final=True,
-    in_flight_at_start=4,
-    propagation_ended=None,
-    late_requests=2,
-    last_late=99.5,
-    outcomes={"finished": 3, "timed_out": 1, "lost": 0},
-)
-PROPAGATING = replace(
-    READY,
-    phase="propagating",
-    phase_since=95.0,
-    phases_s={"starting": 2.5, "ready": 4000.0},
-    waiting_for="quiet after the last late arrival",
-    ready=False,
-    drain=DRAIN,
-    kinds={"http": 1, "tunnel": 1},
-    works=[
-        WorkNow(kind="http", started=94.0, deadline=112.0, what={"method": "GET", "path": "/slow"}),
-        WorkNow(kind="tunnel", started=10.0, deadline=117.0, what={"path": "/ws"}),
-    ],
-)
+READY = {
+    "version": "1.2.3",
+    "listeners": ["127.0.0.1:8080"],
+    "hooks_waiting": 0,
+    "uptime_s": 12.5,
+    "phase": "ready",
+    "phases_s": {"starting": 2.5, "ready": 10.0},
+    "waiting_for": "nothing",
+    "ready": True,
+    "upstream_up": True,
+    "deadline_in_s": None,
+    "drain": None,
+    "in_flight": {"count": 0, "kinds": {}, "oldest": []},
+    "config_problems": [],
+    "report": None,
+}
+DRAIN = {
+    "cause": "deletion",
+    "for_s": 5.0,
+    "length_s": 22.0,
+    "in_flight_at_start": 4,
+    "late_requests": 2,
+    "last_late_ago_s": 0.5,
+    "outcomes": {"finished": 3, "timed_out": 1, "lost": 0},
+}
+
+
+def flight(*works: dict[str, Any]) -> dict[str, Any]:
+    """Return what /status says of works in flight."""
+    kinds = Counter(work["kind"] for work in works)
+    return {"in_flight": {"count": len(works), "kinds": dict(kinds), "oldest": list(works)}}
+
+
+def request(**what: str) -> dict[str, Any]:
+    """Return one of them."""
+    return {"kind": "http", "age_s": 6.0, "deadline_in_s": 12.0, **what}
+
+
+PROPAGATING = {
+    **READY,
+    "phase": "propagating",
+    "phases_s": {"starting": 2.5, "ready": 4000.0, "propagating": 5.0},
+    "waiting_for": "quiet after the last late arrival",
+    "ready": False,
+    "deadline_in_s": 17.0,
+    "drain": DRAIN,
+    **flight(
+        request(method="GET", path="/slow"),
+        {"kind": "tunnel", "age_s": 90.0, "deadline_in_s": 17.0, "path": "/ws"},
+    ),
+}
 REPORT = Report(
     cause="deletion",
     phases_s={"propagating": 5.0, "draining": 1.25},
@@ -62,10 +78,10 @@ REPORT = Report(
 )
 
 
-def seen(snapshot: Snapshot, *, width: int = 80, **how: object) -> list[str]:
+def seen(document: dict[str, Any], *, width: int = 80, **how: object) -> list[str]:
     """Return the frame's lines as a terminal without colours shows them."""
     console = Console(width=width, file=io.StringIO(), force_terminal=False, color_system=None)
-    console.print(render(status(snapshot), **how))
+    console.print(render(document, **how))
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
@@ -107,8 +123,7 @@ def test_work_is_listed_with_age_and_deadline():
 
 def test_more_work_than_fits_is_counted():
     """The list says that it is not all."""
-    crowd = [WorkNow(kind="http", started=90.0, deadline=117.0, what={}) for _ in range(40)]
-    lines = seen(replace(PROPAGATING, kinds={"http": 40}, works=crowd), max_works=5)
+    lines = seen({**PROPAGATING, **flight(*40 * [request()])}, max_works=5)
     assert sum(line.startswith("http") for line in lines) == 5
     assert "and 35 younger" in lines[-1]
 
@@ -118,23 +133,21 @@ def test_more_work_than_fits_is_counted():
 )
 def test_waiting_hooks_are_named(count, words):
     """They are why an application's container still stands."""
-    about = {**READY.about, "hooks_waiting": count}
-    assert words in row(seen(replace(PROPAGATING, about=about)), "waits for")
+    assert words in row(seen({**PROPAGATING, "hooks_waiting": count}), "waits for")
 
 
 def test_a_dead_application_is_said_aloud():
     """In ready it is what the pod waits for."""
-    lines = seen(
-        replace(READY, upstream_up=False, ready=False, waiting_for="the application to answer again")
-    )
+    waits = {"upstream_up": False, "ready": False, "waiting_for": "the application to answer again"}
+    lines = seen({**READY, **waits})
     assert row(lines, "waits for") == "the application to answer again"
     assert row(lines, "application") == "does not accept connections"
 
 
 def test_the_report_of_a_clean_drain():
     """Its last frame, before the process is gone."""
-    drained = replace(PROPAGATING, phase="drained", waiting_for="exit", report=REPORT.fields(), works=())
-    lines = seen(drained)
+    ended = {"phase": "drained", "waiting_for": "exit", "report": REPORT.fields()}
+    lines = seen({**PROPAGATING, **ended, **flight()})
     assert row(lines, "last drain") == "every request was answered"
     assert row(lines, "requests") == "7 finished, 2 late"
     assert row(lines, "took") == "propagating 5.0 s, draining 1.2 s; 15.0 s unused"
@@ -152,7 +165,7 @@ def test_the_report_of_a_clean_drain():
 )
 def test_what_was_cut_is_not_called_clean(tally, verdict):
     """A refusal is an honest answer; a cut is not."""
-    lines = seen(replace(READY, report=replace(REPORT, requests=tally).fields()))
+    lines = seen({**READY, "report": replace(REPORT, requests=tally).fields()})
     assert row(lines, "last drain") == verdict
 
 
@@ -167,9 +180,9 @@ def test_a_proxy_that_is_gone_leaves_its_last_word():
 def test_settings_that_do_not_fit_are_shown_in_full_until_a_drain_needs_the_room():
     """The sentence says which number to change."""
     problem = "grace period 14 s is too short: " + "and so on, " * 12 + "set it to 30 s"
-    before = seen(replace(READY, config_problems=[problem]))
+    before = seen({**READY, "config_problems": [problem]})
     assert "set it to 30 s" in " ".join(before)
-    during = seen(replace(PROPAGATING, config_problems=[problem]))
+    during = seen({**PROPAGATING, "config_problems": [problem]})
     assert row(during, "settings").startswith("grace period 14 s is too short")
     assert "set it to 30 s" not in " ".join(during)
 
@@ -177,8 +190,7 @@ def test_settings_that_do_not_fit_are_shown_in_full_until_a_drain_needs_the_room
 def test_a_callers_path_cannot_give_orders_to_the_terminal():
     """Escape sequences become question marks, and markup stays text."""
     path = "/\x1b[2J\x9b31m\u202e[bold red]x[/]\r\n"
-    work = WorkNow(kind="http", started=94.0, deadline=112.0, what={"path": path})
-    text = "\n".join(seen(replace(PROPAGATING, works=[work])))
+    text = "\n".join(seen({**PROPAGATING, **flight(request(path=path))}))
     assert "/?[2J?31m?[bold red]x[/]??" in text
     assert "\x1b" not in text
 
@@ -186,8 +198,8 @@ def test_a_callers_path_cannot_give_orders_to_the_terminal():
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_no_line_is_wider_than_the_terminal(width):
     """Also with a path that is."""
-    work = WorkNow(kind="http", started=94.0, deadline=112.0, what={"path": "/" + "x" * 500})
-    for line in seen(replace(PROPAGATING, works=[work], report=REPORT.fields()), width=width):
+    works = flight(request(path="/" + "x" * 500))
+    for line in seen({**PROPAGATING, **works, "report": REPORT.fields()}, width=width):
         assert len(line) <= width
 
 
@@ -205,4 +217,4 @@ def test_no_line_is_wider_than_the_terminal(width):
 )
 def test_durations_are_read_by_people(seconds, words):
     """Two units at most."""
-    assert seen(replace(READY, phases_s={"ready": seconds - 10.0}))[0].endswith(f"up {words}")
+    assert seen({**READY, "uptime_s": seconds})[0].endswith(f"up {words}")
