@@ -6,7 +6,7 @@ LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11
   --no-emit-index-url --custom-compile-command "make lock"
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help lock demo test test-fast check format docs conformance rollout rollout-grpc bench bench-http2 clean
+.PHONY: help lock demo test test-fast check format docs pictures conformance rollout rollout-grpc bench bench-http2 clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ format: $(VENV)/group-check  ## format the code
 
 docs: $(VENV)/package  ## generate the reference pages from the code
 	$(BIN)/python docs/generate.py
+
+pictures: $(VENV)/package $(VENV)/group-test $(VENV)/group-deploy  ## take the pictures in docs/ anew: PICTURES=names
+	$(BIN)/python docs/pictures.py $(PICTURES)
 
 conformance: $(VENV)/package $(VENV)/group-test  ## run the own HTTP cases through the proxy, and recorded ones: CASES=directory
 	$(BIN)/python -m tests.conformance.run --own $(CASES)

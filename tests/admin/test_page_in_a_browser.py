@@ -1,12 +1,14 @@
-"""The live page in a real browser: it fits a phone, obeys its policy, follows a drain."""
+"""The live page in a real browser: it fits a phone, obeys its policy, follows a drain, and is for all."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from importlib.resources import files
 
 import pytest
 
-from tests.integration.scene import held
+from tests.integration.scene import command, held
 from tests.support.process import Proxy
 from tests.support.upstream import Upstream
 
@@ -14,25 +16,42 @@ playwright = pytest.importorskip(
     "playwright.async_api", reason="playwright is not installed; make .venv/group-deploy"
 )
 CHROMIUM = shutil.which("chromium")
+PATIENCE_MS = 60_000
+
+pytestmark = [
+    pytest.mark.slow,
+    # The proxy is a process of its own: the test's loop is none of its business.
+    pytest.mark.asyncio(loop_factories=["uvloop"]),
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed; apt-get install chromium"),
+]
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed; apt-get install chromium")
+@contextlib.asynccontextmanager
+async def opened(proxy: Proxy, **screen):
+    """Open the page; what the browser complains of is an error."""
+    async with playwright.async_playwright() as tools:
+        browser = await tools.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = await browser.new_page(**screen)
+        page.set_default_timeout(PATIENCE_MS)
+        complaints: list[str] = []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        await page.goto(f"http://127.0.0.1:{proxy.admin[1]}/")
+        yield page
+        # A proxy that has gone is complained of, rightly.
+        assert [each for each in complaints if "ERR_CONNECTION_REFUSED" not in each] == []
+        await browser.close()
+
+
 async def test_the_page_follows_a_drain():
     """Desktop and phone: no sideways scrolling, no complaint in the console, a name for every landmark."""
     async with Upstream() as upstream, Proxy(upstreams=[upstream.address], propagation="cluster") as proxy:
         await proxy.ready()
         await held(proxy, upstream)
-        async with playwright.async_playwright() as tools:
-            browser = await tools.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-            page = await browser.new_page()
-            complaints: list[str] = []
-            page.on("console", lambda message: complaints.append(message.text))
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-            await page.goto(f"http://127.0.0.1:{proxy.admin[1]}/")
-            await page.wait_for_selector("li.now:text('ready')", timeout=60_000)
+        async with opened(proxy) as page:
+            await page.wait_for_selector("li.now:text('ready')")
             proxy.signal()
-            await page.wait_for_selector("li.now:text('propagating')", timeout=60_000)
+            await page.wait_for_selector("li.now:text('propagating')")
             assert await page.get_attribute("li.now", "aria-current") == "step"
             assert "1 http" in await page.inner_text("#count")
             assert await page.get_attribute("html", "lang") == "en"
@@ -40,5 +59,77 @@ async def test_the_page_follows_a_drain():
                 await page.set_viewport_size({"width": width, "height": 800})
                 needed = await page.evaluate("document.documentElement.scrollWidth")
                 assert needed <= width
-            assert complaints == []
-            await browser.close()
+
+
+async def violations(page) -> list[str]:
+    """Every rule of axe-core that the page breaks, best practices too, on a desk and on a phone."""
+    found = []
+    for width in (1280, 375):
+        await page.set_viewport_size({"width": width, "height": 800})
+        results = (await page.evaluate("axe.run()"))["violations"]
+        found += [f"{width}: {each['id']}: {node['html']}" for each in results for node in each["nodes"]]
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_axe_finds_nothing(scheme):
+    """Before, during and after a drain, and when nobody answers any more; in light and in dark."""
+    pytest.importorskip("axe_playwright_python", reason="axe is not installed; make .venv/group-deploy")
+    axe = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
+    # Three seconds short, so that there is a problem to show.
+    odd = {"grace_period": "18s", "propagation_min": "4s", "sparse_min": "4s", "propagation_max": "6s"}
+    async with (
+        Upstream() as upstream,
+        Proxy(upstreams=[upstream.address], propagation="cluster", **odd) as proxy,
+    ):
+        await proxy.ready()
+        client, connection = await held(proxy, upstream)
+        async with opened(proxy, color_scheme=scheme) as page:
+            await page.evaluate(axe)
+            await page.wait_for_selector("#problems li")
+            assert await violations(page) == []
+            assert (await command(proxy, "drain"))[0] == 0
+            await page.wait_for_selector("li.now:text('propagating')")
+            assert await page.is_visible("#works")
+            assert await violations(page) == []
+            await page.wait_for_selector("li.now:text('drained')")
+            await page.wait_for_selector("#report dd.bad")
+            assert await violations(page) == []
+            proxy.signal()
+            await page.wait_for_selector("#contact.bad")
+            assert await violations(page) == []
+        client.close()
+        connection.close()
+
+
+async def test_the_keyboard_reaches_everything():
+    """Tab goes to each thing that can be used and shows where it is; Enter stops what moves, and again."""
+    async with Upstream() as upstream, Proxy(upstreams=[upstream.address]) as proxy:
+        await proxy.ready()
+        await held(proxy, upstream)
+        async with opened(proxy) as page:
+            await page.wait_for_selector("#works tbody tr")
+            usable = await page.locator("button, a[href], input, select, summary, [tabindex]").count()
+            reached = []
+            for _ in range(usable):
+                await page.keyboard.press("Tab")
+                name, outline = await page.evaluate(
+                    "(({tagName, className}, {outlineStyle, outlineWidth}) =>"
+                    " [tagName + className, outlineStyle + outlineWidth])"
+                    "(document.activeElement, getComputedStyle(document.activeElement))"
+                )
+                reached.append(name)
+                assert outline.startswith("solid")
+                assert outline != "solid0px"
+            assert reached == ["BUTTON", "DIVscroll"]
+            await page.focus("#pause")
+            await page.keyboard.press("Enter")
+            await page.wait_for_selector("#contact:text('paused')")
+            assert await page.get_attribute("#pause", "aria-pressed") == "true"
+            shown = await page.inner_text("#works")
+            await page.wait_for_timeout(1500)
+            assert await page.inner_text("#works") == shown
+            await page.keyboard.press("Enter")
+            await page.wait_for_function(
+                "text => document.getElementById('works').innerText !== text", arg=shown
+            )
