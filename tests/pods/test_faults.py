@@ -61,10 +61,6 @@ async def test_an_api_server_that_answers_badly(town, answer):
     assert len(said) == len(set(said))
 
 
-@pytest.mark.skip(
-    reason="issue 4, a known defect: on uvloop a connect to the API that fails can close a descriptor twice,"
-    " and the second close may hit a client's connection"
-)
 @pytest.mark.parametrize("mode", [Mode.REFUSING, Mode.RESETTING, Mode.BLACKHOLE, Mode.DROPPING])
 async def test_an_api_server_that_is_not_reached(town, mode):
     """The same, where no connection leads anywhere; a pod starts and serves without it too."""
