@@ -18,6 +18,7 @@ from drainproxy.kube.checkup import Verdict, Wiring, judge
 from drainproxy.kube.client import connect
 from drainproxy.kube.settings import KubeSettings
 from drainproxy.lifecycle.budget import LEAVE_MARGIN_S
+from drainproxy.log import plain
 from drainproxy.metrics import Metrics
 from drainproxy.podspec import sidecar
 
@@ -37,13 +38,13 @@ def run(target: str, namespace: str, settings: KubeSettings, *, as_json: bool) -
     try:
         verdicts = asyncio.run(_verdicts(kind.lower(), name, namespace, settings))
     except KubernetesError as error:
-        print(f"drainproxy: {target} in namespace {namespace}: {error}", file=sys.stderr)
+        print(plain(f"drainproxy: {target} in namespace {namespace}: {error}"), file=sys.stderr)
         return EXIT_UNREACHABLE
     if as_json:
         print(json.dumps([asdict(verdict) for verdict in verdicts], indent=2))
     else:
         for verdict in verdicts:
-            print(f"{MARKS[verdict.passed]}  {verdict.what:17} {verdict.detail}")
+            print(plain(f"{MARKS[verdict.passed]}  {verdict.what:17} {verdict.detail}"))
     return EXIT_FAILED if any(verdict.passed is False for verdict in verdicts) else 0
 
 

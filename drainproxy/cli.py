@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from drainproxy import __version__, config, hook
 from drainproxy.arguments import given_settings, parse
 from drainproxy.errors import CertificateError, ConfigError, InjectionRefused, ListenError
+from drainproxy.log import plain
 
 if TYPE_CHECKING:
     import argparse
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _complain(problem: str) -> None:
-    print(f"drainproxy: {problem}", file=sys.stderr)
+    print(f"drainproxy: {plain(problem)}", file=sys.stderr)
 
 
 def _run(options: argparse.Namespace) -> int:

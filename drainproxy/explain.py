@@ -16,6 +16,7 @@ from rich.table import Table
 from drainproxy.config import DEFAULT, Config
 from drainproxy.injector.manifest import Document, detours
 from drainproxy.lifecycle.budget import LEAVE_MARGIN_S
+from drainproxy.log import plain
 from drainproxy.settings import Setting, table
 from drainproxy.values import show_duration
 
@@ -125,9 +126,9 @@ def show_injection(documents: list[Document], name: str) -> None:
     for workload in (each for document in documents for each in document.workloads):
         if workload.injected is None:
             continue
-        print(f"\n{workload.name}:")
+        print(f"\n{plain(workload.name)}:")
         for each in workload.injected.taken:
-            where = f"{each.name} " if each.name else ""
+            where = f"{plain(each.name)} " if each.name else ""
             print(
                 f"  port {where}{each.listens} -> drainproxy -> {each.protocol}://127.0.0.1:{each.application}"
             )
@@ -135,6 +136,6 @@ def show_injection(documents: list[Document], name: str) -> None:
             print(f"  {line}")
     print()
     for line in injection_in_words(documents):
-        print(line)
+        print(plain(line))
     if before != after:
         print(f"The way back: kubectl apply -f {name}, as it is now; nothing outside of these pods changes.")

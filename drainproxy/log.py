@@ -161,3 +161,8 @@ def adopt_libraries(log: Log) -> None:
 def default_format() -> Format:
     """Text for a person at a terminal, JSON for everything else."""
     return "text" if sys.stdout.isatty() else "json"
+
+
+def plain(text: object) -> str:
+    """Return text that a terminal only shows: what others have written may hold what it would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(text))

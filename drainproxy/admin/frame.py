@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from drainproxy.lifecycle.machine import Phase
+from drainproxy.log import plain
 
 BAR_WIDTH = 36
 WORK_BAR_WIDTH = 12
@@ -40,7 +41,7 @@ def render(status: Mapping[str, Any], *, gone: bool = False, max_works: int = 12
 
 
 def _headline(status: Mapping[str, Any], *, gone: bool) -> Table:
-    where = " ".join(_plain(address) for address in status.get("listeners") or ())
+    where = " ".join(plain(address) for address in status.get("listeners") or ())
     row = Table.grid(expand=True, padding=(0, 1))
     row.add_column(no_wrap=True)
     row.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
@@ -48,7 +49,7 @@ def _headline(status: Mapping[str, Any], *, gone: bool) -> Table:
     state = (
         Text("gone", style="bold red") if gone else Text(f"up {_duration(status['uptime_s'])}", style="dim")
     )
-    name = Text.assemble(("drainproxy", "bold"), f" {_plain(status.get('version', ''))}")
+    name = Text.assemble(("drainproxy", "bold"), f" {plain(status.get('version', ''))}")
     row.add_row(name, Text(where, style="dim"), state)
     return row
 
@@ -105,7 +106,7 @@ def _facts(status: Mapping[str, Any], *, gone: bool) -> Table:
         facts.add_row("its end", Text("not seen from here; its log tells"))
     for problem in status["config_problems"]:
         # While a drain runs its rows matter more than how to do better next time.
-        said = Text(_plain(problem), style="yellow", no_wrap=bool(drain), overflow="ellipsis")
+        said = Text(plain(problem), style="yellow", no_wrap=bool(drain), overflow="ellipsis")
         facts.add_row(Text("settings", style="yellow"), said)
     return facts
 
@@ -115,7 +116,7 @@ def _waits_for(status: Mapping[str, Any]) -> Text:
         return Text("nothing: it serves", style="green")
     hooks = status.get("hooks_waiting") or 0
     also = f"  ({hooks} preStop hook{'s' if hooks > 1 else ''} waiting on it)" if hooks else ""
-    return Text.assemble((_plain(status["waiting_for"]), "bold"), (also, "dim"))
+    return Text.assemble((plain(status["waiting_for"]), "bold"), (also, "dim"))
 
 
 def _flight(flight: Mapping[str, Any], drain: Mapping[str, Any] | None) -> RenderableType:
@@ -127,7 +128,7 @@ def _flight(flight: Mapping[str, Any], drain: Mapping[str, Any] | None) -> Rende
 
 
 def _drain(drain: Mapping[str, Any]) -> str:
-    began = f"began {_duration(drain['for_s'])} ago, cause {_plain(drain['cause'])}"
+    began = f"began {_duration(drain['for_s'])} ago, cause {plain(drain['cause'])}"
     late, ago_s = drain["late_requests"], drain["last_late_ago_s"]
     if not late:
         return f"{began}; nobody came late"
@@ -154,9 +155,9 @@ def _works(flight: Mapping[str, Any], max_works: int) -> Table:
     works.add_column("ends by", justify="right", no_wrap=True)
     for work in rows:
         age_s, left_s = work["age_s"], work["deadline_in_s"]
-        what = " ".join(_plain(value) for name, value in work.items() if name not in _OWN)
+        what = " ".join(plain(value) for name, value in work.items() if name not in _OWN)
         works.add_row(
-            Text(_plain(work["kind"])),
+            Text(plain(work["kind"])),
             Text(what),
             _duration(age_s),
             "" if left_s is None else _progress(age_s, age_s + left_s, "blue"),
@@ -179,9 +180,9 @@ def _report(report: Mapping[str, Any]) -> Table:
     tunnels = [f"{kind} {_counts(of)}" for kind, of in report["tunnels"].items() if any(of.values())]
     if tunnels:
         said.add_row("tunnels", Text("; ".join(tunnels)))
-    phases = ", ".join(f"{_plain(phase)} {_duration(spent)}" for phase, spent in report["phases_s"].items())
+    phases = ", ".join(f"{plain(phase)} {_duration(spent)}" for phase, spent in report["phases_s"].items())
     said.add_row("took", Text(f"{phases}; {_duration(report['unused_s'])} unused"))
-    said.add_row("ended by", Text(_plain(report["ended_by"])))
+    said.add_row("ended by", Text(plain(report["ended_by"])))
     return said
 
 
@@ -205,7 +206,7 @@ def _progress(value: float, total: float, color: str) -> ProgressBar:
 
 
 def _counts(tally: Mapping[str, int]) -> str:
-    parts = [f"{count} {_plain(name).replace('_', ' ')}" for name, count in tally.items() if count]
+    parts = [f"{count} {plain(name).replace('_', ' ')}" for name, count in tally.items() if count]
     return ", ".join(parts) or "none"
 
 
@@ -217,8 +218,3 @@ def _duration(seconds: float) -> str:
         return f"{minutes} min {rest} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
-
-
-def _plain(text: object) -> str:
-    """Return text that a terminal only shows: a path may hold what a terminal would obey."""
-    return "".join(letter if letter.isprintable() else "?" for letter in str(text))

@@ -11,6 +11,7 @@ from typing import Any
 
 from drainproxy.errors import InjectionRefused
 from drainproxy.injector.patch import House, inject, json_patch
+from drainproxy.log import plain
 
 VERSION, KIND = "admission.k8s.io/v1", "AdmissionReview"
 
@@ -61,7 +62,9 @@ def answer(body: bytes, house: House) -> Answer:
             raise Malformed(str(refusal)) from None
         result, said = refusal.result, tuple(f"no sidecar: {problem}" for problem in refusal.problems)
     if said:
-        lines = [line for each in said for line in textwrap.wrap(f"drainproxy: {each}", MAX_WARNING_CHARS)]
+        lines = [
+            line for each in said for line in textwrap.wrap(plain(f"drainproxy: {each}"), MAX_WARNING_CHARS)
+        ]
         response["warnings"] = lines[:MAX_WARNINGS]
     document = {"apiVersion": VERSION, "kind": KIND, "response": response}
     return Answer(json.dumps(document).encode(), result, f"{namespace}/{name}", said)

@@ -140,6 +140,22 @@ async def test_invalid_annotations(webhook):
     assert await webhook.count('webhook_reviews_total{result="invalid"}') == 1
 
 
+async def test_what_an_annotation_says_stays_data(webhook):
+    """kubectl shows a warning to a person, the log is read by machines: neither gets an order or a line."""
+    evil = '\x1b[2J\n{"event":"evil"}\r\x9b\u2028\u202e'
+    asked = wished(propagation=evil, ports=evil, app_stop=evil)
+    asked["metadata"]["name"] = asked["metadata"]["namespace"] = evil
+    asked["metadata"]["annotations"]["drainproxy.io/" + evil] = evil
+    status, answer = await webhook.ask(review(asked))
+    assert (status, answer["response"]["allowed"]) == (200, True)
+    assert len(answer["response"]["warnings"]) >= 3
+    assert all(each.isprintable() for each in answer["response"]["warnings"])
+    line = await webhook.line("review", result="invalid")
+    assert line["said"]
+    assert "evil" not in {each["event"] for each in webhook.lines}
+    assert "evil" not in (await webhook.get("/metrics"))[1]
+
+
 MALFORMED = {
     "nothing": b"",
     "no JSON": b"{",

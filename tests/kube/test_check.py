@@ -136,3 +136,19 @@ async def test_no_cluster(tmp_path):
     assert out == ""
     assert err.startswith("drainproxy: deploy/web in namespace default: no way to the cluster")
     assert err.count("\n") == 1
+
+
+async def test_what_the_cluster_says_gives_no_orders_to_the_terminal(api):
+    """Names, images and messages are written by whoever may write to the cluster."""
+    evil = "\x1b[2J\x9b31m\r\u202e"
+    evil_pod = workload.deployment()
+    template = evil_pod["spec"]["template"]
+    for container in template["spec"]["containers"]:
+        container["name"] = container["image"] = evil
+    template["metadata"]["annotations"] = {"drainproxy.io/propagation": evil}
+    api.store.put(DEPLOYMENTS, evil_pod)
+    api.store.put(SERVICES, {**workload.service(evil), "metadata": {"name": evil, "namespace": "shop"}})
+    for target in ("deploy/web", f"deploy/{evil}"):
+        _, out, err = await check(api, target=target)
+        assert out + err
+        assert all(each.isprintable() for each in (out + err).splitlines())

@@ -37,10 +37,12 @@ class Proxy:
         env: dict[str, str] | None = None,
         descriptors: int | None = None,
         cgroup: Path | None = None,
+        network: int | None = None,
         listen: str = "127.0.0.1:0",
         **settings: str,
     ) -> None:
         """`descriptors`: how many the process may have open. `cgroup`: the directory of the group it is in.
+        `network`: a process in whose network namespace it is.
 
         No scraper is waited for unless asked for.
         """
@@ -58,11 +60,15 @@ class Proxy:
         if cgroup is not None:
             join = f'echo $$ > {cgroup}/cgroup.procs; exec "$@"'
             self._command = ["sh", "-c", join, "sh", *self._command]
+        if network is not None:
+            self._command = ["nsenter", f"--net=/proc/{network}/ns/net", *self._command]
         self._env = environment(DRAINPROXY_CONTROL_SOCKET=self.control_socket, **(env or {}))
         self._listeners = len(upstreams)
         self._changed = asyncio.Event()
         self.lines: list[dict[str, Any]] = []
         """Every log line so far."""
+        self.written = bytearray()
+        """The same, as it was written."""
         self.addresses: list[tuple[str, int]] = []
         """Where each listener listens, in the order of the settings."""
         self._clients: list[Client] = []
@@ -164,6 +170,7 @@ class Proxy:
     async def _read(self) -> None:
         assert self._child.stdout is not None
         async for raw in self._child.stdout:
+            self.written += raw
             self.lines.append(json.loads(raw))
             self._changed.set()
         self._changed.set()
