@@ -97,6 +97,8 @@ def problems(edge: EdgeSettings, proxy: ProxySettings) -> Iterator[tuple[str, st
     yield from _trust(edge, proxy)
     if any(own.tls and theirs.tcp for own, theirs in zip(proxy.listen, proxy.upstream, strict=False)):
         yield "listen", "has https:// before a tcp:// upstream, which gets TLS as it comes; leave one out"
+    if proxy.upstream_proxy_protocol != "off" and not any(address.tcp for address in proxy.upstream):
+        yield "upstream_proxy_protocol", "is used by no upstream; write tcp:// in `upstream`"
     if any(address.tls for address in proxy.listen):
         yield from _clients(edge)
     elif edge.tls_certificate is not None:
@@ -119,6 +121,8 @@ def _trust(edge: EdgeSettings, proxy: ProxySettings) -> Iterator[tuple[str, str]
         yield "trusted_proxies", "is used by nothing; write forwarding: append, or proxy_protocol"
     if edge.proxy_protocol and not edge.trusted_proxies:
         yield "proxy_protocol", "believes nobody; write trusted_proxies"
+    if edge.proxy_protocol and proxy.upstream_proxy_protocol != "off":
+        yield ("upstream_proxy_protocol", "would be a second header behind proxy_protocol's; leave one out")
     if edge.forwarding != "keep" and proxy.upstream_http2 != "off":
         yield "forwarding", "cannot be done to HTTP/2, which passes as it is; write upstream_http2: off"
 

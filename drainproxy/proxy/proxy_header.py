@@ -1,19 +1,21 @@
 """The PROXY protocol, versions 1 and 2: who is the client behind this connection? Pure.
 
 As haproxy.org's proxy-protocol.txt has it. One header before everything else, by who is trusted to send it:
-whether that is so, and how long it is waited for, entrance.py decides.
+whether that is so, and how long it is waited for, entrance.py decides. tcp.py says it to the application.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
+import struct
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 MAX_V1_BYTES = 107
 MAX_V2_BYTES = 4096
 """Of the 64 KiB that the length could say: the addresses take 36, and what balancers add a few hundred."""
 
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _ADDRESS = rb"[\dA-Fa-f:.]+"
 """Without the scope that an IPv6 address may have: it can hold any character."""
 _V1 = re.compile(
@@ -37,6 +39,19 @@ def read(data: bytes) -> tuple[bytes | None, int] | None:
     if data[:6] == b"PROXY "[: len(data)]:
         return _version_1(data)
     raise ValueError("no PROXY header")
+
+
+def said(version: str, source: object, destination: object) -> bytes:
+    """Return the header, `v1` or `v2`, that says who has connected and to what: both as a TCP socket names
+    them, or None where it does not any more."""
+    if not isinstance(source, tuple) or not isinstance(destination, tuple):
+        return b"PROXY UNKNOWN\r\n" if version == "v1" else SIGNATURE + bytes((_LOCAL, 0, 0, 0))
+    addresses = [_unmapped(ipaddress.ip_address(each[0].partition("%")[0])) for each in (source, destination)]
+    kind, ports = addresses[0].version, (source[1], destination[1])
+    if version == "v1":
+        return "PROXY TCP{} {} {} {} {}\r\n".format(kind, *addresses, *ports).encode()
+    block = b"".join(address.packed for address in addresses) + struct.pack(">HH", *ports)
+    return SIGNATURE + bytes((_PROXY, 0x21 if kind == 6 else 0x11)) + len(block).to_bytes(2) + block
 
 
 def _version_1(data: bytes) -> tuple[bytes | None, int] | None:
@@ -80,5 +95,9 @@ def _version_2(data: bytes) -> tuple[bytes | None, int] | None:
     return _text(ipaddress.ip_address(data[16 : 16 + address_bytes])), 16 + size
 
 
-def _text(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bytes:
-    return str(getattr(address, "ipv4_mapped", None) or address).encode()
+def _text(address: _Address) -> bytes:
+    return str(_unmapped(address)).encode()
+
+
+def _unmapped(address: _Address) -> _Address:
+    return getattr(address, "ipv4_mapped", None) or address

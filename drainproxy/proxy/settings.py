@@ -20,6 +20,10 @@ class ProxySettings:
     """Where the application listens: http://host:port, https://host:port or unix:/path, comma-separated,
     one a `listen`; what comes for a tcp://host:port is passed on unread, whatever it speaks."""
 
+    upstream_proxy_protocol: Literal["off", "v1", "v2"] = "off"
+    """Begin each connection to a tcp:// upstream with a PROXY header of this version: the client's address
+    and port, and those it has connected to."""
+
     connect_timeout: float = 3.0
     """How long connecting to the application may take; while starting, refused connects are retried that
     long."""

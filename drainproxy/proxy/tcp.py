@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 from drainproxy.errors import RequestError
+from drainproxy.proxy import proxy_header
 from drainproxy.proxy.client import ClientSocket
 from drainproxy.proxy.tunnel import Tunnel
 
@@ -66,6 +67,10 @@ class TcpConnection(ClientSocket):
             self.abort()
             return
         self._pause(paused=False)
+        if (version := server.settings.upstream_proxy_protocol) != "off":
+            tell = self.transport.get_extra_info
+            header = proxy_header.said(version, tell("peername"), tell("sockname"))
+            server.outbox.write(upstream.transport, header)
         TcpTunnel(self, upstream).begin(self, self._asked, self._early, eof=self._eof)
 
     def data_received(self, data: bytes) -> None:

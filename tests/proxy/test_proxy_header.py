@@ -104,3 +104,42 @@ def verdict(raw: bytes):
         return proxy_header.read(raw)
     except ValueError:
         return "refused"
+
+
+SAID = {
+    "v4": ("203.0.113.7", "10.0.0.1", b"PROXY TCP4 203.0.113.7 10.0.0.1 4660 443\r\n", v2(0x21, 0x11, IPV4)),
+    "v6": (
+        "2001:db8::7",
+        "2001:db8::7",
+        b"PROXY TCP6 2001:db8::7 2001:db8::7 4660 443\r\n",
+        v2(0x21, 0x21, IPV6),
+    ),
+    "mapped": (
+        "::ffff:203.0.113.7",
+        "::ffff:10.0.0.1",
+        b"PROXY TCP4 203.0.113.7 10.0.0.1 4660 443\r\n",
+        v2(0x21, 0x11, IPV4),
+    ),
+    "scoped": (
+        "fe80::1%eth0",
+        "fe80::2%eth0",
+        b"PROXY TCP6 fe80::1 fe80::2 4660 443\r\n",
+        v2(0x21, 0x21, b"\xfe\x80" + bytes(13) + b"\x01\xfe\x80" + bytes(13) + b"\x02\x12\x34\x01\xbb"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "destination", "first", "second"), SAID.values(), ids=SAID)
+def test_what_is_said_is_what_the_socket_says(source, destination, first, second):
+    """In both versions, and as it is read here."""
+    addresses = (source, 0x1234, 0, 0), (destination, 443, 0, 0)
+    assert proxy_header.said("v1", *addresses) == first
+    assert proxy_header.said("v2", *addresses) == second
+    assert proxy_header.read(first) == (source.removeprefix("::ffff:").partition("%")[0].encode(), len(first))
+    assert proxy_header.read(second)[1] == len(second)
+
+
+def test_a_socket_without_addresses_is_nobody_in_particular():
+    """It was closed in the meantime."""
+    assert proxy_header.said("v1", None, ("10.0.0.1", 1)) == b"PROXY UNKNOWN\r\n"
+    assert proxy_header.said("v2", ("10.0.0.1", 1), None) == v2(0x20, 0, b"")

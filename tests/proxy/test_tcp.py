@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 
 import pytest
 
@@ -135,3 +136,45 @@ def test_tls_is_not_taken_off_what_is_passed_on_unread() -> None:
     """It would be read."""
     with pytest.raises(ConfigError, match="write its `listen` without https"):
         config.load({}, {"listen": "https://:1", "upstream": "tcp://127.0.0.1:2"})
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+async def test_the_application_is_told_who_the_client_is(version: str) -> None:
+    """Before anything else, said by the client or not; the header alone is no arrival."""
+    async with (
+        Upstream() as upstream,
+        House(tcp(upstream), upstream_proxy_protocol=version, rules=SLOWLY) as house,
+    ):
+        house.sigterm()
+        client = await house.client()
+        port = client.wire.getsockname()[1]
+        application = await upstream.connection()
+        header = {
+            "v1": b"PROXY TCP4 127.0.0.1 127.0.0.1 %d %d\r\n" % (port, house.port),
+            "v2": b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x7f\0\0\1\x7f\0\0\1"
+            + struct.pack(">HH", port, house.port),
+        }[version]
+        assert await application.read_exactly(len(header)) == header
+        assert house.metrics.late_requests.value() == 0
+        await client.send(b"hello")
+        assert await application.read_exactly(5) == b"hello"
+        assert house.metrics.late_requests.value() == 1
+        await application.send(b"220\r\n")
+        assert await client.read_exactly(5) == b"220\r\n"
+        application.reset()
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"upstream": "http://127.0.0.1:2"}, "write tcp:// in `upstream`"),
+        (
+            {"upstream": "tcp://127.0.0.1:2", "proxy_protocol": "true", "trusted_proxies": "10.0.0.0/8"},
+            "a second header",
+        ),
+    ],
+)
+def test_a_header_that_nobody_would_read_is_refused(settings, complaint) -> None:
+    """Where no upstream is passed on unread, and where one comes already."""
+    with pytest.raises(ConfigError, match=complaint):
+        config.load({}, {"upstream_proxy_protocol": "v2", **settings})

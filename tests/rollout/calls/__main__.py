@@ -30,7 +30,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.rollout.calls", description=__doc__)
     parser.add_argument("--pods", type=int, default=10, help="of each row")
     parser.add_argument("--lag", type=float, default=2.0, help="of the data plane, seconds")
-    parser.add_argument("--calls", type=int, default=10_500, help="of each row, at least")
+    parser.add_argument("--calls", type=int, default=10_500, help="of drainproxy's row, at least")
     parser.add_argument("--document", action="store_true", help="write the table into docs/rollout.md")
     options = parser.parse_args()
     began = time.monotonic()

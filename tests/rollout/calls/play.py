@@ -93,5 +93,5 @@ async def play_all(
             say(row.name)
             async with _played(row, plane) as play:
                 await play.start()
-                results.append(await play.call(min_calls))
+                results.append(await play.call(min_calls if row.judged else 0))
     return results
