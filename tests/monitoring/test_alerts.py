@@ -1,0 +1,259 @@
+"""Each alert fires when it should and is silent when it should be, in promtool's own test runner."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass, field
+
+import pytest
+import yaml
+
+from tests.monitoring.prometheus import PROMTOOL, needs_prometheus, rules
+
+pytestmark = needs_prometheus
+
+TILL = {"namespace": "shop", "workload": "till"}
+POD = 'namespace="shop",workload="till",pod="till-1"'
+OTHER = 'namespace="shop",workload="till",pod="till-2"'
+LABEL = 'namespace="shop",pod="till-1",label_drainproxy_io_inject="true"'
+OURS = 'namespace="shop",pod="till-1",container="drainproxy"'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """Series by minutes, and what an alert makes of them. Without `says` it is silent."""
+
+    alert: str
+    why: str
+    series: dict[str, str]
+    """In promtool's notation: `0x3 2 stale` is 0 four times, 2, and then the pod has gone."""
+    minute: int = 8
+    says: str = ""
+    labels: dict[str, str] = field(default_factory=lambda: TILL)
+    above: dict[str, float] = field(default_factory=dict)
+    """Thresholds of the chart's values."""
+
+
+def ended(outcome: str, values: str) -> dict[str, str]:
+    return {f'drainproxy_drain_requests_total{{{POD},outcome="{outcome}"}}': values}
+
+
+def drained(phase: str, unused: str) -> dict[str, str]:
+    return {
+        f'drainproxy_phase{{{POD},phase="drained"}}': phase,
+        f"drainproxy_drain_unused_seconds{{{POD}}}": unused,
+    }
+
+
+def propagation(reason: str, values: str) -> dict[str, str]:
+    return {f'drainproxy_propagation_end_total{{{POD},reason="{reason}"}}': values}
+
+
+def late(values: str) -> dict[str, str]:
+    return {f"drainproxy_late_requests_total{{{POD}}}": values}
+
+
+def pod(name: str, values: str, labels: str = POD) -> dict[str, str]:
+    return {f"drainproxy_{name}{{{labels}}}": values}
+
+
+def restarts(kind: str, values: str) -> dict[str, str]:
+    return {f"kube_pod_{kind}_status_restarts_total{{{OURS}}}": values}
+
+
+LOST = "2 requests of shop/till were cut or lost in 10 minutes."
+AROUND = "2 connections to shop/till go around drainproxy, and nothing drains them."
+BARE = "1 pods in shop have the label drainproxy.io/inject=true and no drainproxy container."
+BREAKER = "1 pods of shop/till answer 503 because connects to their application fail."
+RESTARTED = "drainproxy in shop/till-1 restarted 1 times in 15 minutes."
+PROBLEMS = "2 settings of shop/till contradict one another; the log and /status say which."
+
+CASES = [
+    # The pod has gone with its last scrape, and is heard all the same.
+    Case(alert="RequestsLost", why="cut", series=ended("cut", "0x3 2 stale"), says=LOST, minute=6),
+    Case(
+        alert="RequestsLost", why="timed out", series=ended("timed_out", "0x3 2 stale"), says=LOST, minute=6
+    ),
+    Case(alert="RequestsLost", why="lost", series=ended("lost", "0x3 2 stale"), says=LOST, minute=6),
+    Case(alert="RequestsLost", why="finished", series=ended("finished", "0x3 900x9")),
+    Case(alert="RequestsLost", why="refused by policy", series=ended("refused", "0x3 3x9")),
+    Case(alert="RequestsLost", why="long ago", series=ended("cut", "0x3 2x30"), minute=20),
+    Case(alert="RequestsLost", why="allowed", series=ended("cut", "0x3 2x9"), above={"requestsLost": 5}),
+    Case(
+        alert="DrainEndedByDeadline",
+        why="nothing left",
+        series=drained("0x3 1 stale", "0x4 stale"),
+        says="1 pods of shop/till were ended by the deadline in 10 minutes.",
+    ),
+    Case(alert="DrainEndedByDeadline", why="time left", series=drained("0x3 1 stale", "0x3 12.5 stale")),
+    Case(alert="DrainEndedByDeadline", why="never drained", series=drained("0x9", "0x9")),
+    Case(
+        alert="DrainEndedByDeadline",
+        why="allowed",
+        series=drained("0x3 1 stale", "0x4 stale"),
+        above={"deadlineDrains": 1},
+    ),
+    Case(
+        alert="PropagationCapped",
+        why="half of them",
+        series=propagation("max", "0x100 4x1000") | propagation("slices_quiet", "0x100 4x1000"),
+        minute=600,
+        says="50% of the drains of shop/till in a day stopped waiting because of propagation_max.",
+    ),
+    Case(
+        alert="PropagationCapped",
+        why="one of ten",
+        series=propagation("max", "0x100 1x1000") | propagation("slices_quiet", "0x100 9x1000"),
+        minute=600,
+    ),
+    Case(
+        alert="PropagationCapped",
+        why="no drain in a day",
+        series=propagation("max", "7x1000") | propagation("quiet", "0x1000"),
+        minute=600,
+    ),
+    Case(
+        alert="LateRequests",
+        why="until the cap",
+        series=late("0x3 4 stale") | propagation("max", "0x3 1 stale"),
+        minute=6,
+        says="4 late requests reached shop/till in drains that propagation_max ended:"
+        " some may have come after the pod had gone.",
+    ),
+    Case(
+        alert="LateRequests",
+        why="until it was quiet",
+        series=late("0x3 4 stale") | propagation("max", "0x4 stale") | propagation("quiet", "0x3 1 stale"),
+    ),
+    Case(alert="LateRequests", why="none came", series=late("0x4 stale") | propagation("max", "0x3 1 stale")),
+    Case(
+        alert="LeftTooEarly",
+        why="asked again",
+        series=pod("after_drained_total", "0x3 2 stale"),
+        minute=6,
+        says="2 requests reached pods of shop/till that had drained: others were refused.",
+    ),
+    Case(alert="LeftTooEarly", why="never", series=pod("after_drained_total", "0x9")),
+    Case(
+        alert="NotInjected",
+        why="bare for five minutes",
+        series={f"kube_pod_labels{{{LABEL}}}": "1x9"},
+        labels={"namespace": "shop"},
+        says=BARE,
+    ),
+    Case(alert="NotInjected", why="only just", series={f"kube_pod_labels{{{LABEL}}}": "_x5 1x9"}),
+    Case(
+        alert="NotInjected",
+        why="a native sidecar",
+        series={f"kube_pod_labels{{{LABEL}}}": "1x9", f"kube_pod_init_container_info{{{OURS}}}": "1x9"},
+    ),
+    Case(
+        alert="NotInjected",
+        why="a plain sidecar",
+        series={f"kube_pod_labels{{{LABEL}}}": "1x9", f"kube_pod_container_info{{{OURS}}}": "1x9"},
+    ),
+    Case(
+        alert="NotInjected",
+        why="it never asked",
+        series={'kube_pod_labels{namespace="shop",pod="till-1",label_drainproxy_io_inject="false"}': "1x9"},
+    ),
+    Case(
+        alert="Bypassed",
+        why="two pods, one each",
+        series=pod("upstream_bypass_connections", "1x9") | pod("upstream_bypass_connections", "1x9", OTHER),
+        says=AROUND,
+    ),
+    Case(alert="Bypassed", why="one scrape", series=pod("upstream_bypass_connections", "0x5 3 0x9")),
+    Case(
+        alert="PermissionMissing",
+        why="denied",
+        series=pod("kubernetes_requests_total", "0x3 1x9", f'{POD},verb="read",result="denied"'),
+        says="Pods of shop/till may not read EndpointSlices: their drains go by time and quiet alone.",
+    ),
+    Case(
+        alert="PermissionMissing",
+        why="the API is away",
+        series=pod("kubernetes_requests_total", "0x3 5x9", f'{POD},verb="read",result="failed"'),
+    ),
+    Case(alert="BreakerOpen", why="for a minute", series=pod("breaker_open", "0x3 1x9"), says=BREAKER),
+    Case(alert="BreakerOpen", why="closed again", series=pod("breaker_open", "0x3 1 0x9")),
+    Case(
+        alert="Restarted",
+        why="a native sidecar",
+        series=restarts("init_container", "0x3 1x9"),
+        labels={"namespace": "shop", "pod": "till-1"},
+        says=RESTARTED,
+    ),
+    Case(
+        alert="Restarted",
+        why="a plain sidecar",
+        series=restarts("container", "0x3 1x9"),
+        labels={"namespace": "shop", "pod": "till-1"},
+        says=RESTARTED,
+    ),
+    Case(alert="Restarted", why="once upon a time", series=restarts("container", "3x20")),
+    Case(
+        alert="Restarted",
+        why="another container",
+        series={
+            'kube_pod_container_status_restarts_total{namespace="shop",pod="x",container="app"}': "0+1x9"
+        },
+    ),
+    Case(
+        alert="ConfigProblems", why="as long as it runs", series=pod("config_problems", "2x9"), says=PROBLEMS
+    ),
+    Case(alert="ConfigProblems", why="none", series=pod("config_problems", "0x9")),
+    Case(
+        alert="CertificateExpires",
+        why="in a week",
+        series=pod("certificate_expiry_seconds", "604800x9", f'{POD},used_for="listener"'),
+        says="A certificate in shop/till expires in 7d 0h 0m 0s.",
+    ),
+    Case(
+        alert="CertificateExpires",
+        why="in a month",
+        series=pod("certificate_expiry_seconds", "2592000x9", f'{POD},used_for="listener"'),
+    ),
+    Case(
+        alert="CertificateExpires",
+        why="sooner is enough here",
+        series=pod("certificate_expiry_seconds", "604800x9", f'{POD},used_for="listener"'),
+        above={"certificateDays": 3},
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[f"{case.alert}: {case.why}" for case in CASES])
+def test_alert(case, tmp_path):
+    """It fires for this workload and in these words, or it does not fire."""
+    file = rules(**case.above)
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(file))
+    name = f"Drainproxy{case.alert}"
+    (rule,) = (each for each in file["groups"][0]["rules"] if each["alert"] == name)
+    fires = {
+        "exp_labels": {**case.labels, **rule["labels"]},
+        "exp_annotations": {**rule["annotations"], "description": case.says},
+    }
+    expected = {"eval_time": f"{case.minute}m", "alertname": name, "exp_alerts": [fires] * bool(case.says)}
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in case.series.items()],
+        "alert_rule_test": [expected],
+    }
+    document = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": [test]}
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(document))
+    done = subprocess.run(
+        [PROMTOOL, "test", "rules", tmp_path / "test.yaml"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_is_seen_both_ways():
+    """An alert that nobody has seen fire, or be silent, is no alert."""
+    every = {each["alert"].removeprefix("Drainproxy") for each in rules()["groups"][0]["rules"]}
+    assert {case.alert for case in CASES if case.says} == every
+    assert {case.alert for case in CASES if not case.says} == every
