@@ -16,8 +16,7 @@ from drainproxy.addresses import ListenAddress
 from drainproxy.admin.settings import AdminSettings
 from drainproxy.errors import ConfigError
 from drainproxy.kube.settings import KubeSettings
-from drainproxy.lifecycle.budget import Budget
-from drainproxy.lifecycle.plan import Plan
+from drainproxy.lifecycle.budget import Budget, Plan
 from drainproxy.lifecycle.propagation import PRESETS, Rules
 from drainproxy.lifecycle.settings import LifecycleSettings
 from drainproxy.lifecycle.timers import timer_problems

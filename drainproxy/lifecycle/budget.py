@@ -1,13 +1,18 @@
 """How long may a drain take? From a grace period to absolute deadlines.
 
-Pure. One rule everywhere: grace >= propagation max + leave + app_stop + reserve. `plan` never fails:
-a pod that runs must not refuse to start over a sum, so it shortens what can be shortened and says which
-number to change. `config --check` turns the same sentence into a failure.
+Pure. One rule everywhere: grace >= propagation max + leave + app_stop + reserve. Dividing never fails: a pod
+that runs must not refuse to start over a sum, so what can be shortened is, and a sentence says which number
+to change. `config --check` turns the same sentence into a failure.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from drainproxy.lifecycle.propagation import Rules
+    from drainproxy.lifecycle.settings import LifecycleSettings
 
 LEAVE_MARGIN_S = 2.0
 """After the last tunnel was told to leave: the time it has to say goodbye."""
@@ -20,27 +25,12 @@ _ROUNDING_S = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Shares:
-    """Who gets which part of the grace period, in seconds, before it is known whether they fit."""
-
-    propagation_max_s: float
-    leave_spread_s: float = 5.0
-    app_stop_s: float = 5.0
-    reserve_s: float = 3.0
-
-    @property
-    def needed_s(self) -> float:
-        """The least grace period in which all of it fits."""
-        leave_s = self.leave_spread_s + LEAVE_MARGIN_S
-        return self.propagation_max_s + leave_s + self.app_stop_s + self.reserve_s
-
-
-@dataclass(frozen=True, slots=True)
 class Budget:
     """A grace period divided up, in seconds."""
 
     grace_s: float
     needed_s: float
+    """The least grace period in which all that was asked for fits."""
     propagation_max_s: float
     leave_s: float
     app_stop_s: float
@@ -52,32 +42,46 @@ class Budget:
         return t0 + max(0.0, self.grace_s - self.app_stop_s - self.reserve_s)
 
 
-def plan(shares: Shares, grace_s: float | None) -> Budget:
-    """Divide `grace_s` (None: not known, Kubernetes' default is assumed)."""
+def divide(settings: LifecycleSettings, max_s: float, grace_s: float | None) -> Budget:
+    """Divide `grace_s` (None: not known, Kubernetes' default is assumed); `max_s`: propagation's wish."""
     grace = DEFAULT_GRACE_S if grace_s is None else grace_s
-    leave = shares.leave_spread_s + LEAVE_MARGIN_S
+    leave = settings.leave_spread + LEAVE_MARGIN_S
+    needed = max_s + leave + settings.app_stop + settings.reserve
     # A short grace period still leaves most of it to the requests.
-    app_stop = min(shares.app_stop_s, grace / 5)
-    reserve = min(shares.reserve_s, grace / 5)
+    app_stop = min(settings.app_stop, grace / 5)
+    reserve = min(settings.reserve, grace / 5)
     room = max(0.0, grace - leave - app_stop - reserve)
     problems: tuple[str, ...] = ()
-    if shares.propagation_max_s + leave + app_stop + reserve > grace + _ROUNDING_S:
+    if max_s + leave + app_stop + reserve > grace + _ROUNDING_S:
         problem = (
-            f"grace period {grace:g} s is too short: propagation_max {shares.propagation_max_s:g} s"
-            f" + leave {leave:g} s (leave_spread {shares.leave_spread_s:g} s + {LEAVE_MARGIN_S:g} s)"
-            f" + app_stop {shares.app_stop_s:g} s + reserve {shares.reserve_s:g} s"
-            f" = {shares.needed_s:g} s;"
-            f" set terminationGracePeriodSeconds and grace_period to at least {shares.needed_s:g} s"
+            f"grace period {grace:g} s is too short: propagation_max {max_s:g} s"
+            f" + leave {leave:g} s (leave_spread {settings.leave_spread:g} s + {LEAVE_MARGIN_S:g} s)"
+            f" + app_stop {settings.app_stop:g} s + reserve {settings.reserve:g} s = {needed:g} s;"
+            f" set terminationGracePeriodSeconds and grace_period to at least {needed:g} s"
         )
         if room > 0:
             problem += f", or propagation_max to at most {room:g} s"
         problems = (problem,)
-    return Budget(
-        grace_s=grace,
-        needed_s=shares.needed_s,
-        propagation_max_s=min(shares.propagation_max_s, room),
-        leave_s=leave,
-        app_stop_s=app_stop,
-        reserve_s=reserve,
-        problems=problems,
-    )
+    return Budget(grace, needed, min(max_s, room), leave, app_stop, reserve, problems)
+
+
+class Plan:
+    """The propagation rules and the grace period's division in force now. Written by the controller.
+
+    `rules` are the preset's with `max` shortened to what `budget` has room for. The cluster may tell the
+    grace period better than the settings do, and more than once.
+    """
+
+    def __init__(self, settings: LifecycleSettings, rules: Rules) -> None:
+        self._settings = settings
+        self._wanted = rules
+        self.observe(None)
+
+    def observe(self, grace_s: float | None) -> None:
+        """Count with a grace period that the cluster has told, in seconds; None: it has told none.
+
+        The smaller of this and the setting holds: a kubelet that takes longer than told does no harm.
+        """
+        known = [each for each in (self._settings.grace_period, grace_s) if each is not None]
+        self.budget = divide(self._settings, self._wanted.max_s, min(known, default=None))
+        self.rules = replace(self._wanted, max_s=self.budget.propagation_max_s)

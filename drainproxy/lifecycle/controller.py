@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from drainproxy.lifecycle import propagation
+from drainproxy.lifecycle.budget import Plan
 from drainproxy.lifecycle.drain import Drain, begun_by
 from drainproxy.lifecycle.ending import Ending
 from drainproxy.lifecycle.hooks import RestartWindow
@@ -19,9 +20,8 @@ from drainproxy.lifecycle.journal import Journal
 from drainproxy.lifecycle.leaving import Leaving
 from drainproxy.lifecycle.machine import Event, Phase, Readiness, step
 from drainproxy.lifecycle.news import News
-from drainproxy.lifecycle.plan import Plan
 from drainproxy.lifecycle.propagation import Evidence, Reason, Routability
-from drainproxy.lifecycle.published import Published, picture
+from drainproxy.lifecycle.published import picture
 from drainproxy.lifecycle.report import Cause
 from drainproxy.lifecycle.sound import Probes, Sound
 
@@ -68,7 +68,7 @@ class Controller(News):
         self._evidence = propagation.UNKNOWN
         self._last_request = -math.inf
         self._timer: asyncio.TimerHandle | None = None
-        self.published = self._picture(Phase.STARTING)
+        self.published = picture(Phase.STARTING, None, self.plan, settings, loop.time())
         metrics.before_scrape.append(self._refresh_metrics)
         self._refresh_metrics()
 
@@ -95,9 +95,7 @@ class Controller(News):
         t0 = now if self._window.first_wait is None else self._window.first_wait
         self._window.close()
         if self.drain is None:
-            self.drain = Drain.begin(
-                cause=cause, started=now, t0=t0, in_flight=len(self._inflight), metrics=self._metrics
-            )
+            self.drain = Drain(cause, now, t0, len(self._inflight), self._metrics)
             # In a turn of its own: who lets go has not yet said how it ended.
             self._inflight.on_empty = partial(self._loop.call_soon, self._review)
             self._last_request = now
@@ -336,19 +334,9 @@ class Controller(News):
 
     # Publication.
 
-    def _picture(self, phase: Phase) -> Published:
-        return picture(
-            phase,
-            self.drain,
-            deadline=self.deadline,
-            rules=self.plan.rules,
-            settings=self._settings,
-            now=self._loop.time(),
-        )
-
     def _publish(self, phase: Phase) -> None:
         before = self.published
-        self.published = self._picture(phase)
+        self.published = picture(phase, self.drain, self.plan, self._settings, self._loop.time())
         if (self.published.work_deadline, self.published.deadline) != (before.work_deadline, before.deadline):
             for work in self._inflight:
                 work.drain_by(self.published.work_deadline)
@@ -356,13 +344,8 @@ class Controller(News):
 
     def _announce(self) -> None:
         assert self.drain is not None
-        self.journal.planned(
-            self.drain,
-            self.plan,
-            deadline=self.deadline,
-            arrivals_per_s=self.sound.arrivals_per_s(self.drain.started),
-            in_flight=len(self._inflight),
-        )
+        arrivals = self.sound.arrivals_per_s(self.drain.started)
+        self.journal.planned(self.drain, self.plan, arrivals_per_s=arrivals, in_flight=len(self._inflight))
 
     # Timers and numbers.
 

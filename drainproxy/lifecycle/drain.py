@@ -17,38 +17,28 @@ if TYPE_CHECKING:
     from drainproxy.metrics import Metrics
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Drain:
-    """Times are loop times in seconds."""
+    """Times are loop times in seconds. Its books are open from the beginning."""
 
     cause: Cause
     started: float
     t0: float
     """From when the kubelet counts the grace period: a hook may have come before the signal."""
     in_flight_at_start: int
-    requests_before: Tally
-    tunnels_before: dict[str, Tally]
+    metrics: Metrics
+    requests_before: Tally = field(init=False)
+    tunnels_before: dict[str, Tally] = field(init=False)
     final: bool = False
     """The pod is ending for certain: `undrain` is refused."""
     last_late: float | None = None
     propagation_ended: Reason | None = None
     entered: dict[Phase, float] = field(default_factory=dict)
 
-    @classmethod
-    def begin(cls, *, cause: Cause, started: float, t0: float, in_flight: int, metrics: Metrics) -> Drain:
-        """Open the books of a drain that begins now."""
-        return cls(
-            cause=cause,
-            started=started,
-            t0=t0,
-            in_flight_at_start=in_flight,
-            requests_before=_requests(metrics),
-            tunnels_before=_tunnels(metrics),
-        )
+    def __post_init__(self) -> None:
+        self.requests_before, self.tunnels_before = _requests(self.metrics), _tunnels(self.metrics)
 
-    def report(
-        self, *, now: float, unused_s: float, ended_by: str, evidence: Evidence, metrics: Metrics
-    ) -> Report:
+    def report(self, evidence: Evidence, *, now: float, unused_s: float, ended_by: str) -> Report:
         """Close the books."""
         after_flip = None
         if evidence.state is Routability.GONE and self.last_late is not None:
@@ -65,9 +55,9 @@ class Drain:
             propagation_ended=self.propagation_ended,
             last_late_after_flip_s=after_flip,
             in_flight_at_start=self.in_flight_at_start,
-            requests=_requests(metrics).minus(self.requests_before),
+            requests=_requests(self.metrics).minus(self.requests_before),
             tunnels={
-                kind: tally.minus(self.tunnels_before[kind]) for kind, tally in _tunnels(metrics).items()
+                kind: tally.minus(self.tunnels_before[kind]) for kind, tally in _tunnels(self.metrics).items()
             },
             unused_s=unused_s,
             ended_by=ended_by,

@@ -6,6 +6,7 @@ controller when the phase becomes drained.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,47 +25,37 @@ CUT_WITHIN_S = 0.5
 """How long work that was cut may take to end before the report is written without it."""
 
 
+@dataclass
 class Ending:
     """Written by the controller; `report` stays None until the drain has one."""
 
-    def __init__(
-        self,
-        *,
-        inflight: InFlight,
-        metrics: Metrics,
-        log: Log,
-        loop: asyncio.AbstractEventLoop,
-        written: Callable[[], None],
-    ) -> None:
-        self._inflight = inflight
-        self._metrics = metrics
-        self._log = log
-        self._loop = loop
-        self._written = written
-        self._timer: asyncio.TimerHandle | None = None
-        self.report: Report | None = None
+    inflight: InFlight
+    metrics: Metrics
+    log: Log
+    loop: asyncio.AbstractEventLoop
+    written: Callable[[], None]
+    report: Report | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def begin(self, drain: Drain, evidence: Evidence, *, why: str, unused_s: float, cut: bool) -> None:
         """End `drain` now. `cut`: its deadline has come, and what is in flight goes with it."""
-        self._metrics.drain_unused.set(unused_s)
-        self._inflight.on_empty = None
-        write = partial(self._write, drain, evidence, why, self._loop.time(), unused_s)
-        if not cut or not len(self._inflight):
-            write()
+        self.metrics.drain_unused.set(unused_s)
+        self.inflight.on_empty = None
+        closed = partial(drain.report, evidence, now=self.loop.time(), unused_s=unused_s, ended_by=why)
+        if not cut or not len(self.inflight):
+            self._write(closed)
             return
-        self._inflight.on_empty = partial(self._loop.call_soon, write)
-        self._timer = self._loop.call_later(CUT_WITHIN_S, write)
-        for work in self._inflight:
+        self.inflight.on_empty = partial(self.loop.call_soon, self._write, closed)
+        self._timer = self.loop.call_later(CUT_WITHIN_S, self._write, closed)
+        for work in self.inflight:
             work.cut("drain-deadline")
 
-    def _write(self, drain: Drain, evidence: Evidence, why: str, now: float, unused_s: float) -> None:
+    def _write(self, closed: Callable[[], Report]) -> None:
         if self.report is not None:
             return
-        self._inflight.on_empty = None
+        self.inflight.on_empty = None
         if self._timer is not None:
             self._timer.cancel()
-        self.report = drain.report(
-            now=now, unused_s=unused_s, ended_by=why, evidence=evidence, metrics=self._metrics
-        )
-        self._log.event("drain_report", **self.report.fields())
-        self._written()
+        self.report = closed()
+        self.log.event("drain_report", **self.report.fields())
+        self.written()

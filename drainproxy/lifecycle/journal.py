@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterable
 
+    from drainproxy.lifecycle.budget import Plan
     from drainproxy.lifecycle.drain import Drain
-    from drainproxy.lifecycle.plan import Plan
     from drainproxy.log import Log
     from drainproxy.metrics import Metrics
 
@@ -45,9 +45,7 @@ class Journal:
         self._metrics.phase.choose(phase)
         self._log.event("phase", phase=phase, was=was, after_s=round(spent, 3), in_flight=in_flight, why=why)
 
-    def planned(
-        self, drain: Drain, plan: Plan, *, deadline: float, arrivals_per_s: float, in_flight: int
-    ) -> None:
+    def planned(self, drain: Drain, plan: Plan, *, arrivals_per_s: float, in_flight: int) -> None:
         """A drain has begun, or more has become known of it."""
         self._metrics.termination_cause.choose(drain.cause)
         self._log.event(
@@ -55,7 +53,7 @@ class Journal:
             cause=drain.cause,
             plan=PLANS[drain.cause],
             grace_s=plan.budget.grace_s,
-            deadline_in_s=round(deadline - self._loop.time(), 3),
+            deadline_in_s=round(plan.budget.deadline(drain.t0) - self._loop.time(), 3),
             propagation_max_s=plan.rules.max_s,
             sparse=propagation.sparse(plan.rules, arrivals_per_s),
             in_flight=in_flight,

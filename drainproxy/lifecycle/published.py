@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from drainproxy.lifecycle.machine import POLICY, Phase, Policy, Reuse
 
 if TYPE_CHECKING:
+    from drainproxy.lifecycle.budget import Plan
     from drainproxy.lifecycle.drain import Drain
-    from drainproxy.lifecycle.propagation import Rules
     from drainproxy.lifecycle.settings import LifecycleSettings
 
 
@@ -37,20 +37,15 @@ class Published:
 
 
 def picture(
-    phase: Phase,
-    drain: Drain | None,
-    *,
-    deadline: float,
-    rules: Rules,
-    settings: LifecycleSettings,
-    now: float,
+    phase: Phase, drain: Drain | None, plan: Plan, settings: LifecycleSettings, now: float
 ) -> Published:
     """Return what is true at `now` in `phase`; `drain` None: none runs."""
     policy = POLICY[phase]
     if drain is None:
         return Published(phase, policy, math.inf, False, math.inf, math.inf, math.inf, False)
+    deadline = plan.budget.deadline(drain.t0)
     # A balancer would only reconnect to us as long as it has not heard of the drain.
-    hold_s = rules.min_s if rules.balancer else 0.0
+    hold_s = plan.rules.min_s if plan.rules.balancer else 0.0
     discourage = policy.reuse is Reuse.DISCOURAGE and now >= drain.started + hold_s
     timeout = math.inf if settings.drain_timeout is None else settings.drain_timeout
     return Published(

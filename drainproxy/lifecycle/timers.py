@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from drainproxy.lifecycle.plan import Plan
+    from drainproxy.lifecycle.budget import Plan
     from drainproxy.lifecycle.propagation import Rules
     from drainproxy.lifecycle.settings import LifecycleSettings
 

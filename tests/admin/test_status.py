@@ -17,14 +17,9 @@ from drainproxy.metrics import Metrics
 
 ABOUT = {"version": "1.2.3", "listeners": ["127.0.0.1:8080"]}
 DRAIN = Drain(
-    cause=Cause.MANUAL,
-    started=95.0,
-    t0=95.0,
-    in_flight_at_start=3,
-    requests_before=Tally(finished=4),
-    tunnels_before={},
-    last_late=99.5,
+    cause=Cause.MANUAL, started=95.0, t0=95.0, in_flight_at_start=3, metrics=Metrics(), last_late=99.5
 )
+DRAIN.requests_before = Tally(finished=4)
 
 
 @dataclass(eq=False)

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from drainproxy.lifecycle.budget import Shares, plan
+from drainproxy.lifecycle.budget import divide
 from drainproxy.lifecycle.propagation import PRESETS
+from drainproxy.lifecycle.settings import LifecycleSettings
 
-CLUSTER = Shares(propagation_max_s=15.0)
+USUAL = LifecycleSettings()
 
 
 def test_the_defaults_fit_kubernetes_default_grace_period_exactly():
     """15 + 7 + 5 + 3 = 30: nobody has to change a number to begin with, and no second is left over."""
-    budget = plan(CLUSTER, 30.0)
+    budget = divide(USUAL, 15.0, 30.0)
     assert (budget.propagation_max_s, budget.leave_s, budget.app_stop_s, budget.reserve_s) == (15, 7, 5, 3)
     assert budget.problems == ()
-    assert plan(CLUSTER, 29.999).problems != ()
+    assert divide(USUAL, 15.0, 29.999).problems != ()
 
 
 def test_an_unknown_grace_period_is_taken_for_kubernetes_default():
     """The Downward API does not offer it."""
-    assert plan(CLUSTER, None) == plan(CLUSTER, 30.0)
+    assert divide(USUAL, 15.0, None) == divide(USUAL, 15.0, 30.0)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_an_unknown_grace_period_is_taken_for_kubernetes_default():
 )
 def test_the_deadline_leaves_the_application_its_time_to_stop(grace, deadline, app_stop, reserve):
     """deadline = t0 + grace - app_stop - reserve, and short grace periods still go mostly to requests."""
-    budget = plan(CLUSTER, grace)
+    budget = divide(USUAL, 15.0, grace)
     assert budget.deadline(100.0) == pytest.approx(100.0 + deadline)
     assert (budget.app_stop_s, budget.reserve_s) == pytest.approx((app_stop, reserve))
 
@@ -55,18 +55,18 @@ def test_the_deadline_leaves_the_application_its_time_to_stop(grace, deadline, a
 def test_a_sum_that_does_not_fit_names_the_numbers_to_change(preset, needed):
     """An operator reads what to set, and to what, without doing sums."""
     rules = PRESETS[preset][0]
-    (problem,) = plan(Shares(propagation_max_s=rules.max_s), 30.0).problems
+    (problem,) = divide(USUAL, rules.max_s, 30.0).problems
     assert "terminationGracePeriodSeconds" in problem
     assert f"grace_period to at least {needed} s" in problem
     assert "propagation_max to at most 15 s" in problem
     for part in ("propagation_max", "leave_spread", "app_stop", "reserve"):
         assert part in problem
-    assert plan(Shares(propagation_max_s=rules.max_s), float(needed)).problems == ()
+    assert divide(USUAL, rules.max_s, float(needed)).problems == ()
 
 
 def test_a_running_pod_shortens_propagation_rather_than_refuse():
     """A pod must not fail to start over a sum."""
-    budget = plan(Shares(propagation_max_s=90.0), 30.0)
+    budget = divide(USUAL, 90.0, 30.0)
     assert budget.propagation_max_s == 15.0
     assert budget.deadline(0.0) == 22.0
 
@@ -76,31 +76,33 @@ def halves(least: int, most: int):
     return st.integers(least * 2, most * 2).map(lambda number: number / 2)
 
 
-shares = st.builds(Shares, halves(0, 150), halves(0, 20), halves(0, 20), halves(0, 20))
+shares = st.builds(
+    LifecycleSettings, leave_spread=halves(0, 20), app_stop=halves(0, 20), reserve=halves(0, 20)
+)
 
 
-@given(shares, st.none() | halves(0, 300))
-def test_shares_never_exceed_the_grace_period(wanted, grace):
+@given(shares, halves(0, 150), st.none() | halves(0, 300))
+def test_shares_never_exceed_the_grace_period(wanted, max_s, grace):
     """Whatever was asked for, what is planned before the deadline fits in before the deadline."""
-    budget = plan(wanted, grace)
-    assert 0 <= budget.propagation_max_s <= wanted.propagation_max_s
+    budget = divide(wanted, max_s, grace)
+    assert 0 <= budget.propagation_max_s <= max_s
     assert budget.deadline(0.0) + budget.app_stop_s + budget.reserve_s == pytest.approx(budget.grace_s)
     if budget.propagation_max_s > 0:
         total = budget.propagation_max_s + budget.leave_s + budget.app_stop_s + budget.reserve_s
         assert total <= budget.grace_s + 1e-9
 
 
-@given(shares, halves(0, 300))
-def test_following_the_advice_ends_the_problem(wanted, grace):
+@given(shares, halves(0, 150), halves(0, 300))
+def test_following_the_advice_ends_the_problem(wanted, max_s, grace):
     """Either number in the sentence, once set, is enough."""
-    problems = plan(wanted, grace).problems
+    problems = divide(wanted, max_s, grace).problems
     assume(problems)
     more = re.search(r"at least (\S+) s", problems[0])
     less = re.search(r"at most (\S+) s", problems[0])
     assert more is not None
-    assert plan(wanted, float(more[1])).problems == ()
+    assert divide(wanted, max_s, float(more[1])).problems == ()
     if less is not None:
-        assert plan(replace(wanted, propagation_max_s=float(less[1])), grace).problems == ()
+        assert divide(wanted, float(less[1]), grace).problems == ()
 
 
 @given(st.integers(0, 3000), st.integers(1, 3))
@@ -109,10 +111,10 @@ def test_a_sum_that_fits_exactly_fits_in_fractions_too(tenths, digits):
     """25.4 s are enough for 10.4 + 7 + 5 + 3, though not in binary fractions."""
     wanted = float(f"{10 + tenths / 10**digits:.3f}")
     grace = float(f"{wanted + 15:.3f}")
-    assert plan(Shares(propagation_max_s=wanted), grace).problems == ()
+    assert divide(USUAL, wanted, grace).problems == ()
 
 
 def test_a_grace_period_too_short_for_leaving_is_a_problem_without_propagation_too():
     """One rule everywhere: outside Kubernetes nothing propagates, but tunnels need their time to leave."""
-    (problem,) = plan(Shares(propagation_max_s=0.0), 5.0).problems
+    (problem,) = divide(USUAL, 0.0, 5.0).problems
     assert "leave_spread" in problem

@@ -91,16 +91,16 @@ def test_every_cause_has_its_series():
 
 def drain(table: metrics.Metrics, **changes) -> Drain:
     """A drain that begins at loop time 100."""
-    begun = Drain.begin(cause=Cause.UNKNOWN, started=100.0, t0=99.0, in_flight=2, metrics=table)
+    begun = Drain(Cause.UNKNOWN, started=100.0, t0=99.0, in_flight_at_start=2, metrics=table)
     begun.entered = {Phase.PROPAGATING: 100.0, Phase.DRAINED: 110.0}
     for name, value in changes.items():
         setattr(begun, name, value)
     return begun
 
 
-def closed(begun: Drain, table: metrics.Metrics, evidence: Evidence = UNKNOWN) -> Report:
+def closed(begun: Drain, evidence: Evidence = UNKNOWN) -> Report:
     """Its report, at loop time 110."""
-    return begun.report(now=110.0, unused_s=11.0, ended_by="it", evidence=evidence, metrics=table)
+    return begun.report(evidence, now=110.0, unused_s=11.0, ended_by="it")
 
 
 def test_a_drains_report_counts_what_happened_in_it():
@@ -113,7 +113,7 @@ def test_a_drains_report_counts_what_happened_in_it():
         table.drain_requests.inc(outcome)
     table.drain_tunnels.inc("stream", "cut")
     table.late_requests.inc(by=3)
-    made = closed(begun, table)
+    made = closed(begun)
     assert made.requests == Tally(finished=2, timed_out=1, cut=1, refused=1, lost=1, late=3)
     assert made.tunnels == {"websocket": Tally(), "stream": Tally(cut=1), "other": Tally()}
     assert made.in_flight_at_start == 2
@@ -123,7 +123,7 @@ def test_a_drains_phases_last_from_one_entry_to_the_next():
     """Drained itself is where the report is written: it has no length."""
     table = metrics.Metrics()
     entered = {Phase.PROPAGATING: 100.0, Phase.DRAINING: 107.5, Phase.DRAINED: 110.0}
-    assert closed(drain(table, entered=entered), table).phases_s == {"propagating": 7.5, "draining": 2.5}
+    assert closed(drain(table, entered=entered)).phases_s == {"propagating": 7.5, "draining": 2.5}
 
 
 @pytest.mark.parametrize(
@@ -140,4 +140,4 @@ def test_a_drains_phases_last_from_one_entry_to_the_next():
 def test_seconds_from_flip_to_last_late_arrival_need_both(evidence, last_late, expected):
     """The number everyone guesses with `sleep`, where it could be measured."""
     table = metrics.Metrics()
-    assert closed(drain(table, last_late=last_late), table, evidence).last_late_after_flip_s == expected
+    assert closed(drain(table, last_late=last_late), evidence).last_late_after_flip_s == expected
