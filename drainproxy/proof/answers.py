@@ -4,14 +4,13 @@ Reads what RFC 9112 section 6.3 allows (no body, Content-Length, chunked, until 
 else; bodies are counted, not kept. Every way to fail is a LossError. Called by `client.py`.
 """
 
+import asyncio
 import re
 from dataclasses import dataclass
 
 from drainproxy.proof.outcomes import Kind, LossError
-from drainproxy.proof.wire import Wire
+from drainproxy.proof.wire import MAX_LINE_BYTES, Wire
 
-_MAX_HEAD_BYTES = 64 * 1024
-_MAX_LINE_BYTES = 4 * 1024  # a chunk-size line or a trailer line
 _MAX_INTERIM = 16  # answers of class 1xx before the final one
 _MAX_TRAILERS = 100
 _PIECE_BYTES = 64 * 1024
@@ -40,7 +39,7 @@ async def read_answer(wire: Wire, *, method: str) -> Answer:
     """The final answer to `method`; raises LossError."""
     began = False
     for _ in range(_MAX_INTERIM + 1):
-        head = _parse_head(await _until(wire, b"\r\n\r\n", limit=_MAX_HEAD_BYTES, began=began))
+        head = _parse_head(await _until(wire, b"\r\n\r\n", began=began))
         began = True
         if head.status == 101:
             raise LossError(Kind.INVALID, "101 to a request that asked for no upgrade")
@@ -98,7 +97,7 @@ async def _read_body(wire: Wire, head: _Head, method: str) -> tuple[int, bool]:
 async def _read_chunks(wire: Wire) -> int:
     total = 0
     while True:
-        line = await _until(wire, b"\r\n", limit=_MAX_LINE_BYTES, began=True)
+        line = await _until(wire, b"\r\n", began=True)
         digits = line[:-2].partition(b";")[0].strip()
         if _CHUNK_SIZE.fullmatch(digits) is None:
             raise LossError(Kind.INVALID, f"not a chunk size: {line[:60]!r}")
@@ -106,10 +105,10 @@ async def _read_chunks(wire: Wire) -> int:
         if size == 0:
             break
         total += await _skip(wire, size, what="the end of a chunk")
-        if await _exactly(wire, 2) != b"\r\n":
+        if await _until(wire, b"\r\n", began=True) != b"\r\n":
             raise LossError(Kind.INVALID, "a chunk does not end where it said")
     for _ in range(_MAX_TRAILERS):
-        if await _until(wire, b"\r\n", limit=_MAX_LINE_BYTES, began=True) == b"\r\n":
+        if await _until(wire, b"\r\n", began=True) == b"\r\n":
             return total
     raise LossError(Kind.INVALID, f"more than {_MAX_TRAILERS} trailers")
 
@@ -117,44 +116,32 @@ async def _read_chunks(wire: Wire) -> int:
 async def _until_close(wire: Wire) -> int:
     """A body that only the end of the connection delimits: a reset there is a cut, a FIN is not."""
     total = 0
-    while True:
-        total += len(wire.take(_PIECE_BYTES))
-        if not wire.buffer and not await wire.more():
-            break
+    while piece := await wire.read(_PIECE_BYTES):
+        total += len(piece)
     if wire.error is not None:
         raise LossError(Kind.TRUNCATED, f"{_cause(wire)} after {total} bytes of a body until close")
     return total
 
 
-async def _until(wire: Wire, mark: bytes, *, limit: int, began: bool) -> bytes:
+async def _until(wire: Wire, mark: bytes, *, began: bool) -> bytes:
     """Everything up to and with `mark`; `began` says whether earlier bytes of this answer came."""
-    searched = 0
-    while True:
-        found = wire.buffer.find(mark, max(0, searched - len(mark)))
-        if found >= 0:
-            return wire.take(found + len(mark))
-        searched = len(wire.buffer)
-        if searched > limit:
-            raise LossError(Kind.INVALID, f"no line end in {limit} bytes")
-        if not await wire.more():
-            if began or wire.buffer:
-                raise LossError(Kind.TRUNCATED, f"{_cause(wire)} inside the framing of the answer")
-            raise LossError(Kind.RESET, f"{_cause(wire)} before the first byte of an answer")
-
-
-async def _exactly(wire: Wire, size: int) -> bytes:
-    while len(wire.buffer) < size:
-        if not await wire.more():
-            raise LossError(Kind.TRUNCATED, f"{_cause(wire)} at the end of a chunk")
-    return wire.take(size)
+    try:
+        return await wire.readuntil(mark)
+    except asyncio.IncompleteReadError as end:
+        if began or end.partial:
+            raise LossError(Kind.TRUNCATED, f"{_cause(wire)} inside the framing of the answer") from None
+        raise LossError(Kind.RESET, f"{_cause(wire)} before the first byte of an answer") from None
+    except asyncio.LimitOverrunError:
+        raise LossError(Kind.INVALID, f"no line end in {MAX_LINE_BYTES} bytes") from None
 
 
 async def _skip(wire: Wire, size: int, *, what: str) -> int:
     left = size
     while left:
-        left -= len(wire.take(min(left, _PIECE_BYTES)))
-        if left and not wire.buffer and not await wire.more():
+        piece = await wire.read(min(left, _PIECE_BYTES))
+        if not piece:
             raise LossError(Kind.TRUNCATED, f"{_cause(wire)} {left} bytes before {what}")
+        left -= len(piece)
     return size
 
 

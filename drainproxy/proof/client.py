@@ -7,14 +7,15 @@ One Client is one caller: at most one connection, one request at a time.
 """
 
 import asyncio
+import contextlib
 import errno
 import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from drainproxy.proof.answers import Answer, read_answer
+from drainproxy.proof.answers import read_answer
 from drainproxy.proof.outcomes import Kind, LossError, Outcome
 from drainproxy.proof.wire import Wire
 
@@ -44,23 +45,16 @@ class Request:
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """How a client behaves: which pod each new connection goes to, and its habits."""
+@dataclass(eq=False)
+class Client:
+    """One caller and its habits. Written only by the task that sends."""
 
-    choose: Callable[[], Address]
+    choose: Callable[[], Address]  # which pod a new connection goes to
     keep_alive: bool
     timeout_s: float
     tls: ssl.SSLContext | None = None
-
-
-class Client:
-    """Written only by the task that sends."""
-
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
-        self._wire: Wire | None = None
-        self._peer: Address = ("", 0)
+    _wire: Wire | None = field(default=None, init=False)
+    _peer: Address = field(default=("", 0), init=False)
 
     async def send(self, request: Request) -> Outcome:
         """One request to its end; never raises for what the network does."""
@@ -71,17 +65,16 @@ class Client:
         error = ""
         retries: list[str] = []
         try:
-            async with asyncio.timeout(self._caller.timeout_s):
-                answer = await self._answered(request, retries)
-            status = answer.status
+            async with asyncio.timeout(self.timeout_s):
+                status = await self._answered(request, retries)
             if status >= 500:
                 kind, error = Kind.SERVER_ERROR, f"status {status}"
         except LossError as loss:
             kind, error = loss.kind, loss.error
         except TimeoutError:
-            kind, error = Kind.TIMEOUT, f"no complete answer in {self._caller.timeout_s:g} s"
+            kind, error = Kind.TIMEOUT, f"no complete answer in {self.timeout_s:g} s"
         finally:
-            if kind is not None or not self._caller.keep_alive:
+            if kind is not None or not self.keep_alive:
                 self._leave(in_order=kind is None)
         return Outcome(
             sent_at=sent_at,
@@ -96,7 +89,7 @@ class Client:
     def close(self) -> None:
         self._leave(in_order=True)
 
-    async def _answered(self, request: Request, retries: list[str]) -> Answer:
+    async def _answered(self, request: Request, retries: list[str]) -> int:
         reused = self._wire is not None and self._wire.quiet
         try:
             return await self._exchange(request)
@@ -108,45 +101,50 @@ class Client:
         self._leave(in_order=False)
         return await self._exchange(request)
 
-    async def _exchange(self, request: Request) -> Answer:
+    async def _exchange(self, request: Request) -> int:
+        """Return the status of the answer."""
         wire = await self._connected()
         whole = await _send_request(wire, request)
         answer = await read_answer(wire, method=request.method)
         if not (answer.reusable and whole):
             self._leave(in_order=True)
-        return answer
+        return answer.status
 
     async def _connected(self) -> Wire:
         if self._wire is not None:
             if self._wire.quiet:
                 return self._wire
             self._leave(in_order=True)  # closed between two requests: nothing was lost
-        self._peer = self._caller.choose()
-        self._wire = await connect(self._peer, tls=self._caller.tls)
+        self._peer = self.choose()
+        self._wire = await connect(self._peer, tls=self.tls)
         return self._wire
 
     def _leave(self, *, in_order: bool) -> None:
-        if self._wire is None:
-            return
-        if in_order:
-            self._wire.close()
-        else:
-            self._wire.abort()
+        if self._wire is not None:
+            if in_order:
+                self._wire.transport.close()
+            else:
+                self._wire.transport.abort()
         self._wire = None
 
 
 async def _send_request(wire: Wire, request: Request) -> bool:
     """True when the whole request went out; an answer that comes early stops it."""
+    write = wire.transport.write
     if not request.parts:
-        wire.write(request.head())
+        write(request.head())
         return True
+    wire.stirred.clear()
     head = request.head()
     for part in request.parts:
-        wire.write(b"%s%x\r\n%s\r\n" % (head, len(part), part))
+        write(b"%s%x\r\n%s\r\n" % (head, len(part), part))
         head = b""
-        if request.pause_s and await wire.stirs_within(request.pause_s):
-            return False
-    wire.write(b"0\r\n\r\n")
+        if request.pause_s:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(request.pause_s):
+                    await wire.stirred.wait()
+                return False
+    write(b"0\r\n\r\n")
     return True
 
 
@@ -157,9 +155,15 @@ async def connect(address: Address, *, tls: ssl.SSLContext | None = None) -> Wir
     errors: list[OSError] = []
     try:
         for candidate in await _resolve(host, port):
+            wire = Wire()
+            protocol = asyncio.StreamReaderProtocol(wire)
             try:
-                _, wire = await loop.create_connection(
-                    Wire, candidate, port, ssl=tls, server_hostname=host if tls else None
+                await loop.create_connection(
+                    lambda protocol=protocol: protocol,
+                    candidate,
+                    port,
+                    ssl=tls,
+                    server_hostname=host if tls else None,
                 )
             except OSError as error:
                 errors.append(error)

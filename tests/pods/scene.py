@@ -7,7 +7,7 @@ import contextlib
 import signal
 from typing import TYPE_CHECKING, Any
 
-from drainproxy.proof.client import Caller, Client, Request
+from drainproxy.proof.client import Client, Request
 from tests.support.kubelet import wirings
 from tests.support.wire import PATIENCE_S
 
@@ -31,7 +31,7 @@ SHORT = {
 
 async def get(pod: Pod, path: str, port: int = wirings.TRAFFIC_PORT) -> Outcome:
     """Ask once, on a connection of its own."""
-    client = Client(Caller(choose=lambda: (pod.ip, port), keep_alive=False, timeout_s=PATIENCE_S))
+    client = Client(choose=lambda: (pod.ip, port), keep_alive=False, timeout_s=PATIENCE_S)
     return await client.send(Request(method="GET", path=path, host="shop.example"))
 
 
@@ -89,7 +89,7 @@ class Traffic:
 
     async def _call(self, *, keep_alive: bool) -> None:
         address = (self._pod.ip, wirings.TRAFFIC_PORT)
-        client = Client(Caller(choose=lambda: address, keep_alive=keep_alive, timeout_s=PATIENCE_S))
+        client = Client(choose=lambda: address, keep_alive=keep_alive, timeout_s=PATIENCE_S)
         while not self._over.is_set():
             self.outcomes.append(
                 await client.send(Request(method="GET", path="/slow?seconds=0.02", host="shop.example"))

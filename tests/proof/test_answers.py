@@ -54,8 +54,16 @@ every_whole = pytest.mark.parametrize(("raw", "method", "expected"), WHOLE.value
 async def fed(wire: Wire, data: bytes, size: int) -> None:
     """Hand over `data` in pieces, giving the reader its turn after each."""
     for start in range(0, len(data), size):
-        wire.data_received(data[start : start + size])
+        wire.feed_data(data[start : start + size])
         await asyncio.sleep(0)
+
+
+def ended(wire: Wire, error: Exception | None) -> None:
+    """End as asyncio's protocol does: by a FIN, or by what went wrong."""
+    if error is None:
+        wire.feed_eof()
+    else:
+        wire.set_exception(error)
 
 
 async def loss_of(wire: Wire, method: str = "GET") -> LossError:
@@ -83,8 +91,8 @@ async def test_an_answer_cut_anywhere_is_lost_and_never_mistaken_for_whole(raw, 
     for length in range(len(raw)):
         wire = Wire()
         if length:
-            wire.data_received(raw[:length])
-        wire.connection_lost(error)
+            wire.feed_data(raw[:length])
+        ended(wire, error)
         loss = await loss_of(wire, method)
         assert loss.kind is (Kind.TRUNCATED if length else Kind.RESET)
         assert ("reset" if error else "closed") in loss.error
@@ -94,8 +102,8 @@ async def test_an_answer_cut_anywhere_is_lost_and_never_mistaken_for_whole(raw, 
 async def test_a_whole_answer_followed_by_a_reset_is_whole(raw, method, expected):
     """What came before a reset counts: the caller has its answer."""
     wire = Wire()
-    wire.data_received(raw)
-    wire.connection_lost(ConnectionResetError())
+    wire.feed_data(raw)
+    wire.set_exception(ConnectionResetError())
     answer = await read_answer(wire, method=method)
     assert (answer.status, answer.body_bytes, answer.reusable) == (
         expected.status,
@@ -107,23 +115,23 @@ async def test_a_whole_answer_followed_by_a_reset_is_whole(raw, method, expected
 async def test_a_body_until_close_ends_with_the_connection():
     """Without a length only a FIN ends the body, and the connection is over with it."""
     wire = Wire()
-    wire.data_received(b"HTTP/1.1 200 OK\r\n\r\nhello")
-    wire.eof_received()
+    wire.feed_data(b"HTTP/1.1 200 OK\r\n\r\nhello")
+    wire.feed_eof()
     assert await read_answer(wire, method="GET") == Answer(200, 5, False)
 
 
 async def test_a_body_until_close_that_is_reset_is_truncated():
     """A reset in a body without a length is the only visible cut there is."""
     wire = Wire()
-    wire.data_received(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nhello")
-    wire.connection_lost(ConnectionResetError())
+    wire.feed_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nhello")
+    wire.set_exception(ConnectionResetError())
     assert (await loss_of(wire)).kind is Kind.TRUNCATED
 
 
 async def test_bytes_after_the_answer_forbid_another_request():
     """Unasked bytes belong to nobody's request."""
     wire = Wire()
-    wire.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxHTTP/1.1")
+    wire.feed_data(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxHTTP/1.1")
     assert await read_answer(wire, method="GET") == Answer(200, 1, False)
 
 
@@ -150,5 +158,5 @@ async def test_bytes_after_the_answer_forbid_another_request():
 async def test_what_is_not_an_answer_is_invalid(raw):
     """Nonsense is a lost request with a kind of its own, and never waited on."""
     wire = Wire()
-    wire.data_received(raw)
+    wire.feed_data(raw)
     assert (await loss_of(wire)).kind is Kind.INVALID

@@ -5,7 +5,7 @@ import ssl
 
 import pytest
 
-from drainproxy.proof.client import Address, Caller, Client, Request
+from drainproxy.proof.client import Address, Client, Request
 from drainproxy.proof.outcomes import Kind, Outcome
 from tests.proof.scripted import (
     OK,
@@ -24,7 +24,7 @@ POST = Request(method="POST", path="/", host="test", parts=(b"one", b"two"))
 
 
 def client_of(address: Address, *, keep_alive: bool = True, timeout_s: float = 10.0) -> Client:
-    return Client(Caller(choose=lambda: address, keep_alive=keep_alive, timeout_s=timeout_s))
+    return Client(choose=lambda: address, keep_alive=keep_alive, timeout_s=timeout_s)
 
 
 async def only(address: Address, request: Request = GET, *, timeout_s: float = 10.0) -> Outcome:
@@ -135,7 +135,9 @@ async def test_an_idle_connection_that_was_closed_is_no_loss():
         client = client_of(address)
         await client.send(POST)
         assert client._wire is not None
-        await client._wire.more()  # the FIN
+        while client._wire.quiet:  # until the FIN
+            client._wire.stirred.clear()
+            await client._wire.stirred.wait()
         outcome = await client.send(POST)
         client.close()
     assert (outcome.lost, outcome.retried) == (False, False)
@@ -227,7 +229,7 @@ async def test_https_is_spoken():
     """The same exactness over TLS: answers, reuse, truncation."""
     server, caller = anonymous(ssl.PROTOCOL_TLS_SERVER), anonymous(ssl.PROTOCOL_TLS_CLIENT)
     async with serve(answering(OK, OK[:-1]), tls=server) as address:
-        client = Client(Caller(choose=lambda: address, keep_alive=True, timeout_s=10.0, tls=caller))
+        client = Client(choose=lambda: address, keep_alive=True, timeout_s=10.0, tls=caller)
         first, second = await client.send(GET), await client.send(GET)
     assert (first.status, first.kind) == (200, None)
     assert second.kind is Kind.TRUNCATED
@@ -242,7 +244,5 @@ async def test_a_failed_handshake_is_unreachable():
 
     async with serve(script) as address:
         context = ssl.create_default_context()
-        outcome = await Client(
-            Caller(choose=lambda: address, keep_alive=True, timeout_s=10.0, tls=context)
-        ).send(GET)
+        outcome = await Client(choose=lambda: address, keep_alive=True, timeout_s=10.0, tls=context).send(GET)
     assert outcome.kind is Kind.UNREACHABLE

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from drainproxy.proof.client import Address, Caller, Client, Request
+from drainproxy.proof.client import Address, Client, Request
 from drainproxy.proof.outcomes import Kind, Outcome
 from drainproxy.proof.tally import Tally
 
@@ -81,8 +81,7 @@ class Crowd:
                     group.create_task(self._play(role, number, stop))
 
     async def _play(self, role: Role, number: int, stop: asyncio.Event) -> None:
-        caller = Caller(choose=self._choose, keep_alive=role.keep_alive, timeout_s=self._patience_s)
-        client = Client(caller)
+        client = Client(choose=self._choose, keep_alive=role.keep_alive, timeout_s=self._patience_s)
         loop = asyncio.get_running_loop()
         # Spread out, so that a column's clients do not march in step.
         spread_s = max(role.every_s, _SPREAD_S) * number / role.clients

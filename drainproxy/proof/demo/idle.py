@@ -6,7 +6,7 @@ on each in turn: whatever disturbs the machine disturbs both alike.
 
 import asyncio
 
-from drainproxy.proof.client import Address, Caller, Client, Request
+from drainproxy.proof.client import Address, Client, Request
 from drainproxy.proof.demo.pods import Pod
 from drainproxy.proof.demo.results import IdleResult
 from drainproxy.proof.tally import Tally
@@ -41,4 +41,4 @@ async def measure_idle(pod: Pod) -> IdleResult:
 
 
 def _client(address: Address) -> Client:
-    return Client(Caller(choose=lambda: address, keep_alive=True, timeout_s=5.0))
+    return Client(choose=lambda: address, keep_alive=True, timeout_s=5.0)

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from drainproxy.proof.client import Address, Caller, Client, Request
+from drainproxy.proof.client import Address, Client, Request
 from drainproxy.proof.demo.pods import GRACE_S, Pod, Sidecar
 
 
@@ -51,7 +51,7 @@ async def delete_pod(
 
 async def _drain_wait(sidecar: Sidecar) -> None:
     """The application's preStop httpGet: whatever comes of it, SIGTERM is next."""
-    client = Client(Caller(choose=lambda: sidecar.admin, keep_alive=False, timeout_s=GRACE_S))
+    client = Client(choose=lambda: sidecar.admin, keep_alive=False, timeout_s=GRACE_S)
     await client.send(Request(method="GET", path="/drain/wait", host=_host(sidecar.admin)))
 
 

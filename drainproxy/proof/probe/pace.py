@@ -9,7 +9,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 
-from drainproxy.proof.client import Caller, Client
+from drainproxy.proof.client import Client
 from drainproxy.proof.outcomes import Outcome
 from drainproxy.proof.probe.plan import Plan
 from drainproxy.proof.tally import Tally
@@ -81,7 +81,7 @@ class Pace:
     def _client(self, keep_alive: bool) -> Client:
         plan = self.plan
         client = Client(
-            Caller(choose=lambda: plan.address, keep_alive=keep_alive, timeout_s=plan.timeout_s, tls=plan.tls)
+            choose=lambda: plan.address, keep_alive=keep_alive, timeout_s=plan.timeout_s, tls=plan.tls
         )
         self._clients.add(client)
         return client
