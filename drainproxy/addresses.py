@@ -1,9 +1,7 @@
-"""Where sockets are: what is listened on, where the application listens; and aiohttp's client's own."""
+"""Where sockets are: what is listened on, and where the application listens."""
 
 import ipaddress
-import socket
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +46,3 @@ class UpstreamAddress:
         host = f"[{self.host}]" if ":" in self.host else self.host
         scheme = "tcp" if self.tcp else "https" if self.tls else "http"
         return f"{scheme}://{host}:{self.port}"
-
-
-class Descriptor(socket.socket):
-    """A socket that closes when it is told to, and never because nobody refers to it any more.
-
-    When TLS fails as soon as a connection is made, uvloop (0.23) closes the descriptor and leaves its number
-    in the socket object, which would close it once more when collected: by then it is somebody else's.
-    """
-
-    def __del__(self) -> None:
-        """Leave the descriptor to whoever has it: aiohttp closes what did not connect, the loop what did."""
-
-
-def connecting(info: tuple[Any, ...]) -> socket.socket:
-    """Return a socket for one of `getaddrinfo`'s answers: aiohttp's `socket_factory`."""
-    return Descriptor(*info[:3])

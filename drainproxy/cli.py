@@ -1,7 +1,7 @@
 """The command line: what each verb does, and exit codes.
 
-The only reader of os.environ beside hook.py, and the only import of uvloop. Each verb imports what it
-needs when it is chosen, so that `status` does not pay for `run`. Called by __main__.py.
+The only reader of os.environ beside hook.py. Each verb imports what it needs when it is chosen, so that
+`status` does not pay for `run`. Called by __main__.py.
 """
 
 from __future__ import annotations
@@ -87,12 +87,12 @@ def _flat(group: BaseExceptionGroup[Any]) -> list[BaseException]:
 def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     if name != "asyncio":
         try:
-            import uvloop  # noqa: PLC0415 - not on every platform
+            from drainproxy.eventloop import Loop  # noqa: PLC0415 - uvloop is not on every platform
         except ImportError:
             if name == "uvloop":
                 raise ConfigError(["loop: uvloop is not installed; write auto or asyncio"]) from None
         else:
-            return uvloop.new_event_loop
+            return Loop
     return asyncio.new_event_loop
 
 

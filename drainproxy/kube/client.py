@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 import aiohttp
 
 from drainproxy import __version__
-from drainproxy.addresses import connecting
 from drainproxy.errors import KubernetesError
 from drainproxy.kube.listing import ListReader, Malformed
 from drainproxy.kube.settings import KubeSettings
@@ -194,7 +193,6 @@ async def connect(settings: KubeSettings, metrics: Metrics) -> AsyncIterator[Api
     try:
         configuration = await _configure(settings)
         rest = _load("client.rest").RESTClientObject(configuration)
-        rest.pool_manager.connector._socket_factory = connecting  # noqa: SLF001 - it cannot be given
     except Exception as error:
         # The library's own errors have no common root, and a bad file raises anything.
         metrics.kubernetes_api_up.set(0.0)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from drainproxy.addresses import connecting
 from drainproxy.proxy.upstream import Answer, ask
 
 if TYPE_CHECKING:
@@ -87,11 +86,7 @@ class Probe:
 async def _get(pool: Pool, path: str) -> bool:
     address = pool.address
     context = pool.tls.context if pool.tls is not None else True
-    connector = (
-        aiohttp.UnixConnector(address.path)
-        if address.path
-        else aiohttp.TCPConnector(ssl=context, socket_factory=connecting)
-    )
+    connector = aiohttp.UnixConnector(address.path) if address.path else aiohttp.TCPConnector(ssl=context)
     name = pool.tls.server_name if pool.tls is not None else None
     base = "http://localhost" if address.path else str(address)
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)

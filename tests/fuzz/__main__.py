@@ -19,8 +19,7 @@ import time
 import traceback
 from pathlib import Path
 
-import uvloop
-
+from drainproxy.eventloop import Loop
 from tests.fuzz import live
 from tests.fuzz.doors import DOORS
 
@@ -86,7 +85,7 @@ def with_walks(seconds: int) -> bool:
     seed = first = random.randrange(1 << 32)
     while time.monotonic() < end:
         try:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop if seed % 2 else None) as runner:
+            with asyncio.Runner(loop_factory=Loop if seed % 2 else None) as runner:
                 runner.run(live.walk(seed))
         except Exception:
             traceback.print_exc()

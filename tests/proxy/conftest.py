@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import uvloop
+from drainproxy.eventloop import Loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,4 +19,4 @@ def pytest_asyncio_loop_factories(
     """Name the loops. A test that chooses the loop of a process needs no second one of its own."""
     if "loop" in getattr(item, "fixturenames", ()):
         return {"asyncio": asyncio.new_event_loop}
-    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop, "uvloop": Loop}
