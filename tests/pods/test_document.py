@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +38,11 @@ async def test_a_pod_that_is_shown_drains_by_the_clusters_word(town, name):
     assert (line["cause"], line["propagation_ended"]) == ("deletion", "slices_quiet")
     plan = sidecar(pod).of("drain_plan")[0]
     assert plan["grace_s"] == pod.spec["terminationGracePeriodSeconds"]
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    left_out = re.search(r"drain_report \| jq 'del\((.*?)\)'", readme)[1]
+    report = json.loads(re.search(r"^```json\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)[1])
+    assert list(report) == [each for each in line if f".{each}" not in left_out.split(", ")]
+    assert report["requests"].keys() == line["requests"].keys()
 
 
 @pytest.mark.parametrize("name", ["native", "plain"])
