@@ -6,7 +6,7 @@ LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11
   --no-emit-index-url --custom-compile-command "make lock"
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help lock demo test test-fast check format docs pictures conformance rollout rollout-grpc bench bench-http2 clean
+.PHONY: help lock demo test test-fast check format docs pictures conformance rollout rollout-grpc chaos bench bench-http2 clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ rollout: $(VENV)/package $(VENV)/group-test  ## end pods under load, behind Envo
 
 rollout-grpc: $(VENV)/package $(VENV)/group-test  ## the same under gRPC calls: CALLS=options
 	$(BIN)/python -m tests.rollout.calls $(CALLS)
+
+chaos: $(VENV)/package $(VENV)/group-test  ## do to it what may happen to it, a number each: CHAOS=options
+	$(BIN)/python -m tests.chaos $(CHAOS)
 
 bench: $(VENV)/package $(VENV)/group-bench  ## compare the cost per request with other proxies
 	$(BIN)/python -m bench $(BENCH)

@@ -45,6 +45,8 @@ from drainproxy.tasks import Connections, let_the_loop_turn
 
 LAG_PROBE_S = 0.5
 """How often the event loop's lateness is measured."""
+LAG_TOLD_S = 0.5
+"""So late is worth a line: clients and probes have begun to notice."""
 
 
 async def run(config: Config) -> int:
@@ -323,7 +325,11 @@ class _Process:
         while True:
             due = self._loop.time() + LAG_PROBE_S
             await asyncio.sleep(LAG_PROBE_S)
-            self.metrics.event_loop_lag.observe(max(0.0, self._loop.time() - due))
+            late_s = max(0.0, self._loop.time() - due)
+            self.metrics.event_loop_lag.observe(late_s)
+            if late_s >= LAG_TOLD_S:
+                # A CPU limit that throttles, a node that is too full: whoever looks for lost time finds it.
+                self._log.condition("event_loop", "event_loop", late_s=round(late_s, 3))
 
     def _breaker_changed(self, pool: Pool) -> None:
         self._log.event("breaker", open=pool.breaker.open, upstream=str(pool.address))

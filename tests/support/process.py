@@ -22,6 +22,19 @@ if TYPE_CHECKING:
     from tests.support.message import Message
 
 
+async def get_admin(address: tuple[str, int], path: str) -> Message:
+    """GET from an admin listener."""
+    async with await Client.connect(address) as client:
+        return await client.ask(f"GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n".encode())
+
+
+async def metrics(address: tuple[str, int]) -> dict[str, float]:
+    """Return every series of /metrics by its name with labels, `drainproxy_` left out."""
+    text = (await get_admin(address, "/metrics")).body.decode()
+    series = [line.rsplit(" ", 1) for line in text.splitlines() if line and line[0] != "#"]
+    return {name.removeprefix("drainproxy_"): float(value) for name, value in series}
+
+
 class Proxy:
     """`async with Proxy(upstreams=[upstream.address]) as proxy:` runs until the block's end.
 
@@ -145,16 +158,11 @@ class Proxy:
 
     async def get(self, path: str) -> Message:
         """GET from the admin listener."""
-        async with await Client.connect(self.admin) as client:
-            return await client.ask(
-                f"GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n".encode()
-            )
+        return await get_admin(self.admin, path)
 
     async def metrics(self) -> dict[str, float]:
         """Return every series of /metrics by its name with labels, `drainproxy_` left out."""
-        text = (await self.get("/metrics")).body.decode()
-        series = [line.rsplit(" ", 1) for line in text.splitlines() if line and line[0] != "#"]
-        return {name.removeprefix("drainproxy_"): float(value) for name, value in series}
+        return await metrics(self.admin)
 
     def rss_bytes(self) -> int:
         """Return its resident memory, in bytes."""
