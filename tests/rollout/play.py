@@ -95,7 +95,7 @@ class Play:
             stop.set()
         self._crowd = None
         result.requests = crowd.total.requests + audience.tally.streams + sum(audience.tally.codes.values())
-        result.losses = [loss.outcome for loss in crowd.losses]
+        result.losses = crowd.total.losses
         result.orders = read_orders(self._town.ledger, crowd=crowd.name, acknowledged=crowd.acknowledged)
         result.streams = audience.tally
         return result

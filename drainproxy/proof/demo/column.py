@@ -34,52 +34,44 @@ WAYS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """What a column consists of once it runs."""
+class Column:
+    """Written by its own tasks; the live view reads `crowd`, `phase` and `gone`."""
 
+    # Set by `start`.
     old: Pod
     new: Pod
-    router: Router
-    crowd: Crowd
-    sitters: Sitters
-
-
-class Column:
-    """Written by its own tasks; the live view reads `scene`, `phase` and `gone`."""
 
     def __init__(self, way: Way, *, ledger: Path, cast: tuple[Role, ...]) -> None:
         self.way = way
         self.ledger = ledger
         self.phase = "starting"
-        self.scene: Scene | None = None  # set by `start`
+        self.router = Router()
+        self.crowd = Crowd(way.name, self.router.choose, cast)
+        self.sitters = Sitters()
         self.gone: Gone | None = None  # set by `end_old_pod`
-        self._cast = cast
         self._before_signal = (0, 0)
 
     async def start(self, maker: PodMaker) -> None:
         way = self.way
         async with asyncio.TaskGroup() as group:
-            starting = [
+            old, new = (
                 group.create_task(maker.start(f"{way.name} {age}", ledger=self.ledger, sidecar=way.sidecar))
                 for age in ("old", "new")
-            ]
-        old, new = (task.result() for task in starting)
-        if old.sidecar:
-            old.sidecar.process.listeners.append(self._on_log)
-        router = Router(old.address, new.address)
-        crowd = Crowd(way.name, router.choose, self._cast)
-        self.scene = Scene(old, new, router, crowd, Sitters(old.address))
+            )
+        self.old, self.new = old.result(), new.result()
+        if self.old.sidecar:
+            self.old.sidecar.process.listeners.append(self._on_log)
+        self.router.pods += [self.old.address, self.new.address]
         self.phase = "ready"
 
     async def serve(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._running.crowd.run(stop))
-            group.create_task(self._running.sitters.run(stop))
+            group.create_task(self.crowd.run(stop))
+            group.create_task(self.sitters.run(self.old.address, stop))
 
     async def end_old_pod(self, *, t0: float, lag_s: float) -> None:
         """The deletion, and the router's lagging knowledge of it; returns when both are over."""
-        total = self._running.crowd.total
+        total = self.crowd.total
         self._before_signal = (total.requests, total.lost)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._forget_old(t0 + lag_s))
@@ -91,26 +83,18 @@ class Column:
         return ColumnResult(
             name=self.way.name,
             judged=self.way.sidecar,
-            load=load_result(self._running.crowd, self.ledger, t0=t0),
+            load=load_result(self.crowd, self.ledger, t0=t0),
             before_signal=self._before_signal,
             gone=self.gone,
-            sitters=self._running.sitters.result(),
+            sitters=self.sitters.result(),
         )
-
-    @property
-    def _running(self) -> Scene:
-        assert self.scene is not None
-        return self.scene
 
     async def _forget_old(self, when: float) -> None:
-        scene = self._running
         await asyncio.sleep(when - asyncio.get_running_loop().time())
-        scene.router.forget(scene.old.address)
+        self.router.pods.remove(self.old.address)
 
     async def _delete_old(self, t0: float) -> None:
-        self.gone = await delete_pod(
-            self._running.old, t0=t0, pre_stop_s=self.way.pre_stop_s, note=self._note
-        )
+        self.gone = await delete_pod(self.old, t0=t0, pre_stop_s=self.way.pre_stop_s, note=self._note)
 
     def _note(self, phase: str) -> None:
         self.phase = phase
@@ -123,19 +107,20 @@ class Column:
 
 def load_result(crowd: Crowd, ledger: Path, *, t0: float) -> LoadResult:
     """Call it when the crowd has stopped."""
+    losses = [(role, loss) for role, tally in crowd.by_role.items() for loss in tally.losses]
     return LoadResult(
         requests=crowd.total.requests,
         retried=crowd.total.retried,
         losses=tuple(
             LossResult(
-                after_s=loss.outcome.sent_at - t0,
-                took_s=loss.outcome.took_s,
-                role=loss.role,
-                kind=loss.outcome.kind or Kind.INVALID,
-                error=loss.outcome.error,
-                pod=loss.outcome.peer,
+                after_s=loss.sent_at - t0,
+                took_s=loss.took_s,
+                role=role,
+                kind=loss.kind or Kind.INVALID,
+                error=loss.error,
+                pod=loss.peer,
             )
-            for loss in crowd.losses
+            for role, loss in sorted(losses, key=lambda each: each[1].sent_at)
         ),
         orders=read_orders(ledger, crowd=crowd.name, acknowledged=crowd.acknowledged),
         requests_by_role={name: tally.requests for name, tally in crowd.by_role.items()},

@@ -47,12 +47,6 @@ def roles(*, slow_s: float, stream_s: float) -> tuple[Role, ...]:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Loss:
-    role: str
-    outcome: Outcome
-
-
 class Crowd:
     """Written by its clients' tasks, which share one loop."""
 
@@ -67,7 +61,6 @@ class Crowd:
         self.name = name
         self.total = Tally(0.0)
         self.by_role = {role.name: Tally(0.0) for role in cast}
-        self.losses: list[Loss] = []
         self.acknowledged: set[str] = set()  # orders answered with 201
         self._choose = choose
         self._cast = cast
@@ -116,8 +109,6 @@ class Crowd:
         outcome = _judged(seen)
         self.total.add(outcome)
         self.by_role[role.name].add(outcome)
-        if outcome.lost:
-            self.losses.append(Loss(role=role.name, outcome=outcome))
         return outcome
 
 

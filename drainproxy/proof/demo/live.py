@@ -57,7 +57,7 @@ class LiveStage:
         table.add_column("lost", justify="right", no_wrap=True, min_width=4)
         table.add_column("", no_wrap=True, min_width=17)
         for column in self._stage.columns:
-            lost = column.scene.crowd.total.lost if column.scene else 0
+            lost = column.crowd.total.lost
             table.add_row(
                 Text(column.way.name, style="bold" if column.way.sidecar else ""),
                 self._strip(column, now_s, ascii_only=ascii_only),
@@ -68,11 +68,10 @@ class LiveStage:
 
     def _strip(self, column: Column, now_s: float, *, ascii_only: bool) -> Text:
         t0 = self._stage.t0 or 0.0
-        losses = column.scene.crowd.losses if column.scene else []
         return strip(
             until_s=now_s,
             gone_s=column.gone.after_s if column.gone else None,
-            lost_s=[loss.outcome.sent_at - t0 for loss in losses],
+            lost_s=[loss.sent_at - t0 for loss in column.crowd.total.losses],
             ascii_only=ascii_only,
         )
 

@@ -21,8 +21,8 @@ from drainproxy.proof.demo.idle import measure_idle
 from drainproxy.proof.demo.killed import kill_sidecar
 from drainproxy.proof.demo.live import LiveStage
 from drainproxy.proof.demo.pods import DRAINPROXY, PROPAGATION, PodMaker
-from drainproxy.proof.demo.results import DemoResult, IdleResult, KilledResult, StageResult
-from drainproxy.proof.demo.stage import Stage, new_stage, play
+from drainproxy.proof.demo.results import DemoResult, IdleResult, StageResult
+from drainproxy.proof.demo.stage import new_stage, play, start
 from drainproxy.proof.durations import duration
 
 EXIT_LOST = 1
@@ -104,52 +104,31 @@ def _sentences(group: BaseExceptionGroup) -> list[str]:
 async def _demo(plan: Plan, console: Console) -> DemoResult:
     console.print("[bold]drainproxy demo[/]  the end of a pod, four ways, on one clock")
     console.print(f"[dim]drainproxy runs with --propagation {PROPAGATION} at every lag[/]")
-    acts = _Acts(plan, console)
+    stages: list[StageResult] = []
+    idle: IdleResult | None = None
     with tempfile.TemporaryDirectory(prefix="drainproxy-demo-") as name:
-        for number, lag_s in enumerate(plan.lags_s):
-            directory = Path(name) / str(number)
+        for lag_s in plan.lags_s:
+            directory = Path(name) / str(len(stages))
             directory.mkdir()
             async with children() as owner:
                 maker = PodMaker(children=owner, directory=directory, proxy=plan.proxy)
-                stage = await acts.end_a_pod(lag_s, maker)
-                if number == len(plan.lags_s) - 1:
-                    await acts.kill_the_proxy(stage, maker)
-    if acts.idle is None or acts.killed is None:
-        raise UnmeasuredError("there is no column with drainproxy")
-    return DemoResult(stages=tuple(acts.stages), idle=acts.idle, killed=acts.killed)
-
-
-class _Acts:
-    """What is played, one act after the other, and what each left."""
-
-    def __init__(self, plan: Plan, console: Console) -> None:
-        self.stages: list[StageResult] = []
-        self.idle: IdleResult | None = None
-        self.killed: KilledResult | None = None
-        self._plan = plan
-        self._console = console
-
-    async def end_a_pod(self, lag_s: float, maker: PodMaker) -> Stage:
-        stage = new_stage(lag_s, maker, self._plan.ways)
-        async with asyncio.TaskGroup() as group:
-            screen = group.create_task(LiveStage(self._console, stage).show())
-            result = await play(stage, maker, when_quiet=self._stay_idle)
-            screen.cancel()
-        self.stages.append(result)
-        ascii_only = not self._console.encoding.startswith("utf")
-        self._console.print(tables.stage_report(result, ascii_only=ascii_only))
-        return stage
-
-    async def kill_the_proxy(self, stage: Stage, maker: PodMaker) -> None:
-        if self.idle:
-            self._console.print(tables.idle_report(self.idle))
-        for column in stage.columns:
-            if column.way.sidecar and column.scene:
-                self._console.print(tables.KILL_HEADLINE)
-                self.killed = await kill_sidecar(column.scene.new, maker, ledger=column.ledger)
-                self._console.print(tables.killed_report(self.killed))
-
-    async def _stay_idle(self, stage: Stage) -> None:
-        for column in stage.columns:
-            if column.way.sidecar and column.scene and self.idle is None:
-                self.idle = await measure_idle(column.scene.new)
+                stage = new_stage(lag_s, maker, plan.ways)
+                ours = next((column for column in stage.columns if column.way.sidecar), None)
+                if ours is None:
+                    raise UnmeasuredError("there is no column with drainproxy")
+                async with asyncio.TaskGroup() as group:
+                    screen = group.create_task(LiveStage(console, stage).show())
+                    await start(stage, maker)
+                    idle = idle or await measure_idle(ours.new)
+                    stages.append(await play(stage))
+                    screen.cancel()
+                console.print(
+                    tables.stage_report(stages[-1], ascii_only=not console.encoding.startswith("utf"))
+                )
+                if len(stages) == len(plan.lags_s):
+                    console.print(tables.idle_report(idle))
+                    console.print(tables.KILL_HEADLINE)
+                    killed = await kill_sidecar(ours.new, maker, ledger=ours.ledger)
+                    console.print(tables.killed_report(killed))
+    assert idle is not None
+    return DemoResult(stages=tuple(stages), idle=idle, killed=killed)

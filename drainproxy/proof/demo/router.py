@@ -14,12 +14,9 @@ class Router:
     """Written by the column that owns it."""
 
     def __init__(self, *pods: Address) -> None:
-        self._pods = list(pods)
+        self.pods = list(pods)
         # kube-proxy's choice is random too; the seed makes two runs alike.
         self._random = random.Random(1)  # noqa: S311 - nobody must be kept from guessing it
 
     def choose(self) -> Address:
-        return self._random.choice(self._pods)
-
-    def forget(self, pod: Address) -> None:
-        self._pods.remove(pod)
+        return self._random.choice(self.pods)

@@ -20,15 +20,15 @@ _LAST_WAIT_S = 2.0
 class Sitters:
     """Written by its own tasks."""
 
-    def __init__(self, address: Address) -> None:
-        self._base = f"http://{address[0]}:{address[1]}"
+    def __init__(self) -> None:
         self._codes: Counter[int] = Counter()
         self._whole = 0
         self._cut = 0
 
-    async def run(self, stop: asyncio.Event) -> None:
+    async def run(self, pod: Address, stop: asyncio.Event) -> None:
         """Sit until the pod ends; who still sits a moment after `stop` leaves uncounted."""
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
+        base, no_limit = f"http://{pod[0]}:{pod[1]}", aiohttp.ClientTimeout(total=None)
+        async with aiohttp.ClientSession(base, timeout=no_limit) as session:
             sitting = [
                 asyncio.ensure_future(sit(session)) for sit in (self._talk, self._listen) for _ in range(EACH)
             ]
@@ -45,7 +45,7 @@ class Sitters:
     async def _talk(self, session: aiohttp.ClientSession) -> None:
         code: int | None = _ABNORMAL
         try:
-            async with session.ws_connect(self._base + "/talk") as talk:
+            async with session.ws_connect("/talk") as talk:
                 while not talk.closed:
                     await talk.send_str("still there?")
                     answer = await talk.receive()
@@ -60,7 +60,7 @@ class Sitters:
     async def _listen(self, session: aiohttp.ClientSession) -> None:
         tail = b""
         try:
-            async with session.get(self._base + "/events") as events:
+            async with session.get("/events") as events:
                 async for piece in events.content.iter_any():
                     tail = (tail + piece)[-2:]
             whole = tail == b"\n\n"

@@ -1,7 +1,6 @@
 """Stage: one router lag, all columns at the same time on one clock."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from drainproxy.proof.demo.children import UnmeasuredError
@@ -19,7 +18,7 @@ _MAX_S = GRACE_S + 30.0
 
 @dataclass(slots=True)
 class Stage:
-    """Written by `play` only; the live view reads it while it runs."""
+    """Written by `start` and `play` only; the live view reads it while it runs."""
 
     lag_s: float
     columns: tuple[Column, ...]
@@ -34,16 +33,17 @@ def new_stage(lag_s: float, maker: PodMaker, ways: tuple[Way, ...] = WAYS) -> St
     return Stage(lag_s=lag_s, columns=tuple(column(way) for way in ways))
 
 
-async def play(
-    stage: Stage, maker: PodMaker, *, when_quiet: Callable[[Stage], Awaitable[None]]
-) -> StageResult:
-    """Run the stage to its end; `when_quiet` runs when all pods are up and nobody calls yet."""
+async def start(stage: Stage, maker: PodMaker) -> None:
+    """Bring all pods up; nobody calls yet."""
+    async with asyncio.TaskGroup() as group:
+        for column in stage.columns:
+            group.create_task(column.start(maker))
+
+
+async def play(stage: Stage) -> StageResult:
+    """Call, end the old pods, and count."""
     try:
         async with asyncio.timeout(_MAX_S):
-            async with asyncio.TaskGroup() as group:
-                for column in stage.columns:
-                    group.create_task(column.start(maker))
-            await when_quiet(stage)
             t0 = await _under_load(stage)
     except TimeoutError:
         raise UnmeasuredError(f"a stage took longer than {_MAX_S:g} s") from None

@@ -31,7 +31,7 @@ def test_a_router_chooses_both_until_it_forgets_one():
     """Each connection gets a pod by chance; a forgotten pod gets none any more."""
     router = Router(OLD, NEW)
     assert {router.choose() for _ in range(50)} == {OLD, NEW}
-    router.forget(OLD)
+    router.pods.remove(OLD)
     assert {router.choose() for _ in range(50)} == {NEW}
 
 
