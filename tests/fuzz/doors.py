@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.conformance import corpus
 from tests.conformance.cases import RequestCase
-from tests.fuzz import frames, oracles, sentences
+from tests.fuzz import frames, oracles, sentences, streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,4 +63,5 @@ DOORS = {
     ),
     "proxy-header": Door(oracles.proxy_bytes, sentences.proxy_headers, _balancers),
     "websocket": Door(frames.websocket_bytes, sentences.changed(frames.conversations), frames.seeds),
+    "http2": Door(streams.http2_bytes, streams.connections, streams.seeds),
 }

@@ -163,6 +163,8 @@ class Table:
                 stream.upstream_ended = True
                 if stream.client_ended:
                     self._close(stream, "finished")
+        elif not self._known(number):
+            raise FrameFault(Code.PROTOCOL_ERROR, "an answer on a stream that was never opened")
 
     def _upstream_continuation(self, flags: int, number: int, payload: memoryview) -> None:
         self._connection.from_upstream.continue_block(flags, len(payload))
