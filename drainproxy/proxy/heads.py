@@ -3,6 +3,9 @@
 The only import of httptools. It runs everything it is given in one call and cannot pause, so it is given
 one head at a time, up to the empty line; what follows is handed back untouched. A reader is fed as bytes
 come, so that a fault shows as soon as it can be seen.
+
+The two readers repeat what runs for every field: in a method that both inherit, CPython's inline caches miss
+whenever they take turns, which costs 0.4 us a request.
 """
 
 from __future__ import annotations
