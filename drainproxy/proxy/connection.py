@@ -273,7 +273,7 @@ class ClientConnection(ClientSocket):
 
     def _reply(self, error: RequestError, head: RequestHead | None, *, body_read: bool = False) -> None:
         """Send an error reply, and close unless the connection can carry another request."""
-        keep = head is not None and self._keeps(head) and replies.keeps_connection(error, body_read=body_read)
+        keep = head is not None and body_read and not error.closes and not self.closes_after(head)
         head_only = head is not None and head.method == b"HEAD"
         self.write(replies.reply(error, date=date_line(), head_only=head_only, close=not keep))
         self._after_reply(keep=keep, unread=head is not None and not body_read)
@@ -281,15 +281,10 @@ class ClientConnection(ClientSocket):
     def _answer_options(self, head: RequestHead) -> None:
         """Answer an OPTIONS whose Max-Forwards has run out."""
         read = headers.ends_with_head(head)
-        keep = self._keeps(head) and read
+        keep = read and not self.closes_after(head)
         self.server.books.replied(self, head, 200)
         self.write(replies.options(date=date_line(), close=not keep))
         self._after_reply(keep=keep, unread=not read)
-
-    def _keeps(self, head: RequestHead) -> bool:
-        """Tell whether another request may follow on this connection, for all that its client says."""
-        discouraged = (self.aged or self.server.controller.published.discourage_reuse) and not self._ahead
-        return head.http_1_1 and not discouraged and b"close" not in head.named
 
     def _after_reply(self, *, keep: bool, unread: bool) -> None:
         if keep:
@@ -343,14 +338,13 @@ class ClientConnection(ClientSocket):
         self._ahead = rest
         self._pause(paused=len(rest) >= self.server.buffers.max_ahead_bytes)
 
-    def closes_after(self, exchange: Exchange) -> bool:
-        """Tell whether `exchange` is the last one on this connection (RFC 9112 section 9.6)."""
-        if b"close" in exchange.head.named:
+    def closes_after(self, head: RequestHead) -> bool:
+        """Tell whether this request is the last one on this connection (RFC 9112 sections 9.3 and 9.6)."""
+        if not head.http_1_1 or b"close" in head.named:
             return True
         # What has been pipelined already is answered first: closing would throw it away.
-        return not self._ahead and (
-            self._eof or self.aged or self.server.controller.published.discourage_reuse
-        )
+        discouraged = self._eof or self.aged or self.server.controller.published.discourage_reuse
+        return discouraged and not self._ahead
 
     @property
     def idle(self) -> bool:

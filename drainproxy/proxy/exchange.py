@@ -39,7 +39,7 @@ class Exchange(TimedWork):
 
     __slots__ = (
         "_begun_in_turn", "_body", "_ended", "_flushing", "_interim", "_reader", "_received", "_request",
-        "_response", "_response_body", "_upstream", "_upstream_paused", "_upstream_reused", "answered",
+        "_response", "_response_body", "_upstream", "_upstream_reused", "answered",
         "bytes_received", "bytes_sent", "chunked_out", "close", "head", "head_at", "request_read", "status",
     )  # fmt: skip
     _client: ClientConnection
@@ -55,7 +55,6 @@ class Exchange(TimedWork):
         self._reader: ResponseReader | None = None
         self._response: ResponseHead | None = None
         self._response_body: Body | None = None
-        self._upstream_paused = False
         self._upstream_reused = False
         self.request_read = body is None and not request.upgrade
         """The request was complete, and was handed on. What follows an upgrade may be in its protocol: where
@@ -162,8 +161,6 @@ class Exchange(TimedWork):
         ):
             pool.discard(upstream)
             return
-        if self._upstream_paused:
-            upstream.transport.resume_reading()
         pool.give_back(upstream, pool.keep_for(response.noted))
 
     # From the client.
@@ -184,8 +181,7 @@ class Exchange(TimedWork):
         if body.framing is Framing.CHUNKED:
             out = framing.chunk(payload) if payload else b""
             if rest is not None:
-                trailers = headers.trailer_fields(body.trailers, self.head.named)
-                out += framing.LAST_CHUNK + b"".join(trailers) + b"\r\n"
+                out += headers.last_chunk(body.trailers, self.head.named)
         if rest is not None:
             self.request_read = True
         if out and upstream is not None:
@@ -204,12 +200,8 @@ class Exchange(TimedWork):
         if self._flushing:
             if writable:
                 self._delivered()
-        elif upstream is not None and not upstream.lost and self._upstream_paused == writable:
-            self._upstream_paused = not writable
-            if writable:
-                upstream.transport.resume_reading()
-            else:
-                upstream.transport.pause_reading()
+        elif upstream is not None:
+            upstream.hold(held=not writable)
 
     # From the application.
 
@@ -296,9 +288,8 @@ class Exchange(TimedWork):
         self._response, self._response_body = response, body
         self.status, self.head_at = response.status, client.loop.time()
         self._head_deadline = math.inf
-        http_1_1 = self.head.http_1_1
-        self.chunked_out = http_1_1 and body is not None and body.framing is not Framing.LENGTH
-        self.close = not http_1_1 or not self.request_read or client.closes_after(self)
+        self.chunked_out = self.head.http_1_1 and body is not None and body.framing is not Framing.LENGTH
+        self.close = not self.request_read or client.closes_after(self.head)
         start = headers.response_head(
             response, body, self.head, date=date_line(), chunked=self.chunked_out, close=self.close
         )
@@ -329,8 +320,7 @@ class Exchange(TimedWork):
             payload = framing.chunk(payload) if payload else b""
             if rest is not None:
                 assert self._response is not None
-                trailers = headers.trailer_fields(body.trailers, self._response.named)
-                payload += framing.LAST_CHUNK + b"".join(trailers) + b"\r\n"
+                payload += headers.last_chunk(body.trailers, self._response.named)
         self._client.write(start + payload if start else payload)
         if rest is not None:
             self._finish(clean=not rest)
@@ -340,7 +330,7 @@ class Exchange(TimedWork):
     def _end_body(self) -> None:
         """End a response that did not say where it ends."""
         if self.chunked_out:
-            self._client.write(framing.LAST_CHUNK + b"\r\n")
+            self._client.write(framing.LAST_CHUNK)
         self._finish(clean=False)
 
     def _finish(self, *, clean: bool) -> None:

@@ -35,7 +35,8 @@ _TRAILER = re.compile(rb"(%b):([^\x00-\x08\x0a-\x1f\x7f]*)" % _TOKEN)
 MAX_CHUNK_LINE_BYTES = 4096
 """A chunk size line with its extensions, which are read over (RFC 9112 section 7.1.1)."""
 MAX_TRAILER_BYTES = 16 * 1024
-LAST_CHUNK = b"0\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+"""Without trailers."""
 
 
 class Framing(Enum):

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from drainproxy.errors import InvalidHost, InvalidTarget, MalformedHead, MethodRefused
-from drainproxy.proxy.framing import Framing, advertised_length
+from drainproxy.proxy.framing import LAST_CHUNK, Framing, advertised_length
 from drainproxy.proxy.heads import HOP_BY_HOP, OF_CLIENTS, X_FORWARDED, Line, tokens, words
 
 if TYPE_CHECKING:
@@ -238,10 +238,12 @@ def response_head(
     return b"".join(lines)
 
 
-def trailer_fields(trailers: list[Line], named: frozenset[bytes]) -> list[Line]:
-    """Return the trailers that may go on (RFC 9110 section 6.5.1, RFC 9112 section 7.1.2)."""
+def last_chunk(trailers: list[Line], named: frozenset[bytes]) -> bytes:
+    """Return the end of a chunked body, with the trailers that may go on (RFC 9110 section 6.5.1)."""
+    if not trailers:
+        return LAST_CHUNK
     forbidden = _NOT_IN_TRAILERS | named
-    return [line for line in trailers if name_of(line) not in forbidden]
+    return b"".join((b"0\r\n", *(line for line in trailers if name_of(line) not in forbidden), b"\r\n"))
 
 
 def name_of(line: Line) -> bytes:

@@ -13,11 +13,6 @@ if TYPE_CHECKING:
     from drainproxy.errors import RequestError
 
 
-def keeps_connection(error: RequestError, *, body_read: bool) -> bool:
-    """Tell whether the client's connection can carry another request after `error`."""
-    return body_read and not error.closes
-
-
 ALLOW = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
 
 

@@ -180,11 +180,8 @@ class Tunnel(TimedWork):
     def client_writable(self, *, writable: bool) -> None:
         """Hold the application back while the client cannot take more."""
         upstream = self._upstream
-        if not upstream.lost and not self._upstream_done and not self._said:
-            if writable:
-                upstream.transport.resume_reading()
-            else:
-                upstream.transport.pause_reading()
+        if not self._upstream_done and not self._said:
+            upstream.hold(held=not writable)
 
     def client_lost(self, *, reset: bool) -> None:
         """The client's connection has ended."""

@@ -59,8 +59,8 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to the application."""
 
     __slots__ = (
-        "_pool", "borrower", "idle_since", "idle_until", "lost", "reader", "reused", "small", "transport",
-        "tunnel",
+        "_pool", "borrower", "held", "idle_since", "idle_until", "lost", "reader", "reused", "small",
+        "transport", "tunnel",
     )  # fmt: skip
     transport: asyncio.Transport
 
@@ -75,6 +75,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.small = pool.buffers.tight and pool.address.is_ip
         """Made while too much was held; it is slow, and nobody gets it a second time."""
         self.lost = False
+        self.held = False
+        """It is not read from: what it says could not be passed on."""
         self.reader = ResponseReader()
 
     async def dial(self, make: Callable[[], asyncio.Protocol]) -> asyncio.Transport:
@@ -132,6 +134,15 @@ class UpstreamConnection(asyncio.Protocol):
         self._pool.buffers.free(self.transport)
         if self.borrower is not None:
             self.borrower.upstream_writable(writable=True)
+
+    def hold(self, *, held: bool) -> None:
+        """Stop reading, or go on."""
+        if held is not self.held and not self.lost:
+            self.held = held
+            if held:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
 
     def looks_closed(self) -> bool:
         """Tell whether a close (or stray bytes) has come that the loop has not been told of yet."""
@@ -262,6 +273,8 @@ class Pool:
         ):
             self.discard(connection)
             return
+        if connection.held:
+            connection.hold(held=False)
         connection.idle_since = self._loop.time()
         connection.idle_until = connection.idle_since + keep_s
         self._idle.append(connection)

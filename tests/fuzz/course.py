@@ -93,8 +93,7 @@ class Course:
         if body.framing is Framing.CHUNKED:
             # One chunk, so that courses can be compared: where chunks are cut means nothing.
             self.partial += framing.chunk(self._payload) if self._payload else b""
-            trailers = headers.trailer_fields(body.trailers, self._head.named)
-            self.partial += framing.LAST_CHUNK + b"".join(trailers) + b"\r\n"
+            self.partial += headers.last_chunk(body.trailers, self._head.named)
         else:
             self.partial += self._payload
         self._complete()

@@ -158,7 +158,7 @@ class Answer:
     def end(self) -> None:
         """The connection ends."""
         if self._body is not None and self._body.framing is Framing.UNTIL_CLOSE:
-            self.out += framing.LAST_CHUNK + b"\r\n"
+            self.out += framing.LAST_CHUNK
             self.whole = True
 
     def _begin(self, response: ResponseHead) -> None:
@@ -176,8 +176,7 @@ class Answer:
         if body.framing is not Framing.LENGTH:
             payload = b"".join(framing.chunk(payload[at : at + 1]) for at in range(len(payload)))
             if rest is not None:
-                trailers = headers.trailer_fields(body.trailers, self._head.named)
-                payload += framing.LAST_CHUNK + b"".join(trailers) + b"\r\n"
+                payload += headers.last_chunk(body.trailers, self._head.named)
         self.out += payload
         self.whole = rest is not None
 

@@ -10,7 +10,7 @@ import pytest
 from drainproxy.errors import BreakerOpen
 from drainproxy.proxy.breaker import FAILURES, Breaker
 from tests.integration.application import Application
-from tests.proxy.words import GET, OK
+from tests.proxy.words import GET, OK, post
 from tests.support import clock
 from tests.support.clock import in_fake_time
 from tests.support.house import House
@@ -114,6 +114,15 @@ async def test_requests_are_refused_at_once_and_served_as_soon_as_a_trial_succee
             await house.until(lambda: house.loop.time() >= house.pool.breaker._until)
             assert (await client.ask(GET)).body == b"ok"
             assert not house.pool.breaker.open
+
+
+async def test_a_refusal_keeps_the_connection_only_where_no_body_may_still_come() -> None:
+    """With a body unread, nobody knows where the next request begins."""
+    async with Upstream(answering()) as upstream, House(upstream, breaker_cooldown=60.0) as house:
+        fail(house.pool.breaker, FAILURES)
+        client = await house.client()
+        assert not (await client.ask(GET)).all(b"connection")
+        assert (await client.ask(post(b"abc")[:-1])).one(b"connection") == b"close"
 
 
 async def test_a_probe_that_gets_through_closes_it() -> None:

@@ -170,14 +170,14 @@ class Http2Connection(ClientSocket):
     def pause_writing(self) -> None:
         """Hold the application back while the client cannot take more."""
         super().pause_writing()
-        if self._upstream is not None and not self._upstream.lost:
-            self._upstream.transport.pause_reading()
+        if self._upstream is not None:
+            self._upstream.hold(held=True)
 
     def resume_writing(self) -> None:
         """Let the application go on."""
         super().resume_writing()
-        if self._upstream is not None and not self._upstream.lost:
-            self._upstream.transport.resume_reading()
+        if self._upstream is not None:
+            self._upstream.hold(held=False)
 
     def eof_received(self) -> bool:
         """A client that stops sending has left: streams need both directions."""
