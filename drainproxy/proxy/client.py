@@ -5,15 +5,17 @@ Knows nothing of requests. Base of connection.py, which decides what is read and
 
 from __future__ import annotations
 
-import asyncio
 import math
 import random
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from drainproxy.proxy import kernel
+from drainproxy.proxy.side import Side
 from drainproxy.proxy.timer import LazyTimer
 
 if TYPE_CHECKING:
+    import asyncio
+
     from drainproxy.errors import RequestError
     from drainproxy.proxy.entrance import Arrival
     from drainproxy.proxy.server import ProxyServer
@@ -26,17 +28,17 @@ after that. nginx's `lingering_time`."""
 WATCH_PAUSED_S = 1.0
 
 
-class ClientSocket(asyncio.Protocol):
+class ClientSocket(Side):
     """Written by its transport, its timer and its exchange, all on the loop's thread."""
 
     __slots__ = (
         "_aging", "_body_paused", "_eof", "_held", "_linger_left", "_lingering", "_lost", "_reading_body",
         "_reading_paused", "_watch", "accepted_at", "aged", "arrival", "arrived_at", "awaits_header", "loop",
-        "over", "peer", "scheme", "server", "timer", "transport", "write_paused",
+        "over", "peer", "scheme", "server", "timer", "write_paused",
     )  # fmt: skip
-    transport: asyncio.Transport
 
     def __init__(self, server: ProxyServer) -> None:
+        super().__init__(server.buffers)
         self.server = server
         self.loop = server.loop
         self.timer = LazyTimer(self.loop, self.expired)
@@ -101,19 +103,23 @@ class ClientSocket(asyncio.Protocol):
         """The client is not there any more, though its socket is paused and says nothing."""
         raise NotImplementedError
 
+    def ended(self, *, reset: bool) -> None:
+        """The connection has ended."""
+
+    def tell_writer(self, *, writable: bool) -> None:
+        """See Side."""
+
     # asyncio.Protocol.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the client in."""
-        self.transport = cast("asyncio.Transport", transport)
+        super().connection_made(transport)
         self.accepted_at = self.arrived_at = self.loop.time()
         self.timer.set(self.accepted_at + self.server.settings.keepalive_idle)
         self.begin_to_age()
-        if self.awaits_header:
-            return
-        self.peer = self.address_of(transport)
-        if self.server.buffers.tight:
-            self.server.buffers.fit(self)
+        if not self.awaits_header:
+            self.peer = self.address_of(transport)
+        self.server.opened(self)
 
     @staticmethod
     def address_of(transport: asyncio.BaseTransport) -> bytes:
@@ -130,16 +136,23 @@ class ClientSocket(asyncio.Protocol):
         """Have the transport speak to this protocol from now on."""
         self.transport.set_protocol(self)
         self.begin_to_age()
-        if self.server.buffers.tight:
-            self.server.buffers.fit(self)
+        if self.buffers.tight:
+            self.fit()
+
+    def fit(self) -> None:
+        """See Side. Who is still at the door is not to be read from in its place."""
+        if not self.awaits_header:
+            super().fit()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Hold nothing for a client that is gone."""
         self._lost = self._eof = True
         self.forget_time()
         self._unwatch()
-        self.server.buffers.free(self)
-        self.server.buffers.free(self.transport)
+        self.ended(reset=exc is not None)
+        self.buffers.free(self)
+        super().connection_lost(exc)
+        self.server.closed(self)
 
     def begin_to_age(self) -> None:
         """Have it told when it is old, if any ever is."""
@@ -157,19 +170,19 @@ class ClientSocket(asyncio.Protocol):
     def pause_writing(self) -> None:
         """See asyncio.Protocol: the client does not take what it gets."""
         self.write_paused = True
-        self.server.buffers.hold_stream(self.transport)
+        super().pause_writing()
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol: the client takes more."""
         self.write_paused = False
-        self.server.buffers.free(self.transport)
+        super().resume_writing()
 
     # Reading.
 
     def _hold(self, size: int) -> None:
         """Account for bytes that wait here, for their turn or for the rest of a head."""
         self._held = size > 0
-        self.server.buffers.hold(self, size)
+        self.buffers.hold(self, size)
 
     def _pause(self, *, paused: bool) -> None:
         if paused == self._reading_paused or self._lost:
@@ -208,7 +221,7 @@ class ClientSocket(asyncio.Protocol):
     def pause_until_flushed(self, *, on: bool) -> None:
         """Have the exchange told (`client_writable`) only once nothing is left to send, or as usual again."""
         if not self._lost:
-            self.transport.set_write_buffer_limits(high=0 if on or self.server.buffers.tight else None)
+            self.transport.set_write_buffer_limits(high=0 if on or self.buffers.tight else None)
 
     def close(self, *, unread: bool = False) -> None:
         """End the connection so that the last answer can be read: half-close, then read on a while.

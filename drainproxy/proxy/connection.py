@@ -28,8 +28,6 @@ from drainproxy.proxy.http2.connection import Http2Connection
 from drainproxy.proxy.partial import PartialHead
 
 if TYPE_CHECKING:
-    import asyncio
-
     from drainproxy.proxy.heads import RequestHead
     from drainproxy.proxy.server import ProxyServer
     from drainproxy.proxy.tunnel import Tunnel
@@ -55,11 +53,6 @@ class ClientConnection(ClientSocket):
 
     # asyncio.Protocol.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the client in."""
-        super().connection_made(transport)
-        self.server.opened(self)
-
     def data_received(self, data: bytes) -> None:
         """Give bytes to whom they belong: the body being read, or the next head."""
         if self._lingering:
@@ -74,7 +67,7 @@ class ClientConnection(ClientSocket):
                 self._proceed()
             else:
                 self._hold(len(self._ahead))
-                self._pause(paused=len(self._ahead) >= self.server.buffers.max_ahead_bytes)
+                self._pause(paused=len(self._ahead) >= self.buffers.max_ahead_bytes)
         except Exception as defect:
             self.defective(defect)
 
@@ -89,29 +82,19 @@ class ClientConnection(ClientSocket):
             return False
         return True
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Free what waits for this client."""
-        self._lost = self._eof = True
+    def ended(self, *, reset: bool) -> None:
+        """See ClientSocket. Frees what waits for this client."""
         self._reader.forget()
         self._end_head()
         if self._exchange is not None:
             self._exchange.client_gone()
         if self._requests == 0 and self.accepted_at >= self.server.controller.published.drain_started:
             self.server.metrics.late_connections.inc("empty")
-        super().connection_lost(exc)
-        self.server.closed(self)
 
-    def pause_writing(self) -> None:
-        """Hold the response back."""
+    def tell_writer(self, *, writable: bool) -> None:
+        """See Side."""
         if self._exchange is not None:
-            self._exchange.client_writable(writable=False)
-        super().pause_writing()
-
-    def resume_writing(self) -> None:
-        """Let the response go on."""
-        super().resume_writing()
-        if self._exchange is not None:
-            self._exchange.client_writable(writable=True)
+            self._exchange.client_writable(writable=writable)
 
     # From head to exchange to head.
 
@@ -131,7 +114,7 @@ class ClientConnection(ClientSocket):
                 return
             self._end_head()
             if self._reading_paused:
-                self._pause(paused=len(self._ahead) >= self.server.buffers.max_ahead_bytes)
+                self._pause(paused=len(self._ahead) >= self.buffers.max_ahead_bytes)
             try:
                 self._answer(head)
             except Exception as defect:
@@ -187,7 +170,7 @@ class ClientConnection(ClientSocket):
             self.server.inflight.add(self._partial)
         if (size := self._reader.begun_bytes) > MAX_PARTIAL_BYTES:
             self._hold(size)
-            if self.server.buffers.tight:
+            if self.buffers.tight:
                 self.fail_head(OutOfBuffers())
 
     def _end_head(self) -> None:
@@ -336,7 +319,7 @@ class ClientConnection(ClientSocket):
             return
         self._reading_body = False
         self._ahead = rest
-        self._pause(paused=len(rest) >= self.server.buffers.max_ahead_bytes)
+        self._pause(paused=len(rest) >= self.buffers.max_ahead_bytes)
 
     def closes_after(self, head: RequestHead) -> bool:
         """Tell whether this request is the last one on this connection (RFC 9112 sections 9.3 and 9.6)."""

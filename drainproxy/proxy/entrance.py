@@ -100,8 +100,8 @@ class ProxyDoor(asyncio.Protocol):
         client.awaits_header = False
         self._transport.set_protocol(self._inner)
         client.server.places.introduce(client, source or self._peer)
-        if client.server.buffers.tight:
-            client.server.buffers.fit(client)
+        if client.buffers.tight:
+            client.fit()
         if rest := self._read[size:]:
             self._inner.data_received(rest)
 

@@ -20,7 +20,7 @@ from aiohttp import web
 
 from drainproxy.errors import ListenError
 from drainproxy.proxy import kernel
-from drainproxy.proxy.buffers import bound_unsent
+from drainproxy.proxy.side import bound_unsent
 from drainproxy.tasks import let_the_loop_turn
 
 if TYPE_CHECKING:

@@ -33,10 +33,9 @@ class TcpConnection(ClientSocket):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the client in, and connect."""
-        super().connection_made(transport)
         self._asked = self._early = b""
         self._upstream_gone = False
-        self.server.opened(self)
+        super().connection_made(transport)
         if self._lost:
             return
         self.started = self.accepted_at
@@ -116,11 +115,6 @@ class TcpConnection(ClientSocket):
 
     def grow_old(self) -> None:
         """See ClientSocket. It is connecting."""
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """See ClientSocket."""
-        super().connection_lost(exc)
-        self.server.closed(self)
 
     # Work, while connecting.
 

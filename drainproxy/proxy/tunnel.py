@@ -54,21 +54,13 @@ class TunnelSocket(ClientSocket):
         self._eof = True
         return self._tunnel.client_eof()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio.Protocol."""
-        super().connection_lost(exc)
-        self._tunnel.client_lost(reset=exc is not None)
-        self.server.closed(self)
+    def ended(self, *, reset: bool) -> None:
+        """See ClientSocket."""
+        self._tunnel.client_lost(reset=reset)
 
-    def pause_writing(self) -> None:
-        """See asyncio.Protocol."""
-        super().pause_writing()
-        self._tunnel.client_writable(writable=False)
-
-    def resume_writing(self) -> None:
-        """See asyncio.Protocol."""
-        super().resume_writing()
-        self._tunnel.client_writable(writable=True)
+    def tell_writer(self, *, writable: bool) -> None:
+        """See Side."""
+        self._tunnel.client_writable(writable=writable)
 
     def hold(self, *, held: bool) -> None:
         """Stop or go on reading, while the application cannot take more."""

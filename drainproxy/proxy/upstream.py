@@ -12,7 +12,7 @@ import math
 import re
 import ssl
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 from drainproxy import certificates
 from drainproxy.errors import (
@@ -24,8 +24,8 @@ from drainproxy.errors import (
 )
 from drainproxy.proxy import kernel
 from drainproxy.proxy.breaker import Breaker
-from drainproxy.proxy.buffers import bound_received, bound_unsent, connect_small
 from drainproxy.proxy.heads import ResponseReader
+from drainproxy.proxy.side import Side, bound_received, bound_unsent, connect_small
 from drainproxy.proxy.timer import LazyTimer
 
 if TYPE_CHECKING:
@@ -55,16 +55,16 @@ class Borrower(Protocol):
     def upstream_writable(self, *, writable: bool) -> None: ...
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(Side):
     """One connection to the application."""
 
     __slots__ = (
         "_pool", "borrower", "held", "idle_since", "idle_until", "lost", "reader", "reused", "small",
-        "transport", "tunnel",
+        "tunnel",
     )  # fmt: skip
-    transport: asyncio.Transport
 
     def __init__(self, pool: Pool) -> None:
+        super().__init__(pool.buffers)
         self._pool = pool
         self.borrower: Borrower | None = None
         self.idle_since = 0.0
@@ -89,16 +89,13 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
-        self.transport = cast("asyncio.Transport", transport)
-        # Here and not where connecting is awaited: it may be lost again before that goes on.
-        self._pool.opened(self)
-        buffers = self._pool.buffers
         wire = transport.get_extra_info("socket")
         bound_unsent(wire)
         if not self.small:
             bound_received(wire)
-        if buffers.tight:
-            buffers.fit(self)
+        # Here and not where connecting is awaited: it may be lost again before that goes on.
+        self._pool.opened(self)
+        super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -120,20 +117,13 @@ class UpstreamConnection(asyncio.Protocol):
             self.borrower.upstream_data(last)
         self._gone(reset=exc is not None)
         self.reader.forget()
-        self._pool.buffers.free(self.transport)
+        super().connection_lost(exc)
         self._pool.closed(self)
 
-    def pause_writing(self) -> None:
-        """See asyncio.Protocol."""
-        self._pool.buffers.hold_stream(self.transport)
+    def tell_writer(self, *, writable: bool) -> None:
+        """See Side."""
         if self.borrower is not None:
-            self.borrower.upstream_writable(writable=False)
-
-    def resume_writing(self) -> None:
-        """See asyncio.Protocol."""
-        self._pool.buffers.free(self.transport)
-        if self.borrower is not None:
-            self.borrower.upstream_writable(writable=True)
+            self.borrower.upstream_writable(writable=writable)
 
     def hold(self, *, held: bool) -> None:
         """Stop reading, or go on."""

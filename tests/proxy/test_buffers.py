@@ -11,8 +11,9 @@ import pytest
 from drainproxy import certificates
 from drainproxy.certificates import Certificates, Files
 from drainproxy.proxy import buffers
-from drainproxy.proxy.buffers import KERNEL_BYTES, SMALL_BYTES, TCP_NOTSENT_LOWAT, UNSENT_BYTES, SmallReads
+from drainproxy.proxy.buffers import KERNEL_BYTES
 from drainproxy.proxy.entrance import Entrance
+from drainproxy.proxy.side import RECEIVE_BYTES, SMALL_BYTES, TCP_NOTSENT_LOWAT, UNSENT_BYTES, SmallReads
 from drainproxy.proxy.upstream_tls import UpstreamTls
 from tests.proxy.words import GET, get, ok, post
 from tests.support.authority import Authority
@@ -246,5 +247,5 @@ async def test_one_stream_holds_less_than_half_a_mebibyte_with_what_the_kernel_h
         assert transport.get_write_buffer_size() + KERNEL_BYTES < 512 * 1024
         wire = next(iter(house.pool._open)).transport.get_extra_info("socket")
         # The kernel doubles what it is told, for its own books (socket(7)).
-        assert wire.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * buffers.RECEIVE_BYTES
+        assert wire.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * RECEIVE_BYTES
         client.reset()

@@ -167,28 +167,19 @@ class Http2Connection(ClientSocket):
         """Hold the client back while the application cannot take more (Borrower)."""
         self._pause(paused=not writable)
 
-    def pause_writing(self) -> None:
-        """Hold the application back while the client cannot take more."""
-        super().pause_writing()
+    def tell_writer(self, *, writable: bool) -> None:
+        """See Side."""
         if self._upstream is not None:
-            self._upstream.hold(held=True)
-
-    def resume_writing(self) -> None:
-        """Let the application go on."""
-        super().resume_writing()
-        if self._upstream is not None:
-            self._upstream.hold(held=False)
+            self._upstream.hold(held=not writable)
 
     def eof_received(self) -> bool:
         """A client that stops sending has left: streams need both directions."""
         self._eof = True
         return False
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Let everything go."""
-        super().connection_lost(exc)
+    def ended(self, *, reset: bool) -> None:
+        """See ClientSocket."""
         self._let_go("reset")
-        self.server.closed(self)
 
     def left(self) -> None:
         """See ClientSocket."""
