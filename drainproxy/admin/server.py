@@ -9,6 +9,7 @@ import contextlib
 import json
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -35,30 +36,21 @@ LATE_LOOK_S = 0.5
 person wants to see."""
 
 
+@dataclass(kw_only=True, eq=False)
 class AdminServer:
     """The admin room's one object. Used on the event loop's thread only."""
 
-    def __init__(
-        self,
-        *,
-        controller: Controller,
-        inflight: InFlight,
-        metrics: Metrics,
-        log: Log,
-        settings: AdminSettings,
-        about: Callable[[], dict[str, Any]],
-    ) -> None:
-        """`about` says what only the composition root knows; /status shows all of it.
+    controller: Controller
+    inflight: InFlight
+    metrics: Metrics
+    log: Log
+    settings: AdminSettings
+    about: Callable[[], dict[str, Any]]
+    """Says what only the composition root knows; /status shows all of it. Its `listeners`, a list of
+    addresses, is empty until every one of them is bound."""
 
-        Its `listeners`, a list of addresses, is empty until every one of them is bound.
-        """
-        self._controller = controller
-        self._inflight = inflight
-        self._metrics = metrics
-        self._log = log
-        self._settings = settings
-        self._about = about
-        self._scrapes = Scrapes(settings.final_scrape_wait)
+    def __post_init__(self) -> None:
+        self._scrapes = Scrapes(self.settings.final_scrape_wait)
         self._looks = Scrapes(wait_s=0.0)
         """Who polls /status: a person who watches the drain wants to see its end."""
         self._fetched = asyncio.Event()
@@ -70,7 +62,7 @@ class AdminServer:
         """Serve on `sockets`, already bound, and on the control socket if it can be had."""
         bound = [sockets] if isinstance(sockets, socket.socket) else sockets
         await self._open(self._routes(), bound)
-        control_socket = control.bind(self._settings.control_socket, self._log)
+        control_socket = control.bind(self.settings.control_socket, self.log)
         if control_socket is not None:
             self._has_control = True
             await self._open(self._control_routes(), [control_socket])
@@ -81,7 +73,7 @@ class AdminServer:
             await door.close()
         self._doors.clear()
         if self._has_control:
-            control.unlink(self._settings.control_socket)
+            control.unlink(self.settings.control_socket)
             self._has_control = False
 
     async def wait_last_scrape(self, *, until: float) -> None:
@@ -91,13 +83,13 @@ class AdminServer:
         whoever watches /status sees the report, for which `until` may be overrun by LATE_LOOK_S.
         """
         loop = asyncio.get_running_loop()
-        drained_at = self._controller.journal.phase_since
-        until = min(until, loop.time() + self._settings.final_scrape_wait)
+        drained_at = self.controller.journal.phase_since
+        until = min(until, loop.time() + self.settings.final_scrape_wait)
         look_until = max(loop.time() + LATE_LOOK_S, min(until, loop.time() + LAST_LOOK_S))
         scrapers = self._scrapes.awaited(loop.time(), drained_at, until)
         if scrapers:
             within_s = round(max(scrapers.values()) - loop.time(), 3)
-            self._log.event("last_scrape", awaited=sorted(scrapers), within_s=within_s)
+            self.log.event("last_scrape", awaited=sorted(scrapers), within_s=within_s)
         while give_ups := [
             *self._scrapes.awaited(loop.time(), drained_at, until).values(),
             *self._looks.awaited(loop.time(), drained_at, look_until).values(),
@@ -126,7 +118,7 @@ class AdminServer:
 
     def _control_routes(self) -> Routes:
         return {
-            **control.routes(self._controller),
+            **control.routes(self.controller),
             "/drain/wait": {"GET": self._wait},
             "/status": _read(self._show_status),
         }
@@ -136,25 +128,25 @@ class AdminServer:
     def _probe(self, judge: Callable[[health.Facts], health.Verdict]) -> Handler:
         async def answer(request: web.BaseRequest) -> web.Response:
             if judge is health.readyz and request.headers.get("User-Agent", "").startswith("kube-probe/"):
-                self._controller.probes.came(asyncio.get_running_loop().time())
+                self.controller.probes.came(asyncio.get_running_loop().time())
             verdict = judge(self._facts())
             return web.Response(status=verdict.status, text=verdict.text(verbose="verbose" in request.query))
 
         return answer
 
     def _facts(self) -> health.Facts:
-        controller = self._controller
+        controller = self.controller
         return health.Facts(
             phase=controller.published.phase,
             draining=controller.published.draining,
             ready=controller.ready,
             upstream_up=controller.upstream_up,
-            listening=bool(self._about().get("listeners")),
+            listening=bool(self.about().get("listeners")),
         )
 
     async def _show_metrics(self, request: web.BaseRequest) -> web.StreamResponse:
         now = asyncio.get_running_loop().time()
-        body, content_type = exposition.scrape(self._metrics, request.headers.get("Accept", ""))
+        body, content_type = exposition.scrape(self.metrics, request.headers.get("Accept", ""))
         response = web.Response(body=body, headers={"Content-Type": content_type})
         return await self._hand_over(request, response, self._scrapes, now)
 
@@ -179,7 +171,7 @@ class AdminServer:
         self._waiters += 1
         try:
             with waiting(request):
-                word = await self._controller.released()
+                word = await self.controller.released()
         finally:
             self._waiters -= 1
         return line(200, word)
@@ -187,10 +179,10 @@ class AdminServer:
     async def _show_status(self, request: web.BaseRequest) -> web.StreamResponse:
         now = asyncio.get_running_loop().time()
         document = status(
-            controller=self._controller,
-            inflight=self._inflight,
-            metrics=self._metrics,
-            about={**self._about(), "hooks_waiting": self._waiters},
+            controller=self.controller,
+            inflight=self.inflight,
+            metrics=self.metrics,
+            about={**self.about(), "hooks_waiting": self._waiters},
             now=now,
         )
         text = json.dumps(document, separators=(",", ":")) + "\n"

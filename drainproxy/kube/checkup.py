@@ -196,7 +196,7 @@ def _network(found: Survey, ours: Mapping[str, Any], wiring: Wiring) -> Iterator
             _opens(rule, port, {})
             for policy in egress
             for rule in policy["spec"].get("egress") or ()
-            for port in (443, 6443)
+            for port in API_PORTS
         )
     ):
         names = ", ".join(policy["metadata"]["name"] for policy in egress)

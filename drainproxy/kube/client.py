@@ -12,7 +12,9 @@ import json
 import sys
 import types
 from codecs import getincrementaldecoder
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,13 +55,13 @@ _SENSELESS = (
 USER_AGENT = f"drainproxy/{__version__}"
 
 
+@dataclass(eq=False)
 class Api:
     """One session with the API server; `async with connect(...)` makes it."""
 
-    def __init__(self, rest: Any, configuration: Any, metrics: Metrics) -> None:
-        self._rest = rest
-        self._configuration = configuration
-        self._metrics = metrics
+    rest: Any
+    configuration: Any
+    metrics: Metrics
 
     async def get(self, path: str, read: Callable[[dict[str, Any]], T]) -> T:
         """Return what `read` makes of one object. Raises KubernetesError, also where it makes nothing."""
@@ -121,8 +123,19 @@ class Api:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Ask; yield an answer of 2xx whose body is then read, and count how it all ended."""
         outcome = "unanswered"
+        send = partial(
+            self.rest.request,
+            method,
+            f"{self.configuration.host}{path}",
+            query_params=dict(query or {}),
+            body=body,
+            _preload_content=False,
+            _request_timeout=aiohttp.ClientTimeout(
+                total=timeout_s, connect=2 * CONNECT_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S
+            ),
+        )
         try:
-            async with await self._ask(method, path, query, body, timeout_s) as answer:
+            async with await self._ask(send) as answer:
                 await _check(answer)
                 outcome = "ok"
                 yield answer
@@ -142,49 +155,27 @@ class Api:
         finally:
             self._count(verb, outcome)
 
-    async def _ask(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None,
-        body: Mapping[str, Any] | None,
-        timeout_s: float,
-    ) -> aiohttp.ClientResponse:
-        async def send(token: str) -> aiohttp.ClientResponse:
-            headers = {"Accept": "application/json", "User-Agent": USER_AGENT}
-            if token:
-                headers["Authorization"] = token
-            answer: aiohttp.ClientResponse = await self._rest.request(
-                method,
-                f"{self._configuration.host}{path}",
-                query_params=dict(query or {}),
-                headers=headers,
-                body=body,
-                _preload_content=False,
-                _request_timeout=aiohttp.ClientTimeout(
-                    total=timeout_s, connect=2 * CONNECT_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S
-                ),
-            )
-            return answer
-
-        token = await self._token()
-        answer = await send(token)
+    async def _ask(self, send: Callable[..., Awaitable[aiohttp.ClientResponse]]) -> aiohttp.ClientResponse:
+        """Send a request with our token, and again with a newer one where that is refused."""
+        headers = await self._headers()
+        answer = await send(headers={**headers})  # the library writes into it
         # The kubelet may have renewed it in between.
-        if answer.status == 401 and (renewed := await self._token()) != token:
+        if answer.status == 401 and (renewed := await self._headers()) != headers:
             answer.release()
-            answer = await send(renewed)
+            answer = await send(headers=renewed)
         return answer
 
-    async def _token(self) -> str:
-        """Return what the Authorization field says, empty for nothing; read from its file each time."""
-        auth = await self._configuration.auth_settings()
-        return str(auth["BearerToken"]["value"]) if "BearerToken" in auth else ""
+    async def _headers(self) -> dict[str, str]:
+        """Return what a request says of itself; the token is read from its file each time."""
+        auth = await self.configuration.auth_settings()
+        token = {"Authorization": str(auth["BearerToken"]["value"])} if "BearerToken" in auth else {}
+        return {"Accept": "application/json", "User-Agent": USER_AGENT, **token}
 
     def _count(self, verb: str, outcome: str) -> None:
         if outcome == "unanswered":
             return  # We went away first.
-        self._metrics.kubernetes_requests.inc(verb, outcome if outcome in {"ok", "denied"} else "failed")
-        self._metrics.kubernetes_api_up.set(float(outcome in {"ok", "absent", "gone"}))
+        self.metrics.kubernetes_requests.inc(verb, outcome if outcome in {"ok", "denied"} else "failed")
+        self.metrics.kubernetes_api_up.set(float(outcome in {"ok", "absent", "gone"}))
 
 
 @contextlib.asynccontextmanager

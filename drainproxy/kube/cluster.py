@@ -8,6 +8,7 @@ app.py.
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from drainproxy.errors import KubernetesError
@@ -32,40 +33,33 @@ SETTLE_S = 1.0
 """How long the process's end may wait for an Event to be sent, out of `reserve`."""
 
 
+@dataclass(kw_only=True, eq=False)
 class Cluster:
     """Reads the controller and tells it what it learns. Used on the event loop's thread only."""
 
-    def __init__(
-        self,
-        *,
-        me: PodIdentity,
-        settings: KubeSettings,
-        lifecycle: LifecycleSettings,
-        controller: Controller,
-        metrics: Metrics,
-        log: Log,
-        tasks: Connections,
-    ) -> None:
-        self._me = me
-        self._settings = settings
-        self._lifecycle = lifecycle
-        self._controller = controller
-        self._metrics = metrics
-        self._log = log
-        self._tasks = tasks
+    me: PodIdentity
+    settings: KubeSettings
+    lifecycle: LifecycleSettings
+    controller: Controller
+    metrics: Metrics
+    log: Log
+    tasks: Connections
+
+    def __post_init__(self) -> None:
+        me, settings = self.me, self.settings
         self._pace = Pace()
         self._said: set[tuple[str, str]] = set()
         self._slices = SliceWatch(
             me=me,
             pace=self._pace,
-            metrics=metrics,
+            metrics=self.metrics,
             complain=self._complain,
-            peers_matter=lifecycle.readiness_on_drain.kind == "auto",
+            peers_matter=self.lifecycle.readiness_on_drain.kind == "auto",
             # A balancer that probes pods would go on choosing this one on every node with one pod only.
-            node_matters=not controller.plan.rules.balancer,
+            node_matters=not self.controller.plan.rules.balancer,
         )
         self._reads_pod = bool(me.name) and settings.rbac in {"slices+pod", "slices+pod+events"}
-        self._events = Events(me, Pace(), metrics, self._complain)
+        self._events = Events(me, Pace(), self.metrics, self._complain)
         self._writes = settings.events if me.name and settings.rbac == "slices+pod+events" else "off"
         self._watching: asyncio.Task[None] | None = None
         self._watching_for = ""
@@ -78,8 +72,8 @@ class Cluster:
 
     def start(self) -> None:
         """Take one look, in the background; from now on follow the lifecycle."""
-        self._tasks.spawn(self._look(), "cluster look")
-        self._controller.on_change(self._changed)
+        self.tasks.spawn(self._look(), "cluster look")
+        self.controller.on_change(self._changed)
 
     async def stop(self) -> None:
         """Give Events that are on their way a moment."""
@@ -93,8 +87,8 @@ class Cluster:
         """What /status shows of the cluster."""
         reading = self._slices.view.reading()
         return {
-            "pod": f"{self._me.namespace}/{self._me.name or self._me.uid}",
-            "api_up": self._metrics.kubernetes_api_up.value() == 1.0,
+            "pod": f"{self.me.namespace}/{self.me.name or self.me.uid}",
+            "api_up": self.metrics.kubernetes_api_up.value() == 1.0,
             "state": reading.state,
             "terminating": reading.terminating,
             "slices": reading.slices,
@@ -103,7 +97,7 @@ class Cluster:
         }
 
     def _changed(self) -> None:
-        controller = self._controller
+        controller = self.controller
         wanted = ""
         if controller.published.phase is Phase.PROPAGATING:
             wanted = "drain"
@@ -126,17 +120,17 @@ class Cluster:
 
     def _in_question(self, wanted: str) -> object:
         """Return what ends for a reason yet unknown: a drain until it is over, a hook's application."""
-        drain = self._controller.drain
+        drain = self.controller.drain
         if drain is None:
             return wanted or None
-        return None if drain.cause is Cause.MANUAL or self._controller.drained else drain
+        return None if drain.cause is Cause.MANUAL or self.controller.drained else drain
 
     def _instead(
         self, running: asyncio.Task[None] | None, work: Coroutine[Any, Any, None] | None
     ) -> asyncio.Task[None] | None:
         if running is not None:
             running.cancel()
-        return None if work is None else self._tasks.spawn(work, "cluster")
+        return None if work is None else self.tasks.spawn(work, "cluster")
 
     async def _look(self) -> None:
         """See what is permitted, what the slices say, and whether the pod's timers fit together."""
@@ -146,55 +140,55 @@ class Cluster:
         await self._pace.turn()
         # Its answer is advice: what is forbidden is said again when it is tried.
         with contextlib.suppress(KubernetesError):
-            status = await permissions.ask(api, self._me.namespace)
-            lacking = permissions.missing(status, permissions.needs(self._settings.rbac), self._me.name)
-            self._controller.journal.note(
+            status = await permissions.ask(api, self.me.namespace)
+            lacking = permissions.missing(status, permissions.needs(self.settings.rbac), self.me.name)
+            self.controller.journal.note(
                 f"the ServiceAccount may not {need.verb} {need.resource}, which rbac"
-                f" {self._settings.rbac} needs: {need.lost}"
+                f" {self.settings.rbac} needs: {need.lost}"
                 for need in lacking
             )
         with self._complaining("endpointslices"):
             word = await self._slices.look(api)
             # Not-ready says nothing of later. Ready does, where SIGTERM comes before the application is up.
             if word.state is Routability.ROUTABLE or word.terminating:
-                self._controller.evidence(word)
+                self.controller.evidence(word)
         if self._reads_pod:
             with self._complaining("pods"):
-                facts = await pod.ask(api, self._me, self._pace)
-                if self._controller.drain is None:
-                    self._controller.plan.observe(facts.grace_s)
-                max_s = self._controller.plan.rules.max_s
-                self._controller.journal.note(spec_problems(facts.spec, self._lifecycle.grace_period, max_s))
-        self._log.event("cluster", **self.status())
+                facts = await pod.ask(api, self.me, self._pace)
+                if self.controller.drain is None:
+                    self.controller.plan.observe(facts.grace_s)
+                max_s = self.controller.plan.rules.max_s
+                self.controller.journal.note(spec_problems(facts.spec, self.lifecycle.grace_period, max_s))
+        self.log.event("cluster", **self.status())
 
     async def _watch(self, wanted: str) -> None:
-        until = self._controller.deadline
+        until = self.controller.deadline
         if wanted == "hook":
-            until = asyncio.get_running_loop().time() + self._lifecycle.restart_window
-        await self._asking(lambda api: self._slices.watch(api, until, self._controller.evidence))
+            until = asyncio.get_running_loop().time() + self.lifecycle.restart_window
+        await self._asking(lambda api: self._slices.watch(api, until, self.controller.evidence))
 
     async def _find_cause(self) -> None:
-        drain, deleting = self._controller.drain, True
+        drain, deleting = self.controller.drain, True
         began = asyncio.get_running_loop().time() if drain is None else drain.started
 
         async def ask(api: Api) -> None:
             nonlocal deleting
             with self._complaining("pods"):
-                facts = await pod.ask_twice(api, self._me, self._pace)
+                facts = await pod.ask_twice(api, self.me, self._pace)
                 deleting = facts.deleting
                 if deleting:
-                    self._controller.learn(Cause.DELETION, facts.grace_s)
+                    self.controller.learn(Cause.DELETION, facts.grace_s)
 
         await self._asking(ask)
         # Without a drain, a container that was restarted is the application's own business.
         if deleting or drain is None or drain.cause is not Cause.UNKNOWN:
             return
-        cause = await pod.infer_cause(self._controller.probes, began)
-        grace_s = self._lifecycle.node_shutdown_grace if cause is Cause.NODE_SHUTDOWN else None
-        self._controller.learn(cause, grace_s)
+        cause = await pod.infer_cause(self.controller.probes, began)
+        grace_s = self.lifecycle.node_shutdown_grace if cause is Cause.NODE_SHUTDOWN else None
+        self.controller.learn(cause, grace_s)
 
     def _tell_events(self) -> None:
-        drain, report, every = self._controller.drain, self._controller.report, self._writes == "all"
+        drain, report, every = self.controller.drain, self.controller.report, self._writes == "all"
         if drain is None:
             self._announced = False
         elif not self._announced:
@@ -207,11 +201,11 @@ class Cluster:
                 reason = "DrainIncomplete" if report.incomplete else "DrainCompleted"
                 self._events.put(reason, report.sentence(), warning=report.incomplete)
         if len(self._events) and (self._sending is None or self._sending.done()):
-            self._sending = self._tasks.spawn(self._asking(self._events.send), "cluster events")
+            self._sending = self.tasks.spawn(self._asking(self._events.send), "cluster events")
 
     async def _asking(self, ask: Callable[[Api], Awaitable[None]]) -> None:
         with self._complaining("connection"):
-            async with connect(self._settings, self._metrics) as api:
+            async with connect(self.settings, self.metrics) as api:
                 await ask(api)
 
     @contextlib.contextmanager
@@ -225,4 +219,4 @@ class Cluster:
         """Say a condition once a drain: what it is, and that the drain goes on without."""
         if (asked, error.reason) not in self._said:
             self._said.add((asked, error.reason))
-            self._log.event("kubernetes_api", "warning", asked=asked, reason=error.reason, detail=str(error))
+            self.log.event("kubernetes_api", "warning", asked=asked, reason=error.reason, detail=str(error))

@@ -7,6 +7,7 @@ outlive the pod by an hour. Called by cluster.py.
 import uuid
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,17 +24,15 @@ MAX_NOTE_BYTES = 1024
 TRIES = 2
 
 
+@dataclass(eq=False)
 class Events:
     """The queue. `put` from anywhere on the loop; `send` by one task at a time."""
 
-    def __init__(
-        self, me: PodIdentity, pace: Pace, metrics: Metrics, complain: Callable[[str, KubernetesError], None]
-    ) -> None:
-        self._me = me
-        self._pace = pace
-        self._metrics = metrics
-        self._complain = complain
-        self._queue: deque[dict[str, Any]] = deque()
+    me: PodIdentity
+    pace: Pace
+    metrics: Metrics
+    complain: Callable[[str, KubernetesError], None]
+    _queue: deque[dict[str, Any]] = field(default_factory=deque, init=False)
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -41,30 +40,30 @@ class Events:
     def put(self, reason: str, note: str, *, warning: bool = False) -> None:
         """Queue one Event; the newest is dropped where the queue is full."""
         if len(self._queue) >= MAX_QUEUED:
-            self._metrics.kubernetes_events_dropped.inc()
+            self.metrics.kubernetes_events_dropped.inc()
             return
-        self._queue.append(event(self._me, reason, note, "Warning" if warning else "Normal"))
+        self._queue.append(event(self.me, reason, note, "Warning" if warning else "Normal"))
 
     async def send(self, api: Api) -> None:
         """Send what is queued, oldest first. Raises no KubernetesError."""
-        path = f"/apis/events.k8s.io/v1/namespaces/{self._me.namespace}/events"
+        path = f"/apis/events.k8s.io/v1/namespaces/{self.me.namespace}/events"
         while self._queue:
             body = self._queue.popleft()
             for attempt in range(TRIES):
-                await self._pace.turn()
+                await self.pace.turn()
                 try:
                     await api.create(path, body, lambda _: None)
                     break
                 except KubernetesError as error:
-                    self._pace.failed(error.retry_after_s)
+                    self.pace.failed(error.retry_after_s)
                     if error.reason == "denied" or attempt + 1 == TRIES:
-                        self._complain("events", error)
-                        self._metrics.kubernetes_events_dropped.inc()
+                        self.complain("events", error)
+                        self.metrics.kubernetes_events_dropped.inc()
                         break
 
     def drop(self) -> None:
         """Nobody will send what is left."""
-        self._metrics.kubernetes_events_dropped.inc(by=len(self._queue))
+        self.metrics.kubernetes_events_dropped.inc(by=len(self._queue))
         self._queue.clear()
 
 

@@ -8,6 +8,7 @@ by cluster.py.
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -37,27 +38,21 @@ FEW = 10
 MAX_WATCH_S = 300.0
 
 
+@dataclass(kw_only=True, eq=False)
 class SliceWatch:
     """Keeps its View from one call to the next: an own row seen at start counts at the end."""
 
-    def __init__(
-        self,
-        *,
-        me: PodIdentity,
-        pace: Pace,
-        metrics: Metrics,
-        complain: Callable[[str, KubernetesError], None],
-        peers_matter: bool,
-        node_matters: bool,
-    ) -> None:
-        """`peers_matter`: it is asked whether others are ready, and if `node_matters`, on this node too."""
-        self._me = me
-        self._pace = pace
-        self._metrics = metrics
-        self._complain = complain
-        self._peers_matter = peers_matter
-        self._node_matters = node_matters and bool(me.node)
-        self._path = f"/apis/discovery.k8s.io/v1/namespaces/{me.namespace}/endpointslices"
+    me: PodIdentity
+    pace: Pace
+    metrics: Metrics
+    complain: Callable[[str, KubernetesError], None]
+    peers_matter: bool
+    """It is asked whether others are ready."""
+    node_matters: bool
+    """And that on this pod's node too, where it is known."""
+
+    def __post_init__(self) -> None:
+        self._path = f"/apis/discovery.k8s.io/v1/namespaces/{self.me.namespace}/endpointslices"
         self._until = 0.0
         self._tell: Callable[[Evidence], None] = lambda _: None
         self._told = UNKNOWN
@@ -85,7 +80,7 @@ class SliceWatch:
                 # A young pod's row may yet come. Most pods without one have no Service.
                 if asked >= MAX_VAIN_LISTS:
                     return
-                self._pace.failed()
+                self.pace.failed()
             except KubernetesError as error:
                 if error.reason == "gone":
                     version = NEWEST_VERSION
@@ -93,20 +88,20 @@ class SliceWatch:
                     return
 
     def _go_on_after(self, error: KubernetesError) -> bool:
-        self._complain("endpointslices", error)
-        self._pace.failed(error.retry_after_s)
+        self.complain("endpointslices", error)
+        self.pace.failed(error.retry_after_s)
         return error.reason != "denied"
 
     async def _list(self, api: Api, version: str) -> str:
         """Read every slice of the namespace; return the version to watch from."""
         found: list[SliceFacts] = []
         query = {"limit": str(PAGE_SLICES)} | ({"resourceVersion": version} if version else {})
-        await self._pace.turn()
+        await self.pace.turn()
         for _ in range(MAX_PAGES):
-            metadata = await api.list(self._path, query, lambda item: found.append(read(item, self._me)))
+            metadata = await api.list(self._path, query, lambda item: found.append(read(item, self.me)))
             if not metadata.get("continue"):
                 self.view.replace(found, version_of(metadata))
-                self._pace.worked()
+                self.pace.worked()
                 return str(metadata.get("resourceVersion", ""))
             query = {"limit": str(PAGE_SLICES), "continue": str(metadata["continue"])}
         raise KubernetesError(f"the list has more than {MAX_PAGES} pages", reason="malformed")
@@ -128,7 +123,7 @@ class SliceWatch:
     def _queries(self) -> list[dict[str, str]]:
         """Choose what to watch: by name is cheap for the server, by label shows who else is ready."""
         names, services = self.view.own_slices, sorted(self.view.services)
-        few = self._peers_matter and self.view.reading().others <= FEW
+        few = self.peers_matter and self.view.reading().others <= FEW
         if "" not in services and (few or len(names) > MAX_WATCHES):
             return [{"labelSelector": f"{SERVICE_LABEL} in ({','.join(services)})"}]
         return [{"fieldSelector": f"metadata.name={name}"} for name in names[:MAX_WATCHES]]
@@ -137,7 +132,7 @@ class SliceWatch:
         """Keep one watch up. Raises _Answered, or KubernetesError `gone`."""
         while (left_s := self._until - _now()) > 0:
             before = query["resourceVersion"]
-            await self._pace.turn()
+            await self.pace.turn()
             try:
                 await api.watch(self._path, query, min(left_s, MAX_WATCH_S), partial(self._take, query))
             except KubernetesError as error:
@@ -149,9 +144,9 @@ class SliceWatch:
             else:
                 if query["resourceVersion"] == before:
                     # Empty answers in a loop would be asked for in a loop.
-                    self._pace.failed()
+                    self.pace.failed()
                 else:
-                    self._pace.worked()
+                    self.pace.worked()
 
     def _take(self, query: dict[str, str], kind: str, thing: dict[str, Any]) -> None:
         query["resourceVersion"] = str(thing["metadata"]["resourceVersion"])
@@ -160,7 +155,7 @@ class SliceWatch:
         if kind == "DELETED":
             self.view.drop(str(thing["metadata"]["name"]))
         else:
-            self.view.put(read(thing, self._me))
+            self.view.put(read(thing, self.me))
         if not self._say():
             raise _Answered
 
@@ -169,10 +164,10 @@ class SliceWatch:
         names = self.view.own_slices
         while names and _now() < self._until:
             for name in names:
-                self._pace.failed()
-                await self._pace.turn()
+                self.pace.failed()
+                await self.pace.turn()
                 try:
-                    self.view.put(await api.get(f"{self._path}/{name}", partial(read, me=self._me)))
+                    self.view.put(await api.get(f"{self._path}/{name}", partial(read, me=self.me)))
                 except KubernetesError as error:
                     if error.reason == "absent":
                         self.view.drop(name)
@@ -183,8 +178,8 @@ class SliceWatch:
 
     def _word(self) -> Evidence:
         reading = self.view.reading()
-        self._metrics.other_ready_endpoints.set(reading.others)
-        lonely_here = self._node_matters and reading.others_on_node == 0
+        self.metrics.other_ready_endpoints.set(reading.others)
+        lonely_here = self.node_matters and bool(self.me.node) and reading.others_on_node == 0
         since = self._told.since if reading.state is self._told.state else _now()
         return Evidence(
             reading.state,
@@ -203,7 +198,7 @@ class SliceWatch:
         if word.state is not Routability.GONE and not never_flips:
             return True
         # Another pod that becomes ready takes over: then nobody need be sent here.
-        return self._peers_matter and word.terminating and self.view.reading().others == 0
+        return self.peers_matter and word.terminating and self.view.reading().others == 0
 
 
 class _Answered(Exception):

@@ -142,7 +142,7 @@ async def test_without_a_place_for_it_the_proxy_runs_and_says_so_once(tmp_path):
         premises = Premises(tmp_path)
         (tmp_path / "file").write_text("")
         premises.control_path = path
-        premises.admin._settings = type(premises.admin._settings)(control_socket=str(path))
+        premises.admin.settings = type(premises.admin.settings)(control_socket=str(path))
         await premises.open()
         (line,) = premises.diary.of("control_socket")
         assert (line["level"], line["path"]) == ("warning", str(path))
