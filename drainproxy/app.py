@@ -11,7 +11,7 @@ import socket
 from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
@@ -42,6 +42,9 @@ from drainproxy.proxy.server import ProxyServer
 from drainproxy.proxy.upstream import Answer, Pool
 from drainproxy.proxy.upstream_tls import secure
 from drainproxy.tasks import Connections, let_the_loop_turn
+
+if TYPE_CHECKING:
+    from drainproxy.proxy.tracing import Tracing
 
 LAG_PROBE_S = 0.5
 """How often the event loop's lateness is measured."""
@@ -101,6 +104,7 @@ class _Process:
             pool.breaker.on_change = partial(self._breaker_changed, pool)
         self._rotation = Rotation(self.metrics, log)
         secure(self._pools, config.edge, self._rotation)
+        self._tracing = self._trace()
         self._servers = self._serve(wires, buffers)
         self._listeners = [Listener(wire, server) for wire, server in zip(wires, self._servers, strict=True)]
         ports = [pool.address.port for pool in self._pools if not pool.address.path]
@@ -119,7 +123,7 @@ class _Process:
         bounds = limits.build(config.proxy, self._capacity, buffers, self._pools, self.metrics, self._loop)
         admission = Admission(self.controller, self.metrics, config.proxy.health_paths)
         entrances = entrance.build(config.edge, config.proxy, self._rotation)
-        speaker = edge.forwarder(config.edge)
+        speaker = edge.forwarder(config.edge, self._tracing)
         return [
             ProxyServer(
                 settings=config.proxy,
@@ -157,13 +161,23 @@ class _Process:
         )
 
     def _books(self, wire: socket.socket) -> Books:
-        return Books(
+        books = Books(
             name=str(wire.getsockname()[1]),
             controller=self.controller,
             metrics=self.metrics,
             log=self._log,
             access_log=self._config.process.access_log,
         )
+        books.tracing = self._tracing
+        return books
+
+    def _trace(self) -> "Tracing | None":
+        process = self._config.process
+        if process.trace_endpoint is None:
+            return None
+        from drainproxy.proxy import tracing  # noqa: PLC0415 - an extra, and some 20 MB
+
+        return tracing.Tracing(process.trace_endpoint, process.trace_ratio, self.metrics)
 
     async def run(self, admin_wire: socket.socket) -> None:
         """Start everything, wait for the end, leave."""
@@ -198,6 +212,7 @@ class _Process:
             await self._leave(admin)
             for service in running:
                 service.cancel()
+        await self._send_spans()
         self._log.event("exit", after_s=round(self._loop.time() - self.controller.journal.phase_since, 3))
 
     async def _leave(self, admin: AdminServer) -> None:
@@ -220,6 +235,15 @@ class _Process:
             await self._cluster.stop()
         await self._tasks.cancel()
         await admin.stop()
+
+    async def _send_spans(self) -> None:
+        """Send what is left of the trace, in half of the reserve that the deadline has left."""
+        if self._tracing is not None:
+            budget = self.controller.plan.budget
+            killed_at = self.controller.deadline + budget.app_stop_s + budget.reserve_s
+            within_s = min(budget.reserve_s, killed_at - self._loop.time()) / 2
+            if unsent := await self._tracing.close(within_s):
+                self._log.event("trace_spans", "warning", unsent=unsent)
 
     async def _close_the_door(self) -> None:
         """Stop listening. Callers are ignored for a moment, then refused; never while work is waited for."""

@@ -61,8 +61,13 @@ def _run(options: argparse.Namespace) -> int:
     chosen = config.load(os.environ, given_settings(options))
     from drainproxy import app  # noqa: PLC0415 - aiohttp and the rooms: a quarter of a second
 
+    missing = []
     if chosen.proxy.h2_inspect and importlib.util.find_spec("hpack") is None:
-        raise ConfigError(["h2_inspect: hpack is not installed; pip install 'drainproxy[http2]'"])
+        missing.append("h2_inspect: hpack is not installed; pip install 'drainproxy[http2]'")
+    if chosen.process.trace_endpoint and importlib.util.find_spec("opentelemetry") is None:
+        missing.append("trace_endpoint: opentelemetry is not installed; pip install 'drainproxy[tracing]'")
+    if missing:
+        raise ConfigError(missing)
     factory = _loop_factory(chosen.process.loop)
     code = EXIT_INTERNAL
     try:

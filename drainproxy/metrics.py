@@ -118,6 +118,10 @@ class Table:
         self.certificate_expiry = Gauge(
             "certificate_expiry_seconds", "Seconds until the certificate in use expires.", used_for=()
         )
+        # The same: most pods send none.
+        self.trace_spans = Counter(
+            "trace_spans_total", "With trace_endpoint, spans by result: sent, failed, dropped.", result=()
+        )
         self.certificate_reloads = Counter(
             "certificate_reloads_total", "Changed certificate files taken in: ok or failed.", result=()
         )

@@ -36,6 +36,14 @@ class ProcessSettings:
     access_log: Literal["off", "errors", "all"] = "errors"
     """Which requests get a log line: none, those that failed, or all."""
 
+    trace_endpoint: str | None = None
+    """Send a span of each traced HTTP/1 request there, over OTLP/HTTP, and pass the caller's trace on to the
+    application: http://collector:4318/v1/traces. Needs `drainproxy[tracing]`."""
+
+    trace_ratio: float = 0.1
+    """Which part of the traces that begin here is sent, from 0 to 1. Whether a caller's trace is sent its
+    own traceparent says."""
+
     loop: Literal["auto", "uvloop", "asyncio"] = "auto"
     """Event loop; auto is uvloop where it is installed."""
 

@@ -104,6 +104,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _ratio(text: str) -> float:
+    if not re.fullmatch(r"0(\.[0-9]{1,9})?|1(\.0{1,9})?", text):
+        raise ValueError("is not a ratio")
+    return float(text)
+
+
 def _close_code(text: str) -> int:
     code = _count(text)
     if code not in {1000, 1001, 1012, 1013} and not 3000 <= code <= 4999:
@@ -293,6 +299,10 @@ _BY_ENDING: dict[tuple[Any, str], Kind] = {
     (str, "_socket"): Kind("FILE", "the path of a Unix socket", _socket_path),
     (str, "_log"): _FILE,
     (str, "_credentials"): _FILE,
+    (float, "_ratio"): Kind("RATIO", "a number from 0 to 1 such as 0.05", _ratio, "{:g}".format),
+    (str, "_endpoint"): _pattern(
+        "URL", "an http:// or https:// URL with its path", r"https?://[!-~]{1,2000}"
+    ),
     (str, "config"): _FILE,
     (str, "routes"): _FILE,
     (str, "propagation"): _choice(*PRESETS),

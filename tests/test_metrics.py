@@ -67,6 +67,7 @@ CONTRACT = {
     "upstream_connects_total": ("counter", {"result": "ok refused timeout error"}),
     "upstream_connect_seconds": ("histogram", {}),
     "headers_dropped_total": ("counter", {"reason": "underscore"}),
+    "trace_spans_total": ("counter", {"result": "*"}),
     "certificate_expiry_seconds": ("gauge", {"used_for": "*"}),
     "tls_handshakes_total": ("counter", {"result": "ok failed"}),
     "certificate_reloads_total": ("counter", {"result": "*"}),

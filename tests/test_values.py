@@ -95,6 +95,28 @@ def test_size_of_what_passes_through(text, size):
     assert value("max_body_bytes", text) == size
 
 
+@pytest.mark.parametrize(("text", "ratio"), [("0", 0.0), ("0.05", 0.05), ("1", 1.0), ("1.0", 1.0)])
+def test_ratio(text, ratio):
+    """A part of one."""
+    assert value("trace_ratio", text) == ratio
+
+
+@pytest.mark.parametrize("text", ["5%", "1.1", "-0.1", ".5", "1e-3", "nan", "0.5 "])
+def test_bad_ratio(text):
+    """In one way of writing."""
+    (problem,) = problems({"DRAINPROXY_TRACE_RATIO": text})
+    assert "write a number from 0 to 1 such as 0.05" in problem
+
+
+@pytest.mark.parametrize(
+    "text", ["collector:4318", "grpc://collector:4317", "http://", "http://a b/v1/traces"]
+)
+def test_bad_endpoint(text):
+    """OTLP over HTTP has a URL."""
+    (problem,) = problems({"DRAINPROXY_TRACE_ENDPOINT": text})
+    assert "http:// or https:// URL" in problem
+
+
 @pytest.mark.parametrize("text", ["0", "17MiB", "64kb", "64K", "-1", "1.5KiB", "", " 1"])
 def test_bad_size(text):
     """Sizes out of range or with other units are refused."""

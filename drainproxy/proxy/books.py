@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from drainproxy.proxy.exchange import Exchange
     from drainproxy.proxy.heads import RequestHead
     from drainproxy.proxy.http2.stream import Stream
+    from drainproxy.proxy.tracing import Tracing
     from drainproxy.proxy.tunnel import Tunnel
 
 MAX_SHOWN_CHARS = 200
@@ -44,6 +45,7 @@ class Books:
         self._counts: dict[tuple[bytes, int, bool], int] = {}
         """Answers by method, status and whether a drain ran."""
         self._bytes_to_client = self._bytes_to_upstream = 0
+        self.tracing: Tracing | None = None
         metrics.before_scrape.append(self._export_counts)
 
     def answered(self, client: ClientConnection, exchange: Exchange) -> None:
@@ -54,12 +56,16 @@ class Books:
             self._drained(exchange, "finished")
         if self._access_log == "all":
             self._access(client, head, exchange.status, exchange, None)
+        if self.tracing is not None:
+            self.tracing.end(head, exchange.status)
 
     def replied(self, client: ClientConnection, head: RequestHead, status: int) -> None:
         """Account for a request that was answered here, and was nobody's fault."""
         self._count(head, status, None)
         if self._access_log == "all":
             self._access(client, head, status, None, None)
+        if self.tracing is not None:
+            self.tracing.end(head, status)
 
     def failed(
         self,
@@ -81,6 +87,8 @@ class Books:
                 self._drained(exchange, outcome)
         if self._access_log != "off":
             self._access(client, head, status, exchange, error)
+        if self.tracing is not None:
+            self.tracing.end(head, status, error.reason)
 
     def turned_away(self, peer: bytes, reason: str, detail: str) -> None:
         """Account for a connection that ended before it could ask anything."""
@@ -100,7 +108,7 @@ class Books:
                 "client": client.peer.decode(),
                 "protocol": "HTTP/2",
             }
-            line |= {"stream": stream.id, "method": _shown(stream.method), "path": _path(stream.path)}
+            line |= {"stream": stream.id, "method": shown(stream.method), "path": shown_path(stream.path)}
             line |= {"outcome": outcome, "duration_s": round(self._loop.time() - stream.started, 4)}
             if usual:
                 self._log.event("request", **line)
@@ -180,12 +188,12 @@ class Books:
         if head is not None:
             if client.server.forwarder is not None:
                 line["client"] = client.server.forwarder.client_of(head, client.peer).decode()
-            line["method"] = _shown(head.method)
-            line["path"] = _path(head.target)
+            line["method"] = shown(head.method)
+            line["path"] = shown_path(head.target)
             line["protocol"] = "HTTP/1.1" if head.http_1_1 else "HTTP/1.0"
             for field, key in _FIELDS.items():
                 if field in head.noted:
-                    line[key] = _shown(head.noted[field])
+                    line[key] = shown(head.noted[field])
         if exchange is not None:
             started = exchange.started
             line["duration_s"] = round(self._loop.time() - started, 4)
@@ -203,13 +211,14 @@ class Books:
 _FIELDS = {b"host": "host", b"user-agent": "user_agent", b"x-request-id": "request_id"}
 
 
-def _shown(value: bytes) -> str:
+def shown(value: bytes) -> str:
+    """Return what a line shows of something that a client wrote."""
     return value[:MAX_SHOWN_CHARS].decode("ascii", "backslashreplace")
 
 
-def _path(target: bytes) -> str:
+def shown_path(target: bytes) -> str:
     """Return the path without its query, and nothing of an authority: both may hold secrets."""
-    return _shown(target.split(b"?", 1)[0]) if target[:1] == b"/" else ""
+    return shown(target.split(b"?", 1)[0]) if target[:1] == b"/" else ""
 
 
 def _drain_outcome(error: RequestError, *, begun: bool) -> str | None:

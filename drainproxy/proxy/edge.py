@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from drainproxy.proxy.settings import ProxySettings
+    from drainproxy.proxy.tracing import Tracing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,11 +151,13 @@ def _upstream(edge: EdgeSettings) -> Iterator[tuple[str, str]]:
         yield "upstream_ca" if edge.upstream_ca else "upstream_certificate", f"cannot be used: {error}"
 
 
-def forwarder(edge: EdgeSettings) -> Forwarder | None:
+def forwarder(edge: EdgeSettings, tracing: Tracing | None) -> Forwarder | None:
     """Return who speaks of clients, if more is to be said than what is missing."""
-    if edge.forwarding == "keep" and not edge.via:
+    if edge.forwarding == "keep" and not edge.via and tracing is None:
         return None
     via = b"drainproxy-" + secrets.token_hex(6).encode() if edge.via else None
-    return Forwarder(
+    speaker = Forwarder(
         edge.forwarding, Trust(edge.trusted_proxies), via, lambda: secrets.token_hex(16).encode()
     )
+    speaker.tracing = tracing
+    return speaker

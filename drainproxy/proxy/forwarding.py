@@ -1,8 +1,8 @@
 """What is the application told of a client, where it is told more than what is missing? Pure.
 
-The modes `append` and `replace` of the setting `forwarding`, and `via`. Made once for a process and called
-by connection.py before a request goes on; without any of these there is no Forwarder, and headers.py adds
-what is missing (`keep`).
+The modes `append` and `replace` of the setting `forwarding`, `via`, and the trace that it is part of. Made
+once for a process and called by connection.py before a request goes on; without any of these there is no
+Forwarder, and headers.py adds what is missing (`keep`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from drainproxy.proxy.heads import Line, RequestHead
+    from drainproxy.proxy.tracing import Tracing
 
 MAX_HOPS = 32
 """Of X-Forwarded-For that are looked at: no chain of proxies that are all trusted is so long."""
@@ -55,6 +56,7 @@ class Forwarder:
         self._trust = trust
         self._via = via
         self._new_id = new_id
+        self.tracing: Tracing | None = None
 
     def prepare(self, head: RequestHead, peer: bytes, scheme: bytes, host: bytes) -> None:
         """Change the fields of a request that may go on. Raises LoopDetected for one that was here before."""
@@ -72,6 +74,8 @@ class Forwarder:
             head.fields = self._introduce(head, peer, scheme, host)
         if self._via is not None:
             head.fields = [*head.fields, b"Via: 1.%d %b\r\n" % (head.http_1_1, self._via)]
+        if self.tracing is not None:
+            self.tracing.begin(head, self.client_of(head, peer), scheme)
 
     def client_of(self, head: RequestHead, peer: bytes) -> bytes:
         """Return the client's address: the first one from the right that is no trusted proxy's."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import httptools
 
@@ -69,7 +69,9 @@ class RequestHead:
     """What a client asked. `fields` holds the end-to-end fields in order, `noted` those that mean something
     here, by lower-case name."""
 
-    __slots__ = ("fields", "http_1_1", "method", "named", "noted", "target", "underscored")
+    __slots__ = ("fields", "http_1_1", "method", "named", "noted", "span", "target", "underscored")
+    span: Any
+    """Of its trace; not even unset where there is none (tracing.py)."""
 
     def __init__(self) -> None:
         self.method = b""
