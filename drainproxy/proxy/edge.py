@@ -151,7 +151,7 @@ def _upstream(edge: EdgeSettings) -> Iterator[tuple[str, str]]:
         yield "upstream_ca" if edge.upstream_ca else "upstream_certificate", f"cannot be used: {error}"
 
 
-def forwarder(edge: EdgeSettings, tracing: Tracing | None) -> Forwarder | None:
+def forwarder(edge: EdgeSettings, tracing: Tracing | None = None) -> Forwarder | None:
     """Return who speaks of clients, if more is to be said than what is missing."""
     if edge.forwarding == "keep" and not edge.via and tracing is None:
         return None
