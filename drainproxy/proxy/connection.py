@@ -9,15 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drainproxy.errors import (
-    ClientGone,
-    DrainDeadline,
-    HeadTimeout,
-    InternalError,
-    OutOfBuffers,
-    RequestError,
-    UnsupportedVersion,
-)
+from drainproxy import errors
 from drainproxy.proxy import headers, intake, kernel, replies
 from drainproxy.proxy.buffers import MAX_PARTIAL_BYTES
 from drainproxy.proxy.client import ClientSocket
@@ -103,7 +95,7 @@ class ClientConnection(ClientSocket):
         while self._exchange is None and not self._replying and not self._lingering and not self._lost:
             try:
                 head = self._take_head()
-            except RequestError as error:
+            except errors.RequestError as error:
                 self.fail_head(error)
                 return
             except Http2Preface as preface:
@@ -123,12 +115,12 @@ class ClientConnection(ClientSocket):
     def _switch(self, rest: bytes) -> None:
         """Hand the socket over: this client speaks HTTP/2, if it may."""
         if self._requests:
-            self.fail_head(UnsupportedVersion())
+            self.fail_head(errors.UnsupportedVersion())
             return
         successor = Http2Connection(self)
         try:
             self.server.handed_over(self, successor)
-        except RequestError as error:
+        except errors.RequestError as error:
             self.fail_head(error)
             return
         self._end_head()
@@ -171,7 +163,7 @@ class ClientConnection(ClientSocket):
         if (size := self._reader.begun_bytes) > MAX_PARTIAL_BYTES:
             self._hold(size)
             if self.buffers.tight:
-                self.fail_head(OutOfBuffers())
+                self.fail_head(errors.OutOfBuffers())
 
     def _end_head(self) -> None:
         if self._partial is not None:
@@ -195,7 +187,7 @@ class ClientConnection(ClientSocket):
                     server.places.claim(self)
                 at, tunnel = self.accepted_at, request.tunnel
                 server.admission.admit(head, accepted_at=at, first=first, now=now, tunnel=tunnel)
-        except RequestError as error:
+        except errors.RequestError as error:
             server.books.failed(self, error, head, None, begun=False)
             self._reply(error, head, body_read=headers.ends_with_head(head))
             return
@@ -214,12 +206,12 @@ class ClientConnection(ClientSocket):
         else:
             self._proceed()
 
-    def exchange_failed(self, exchange: Exchange, error: RequestError) -> None:
+    def exchange_failed(self, exchange: Exchange, error: errors.RequestError) -> None:
         """Tell the client what happened, in the way that is still open."""
         begun = exchange.status != 0
-        gone = self.gone or isinstance(error, ClientGone)
+        gone = self.gone or isinstance(error, errors.ClientGone)
         if gone:
-            error = ClientGone(sent=error.sent)
+            error = errors.ClientGone(sent=error.sent)
         self.server.books.failed(self, error, exchange.head, exchange, begun=begun and not gone)
         self._end_exchange(exchange)
         if gone:
@@ -251,10 +243,12 @@ class ClientConnection(ClientSocket):
         """A defect of ours costs one connection, not the process."""
         self.server.books.defect(defect)
         if self._exchange is not None:
-            self._exchange.fail(InternalError())
+            self._exchange.fail(errors.InternalError())
         self.close()
 
-    def _reply(self, error: RequestError, head: RequestHead | None, *, body_read: bool = False) -> None:
+    def _reply(
+        self, error: errors.RequestError, head: RequestHead | None, *, body_read: bool = False
+    ) -> None:
         """Send an error reply, and close unless the connection can carry another request."""
         keep = head is not None and body_read and not error.closes and not self.closes_after(head)
         head_only = head is not None and head.method == b"HEAD"
@@ -340,7 +334,7 @@ class ClientConnection(ClientSocket):
         """See ClientSocket."""
         return self._requests == 0
 
-    def fail_head(self, error: RequestError) -> None:
+    def fail_head(self, error: errors.RequestError) -> None:
         """End the reading of a head that has begun, unless its end was told already."""
         if self._lingering:
             return
@@ -369,6 +363,6 @@ class ClientConnection(ClientSocket):
             self.abort()
         elif self._reader.begun:
             late = self.loop.time() >= self.server.controller.published.work_deadline
-            self.fail_head(DrainDeadline() if late else HeadTimeout())
+            self.fail_head(errors.DrainDeadline() if late else errors.HeadTimeout())
         else:
             self.close()

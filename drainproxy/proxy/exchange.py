@@ -10,14 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from drainproxy.errors import (
-    ClientGone,
-    DrainDeadline,
-    MalformedBody,
-    RequestError,
-    UpstreamGone,
-    UpstreamMalformed,
-)
+from drainproxy import errors
 from drainproxy.proxy import events, framing, headers, upgrade
 from drainproxy.proxy.date import date_line
 from drainproxy.proxy.framing import Framing
@@ -109,7 +102,7 @@ class Exchange(TimedWork):
         server.places.spare_descriptor()
         try:
             upstream = await server.connect(deadline)
-        except RequestError as error:
+        except errors.RequestError as error:
             self.fail(error)
             return
         if self._ended:
@@ -124,7 +117,7 @@ class Exchange(TimedWork):
     def _begin(self, upstream: UpstreamConnection) -> None:
         """Send the request's head, and as much of its body as is here."""
         if upstream.lost:
-            self.fail(UpstreamGone())
+            self.fail(errors.UpstreamGone())
             return
         self._upstream = upstream
         self._upstream_reused = upstream.reused
@@ -172,9 +165,9 @@ class Exchange(TimedWork):
         try:
             payload, rest = body.feed(data)
         except ValueError as fault:
-            self.fail(MalformedBody(str(fault), sent=True))
+            self.fail(errors.MalformedBody(str(fault), sent=True))
             return None
-        except RequestError as error:
+        except errors.RequestError as error:
             self.fail(error)
             return None
         out = payload
@@ -192,7 +185,7 @@ class Exchange(TimedWork):
 
     def client_gone(self) -> None:
         """The client will not read an answer any more."""
-        self.fail(ClientGone(sent=self._upstream is not None))
+        self.fail(errors.ClientGone(sent=self._upstream is not None))
 
     def client_writable(self, *, writable: bool) -> None:
         """Hold the response back while the client cannot take more."""
@@ -219,7 +212,7 @@ class Exchange(TimedWork):
                 self._read_head(data)
             else:
                 self._relay(b"", data)
-        except RequestError as error:
+        except errors.RequestError as error:
             self.fail(error)
         except Exception as defect:
             self._client.defective(defect)
@@ -238,7 +231,7 @@ class Exchange(TimedWork):
             self._upstream = None
             self._server.tasks.spawn(self._connect(), "connect")
         else:
-            self.fail(UpstreamGone(sent=True))
+            self.fail(errors.UpstreamGone(sent=True))
 
     def _untouched(self) -> bool:
         """Tell whether sending the request again cannot do anything twice."""
@@ -264,7 +257,7 @@ class Exchange(TimedWork):
                 return
             self._interim += 1
             if self._interim > MAX_INTERIM_RESPONSES:
-                raise UpstreamMalformed("too many interim responses", sent=True)
+                raise errors.UpstreamMalformed("too many interim responses", sent=True)
             if self.head.http_1_1:
                 # RFC 9110 section 15.2: a 1.0 client knows none.
                 self._client.write(headers.interim_head(response))
@@ -274,7 +267,7 @@ class Exchange(TimedWork):
         protocol = upgrade.switched_to(response, self._request.upgrade)
         client, upstream = self._client, self._upstream
         if not protocol or not response.http_1_1 or upstream is None:
-            raise UpstreamMalformed("101 to what was not asked for", sent=True)
+            raise errors.UpstreamMalformed("101 to what was not asked for", sent=True)
         self.status, self.head_at = response.status, client.loop.time()
         client.write(upgrade.switching_head(response))
         self._ended, self._upstream = True, None
@@ -312,7 +305,7 @@ class Exchange(TimedWork):
         except ValueError as fault:
             if start:
                 self.status = 0  # the head has not left: the client gets a 502 instead
-            self.fail(UpstreamMalformed(str(fault), sent=True))
+            self.fail(errors.UpstreamMalformed(str(fault), sent=True))
             return
         self.bytes_sent += len(payload)
         self.moved()
@@ -359,7 +352,7 @@ class Exchange(TimedWork):
         self._client.pause_until_flushed(on=False)
         self._client.exchange_done(self)
 
-    def fail(self, error: RequestError) -> None:
+    def fail(self, error: errors.RequestError) -> None:
         """End with `error`, unless it has ended."""
         if not self._ended:
             self._ended = True
@@ -383,7 +376,7 @@ class Exchange(TimedWork):
 
     def cut(self, reason: str) -> None:
         """End at the drain's deadline (Work): a 503 where no head was sent, else a visible cut."""
-        self.fail(DrainDeadline(sent=self._upstream is not None))
+        self.fail(errors.DrainDeadline(sent=self._upstream is not None))
 
     def describe(self) -> dict[str, str]:
         """Return method and path (Work): no query string, which may hold secrets."""

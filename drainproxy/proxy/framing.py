@@ -11,13 +11,7 @@ import re
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
-from drainproxy.errors import (
-    AmbiguousFraming,
-    BodyTooLarge,
-    MethodRefused,
-    UnsupportedCoding,
-    UpstreamMalformed,
-)
+from drainproxy import errors
 from drainproxy.proxy.heads import tokens
 
 if TYPE_CHECKING:
@@ -170,7 +164,7 @@ class ChunkedBody:
             self._left = int(match[1], 16)
             self.room -= self._left
             if self.room < 0:
-                raise BodyTooLarge(sent=True)
+                raise errors.BodyTooLarge(sent=True)
             self._state = self._DATA if self._left else self._TRAILERS
             return False
         if self._state == self._DATA_END:
@@ -210,25 +204,25 @@ def request_body(head: RequestHead) -> Body | None:
     if codings is None and lengths is None:
         return None
     if head.method == b"TRACE":
-        raise MethodRefused
+        raise errors.MethodRefused
     if codings is not None:
         if lengths is not None:
-            raise AmbiguousFraming("Transfer-Encoding with Content-Length")
+            raise errors.AmbiguousFraming("Transfer-Encoding with Content-Length")
         if not head.http_1_1:
-            raise AmbiguousFraming("Transfer-Encoding in HTTP/1.0")
+            raise errors.AmbiguousFraming("Transfer-Encoding in HTTP/1.0")
         if tokens(codings) != [b"chunked"]:
-            raise UnsupportedCoding
+            raise errors.UnsupportedCoding
         return ChunkedBody()
     length = _content_length(lengths or b"")
     if length is None:
-        raise AmbiguousFraming("Content-Length is not one decimal")
+        raise errors.AmbiguousFraming("Content-Length is not one decimal")
     return LengthBody(length) if length else None
 
 
 def bound(body: Body, max_bytes: int) -> None:
     """Have a request's body refused beyond `max_bytes`. Raises BodyTooLarge for one that is known to be."""
     if body.length > max_bytes:
-        raise BodyTooLarge
+        raise errors.BodyTooLarge
     if isinstance(body, ChunkedBody):
         body.room = max_bytes
 
@@ -241,13 +235,13 @@ def response_body(head: ResponseHead, method: bytes) -> Body | None:
     lengths = noted.get(b"content-length")
     if b"transfer-encoding" in noted:
         if lengths is not None or not head.http_1_1 or tokens(noted[b"transfer-encoding"]) != [b"chunked"]:
-            raise UpstreamMalformed("ambiguous framing", sent=True)
+            raise errors.UpstreamMalformed("ambiguous framing", sent=True)
         return ChunkedBody()
     if lengths is None:
         return UntilCloseBody()
     length = _content_length(lengths)
     if length is None:
-        raise UpstreamMalformed("Content-Length is not one decimal", sent=True)
+        raise errors.UpstreamMalformed("Content-Length is not one decimal", sent=True)
     return LengthBody(length) if length else None
 
 

@@ -16,15 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import httptools
 
-from drainproxy.errors import (
-    FieldsTooLarge,
-    MalformedHead,
-    RequestError,
-    TargetTooLong,
-    UnknownMethod,
-    UnsupportedVersion,
-    UpstreamMalformed,
-)
+from drainproxy import errors
 
 if TYPE_CHECKING:
     from drainproxy.proxy.settings import ProxySettings
@@ -154,7 +146,7 @@ class RequestReader:
             self._bound(data)
             self._parse(data, known, len(data))
             if self._complete:
-                raise MalformedHead("the head has no end")
+                raise errors.MalformedHead("the head has no end")
             self._partial = data
             return None
         end += 4
@@ -190,9 +182,9 @@ class RequestReader:
         limits = self._limits
         line_end = limits.max_request_line_bytes + 2
         if len(data) >= line_end and data.find(b"\r\n", 0, line_end) < 0:
-            raise TargetTooLong
+            raise errors.TargetTooLong
         if (len(data) if end is None else end) > limits.max_head_bytes:
-            raise FieldsTooLarge
+            raise errors.FieldsTooLarge
 
     def _parse(self, data: bytes, start: int, end: int) -> None:
         parser = self._parser
@@ -210,18 +202,19 @@ class RequestReader:
         if data[:end] == _HTTP_2:
             raise Http2Preface(data[end:])
         if self._complete != 1:
-            raise MalformedHead("more or less than one head before the empty line")
+            raise errors.MalformedHead("more or less than one head before the empty line")
         if data.count(b"\r\n", 0, end) - 2 > self._limits.max_fields:
-            raise FieldsTooLarge
+            raise errors.FieldsTooLarge
         line = data[: data.find(b"\r\n", 0, end)]
         parts = line.split(b" ")
         if len(parts) != 3:
-            raise MalformedHead("a request line is three words")
+            raise errors.MalformedHead("a request line is three words")
         head.method, head.target, version = parts
         if version == b"HTTP/1.0":
             head.http_1_1 = False
         elif version != b"HTTP/1.1":
-            raise UnsupportedVersion if version[:5] == b"HTTP/" and version[5:6] != b"0" else MalformedHead
+            is_http = version[:5] == b"HTTP/" and version[5:6] != b"0"
+            raise errors.UnsupportedVersion if is_http else errors.MalformedHead
         if b"connection" in head.noted:
             head.named = _nominated(head.noted[b"connection"])
         if b"content-length" in head.noted or b"transfer-encoding" in head.noted:
@@ -239,7 +232,7 @@ class RequestReader:
             self._skipped = True
             data = data[2:]
         if data[:1] == b"\n" or (data[:1] == b"\r" and len(data) > 1):
-            raise MalformedHead("line ends before a request line")
+            raise errors.MalformedHead("line ends before a request line")
         return data
 
 
@@ -253,15 +246,16 @@ def tokens(value: bytes) -> list[bytes]:
     return [token.strip(b" \t").lower() for token in value.split(b",")]
 
 
-def _blame(data: bytes, fault: httptools.HttpParserError) -> RequestError:
+def _blame(data: bytes, fault: httptools.HttpParserError) -> errors.RequestError:
     """Turn a parser's fault into the error whose status says it best."""
     if isinstance(fault, httptools.HttpParserInvalidMethodError):
         method = data.split(b" ", 1)[0]
         known_shape = 0 < len(method) <= 32 and _TOKEN.issuperset(method) and method[:1].isalpha()
-        return UnknownMethod() if known_shape else MalformedHead("the method is not a token")
+        return errors.UnknownMethod() if known_shape else errors.MalformedHead("the method is not a token")
     if str(fault) == "Invalid HTTP version":
-        return UnsupportedVersion() if b" HTTP/" in data and b" HTTP/0" not in data else MalformedHead()
-    return MalformedHead(str(fault))
+        is_http = b" HTTP/" in data and b" HTTP/0" not in data
+        return errors.UnsupportedVersion() if is_http else errors.MalformedHead()
+    return errors.MalformedHead(str(fault))
 
 
 _USUAL_LINES = {f"HTTP/1.1 {status.value} {status.phrase}".encode(): status.value for status in HTTPStatus}
@@ -274,11 +268,11 @@ def _status(line: bytes) -> tuple[int, bool]:
     """Return an unusual status line's status, and whether it is HTTP/1.1. Raises UpstreamMalformed."""
     # llhttp knows more protocols than HTTP, and 1.1 is the highest version this side speaks.
     if line[:9] not in {b"HTTP/1.0 ", b"HTTP/1.1 "}:
-        raise UpstreamMalformed("not HTTP/1", sent=True)
+        raise errors.UpstreamMalformed("not HTTP/1", sent=True)
     if not line[9:12].isdigit() or line[12:13] not in {b" ", b""} or not 100 <= int(line[9:12]) <= 599:
-        raise UpstreamMalformed("the status is not one of 100 to 599", sent=True)
+        raise errors.UpstreamMalformed("the status is not one of 100 to 599", sent=True)
     if not _REASON.fullmatch(line, 12):
-        raise UpstreamMalformed("a control character in the reason", sent=True)
+        raise errors.UpstreamMalformed("a control character in the reason", sent=True)
     return int(line[9:12]), line[:8] == b"HTTP/1.1"
 
 
@@ -306,7 +300,7 @@ class ResponseReader:
         end = data.find(_END, max(0, known - 3))
         if end < 0:
             if len(data) > MAX_RESPONSE_HEAD_BYTES:
-                raise UpstreamMalformed("the head is too large", sent=True)
+                raise errors.UpstreamMalformed("the head is too large", sent=True)
             self._parse(data[known:])
             self._partial = data
             return None
@@ -314,7 +308,7 @@ class ResponseReader:
         self._parse(data[known:end])
         head = self._head
         if self._complete != 1 or len(head.fields) > MAX_RESPONSE_FIELDS or end > MAX_RESPONSE_HEAD_BYTES:
-            raise UpstreamMalformed("the head is too large or has no end", sent=True)
+            raise errors.UpstreamMalformed("the head is too large or has no end", sent=True)
         line = data[: data.find(b"\r\n", 0, end)]
         head.status = _USUAL_LINES.get(line, 0)
         if not head.status:
@@ -339,7 +333,7 @@ class ResponseReader:
         if not self._clean and rest and length == b"%d" % len(rest):
             try:  # noqa: SIM105 - suppress() costs more than this whole branch
                 self._parse(rest)
-            except UpstreamMalformed:
+            except errors.UpstreamMalformed:
                 # Bytes behind a 204 that closes, perhaps: no fault of the head.
                 pass
         if not self._clean:
@@ -376,4 +370,4 @@ class ResponseReader:
         except httptools.HttpParserUpgrade:
             self._parser = None
         except httptools.HttpParserError as fault:
-            raise UpstreamMalformed(str(fault), sent=True) from None
+            raise errors.UpstreamMalformed(str(fault), sent=True) from None

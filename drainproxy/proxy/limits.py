@@ -5,15 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from drainproxy.errors import (
-    BodyTooLarge,
-    LimitReached,
-    QueueFull,
-    QueueTimeout,
-    RequestError,
-    TooManyPerClient,
-    leaves,
-)
+from drainproxy import errors
 from drainproxy.proxy.places import Places
 from drainproxy.proxy.turns import Turns
 
@@ -65,11 +57,11 @@ def build(
 
 def _reasons(settings: ProxySettings) -> list[str]:
     """Return why something may be refused with these settings: an alert needs each at 0 before it is 1."""
-    chosen: dict[type[RequestError], object] = {
-        TooManyPerClient: settings.max_connections_per_ip,
-        QueueFull: settings.max_in_flight,
-        QueueTimeout: settings.max_in_flight,
-        BodyTooLarge: settings.max_body_bytes,
+    chosen: dict[type[errors.RequestError], object] = {
+        errors.TooManyPerClient: settings.max_connections_per_ip,
+        errors.QueueFull: settings.max_in_flight,
+        errors.QueueTimeout: settings.max_in_flight,
+        errors.BodyTooLarge: settings.max_body_bytes,
     }
-    reasons: list[type[RequestError]] = [*leaves(LimitReached), BodyTooLarge]
+    reasons: list[type[errors.RequestError]] = [*errors.leaves(errors.LimitReached), errors.BodyTooLarge]
     return [leaf.reason for leaf in reasons if chosen.get(leaf, True) is not None]

@@ -14,14 +14,7 @@ import ssl
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
-from drainproxy import certificates
-from drainproxy.errors import (
-    ConnectTimeout,
-    OutOfDescriptors,
-    UpstreamHandshakeFailed,
-    UpstreamRefused,
-    UpstreamUntrusted,
-)
+from drainproxy import certificates, errors
 from drainproxy.proxy import kernel
 from drainproxy.proxy.breaker import Breaker
 from drainproxy.proxy.heads import ResponseReader
@@ -216,7 +209,7 @@ class Pool:
         with self.breaker.admitted():
             try:
                 return await self.connect(deadline, borrower)
-            except (UpstreamRefused, ConnectTimeout):
+            except (errors.UpstreamRefused, errors.ConnectTimeout):
                 self.breaker.failed()
                 raise
 
@@ -233,20 +226,20 @@ class Pool:
                 connection = await self._open_connection(borrower)
         except TimeoutError:
             self._metrics.upstream_connects.inc("timeout")
-            raise ConnectTimeout from None
+            raise errors.ConnectTimeout from None
         except (ConnectionRefusedError, FileNotFoundError):
             self._metrics.upstream_connects.inc("refused")
-            raise UpstreamRefused from None
+            raise errors.UpstreamRefused from None
         except ssl.SSLError as error:
             self._metrics.upstream_connects.inc("error")
             untrusted = isinstance(error, ssl.SSLCertVerificationError)
-            leaf = UpstreamUntrusted if untrusted else UpstreamHandshakeFailed
+            leaf = errors.UpstreamUntrusted if untrusted else errors.UpstreamHandshakeFailed
             raise leaf(certificates.reason(error)) from None
         except OSError as error:
             self._metrics.upstream_connects.inc("error")
             if error.errno in kernel.OUT_OF_DESCRIPTORS:
-                raise OutOfDescriptors from None
-            raise UpstreamRefused(error.strerror or "cannot connect") from None
+                raise errors.OutOfDescriptors from None
+            raise errors.UpstreamRefused(error.strerror or "cannot connect") from None
         self._metrics.upstream_connects.inc("ok")
         self.breaker.connected()
         self._metrics.upstream_connect.observe(self._loop.time() - started)
@@ -342,9 +335,9 @@ async def ask(pool: Pool, deadline: float) -> Answer:
     """Connect and hang up, before loop time `deadline`."""
     try:
         pool.discard(await pool.connect(deadline))
-    except (UpstreamRefused, UpstreamUntrusted, UpstreamHandshakeFailed):
+    except (errors.UpstreamRefused, errors.UpstreamUntrusted, errors.UpstreamHandshakeFailed):
         # A handshake that fails is no overload: it will fail for everybody.
         return Answer.REFUSES
-    except (ConnectTimeout, OutOfDescriptors):
+    except (errors.ConnectTimeout, errors.OutOfDescriptors):
         return Answer.SILENT
     return Answer.ACCEPTS
