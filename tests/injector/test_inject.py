@@ -128,3 +128,21 @@ def test_keys_that_are_no_words():
     text = DEPLOYMENT.replace("{disk: ssd}", "{1: a, on: b}")
     assert "{1: a, on: b}" in out(text)
     assert "initContainers" in out(text)
+
+
+@pytest.mark.parametrize(
+    ("target", "around"),
+    [("targetPort: 8080", True), ("targetPort: http", False), ("name: x", True)],
+    ids=["a number", "the name", "nothing said"],
+)
+def test_a_service_that_goes_around_the_sidecar(target, around, tmp_path):
+    """A number, or no targetPort at all, leads to the application: it is named, with what to write there."""
+    service = "apiVersion: v1\nkind: Service\nmetadata: {name: shop}\nspec:\n"
+    service += f"  selector: {{app: web}}\n  ports: [{{port: 8080, {target}}}]\n"
+    other = service.replace("app: web", "app: other").replace(target, "targetPort: 8080")
+    file = tmp_path / "web.yaml"
+    file.write_text(f"{DEPLOYMENT}---\n{service}---\n{other}")
+    said = "Service/shop: targetPort 8080 goes around Deployment/web's sidecar: write http\n"
+    done = drainproxy("inject", "-f", str(file))
+    assert (done.returncode, done.stderr.count(said), done.stderr.count("around")) == (0, around, around)
+    assert drainproxy("inject", "--check", "-f", str(file)).stdout.count(said) == around

@@ -213,6 +213,19 @@ async def test_a_new_certificate(webhook):
         assert await webhook.count('certificate_reloads_total{result="failed"}') == number
 
 
+@pytest.mark.slow
+async def test_a_certificate_that_is_renewed_unasked(webhook):
+    """Nobody sends a signal when a Secret's files change: they are looked at every ten seconds."""
+    before = await served(webhook)
+    webhook.authority.issue()
+    # One log line, and the next handshake has it; connections and reviews go on meanwhile.
+    assert (await webhook.line("certificate", level="info"))["days_left"] == pytest.approx(30, abs=1)
+    assert await served(webhook) != before
+    assert await webhook.count('certificate_reloads_total{result="ok"}') == 1
+    assert await webhook.count('certificate_reloads_total{result="failed"}') <= 1
+    assert (await webhook.ask(review(pod())))[0] == 200
+
+
 async def served(webhook: Webhook) -> bytes:
     """Return the certificate that a handshake gets."""
     port = int(webhook.url.rpartition(":")[2].removesuffix("/mutate"))
