@@ -123,6 +123,8 @@ class Http2Connection(ClientSocket):
         except FrameFault as fault:
             if isinstance(fault, Abuse):
                 self.server.metrics.h2_abuse.inc(fault.kind)
+            self._to_upstream(fault.before)
+            self.server.outbox.flush()
             self.end(fault.code, "abuse" if isinstance(fault, Abuse) else "error")
             return
         if out:
@@ -139,8 +141,9 @@ class Http2Connection(ClientSocket):
         """Pass on what the application has sent (Borrower)."""
         try:
             out = self.from_upstream.feed(data)
-        except FrameFault:
+        except FrameFault as fault:
             self.server.metrics.errors.inc("upstream-malformed")
+            self.write(fault.before)
             self._upstream_failed()
             return
         if out:

@@ -48,25 +48,29 @@ class Half:
         out: list[bytes] = []
         missing = frames.HEADER_BYTES
         meanings, read_header, view = self._meanings, frames.read_header, memoryview(data)
-        while size - at >= frames.HEADER_BYTES:
-            high, low, kind, flags, stream = read_header(data, at)
-            length = high << 8 | low
-            if length > self.max_bytes:
-                raise FrameFault(Code.FRAME_SIZE_ERROR, "a frame is larger than was agreed")
-            end = at + frames.HEADER_BYTES + length
-            if end > size:
-                missing = end - at
-                break
-            stream &= frames.LAST_STREAM
-            if (self.block or not self.begun) and not self._fits(kind, flags, stream):
-                raise FrameFault(Code.PROTOCOL_ERROR, "a frame where another was due")
-            meaning = meanings.get(kind)
-            if meaning is not None:
-                instead = meaning(flags, stream, view[at + frames.HEADER_BYTES : end])
-                if instead is not None:
-                    out += (data[run:at], instead)
-                    run = end
-            at = end
+        try:
+            while size - at >= frames.HEADER_BYTES:
+                high, low, kind, flags, stream = read_header(data, at)
+                length = high << 8 | low
+                if length > self.max_bytes:
+                    raise FrameFault(Code.FRAME_SIZE_ERROR, "a frame is larger than was agreed")
+                end = at + frames.HEADER_BYTES + length
+                if end > size:
+                    missing = end - at
+                    break
+                stream &= frames.LAST_STREAM
+                if (self.block or not self.begun) and not self._fits(kind, flags, stream):
+                    raise FrameFault(Code.PROTOCOL_ERROR, "a frame where another was due")
+                meaning = meanings.get(kind)
+                if meaning is not None:
+                    instead = meaning(flags, stream, view[at + frames.HEADER_BYTES : end])
+                    if instead is not None:
+                        out += (data[run:at], instead)
+                        run = end
+                at = end
+        except FrameFault as fault:
+            fault.before = b"".join((*out, data[run:at]))
+            raise
         if at < size:
             self._pieces = [data[at:]]
             self._missing = missing - (size - at)

@@ -328,6 +328,30 @@ async def test_an_application_that_dies_ends_its_clients_connection_alone() -> N
         assert house.metrics.h2_streams.value("lost") == 1
 
 
+async def test_an_answer_that_is_whole_comes_before_the_fault_behind_it() -> None:
+    """The application sends both in one piece: what is counted as finished has reached its client."""
+    async with pair() as (house, client, application):
+        await asked(client, application, 1)
+        await asked(client, application, 3)
+        await application.send(
+            application.response(1), frame(DATA, END_STREAM, 1, b"whole"), frame(RST, 0, 3, b"short")
+        )
+        await client.next(HEADERS, 1)
+        assert (await client.next(DATA, 1)).payload == b"whole"
+        assert (await client.next(GOAWAY)).code == INTERNAL_ERROR
+        streams = house.metrics.h2_streams
+        assert (streams.value("finished"), streams.value("lost")) == (1, 1)
+
+
+async def test_a_request_that_is_whole_reaches_the_application_before_the_fault_behind_it() -> None:
+    """GOAWAY says that it may have been taken."""
+    async with pair() as (_, client, application):
+        await client.send(client.request(1), frame(RST, 0, 5, b"\0\0\0\0"))
+        assert (await application.next(HEADERS, 1)).flags & END_STREAM
+        away = await client.next(GOAWAY)
+        assert (away.last, away.code) == (1, PROTOCOL_ERROR)
+
+
 @pytest.mark.parametrize("how", ["reset", "close"])
 async def test_a_client_that_leaves_takes_its_connection_along(how: str) -> None:
     """The application sees it end; nothing is in flight any more."""
