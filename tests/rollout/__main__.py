@@ -8,13 +8,11 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tests.rollout import rows, table, verdict
-from tests.rollout.run import MIN_REQUESTS, play_all
+from tests.rollout.run import MIN_REQUESTS, Run, play_all
 
-if TYPE_CHECKING:
-    from tests.rollout.play import RowResult
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "rollout.md"
 
 LAGS_S = (0.2, 2.0, 7.0)
 """A quick kube-proxy, one at its P90, and one beyond its P99 in a 100-node run (kubernetes #124272)."""
@@ -31,12 +29,12 @@ def main() -> int:
     parser.add_argument(
         "--requests", type=int, default=MIN_REQUESTS, help="of each row at each lag, at least"
     )
-    parser.add_argument("--markdown", type=Path, help="write the table here")
+    parser.add_argument("--write", action="store_true", help=f"write the results into {PAGE.name}")
     options = parser.parse_args()
     chosen = [row for row in rows.ROWS if options.row is None or row.name in options.row]
     began = time.monotonic()
 
-    async def play() -> list[RowResult]:
+    async def play() -> Run:
         task = asyncio.current_task()
         assert task is not None
         # However it ends, no pod outlives it.
@@ -50,13 +48,16 @@ def main() -> int:
             say=lambda text: print(f"{time.monotonic() - began:6.1f} s  {text}", flush=True),
         )
 
-    results = asyncio.run(play())
-    text = table.table(results)
-    print(f"{time.monotonic() - began:6.1f} s  over\n\n{text}\n")
-    if options.markdown:
-        options.markdown.write_text(f"{text}\n")
-    found = verdict.faults(results, min_requests=options.requests)
-    print("\n".join([*table.losses(results), *found]) or "every row is as it must be")
+    run = asyncio.run(play())
+    took_s = time.monotonic() - began
+    found = verdict.faults(run.results, min_requests=options.requests)
+    text = f"{table.surroundings(run, took_s)}\n\n{table.table(run.results)}"
+    text += "\n\n" + "\n".join(f"- {fault}" for fault in found) if found else ""
+    print(f"{took_s:6.1f} s  over\n\n{text}\n")
+    print("\n".join(table.losses(run.results)) or "nothing was lost behind drainproxy")
+    print("every row is as it must be" if not found else f"{len(found)} rows or bars are not as they must be")
+    if options.write:
+        PAGE.write_text(table.filled(PAGE.read_text(), text))
     return 1 if found else 0
 
 

@@ -5,24 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from drainproxy.proof.demo.crowd import Crowd
 from drainproxy.proof.demo.ledger import Orders, read_orders
-from tests.rollout import mesh
-from tests.rollout.streams import Audience, StreamTally
+from drainproxy.tasks import Connections
+from tests.rollout.callers import Called, Callers, calling
 from tests.support.kubelet import probes
 from tests.support.kubelet.cluster import Cluster, cluster
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from drainproxy.proof.outcomes import Outcome
     from tests.rollout.dataplane import DataPlane
     from tests.rollout.rows import Row
-    from tests.support.kubelet.kubelet import Pod
+    from tests.support.kubelet.kubelet import Image, Pod
 
-_PATIENCE_S = 10.0
+P = TypeVar("P", bound="Play")
+
 _PROBE_EVERY_S = 5.0
 _PROBERS = ("ELB-HealthChecker/2.0", "GoogleHC/1.0", "some-balancer/1.0")
 _TAIL_S = 0.5
@@ -49,83 +48,72 @@ class RowResult:
 
     row: Row
     lag_s: float
-    requests: int = 0
-    losses: list[Outcome] = field(default_factory=list)
+    called: Called = field(default_factory=Called)
     orders: Orders = field(default_factory=lambda: Orders(0, 0, 0))
-    streams: StreamTally = field(default_factory=StreamTally)
     ended: list[Ended] = field(default_factory=list)
 
     @property
     def lost(self) -> int:
         """Requests without a good answer, attempts at streams and WebSockets among them."""
-        return len(self.losses) + len(self.streams.failures)
+        return len(self.called.losses) + len(self.called.streams.failures)
 
 
 class Play:
-    """One row's Service. Made by `played`."""
+    """One row's Service. Made by `played`; `background` holds what goes on beside it until it is over."""
 
-    def __init__(self, row: Row, town: Cluster, plane: DataPlane) -> None:
+    def __init__(self, row: Row, town: Cluster, plane: DataPlane, background: Connections) -> None:
         self.row = row
         self._town = town
         self._plane = plane
+        self._background = background
         self._pods: list[Pod] = []
-        self._crowd: Crowd | None = None
-        self._probing: set[asyncio.Task[None]] = set()
+        self._callers: Callers | None = None
 
     async def start(self) -> None:
         """Run the first pods, and let the data plane know them."""
-        self._pods = list(await asyncio.gather(*(self._run() for _ in range(self.row.replicas))))
+        self._pods = [await self._run() for _ in range(self.row.replicas)]
         await asyncio.sleep(self._plane.lag_s + _TAIL_S)
 
-    async def stage(self, lag_s: float, *, warm_s: Sequence[float], enough: Awaitable[Any]) -> RowResult:
-        """Roll out under load, after so many seconds of it each time; the load goes on until `enough`."""
-        row, stop = self.row, asyncio.Event()
-        crowd = self._crowd = Crowd(
-            f"{row.service}-{lag_s:g}", self._choose, row.cast, patience_s=_PATIENCE_S
-        )
-        audience = Audience(self._choose, streams=row.streams, sockets=row.sockets)
-        result = RowResult(row, lag_s)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(crowd.run(stop))
-            group.create_task(audience.run(stop))
+    async def stage(self, lag_s: float, *, warm_s: Sequence[float], enough: asyncio.Event) -> RowResult:
+        """Roll out under load, after so many seconds of it each time.
+
+        The load of a row that is judged goes on until `enough`; the others give their share of the machine
+        to it when they have rolled out.
+        """
+        row, result = self.row, RowResult(self.row, lag_s)
+        name = f"{row.service}-{lag_s:g}"
+        async with calling(row, name, self._plane.doors(row.service)) as self._callers:
             for seconds in warm_s:
                 await asyncio.sleep(seconds)
                 result.ended += await self._roll_out()
-            await enough
-            stop.set()
-        self._crowd = None
-        result.requests = crowd.total.requests + audience.tally.streams + sum(audience.tally.codes.values())
-        result.losses = crowd.total.losses
-        result.orders = read_orders(self._town.ledger, crowd=crowd.name, acknowledged=crowd.acknowledged)
-        result.streams = audience.tally
+            if row.judged:
+                await enough.wait()
+            result.called = await self._callers.stop()
+        self._callers = None
+        result.orders = read_orders(self._town.ledger, crowd=name, acknowledged=result.called.acknowledged)
         return result
 
     @property
     def sent(self) -> int:
         """Requests at this lag so far."""
-        return self._crowd.total.requests if self._crowd else 0
-
-    def _choose(self) -> tuple[str, int]:
-        return self._plane.choose(self.row.service)
+        return self._callers.sent if self._callers else 0
 
     async def _roll_out(self) -> list[Ended]:
         """Replace every pod as a Deployment does: without waiting for the end of those that leave."""
-        old, endings = self._pods, []
-        self._pods = []
-        for pod in old:
-            if self.row.new_first:
-                self._pods.append(await self._run())
-            endings.append(asyncio.ensure_future(self._end(pod)))
-            if not self.row.new_first:
-                self._pods.append(await self._run())
-        return list(await asyncio.gather(*endings))
+        old, self._pods, endings = self._pods, [], []
+        async with asyncio.TaskGroup() as group:
+            for pod in old:
+                if self.row.new_first:
+                    self._pods.append(await self._run())
+                endings.append(group.create_task(self._end(pod)))
+                if not self.row.new_first:
+                    self._pods.append(await self._run())
+        return [ending.result() for ending in endings]
 
     async def _run(self) -> Pod:
         pod = await self._town.run(self.row.manifest)
-        for number in range(self.row.probers):
-            probing = asyncio.ensure_future(self._probe(pod, _PROBERS[number]))
-            self._probing.add(probing)
-            probing.add_done_callback(self._probing.discard)
+        for agent in _PROBERS[: self.row.probers]:
+            self._background.spawn(self._probe(pod, agent), agent)
         return pod
 
     async def _end(self, pod: Pod) -> Ended:
@@ -143,13 +131,15 @@ class Play:
 
 
 @contextlib.asynccontextmanager
-async def played(row: Row, plane: DataPlane) -> AsyncIterator[Play]:
+async def played(row: Row, plane: DataPlane, kind: type[P], images: Mapping[str, Image]) -> AsyncIterator[P]:
     """Make a row's cluster, with its Service known to the data plane."""
-    async with cluster(rbac=row.rbac, port=row.port, images={"mesh": mesh.image}) as town:
-        following = asyncio.ensure_future(
-            plane.follow(row.service, town.api.store, "default", "web-abcde", row.port)
-        )
+    failures: list[str] = []
+    background = Connections(lambda name, failure: failures.append(f"{name}: {failure!r}"))
+    async with cluster(rbac=row.rbac, port=row.port, images=images) as town:
+        store = town.api.store
+        background.spawn(plane.follow(row.service, store, "default", "web-abcde", row.port), "endpoints")
         try:
-            yield Play(row, town, plane)
+            yield kind(row, town, plane, background)
         finally:
-            following.cancel()
+            await background.cancel()
+    assert not failures, failures

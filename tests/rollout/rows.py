@@ -52,6 +52,11 @@ class Row:
     """Balancers that probe each pod every 5 s."""
 
     @property
+    def counted(self) -> bool:
+        """Its requests must be many."""
+        return self.judged and len(self.cast) > 1
+
+    @property
     def service(self) -> str:
         """Its name as a Service has it."""
         return "".join(c if c.isalnum() else "-" for c in self.name)
@@ -76,6 +81,7 @@ STREAMS = Row("streams", wirings.native(**_API), streams=6, sockets=6 if TUNNELS
 WITHOUT_API = Row("no API", wirings.plain(propagation="cluster", rbac="none"), rbac="none")
 SINGLE = Row("single", wirings.native(**_API), replicas=1, new_first=False)
 SPARSELY = Row("sparse", wirings.native(**_API), cast=SPARSE)
+PROBERS = Row("probers", wirings.native(health_paths="/healthz", **_API), probers=3)
 IDLE = Row("idle", wirings.native(**_API), cast=())
 
 ROWS = (
@@ -87,7 +93,7 @@ ROWS = (
     WITHOUT_API,
     Row("mesh", _mesh(), port=mesh.INBOUND_PORT),
     SINGLE,
-    Row("probers", wirings.native(health_paths="/healthz", **_API), probers=3),
+    PROBERS,
     SPARSELY,
     IDLE,
 )

@@ -55,19 +55,14 @@ class Audience:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`."""
-        async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(force_close=True, limit=0)
-        ) as session:
+        connector = aiohttp.TCPConnector(force_close=True, limit=0)
+        async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as group:
             listening = [self._listen(session) for _ in range(self._streams)]
             talking = [self._talk(session) for _ in range(self._sockets)]
-            tasks = [asyncio.ensure_future(each) for each in (*listening, *talking)]
+            tasks = [group.create_task(each) for each in (*listening, *talking)]
             await stop.wait()
             for task in tasks:
                 task.cancel()
-            ended = await asyncio.gather(*tasks, return_exceptions=True)
-        for each in ended:
-            if isinstance(each, Exception):
-                raise each
 
     async def _listen(self, session: aiohttp.ClientSession) -> None:
         await asyncio.sleep(random.random())

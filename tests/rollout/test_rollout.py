@@ -15,9 +15,10 @@ MIN_REQUESTS = 600
 @pytest.mark.timeout(180)
 async def test_a_rollout_loses_nothing_behind_drainproxy_and_something_without_it():
     """Both wirings, with the cluster's word and without, beside the bare application."""
-    results = await play_all(
+    run = await play_all(
         rows.QUICK, [LAG_S], rollouts=1, warm_s=1.0, min_requests=MIN_REQUESTS, say=lambda _: None
     )
+    results = run.results
     found = verdict.faults(results, min_requests=MIN_REQUESTS)
     assert not found, "\n".join([*found, *table.losses(results), table.table(results)])
     reasons = {

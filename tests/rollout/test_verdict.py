@@ -9,6 +9,7 @@ import pytest
 from drainproxy.proof.demo.ledger import Orders
 from drainproxy.proof.outcomes import Kind, Outcome
 from tests.rollout import rows, table, verdict
+from tests.rollout.callers import Called
 from tests.rollout.play import Ended, RowResult
 from tests.rollout.streams import StreamTally
 
@@ -26,13 +27,12 @@ def ended(gone_s: float = 6.0, drained_s: float = 5.0, killed: tuple[str, ...] =
 
 
 def result(row: rows.Row, **fields) -> RowResult:
-    given = {"requests": 1000, "ended": [ended()], **fields}
-    return RowResult(row, 2.0, **given)
+    return RowResult(row, 2.0, **{"called": Called(1000), "ended": [ended()], **fields})
 
 
 def good() -> dict[str, RowResult]:
     found = {row.name: result(row) for row in rows.ROWS}
-    found["bare"].losses = [LOSS]
+    found["bare"].called.losses = [LOSS]
     found["sleep 15"].ended = [ended(15.2)]
     return found
 
@@ -43,14 +43,15 @@ def test_a_good_rollout_has_no_faults():
 
 
 FAULTS = {
-    "drainproxy: 1 lost requests": {"losses": [LOSS]},
+    "drainproxy: 1 lost requests": {"called": Called(1000, [LOSS])},
     "drainproxy: 2 duplicated orders": {"orders": Orders(9, 2, 0)},
     "drainproxy: 3 orders confirmed and never processed": {"orders": Orders(9, 0, 3)},
     "drainproxy: 1 killed containers": {"ended": [ended(killed=("app",))]},
-    "drainproxy: 4 lost event ids": {"streams": StreamTally(ids_lost=4)},
-    "drainproxy: 5 torn events": {"streams": StreamTally(torn=5)},
-    "drainproxy: only 999 requests": {"requests": 999},
-    "a busy pod took 15.2 s, and sleep 15 15.2 s": {"ended": [ended(15.2)]},
+    "drainproxy: 4 lost event ids": {"called": Called(1000, streams=StreamTally(ids_lost=4))},
+    "drainproxy: 5 torn events": {"called": Called(1000, streams=StreamTally(torn=5))},
+    "drainproxy: only 999 requests": {"called": Called(999)},
+    "drainproxy: a pod took 15.2 s, not less than 15.2 s": {"ended": [ended(15.2)]},
+    "drainproxy: 1 pods without a report": {"ended": [Ended(6.0, [], {})]},
     "drainproxy: no pod was ended": {"ended": []},
 }
 
@@ -69,21 +70,21 @@ def test_slow_streams_idle_pods_and_a_bare_application_without_losses_are_said()
     """Bounds in seconds, and the comparison without which nothing is proved."""
     found = good()
     found["streams"].ended = [ended(14.1)]
-    found["streams"].streams.codes.update({1001: 3, 1006: 2})
+    found["streams"].called.streams.codes.update({1001: 3, 1006: 2})
     found["idle"].ended = [ended(drained_s=9.5)]
-    found["bare"].losses = []
+    found["bare"].called.losses = []
     assert verdict.faults(list(found.values()), min_requests=1000) == [
         "lag 2 s: streams: 2 bad WebSocket codes",
-        "lag 2 s: the bare application lost nothing: nothing was proved",
-        "lag 2 s: a pod with streams took 14.1 s, more than 14 s",
-        "lag 2 s: an idle pod had drained after 9.5 s",
+        "lag 2 s: bare: 0 lost requests, so nothing was proved",
+        "lag 2 s: streams: a pod took 14.1 s, not less than 14.0 s",
+        "lag 2 s: idle: a pod had drained after 9.5 s",
     ]
 
 
 def test_the_table_has_a_line_for_each_row():
     """Cells are in columns, and each loss can be read in words."""
     found = good()
-    found["drainproxy"].losses = [LOSS]
+    found["drainproxy"].called.losses = [LOSS]
     lines = table.table(list(found.values())).splitlines()
     assert lines[0] == "### Lag 2 s"
     assert len(lines) == 4 + len(rows.ROWS)

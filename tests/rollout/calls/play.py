@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,15 +10,13 @@ from typing import TYPE_CHECKING
 from tests.rollout.calls import server
 from tests.rollout.calls.callers import Callers, Tally
 from tests.rollout.dataplane import data_plane
-from tests.rollout.play import Ended, Play
+from tests.rollout.play import Ended, Play, played
 from tests.rollout.rows import Row
 from tests.support.kubelet import wirings
-from tests.support.kubelet.cluster import cluster
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
-    from tests.rollout.dataplane import DataPlane
     from tests.support.kubelet.sandbox import Sandbox
 
 ROWS = (
@@ -66,18 +63,6 @@ class CallsPlay(Play):
         return self._plane.doors(self.row.service)[number % 2]
 
 
-@contextlib.asynccontextmanager
-async def _played(row: Row, plane: DataPlane) -> AsyncIterator[CallsPlay]:
-    async with cluster(rbac=row.rbac, port=row.port, images={"shop": _image}) as town:
-        following = asyncio.ensure_future(
-            plane.follow(row.service, town.api.store, "default", "web-abcde", row.port)
-        )
-        try:
-            yield CallsPlay(row, town, plane)
-        finally:
-            following.cancel()
-
-
 def _image(sandbox: Sandbox) -> list[str]:
     return [sys.executable, server.__file__, sandbox.ip, "8080"]
 
@@ -91,7 +76,7 @@ async def play_all(
         plane.lag_s = lag_s
         for row in rows:
             say(row.name)
-            async with _played(row, plane) as play:
+            async with played(row, plane, CallsPlay, {"shop": _image}) as play:
                 await play.start()
                 results.append(await play.call(min_calls if row.judged else 0))
     return results
