@@ -89,7 +89,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if not arguments:
         parser.print_help()
         parser.exit(EXIT_USAGE)
-    return parser.parse_args(arguments)
+    if arguments[0] != "probe":
+        return parser.parse_args(arguments)
+    # argparse would take its URL and refuse the command that follows an option: it never sees one.
+    words = list(arguments)
+    cut = words.index("--") if "--" in words else len(words)
+    options = parser.parse_args(words[:cut])
+    options.command += words[cut + 1 :]
+    return options
 
 
 def given_settings(options: argparse.Namespace) -> Mapping[str, Any]:

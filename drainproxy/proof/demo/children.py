@@ -15,6 +15,7 @@ from typing import TypeVar
 
 _TAIL_LINES = 8
 _MAX_LINE_BYTES = 256 * 1024
+_MAX_UNHEARD_LINES = 1_000
 _START_S = 20.0
 _ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 
@@ -34,7 +35,8 @@ class Child:
         self.gone_at = 0.0  # loop time, set with `gone`
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self.listeners: list[Callable[[str], None]] = []
-        self._mourners: list[Callable[[], None]] = []
+        self._said: asyncio.Queue[str | None] = asyncio.Queue(_MAX_UNHEARD_LINES)
+        """For `says`; None when there will be no more."""
         self._process = process
 
     def terminate(self) -> None:
@@ -52,31 +54,15 @@ class Child:
 
     async def says(self, find: Callable[[str], Found | None]) -> Found:
         """What `find` makes of the first line it recognises; raises UnmeasuredError without one."""
-        found: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
-
-        def look(line: str) -> None:
-            result = find(line)
-            if result is not None and not found.done():
-                found.set_result(result)
-
-        def give_up() -> None:
-            if not found.done():
-                found.set_exception(UnmeasuredError(self._silence("is gone")))
-
-        for line in self.tail:
-            look(line)
-        if self.gone.is_set():
-            give_up()
-        self.listeners.append(look)
-        self._mourners.append(give_up)
         try:
             async with asyncio.timeout(_START_S):
-                return await found
+                while not (self.gone.is_set() and self._said.empty()):
+                    line = await self._said.get()
+                    if line is not None and (found := find(line)) is not None:
+                        return found
         except TimeoutError:
             raise UnmeasuredError(self._silence(f"was not ready in {_START_S:g} s")) from None
-        finally:
-            self.listeners.remove(look)
-            self._mourners.remove(give_up)
+        raise UnmeasuredError(self._silence("is gone"))
 
     def _silence(self, what: str) -> str:
         code = self._process.returncode
@@ -94,8 +80,7 @@ class Child:
             await self._process.wait()
             self.gone_at = asyncio.get_running_loop().time()
             self.gone.set()
-            for mourner in self._mourners:
-                mourner()
+            self._hear(None)
 
     async def _read_lines(self) -> None:
         output = self._process.stdout
@@ -109,8 +94,14 @@ class Child:
                 return
             line = raw.decode(errors="replace").rstrip()
             self.tail.append(line)
-            for listener in list(self.listeners):
+            self._hear(line)
+            for listener in self.listeners:
                 listener(line)
+
+    def _hear(self, line: str | None) -> None:
+        if self._said.full():
+            self._said.get_nowait()
+        self._said.put_nowait(line)
 
 
 class Children:

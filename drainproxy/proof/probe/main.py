@@ -8,14 +8,12 @@ import argparse
 import asyncio
 import json
 import ssl
-import sys
-from collections.abc import Sequence
 
 from rich.console import Console
 
 from drainproxy.proof.client import Request
 from drainproxy.proof.durations import duration
-from drainproxy.proof.probe.measurement import Measurement, measure, new_measurement
+from drainproxy.proof.probe.measurement import Measurement, measure
 from drainproxy.proof.probe.plan import (
     DEFAULT_DURATION_S,
     DEFAULT_DURATION_WITH_COMMAND_S,
@@ -66,28 +64,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "command", nargs="*", metavar="-- COMMAND", help="what to run meanwhile, for instance a rollout"
     )
     parser.set_defaults(connections="mix")
-    _keep_command_apart(parser)
-
-
-def _keep_command_apart(parser: argparse.ArgumentParser) -> None:
-    """Take the words after the first `--` away before argparse sees them.
-
-    argparse gives a `*` positional its (empty) share when it meets the URL, and then refuses what follows
-    an option in between: `URL --rate 50 -- COMMAND` would be an error.
-    """
-    parse = parser.parse_known_args
-
-    def parse_known_args(
-        args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
-    ) -> tuple[argparse.Namespace, list[str]]:
-        words = list(sys.argv[1:] if args is None else args)
-        cut = words.index("--") if "--" in words else len(words)
-        options, unknown = parse(words[:cut], namespace)
-        options.command = [*options.command, *words[cut + 1 :]]
-        return options, unknown
-
-    # argparse has no hook for it, and parse_args and subparsers both come through here.
-    parser.parse_known_args = parse_known_args  # type: ignore[method-assign,assignment]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -112,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _probe(plan: Plan, console: Console, done: list[Measurement]) -> None:
-    measurement = new_measurement(plan)
+    measurement = Measurement(plan)
     done.append(measurement)
     view = LiveView(console, measurement)
     async with asyncio.TaskGroup() as group:

@@ -5,10 +5,8 @@ Decides when to stop: at the duration, or shortly after the command ended. Shows
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from drainproxy.proof.outcomes import Outcome
 from drainproxy.proof.probe.command import CommandError, Ended, run_command
 from drainproxy.proof.probe.pace import Pace
 from drainproxy.proof.probe.plan import Plan
@@ -17,18 +15,18 @@ from drainproxy.proof.probe.plan import Plan
 AFTER_COMMAND_S = 5.0
 
 
-@dataclass(slots=True)
 class Measurement:
     """Written by `measure` only; readable at any time, also after an interruption."""
 
-    plan: Plan
-    pace: Pace
-    began_at: float
-    began: datetime
-    ended_at: float | None = None  # loop time; None while it runs
-    command: Ended | None = None
-    command_error: str = ""  # why it did not start
-    watchers: list[Callable[[Outcome], None]] = field(default_factory=list)
+    def __init__(self, plan: Plan) -> None:
+        """Call it inside the loop: the clock starts here."""
+        self.plan = plan
+        self.began_at = asyncio.get_running_loop().time()
+        self.began = datetime.now(UTC)
+        self.pace = Pace(plan, began_at=self.began_at)
+        self.ended_at: float | None = None  # loop time; None while it runs
+        self.command: Ended | None = None
+        self.command_error = ""  # why it did not start
 
     def wall_time(self, loop_time: float) -> datetime:
         return self.began + timedelta(seconds=loop_time - self.began_at)
@@ -36,24 +34,6 @@ class Measurement:
     @property
     def took_s(self) -> float:
         return (self.ended_at or self.began_at) - self.began_at
-
-
-def new_measurement(plan: Plan) -> Measurement:
-    """Call it inside the loop: the clock starts here."""
-    began_at = asyncio.get_running_loop().time()
-    watchers: list[Callable[[Outcome], None]] = []
-
-    def tell(outcome: Outcome) -> None:
-        for watcher in watchers:
-            watcher(outcome)
-
-    return Measurement(
-        plan=plan,
-        pace=Pace(plan, began_at=began_at, on_loss=tell),
-        began_at=began_at,
-        began=datetime.now(UTC),
-        watchers=watchers,
-    )
 
 
 async def measure(measurement: Measurement, show_line: Callable[[str], None]) -> None:

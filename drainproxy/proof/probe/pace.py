@@ -21,12 +21,14 @@ _MAX_CATCH_UP_S = 1.0  # after a stall of our own, the ticks older than this are
 class Pace:
     """Written by its own tasks only; the view reads the tally and the numbers."""
 
-    def __init__(self, plan: Plan, *, began_at: float, on_loss: Callable[[Outcome], None]) -> None:
+    on_loss: Callable[[Outcome], None]
+
+    def __init__(self, plan: Plan, *, began_at: float) -> None:
         self.plan = plan
         self.tally = Tally(began_at)
         self.in_flight = 0
         self.held_back = 0
-        self._on_loss = on_loss
+        self.on_loss = lambda _: None
         self._idle: deque[Client] = deque()
         self._clients: set[Client] = set()
         self._max_in_flight = min(_MAX_IN_FLIGHT, math.ceil(plan.rate * plan.timeout_s) + 1)
@@ -76,7 +78,7 @@ class Pace:
             self._clients.discard(client)
         self.tally.add(outcome)
         if outcome.lost:
-            self._on_loss(outcome)
+            self.on_loss(outcome)
 
     def _client(self, keep_alive: bool) -> Client:
         plan = self.plan

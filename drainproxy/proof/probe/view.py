@@ -31,7 +31,7 @@ class LiveView:
         self._console = console
         self._measurement = measurement
         self._shown_losses = 0
-        measurement.watchers.append(self._on_loss)
+        measurement.pace.on_loss = self._on_loss
 
     def show_line(self, line: str) -> None:
         self._console.print(Text("| ", style="dim").append(line, style="default"))

@@ -8,7 +8,7 @@ import pytest
 from drainproxy.proof.client import Request
 from drainproxy.proof.probe import measurement as measurements
 from drainproxy.proof.probe.command import CommandError, run_command
-from drainproxy.proof.probe.measurement import measure, new_measurement
+from drainproxy.proof.probe.measurement import Measurement, measure
 from drainproxy.proof.probe.plan import Plan
 from tests.proof.scripted import OK, Conversation, for_ever_ok, serve
 
@@ -49,7 +49,7 @@ async def test_a_command_outlives_the_measurement_and_is_not_cut():
 
     async with serve(service) as address, serve(gate) as (_, port):
         command = (sys.executable, "-c", WAITS_FOR_A_BYTE, str(port))
-        measurement = new_measurement(plan_of(address, *command, duration_s=0.1))
+        measurement = Measurement(plan_of(address, *command, duration_s=0.1))
         await measure(measurement, print)
     assert measurement.pace.tally.requests == 10
     assert measurement.command is not None
@@ -60,7 +60,7 @@ async def test_the_load_ends_shortly_after_the_command(monkeypatch):
     """The old pods leave after the rollout tool has returned: a while is still measured, then no more."""
     monkeypatch.setattr(measurements, "AFTER_COMMAND_S", 0.05)
     async with serve(for_ever_ok) as address:
-        measurement = new_measurement(plan_of(address, sys.executable, "-c", "", duration_s=3600.0))
+        measurement = Measurement(plan_of(address, sys.executable, "-c", "", duration_s=3600.0))
         await measure(measurement, print)
     assert measurement.command is not None
     assert measurement.took_s >= measurement.command.took_s + 0.05
@@ -70,7 +70,7 @@ async def test_the_load_ends_shortly_after_the_command(monkeypatch):
 async def test_a_command_that_does_not_start_ends_the_measurement():
     """Nothing is measured for a rollout that never was."""
     async with serve(for_ever_ok) as address:
-        measurement = new_measurement(plan_of(address, "/no/such/command", duration_s=3600.0))
+        measurement = Measurement(plan_of(address, "/no/such/command", duration_s=3600.0))
         await measure(measurement, print)
     assert measurement.command_error == "cannot run /no/such/command: No such file or directory"
 

@@ -24,7 +24,8 @@ def plan_of(address: tuple[str, int], *, connections: str = "mix", **more: float
 
 async def paced(plan: Plan, losses: list[Outcome] | None = None, stop: asyncio.Event | None = None) -> Pace:
     began_at = asyncio.get_running_loop().time()
-    pace = Pace(plan, began_at=began_at, on_loss=(losses if losses is not None else []).append)
+    pace = Pace(plan, began_at=began_at)
+    pace.on_loss = (losses if losses is not None else []).append
     await pace.run(stop or asyncio.Event())
     return pace
 

@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from drainproxy.proof.probe import add_arguments
+from drainproxy.arguments import parse
 from drainproxy.proof.probe.plan import MAX_RATE, field, rate, target
 
 
@@ -53,10 +53,8 @@ def test_a_header_may_not_change_the_framing():
 
 
 def parsed(*words: str) -> argparse.Namespace:
-    """As the program does it: the probe's arguments are a subparser's."""
-    parser = argparse.ArgumentParser()
-    add_arguments(parser.add_subparsers().add_parser("probe"))
-    return parser.parse_args(["probe", *words])
+    """As the program does it."""
+    return parse(["probe", *words])
 
 
 def test_a_command_stands_behind_two_dashes_wherever_the_options_are():
