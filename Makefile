@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+SBOM ?= sbom.json
 LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --custom-compile-command "make lock"
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help lock demo test test-fast check format docs pictures conformance rollout rollout-grpc chaos bench bench-http2 clean
+.PHONY: help lock demo test test-fast check format docs pictures conformance rollout rollout-grpc chaos bench bench-http2 sbom audit clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +59,12 @@ bench: $(VENV)/package $(VENV)/group-bench  ## compare the cost per request with
 
 bench-http2: $(VENV)/package $(VENV)/group-bench  ## the same over HTTP/2, beside nghttpx and Envoy
 	$(BIN)/python -m bench.http2 $(BENCH)
+
+sbom: $(VENV)/group-sbom  ## list what the image is built of, as CycloneDX: SBOM=file
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --sv 1.6 --short-PURLs --output-reproducible -o $(SBOM) requirements.lock
+
+audit: $(VENV)/group-audit  ## ask the index for known holes in what is locked
+	$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict
 
 lock: $(VENV)/group-lock  ## choose the versions that the image is built of, with their hashes
 	$(LOCK) --all-extras --output-file requirements.lock pyproject.toml

@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from tests.conformance import corpus
+from tests.support.manual import TEST, claims, missing, page
 
-ROOT = Path(__file__).resolve().parent.parent
-MANUAL = (ROOT / "docs" / "http.md").read_text("utf-8")
+MANUAL = page("http.md")
 CASE = re.compile(r"`([a-z]+(?:-[a-z]+)*/[a-z0-9-]+)`")
-TEST = re.compile(r"`([a-z0-9_/]+\.py)::(test_[a-z0-9_]+)`")
 CASES = {case.name for suite in corpus.load().values() for case in suite.cases}
-
-
-def claims() -> list[list[str]]:
-    """The rows of the tables whose last column is called proof."""
-    rows, proven = [], False
-    for line in MANUAL.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if not line.startswith("|"):
-            proven = False
-        elif cells[-1] == "proof":
-            proven = True
-        elif proven and not line.startswith("| ---"):
-            rows.append(cells)
-    return rows
 
 
 def named() -> set[str]:
     """The cases that rows name."""
-    return {name for row in claims() for name in CASE.findall(row[-1])}
+    return {name for row in claims(MANUAL) for name in CASE.findall(row[-1])}
 
 
 def test_every_claim_names_its_proof():
     """The last cell of each row is a list of cases and tests, and of nothing else."""
-    assert len(claims()) > 60
-    for row in claims():
+    assert len(claims(MANUAL)) > 60
+    for row in claims(MANUAL):
         proofs = row[-1].split(", ")
         unclear = [proof for proof in proofs if not (CASE.fullmatch(proof) or TEST.fullmatch(proof))]
         assert not unclear, row
@@ -54,6 +38,4 @@ def test_every_case_proves_a_line():
 
 def test_every_test_that_is_named_exists():
     """A test that was renamed takes its line in the manual along."""
-    for file, name in TEST.findall(MANUAL):
-        source = (ROOT / "tests" / file).read_text("utf-8")
-        assert re.search(rf"^\s*(?:async )?def {name}\(", source, re.MULTILINE), f"{file}::{name}"
+    assert missing(MANUAL) == []

@@ -76,6 +76,40 @@ def test_nothing_else_changes(row):
 
 
 @rows(INJECTED)
+def test_the_token_and_the_socket_are_the_sidecars_alone(row):
+    """Whoever reaches the socket may drain the pod; whoever reads the token may ask the cluster."""
+    pod, _ = by_webhook(row)
+    volumes = {each["name"]: each for each in pod["spec"]["volumes"]}
+    assert "emptyDir" in volumes["drainproxy-run"]
+    for container in (*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]):
+        mounted = {each["name"] for each in container.get("volumeMounts", ()) if each["name"] in volumes}
+        ours = {name for name in mounted if name.startswith("drainproxy-")}
+        assert container["name"] == "drainproxy" or not ours
+    tokens = [each for each in volumes.values() if "serviceAccountToken" in str(each)]
+    assert len(tokens) == (sidecar(pod)[0]["env"] != [] and "drainproxy-token" in volumes)
+    assert pod["spec"].get("automountServiceAccountToken") == row.pod["spec"].get(
+        "automountServiceAccountToken"
+    )
+
+
+@rows(INJECTED)
+def test_no_annotation_chooses_an_image_or_a_right(row):
+    """The operator names images; who may write a pod gets the restricted sidecar whatever it says."""
+    ours, _ = sidecar(by_webhook(row)[0])
+    assert ours["image"] in HOUSE.images.values()
+    rights = dict(ours["securityContext"])
+    assert rights.pop("runAsUser", 1) > 0
+    assert rights.pop("runAsGroup", 1) > 0
+    assert rights == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+@rows(INJECTED)
 def test_ports_and_probes(row):
     """Every taken name is the sidecar's alone, and probes of the application go to its numbers."""
     pod, _ = by_webhook(row)
