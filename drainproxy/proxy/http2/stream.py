@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from drainproxy.proxy.http2.connection import Http2Connection
 
+MAX_PATH_BYTES = 200
+
 
 class Stream:
     """See lifecycle/inflight.py. Written by its connection."""
@@ -33,10 +35,11 @@ class Stream:
 
     def asks(self, fields: dict[bytes, bytes]) -> None:
         """Take what the request says of itself."""
-        self.method = fields.get(b":method", b"")
-        self.path = fields.get(b":path", b"")
+        method, path = fields.get(b":method", b""), fields.get(b":path", b"")
         self.grpc = fields.get(b"content-type", b"").startswith(b"application/grpc")
-        self._timeouts = self._connection.server.routes.find(self.method, self.path)
+        self._timeouts = self._connection.server.routes.find(method, path)
+        # What is shown, and no more: a thousand long paths would be a lot. A query may hold secrets.
+        self.method, self.path = method[:32], path.partition(b"?")[0][:MAX_PATH_BYTES]
         self.drain_by(self.deadline)
 
     def _ends_by(self) -> float:
@@ -56,6 +59,6 @@ class Stream:
         self._connection.cut(self)
 
     def describe(self) -> dict[str, str]:
-        """Say what is known of it (Work): no query string, which may hold secrets."""
-        path = self.path.split(b"?", 1)[0][:200].decode("ascii", "replace")
-        return {"method": self.method[:32].decode("ascii", "replace"), "path": path or f"(stream {self.id})"}
+        """Say what is known of it (Work)."""
+        path = self.path.decode("ascii", "replace")
+        return {"method": self.method.decode("ascii", "replace"), "path": path or f"(stream {self.id})"}

@@ -22,7 +22,6 @@ from tests.support.http2 import (
     HEADERS,
     PING,
     PREFACE,
-    PUSH,
     RST,
     SETTINGS,
     WINDOW,
@@ -361,88 +360,3 @@ async def test_a_client_that_leaves_takes_its_connection_along(how: str) -> None
         await ended(application)
         await house.until(lambda: not len(house.inflight))
         assert application.wire.end in {End.FIN, End.RESET}
-
-
-# Abuse.
-
-FLOOD = 3000
-
-
-OPEN = frame(HEADERS, END_HEADERS, 1)
-HALF_OPEN = frame(HEADERS, 0, 1)
-PINGS = frame(PING, 0, 0, b"12345678")
-ABUSE = {
-    "no settings first": ([PINGS], PROTOCOL_ERROR, None),
-    "data on an idle stream": ([settings(), frame(DATA, 0, 1, b"x")], PROTOCOL_ERROR, None),
-    "data on no stream": ([settings(), frame(DATA, 0, 0, b"x")], PROTOCOL_ERROR, None),
-    "an even stream": ([settings(), frame(HEADERS, END_HEADERS, 2)], PROTOCOL_ERROR, None),
-    "a stream going back": ([settings(), frame(HEADERS, END_HEADERS, 5), OPEN], PROTOCOL_ERROR, None),
-    "a frame within a block": ([settings(), HALF_OPEN, PINGS], PROTOCOL_ERROR, None),
-    "another's continuation": ([settings(), HALF_OPEN, frame(CONTINUATION, 0, 3)], PROTOCOL_ERROR, None),
-    "a continuation of nothing": ([settings(), frame(CONTINUATION, END_HEADERS, 1)], PROTOCOL_ERROR, None),
-    "a push": ([settings(), frame(PUSH, END_HEADERS, 1, b"\0\0\0\2")], PROTOCOL_ERROR, None),
-    "a reset of an idle stream": ([settings(), frame(RST, 0, 7, b"\0\0\0\0")], PROTOCOL_ERROR, None),
-    "a short ping": ([settings(), frame(PING, 0, 0, b"1234567")], FRAME_SIZE_ERROR, None),
-    "odd settings": ([frame(SETTINGS, 0, 0, b"12345")], FRAME_SIZE_ERROR, None),
-    "an oversized frame": ([settings(), b"\xff\xff\xff\0\0\0\0\0\1"], FRAME_SIZE_ERROR, None),
-    "settings flood": ([settings(), *[frame(SETTINGS)] * FLOOD], ENHANCE_YOUR_CALM, "settings"),
-    "ping flood": ([settings(), *[PINGS] * FLOOD], ENHANCE_YOUR_CALM, "ping"),
-    "empty continuation flood": (
-        [settings(), HALF_OPEN, *[frame(CONTINUATION, 0, 1)] * FLOOD],
-        ENHANCE_YOUR_CALM,
-        "continuation",
-    ),
-    "an endless block": (
-        [settings(), HALF_OPEN, *[frame(CONTINUATION, 0, 1, b"x" * 16000)] * 5],
-        ENHANCE_YOUR_CALM,
-        "continuation",
-    ),
-    "empty data flood": ([settings(), OPEN, *[frame(DATA, 0, 1)] * FLOOD], ENHANCE_YOUR_CALM, "empty"),
-    "rapid reset": (
-        [
-            settings(),
-            *(
-                frame(HEADERS, END_HEADERS, n) + frame(RST, 0, n, b"\0\0\0\x08")
-                for n in range(1, 2 * FLOOD, 2)
-            ),
-        ],
-        ENHANCE_YOUR_CALM,
-        "reset",
-    ),
-    "more streams than were allowed": (
-        [settings(), *(frame(HEADERS, END_HEADERS, n) for n in range(1, 2 * FLOOD, 2))],
-        ENHANCE_YOUR_CALM,
-        "streams",
-    ),
-}
-
-
-@pytest.mark.parametrize("what", ABUSE)
-async def test_abuse_ends_the_connection_it_came_on_and_no_other(what: str) -> None:
-    """With the right code; a stream on another connection notices nothing."""
-    sent, code, kind = ABUSE[what]
-    limits = {"h2_max_pings": 100, "h2_max_resets": 100, "h2_max_streams": 200}
-    async with pair(**limits) as (house, client, application):
-        await asked(client, application, 1)
-        bad = Http2(await house.client())
-        sending = asyncio.ensure_future(bad.send(PREFACE, *sent))
-        first, *_, away = await ended(bad)
-        assert first.kind == SETTINGS
-        assert (away.kind, away.code) == (GOAWAY, code)
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
-        bad.wire.close()
-        if kind is not None:
-            assert house.metrics.h2_abuse.value(kind) == 1
-        await application.send(application.response(1, end=True))
-        assert (await client.next(HEADERS)).stream == 1
-
-
-async def test_a_broken_preface_is_refused() -> None:
-    """It began well."""
-    async with Upstream() as upstream, House(upstream) as house:
-        client = Http2(await house.client())
-        await client.send(PREFACE[:-4] + b"XX\r\n\r\n" + settings())
-        away = (await ended(client))[-1]
-        assert (away.kind, away.code) == (GOAWAY, PROTOCOL_ERROR)
-        assert upstream.accepted <= 1
