@@ -1,4 +1,5 @@
 # Builds for linux/amd64 and linux/arm64: every dependency is a wheel, so nothing is compiled or emulated but pip.
+# A release pins it by digest: docs/releasing.md.
 ARG PYTHON=python:3.13-slim-bookworm
 
 FROM ${PYTHON} AS build
