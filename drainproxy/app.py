@@ -342,15 +342,15 @@ class _Process:
         metrics.upstream_connections.set(sum(pool.idle_count for pool in self._pools), "idle")
         metrics.upstream_connections.set(sum(pool.active_count for pool in self._pools), "active")
         metrics.log_lines_dropped.values["unwritten",] = self._log.unwritten
-        for (kind,) in list(metrics.in_flight.values):
-            metrics.in_flight.set(self.inflight.count(kind), kind)
+        for (kind,) in list(metrics.requests_in_flight.values):
+            metrics.requests_in_flight.set(self.inflight.count(kind), kind)
 
     async def _measure_lag(self) -> None:
         while True:
             due = self._loop.time() + LAG_PROBE_S
             await asyncio.sleep(LAG_PROBE_S)
             late_s = max(0.0, self._loop.time() - due)
-            self.metrics.event_loop_lag.observe(late_s)
+            self.metrics.event_loop_lag_seconds.observe(late_s)
             if late_s >= LAG_TOLD_S:
                 # A CPU limit that throttles, a node that is too full: whoever looks for lost time finds it.
                 self._log.condition("event_loop", "event_loop", late_s=round(late_s, 3))

@@ -172,7 +172,7 @@ class Rotation:
     def _export(self) -> None:
         for use, certificates in self._uses.items():
             if certificates.expires_at < math.inf:
-                self._metrics.certificate_expiry.set(certificates.left_s, use)
+                self._metrics.certificate_expiry_seconds.set(certificates.left_s, use)
 
 
 def follow(certificates: Certificates) -> ssl.SSLContext:

@@ -31,10 +31,11 @@ class Family:
     """A named metric with labels; `values` maps label values to a number."""
 
     kind = ""
+    name: str
+    """Given by the table; a counter's ends in `_total`."""
 
-    def __init__(self, name: str, help_: str, /, **labels: Sequence[str]) -> None:
+    def __init__(self, help_: str, /, **labels: Sequence[str]) -> None:
         """`labels` maps each label to its closed set; an open one is bounded where it is counted."""
-        self.name = name
         self.help = help_
         self.labels = tuple(labels)
         self.closed = {label: tuple(values) for label, values in labels.items()}
@@ -60,8 +61,8 @@ class Counter(Family):
 class CounterByKind(Counter):
     """A counter that knows more than it exports: a kind, which would make too many series for a scrape."""
 
-    def __init__(self, name: str, help_: str, /, **labels: Sequence[str]) -> None:
-        super().__init__(name, help_, **labels)
+    def __init__(self, help_: str, /, **labels: Sequence[str]) -> None:
+        super().__init__(help_, **labels)
         self.by_kind: dict[tuple[str, ...], float] = {}
 
     def inc(self, *labels: str, by: float = 1.0) -> None:
@@ -89,10 +90,10 @@ class Histogram:
     """A count per bucket, unlabelled: the sums are done at scrape time."""
 
     kind = "histogram"
+    name: str
     labels: tuple[str, ...] = ()
 
-    def __init__(self, name: str, help_: str, bounds: tuple[float, ...]) -> None:
-        self.name = name
+    def __init__(self, help_: str, bounds: tuple[float, ...]) -> None:
         self.help = help_
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
@@ -110,21 +111,19 @@ class Table:
     def __init__(self) -> None:
         self.before_scrape: list[Callable[[], None]] = []
         """Gauges that are cheaper to work out when asked."""
-        self.build_info = Gauge("build_info", "1, with what runs here.", version=(), python=(), aiohttp=())
-        self.log_lines_dropped = Counter(
-            "log_lines_dropped_total", "Log lines given up.", reason=("blocked", "rate", "unwritten")
-        )
+        self.build_info = Gauge("1, with what runs here.", version=(), python=(), aiohttp=())
+        self.log_lines_dropped = Counter("Log lines given up.", reason=("blocked", "rate", "unwritten"))
         # No series where there is no certificate: 0 seconds left would wake somebody.
-        self.certificate_expiry = Gauge(
-            "certificate_expiry_seconds", "Seconds until the certificate in use expires.", used_for=()
-        )
+        self.certificate_expiry_seconds = Gauge("Seconds until the certificate in use expires.", used_for=())
         # The same: most pods send none.
-        self.trace_spans = Counter(
-            "trace_spans_total", "With trace_endpoint, spans by result: sent, failed, dropped.", result=()
-        )
-        self.certificate_reloads = Counter(
-            "certificate_reloads_total", "Changed certificate files taken in: ok or failed.", result=()
-        )
+        self.trace_spans = Counter("With trace_endpoint, spans by result: sent, failed, dropped.", result=())
+        self.certificate_reloads = Counter("Changed certificate files taken in: ok or failed.", result=())
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Name a metric for its place in the table: whoever looks for one finds who counts it."""
+        if isinstance(value, (Family, Histogram)):
+            value.name = f"{name}_total" if value.kind == "counter" else name
+        super().__setattr__(name, value)
 
     def families(self) -> Iterator[Family | Histogram]:
         """Yield every metric, in the order of the table."""
@@ -139,152 +138,94 @@ class Metrics(Table):
     def __init__(self) -> None:
         super().__init__()
         # Lifecycle.
-        self.phase = Gauge("phase", "1 for the phase the process is in.", phase=PHASES)
-        self.phase_duration = Gauge(
-            "phase_duration_seconds", "Seconds spent in each phase so far.", phase=PHASES
-        )
-        self.drain_deadline = Gauge(
-            "drain_deadline_seconds", "Seconds left until the drain's deadline; 0 when not draining."
-        )
-        self.termination_cause = Gauge(
-            "termination_cause_info", "1 for the cause of the current termination.", cause=CAUSES
-        )
-        self.config_problems = Gauge("config_problems", "Settings that do not fit together.")
+        self.phase = Gauge("1 for the phase the process is in.", phase=PHASES)
+        self.phase_duration_seconds = Gauge("Seconds spent in each phase so far.", phase=PHASES)
+        self.drain_deadline_seconds = Gauge("Seconds left until the drain's deadline; 0 when not draining.")
+        self.termination_cause_info = Gauge("1 for the cause of the current termination.", cause=CAUSES)
+        self.config_problems = Gauge("Settings that do not fit together.")
         # Propagation.
         self.propagation_end = Counter(
-            "propagation_end_total",
-            "Why propagation ended.",
-            reason=("slices_quiet", "quiet", "max", "deadline"),
+            "Why propagation ended.", reason=("slices_quiet", "quiet", "max", "deadline")
         )
-        self.endpoint_flip = Gauge(
-            "endpoint_flip_seconds",
-            "Seconds from drain start until every own EndpointSlice row was not ready.",
+        self.endpoint_flip_seconds = Gauge(
+            "Seconds from drain start until every own EndpointSlice row was not ready."
         )
         self.late_connections = Counter(
-            "late_connections_total",
-            "Connections accepted after the drain began.",
-            kind=("request", "probe", "empty"),
+            "Connections accepted after the drain began.", kind=("request", "probe", "empty")
         )
-        self.late_requests = Counter("late_requests_total", "Requests that arrived after the drain began.")
-        self.after_drained = Counter(
-            "after_drained_total", "Requests that arrived after the proxy had drained."
-        )
-        self.late_connection_age = Histogram(
-            "late_connection_age_seconds", "Seconds from drain start to each late arrival.", LATE_BUCKETS_S
+        self.late_requests = Counter("Requests that arrived after the drain began.")
+        self.after_drained = Counter("Requests that arrived after the proxy had drained.")
+        self.late_connection_age_seconds = Histogram(
+            "Seconds from drain start to each late arrival.", LATE_BUCKETS_S
         )
         self.other_ready_endpoints = Gauge(
-            "other_ready_endpoints", "Other endpoints that were ready in this pod's Services when last seen."
+            "Other endpoints that were ready in this pod's Services when last seen."
         )
-        self.kubernetes_api_up = Gauge(
-            "kubernetes_api_up", "1 if the Kubernetes API answered the last question."
-        )
+        self.kubernetes_api_up = Gauge("1 if the Kubernetes API answered the last question.")
         self.kubernetes_requests = Counter(
-            "kubernetes_requests_total",
             "Requests to the Kubernetes API.",
             verb=("read", "watch", "create"),
             result=("ok", "denied", "failed"),
         )
-        self.kubernetes_events_dropped = Counter(
-            "kubernetes_events_dropped_total", "Kubernetes Events that nobody will read."
-        )
+        self.kubernetes_events_dropped = Counter("Kubernetes Events that nobody will read.")
         # Drain.
         self.drain_requests = Counter(
-            "drain_requests_total",
-            "Requests that ended, or were refused, after the drain began.",
-            outcome=OUTCOMES,
+            "Requests that ended, or were refused, after the drain began.", outcome=OUTCOMES
         )
         self.drain_tunnels = CounterByKind(
-            "drain_tunnels_total",
-            "Tunnels and event streams that ended, or were refused, after the drain began.",
-            outcome=OUTCOMES,
+            "Tunnels and event streams that ended, or were refused, after the drain began.", outcome=OUTCOMES
         )
-        self.drain_unused = Gauge(
-            "drain_unused_seconds", "Seconds that were left until the deadline when the drain ended."
-        )
+        self.drain_unused_seconds = Gauge("Seconds that were left until the deadline when the drain ended.")
         # Traffic. `listener`, `method` and `code` are bounded where they are counted.
-        self.requests = Counter(
-            "requests_total", "Requests answered.", listener=(), method=(), code=(), phase=()
+        self.requests = Counter("Requests answered.", listener=(), method=(), code=(), phase=())
+        self.request_duration_seconds = Histogram(
+            "From a request's whole head to the end of its answer.", LATENCY_BUCKETS_S
         )
-        self.request_duration = Histogram(
-            "request_duration_seconds",
-            "From a request's whole head to the end of its answer.",
-            LATENCY_BUCKETS_S,
+        self.response_head_seconds = Histogram(
+            "From a request's whole head to the application's response head.", LATENCY_BUCKETS_S
         )
-        self.response_head = Histogram(
-            "response_head_seconds",
-            "From a request's whole head to the application's response head.",
-            LATENCY_BUCKETS_S,
+        self.requests_in_flight = Gauge(
+            "Work admitted and not ended.", kind=("http", "http2", "stream", "tunnel")
         )
-        self.in_flight = Gauge(
-            "requests_in_flight", "Work admitted and not ended.", kind=("http", "http2", "stream", "tunnel")
-        )
-        self.h2_connections = Gauge("h2_connections", "Connections from clients that speak HTTP/2.")
+        self.h2_connections = Gauge("Connections from clients that speak HTTP/2.")
         # Without values from the start: an application that speaks HTTP/1 pays for none of them.
         self.h2_streams = Counter(
-            "h2_streams_total",
-            "HTTP/2 streams that have ended: finished, reset, timed_out, cut, refused or lost.",
-            outcome=(),
+            "HTTP/2 streams that have ended: finished, reset, timed_out, cut, refused or lost.", outcome=()
         )
         self.h2_goaway = Counter(
-            "h2_goaway_total",
-            "GOAWAY frames sent to clients: for drain, age, idle, http1, upstream, error or abuse.",
-            reason=(),
+            "GOAWAY frames sent to clients: for drain, age, idle, http1, upstream, error or abuse.", reason=()
         )
         self.h2_abuse = Counter(
-            "h2_abuse_total",
             "HTTP/2 connections ended for too much of: streams, reset, ping, empty, settings, continuation.",
             kind=(),
         )
-        self.requests_queued = Gauge("requests_queued", "Requests that wait for their turn.")
-        self.client_connections = Gauge(
-            "client_connections", "Connections from clients.", state=("active", "idle")
-        )
-        self.client_connections_accepted = Counter(
-            "client_connections_accepted_total", "Connections accepted from clients."
-        )
-        self.client_connections_limit = Gauge(
-            "client_connections_limit", "Beyond so many, the longest idle one gives way."
-        )
-        self.client_connections_evicted = Counter(
-            "client_connections_evicted_total", "Idle connections closed to make room for new ones."
-        )
-        self.buffered_bytes = Gauge("buffered_bytes", "Bytes held for whoever does not take them.")
-        self.buffered_bytes_limit = Gauge(
-            "buffered_bytes_limit", "Beyond so many, connections read little at a time."
-        )
-        self.errors = Counter("errors_total", "Requests that failed, by whose doing.", reason=())
-        self.refused = Counter("refused_total", "Requests turned away by policy.", reason=())
-        self.retries = Counter("retries_total", "Requests sent again on a fresh connection.")
-        self.bytes = Counter("bytes_total", "Body bytes relayed.", direction=("to_upstream", "to_client"))
+        self.requests_queued = Gauge("Requests that wait for their turn.")
+        self.client_connections = Gauge("Connections from clients.", state=("active", "idle"))
+        self.client_connections_accepted = Counter("Connections accepted from clients.")
+        self.client_connections_limit = Gauge("Beyond so many, the longest idle one gives way.")
+        self.client_connections_evicted = Counter("Idle connections closed to make room for new ones.")
+        self.buffered_bytes = Gauge("Bytes held for whoever does not take them.")
+        self.buffered_bytes_limit = Gauge("Beyond so many, connections read little at a time.")
+        self.errors = Counter("Requests that failed, by whose doing.", reason=())
+        self.refused = Counter("Requests turned away by policy.", reason=())
+        self.retries = Counter("Requests sent again on a fresh connection.")
+        self.bytes = Counter("Body bytes relayed.", direction=("to_upstream", "to_client"))
         # Upstream.
-        self.upstream_up = Gauge("upstream_up", "1 while the application accepts connections.")
-        self.breaker_open = Gauge("breaker_open", "1 while connects are given up on for a while.")
-        self.upstream_connections = Gauge(
-            "upstream_connections", "Connections to the application.", state=("active", "idle")
-        )
+        self.upstream_up = Gauge("1 while the application accepts connections.")
+        self.breaker_open = Gauge("1 while connects are given up on for a while.")
+        self.upstream_connections = Gauge("Connections to the application.", state=("active", "idle"))
         self.upstream_connects = Counter(
-            "upstream_connects_total",
-            "Attempts to connect to the application.",
-            result=("ok", "refused", "timeout", "error"),
+            "Attempts to connect to the application.", result=("ok", "refused", "timeout", "error")
         )
-        self.upstream_connect = Histogram(
-            "upstream_connect_seconds", "Time to connect to the application.", CONNECT_BUCKETS_S
+        self.upstream_connect_seconds = Histogram("Time to connect to the application.", CONNECT_BUCKETS_S)
+        self.upstream_bypass_connections = Gauge(
+            "Connections from elsewhere that reach the application around this proxy."
         )
-        self.upstream_bypass = Gauge(
-            "upstream_bypass_connections",
-            "Connections from elsewhere that reach the application around this proxy.",
-        )
-        self.headers_dropped = Counter(
-            "headers_dropped_total", "Request fields not forwarded.", reason=("underscore",)
-        )
+        self.headers_dropped = Counter("Request fields not forwarded.", reason=("underscore",))
         # TLS.
-        self.tls_handshakes = Counter(
-            "tls_handshakes_total", "TLS handshakes that callers began.", result=("ok", "failed")
-        )
+        self.tls_handshakes = Counter("TLS handshakes that callers began.", result=("ok", "failed"))
         # Process.
-        self.event_loop_lag = Histogram(
-            "event_loop_lag_seconds", "How late the event loop ran its timers.", LAG_BUCKETS_S
-        )
+        self.event_loop_lag_seconds = Histogram("How late the event loop ran its timers.", LAG_BUCKETS_S)
 
 
 class WebhookMetrics(Table):
@@ -292,14 +233,11 @@ class WebhookMetrics(Table):
 
     def __init__(self) -> None:
         super().__init__()
-        self.reviews = Counter(
-            "webhook_reviews_total",
+        self.webhook_reviews = Counter(
             "Reviews by what became of the pod; the last three leave it without what it asked for.",
             result=("injected", "unchanged", "invalid", "refused", "malformed"),
         )
-        self.review_duration = Histogram(
-            "webhook_review_seconds", "From a review's head to its answer.", LATENCY_BUCKETS_S
-        )
+        self.webhook_review_seconds = Histogram("From a review's head to its answer.", LATENCY_BUCKETS_S)
 
 
 class Collector:

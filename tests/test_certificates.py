@@ -157,7 +157,7 @@ async def test_an_expired_certificate_is_better_than_none_at_the_start(authority
     assert used.left_s < 0
     assert (await log.next())["problem"] == "it has expired"
     metrics.before_scrape[0]()
-    assert metrics.certificate_expiry.value("test") < 0
+    assert metrics.certificate_expiry_seconds.value("test") < 0
 
 
 async def test_a_swapped_symlink_is_seen_and_an_unchanged_file_is_left_alone(authority, tmp_path):

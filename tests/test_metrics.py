@@ -174,7 +174,7 @@ def test_every_metric_says_what_it_is():
 
 def test_a_counter_counts_each_series_apart():
     """In ones, or in as many as are said."""
-    counter = Counter("things_total", "Things.", colour=("red", "blue"))
+    counter = Counter("Things.", colour=("red", "blue"))
     counter.inc("red")
     counter.inc("red", by=2.5)
     assert (counter.value("red"), counter.value("blue"), counter.value("green")) == (3.5, 0.0, 0.0)
@@ -182,7 +182,7 @@ def test_a_counter_counts_each_series_apart():
 
 def test_a_gauge_is_what_it_was_set_to():
     """The last one counts."""
-    gauge = Gauge("level", "Level.")
+    gauge = Gauge("Level.")
     gauge.set(3)
     gauge.set(2)
     assert gauge.value() == 2
@@ -190,7 +190,7 @@ def test_a_gauge_is_what_it_was_set_to():
 
 def test_choosing_leaves_one_series_at_1():
     """Or none, when what is chosen is not in the set: nothing terminates."""
-    gauge = Gauge("mood", "Mood.", mood=("good", "bad"))
+    gauge = Gauge("Mood.", mood=("good", "bad"))
     gauge.choose("bad")
     gauge.choose("good")
     assert gauge.values == {("good",): 1.0, ("bad",): 0.0}
@@ -200,12 +200,12 @@ def test_choosing_leaves_one_series_at_1():
 
 def test_an_open_set_begins_empty():
     """Its values are not known before they are seen."""
-    assert Family("x", "X.", listener=()).values == {}
+    assert Family("X.", listener=()).values == {}
 
 
 def test_a_histogram_puts_a_value_on_a_bound_into_the_bucket_of_that_bound():
     """`le` means less or equal."""
-    histogram = Histogram("h", "H.", (1.0, 2.0, 5.0))
+    histogram = Histogram("H.", (1.0, 2.0, 5.0))
     for value in (0.0, 1.0, 1.5, 2.0, 5.0, 5.1, 100.0):
         histogram.observe(value)
     assert histogram.counts == [2, 2, 1, 2]
@@ -219,7 +219,7 @@ def test_exported_buckets_are_cumulative_and_end_with_the_count(accept, values):
     """Each bucket holds all that is at most its bound; `+Inf` and `_count` hold everything."""
     metrics = Metrics()
     for value in values:
-        metrics.late_connection_age.observe(value)
+        metrics.late_connection_age_seconds.observe(value)
     table = ours(metrics, accept)
     buckets = {
         float(words.removeprefix("le=")): count
@@ -258,6 +258,6 @@ def _use(metrics: Metrics) -> None:
         metrics.requests.inc("28080", "GET", "200", "serving")
     metrics.errors.inc("upstream-gone")
     metrics.bytes.inc("to_client", by=10)
-    metrics.request_duration.observe(0.003)
-    metrics.request_duration.observe(99.0)
+    metrics.request_duration_seconds.observe(0.003)
+    metrics.request_duration_seconds.observe(99.0)
     metrics.build_info.set(1.0, '1 "quoted" \\ and\nbroken', "3.11", "3")

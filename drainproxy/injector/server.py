@@ -123,8 +123,8 @@ class _Webhook:
             reply = answer(bytes(body), self._settings.house)
         except Malformed as reason:
             return self._closing(self._malformed(400, str(reason)))
-        self._metrics.reviews.inc(reply.result)
-        self._metrics.review_duration.observe(self._loop.time() - began)
+        self._metrics.webhook_reviews.inc(reply.result)
+        self._metrics.webhook_review_seconds.observe(self._loop.time() - began)
         result, pod, said = reply.result, reply.pod, list(reply.said)
         level = "info" if result in {"injected", "unchanged"} else "warning"
         self._log.condition("review", result, level, result=result, pod=pod, said=said)
@@ -134,7 +134,7 @@ class _Webhook:
         return response
 
     def _malformed(self, status: int, why: str) -> web.Response:
-        self._metrics.reviews.inc("malformed")
+        self._metrics.webhook_reviews.inc("malformed")
         self._log.condition("review", "malformed", result="malformed", why=why)
         return line(status, why)
 

@@ -37,7 +37,7 @@ class Bypass:
             self._counting = self._tasks.spawn(self._count(), "bypass")
 
     async def _count(self) -> None:
-        self._metrics.upstream_bypass.set(await asyncio.to_thread(count, self._ports))
+        self._metrics.upstream_bypass_connections.set(await asyncio.to_thread(count, self._ports))
 
 
 def count(ports: Iterable[int]) -> int:

@@ -126,7 +126,7 @@ class Controller(News):
         self._evidence = propagation.UNKNOWN
         self._window.close()
         self._inflight.on_empty = None
-        self._metrics.termination_cause.choose("")
+        self._metrics.termination_cause_info.choose("")
         self._fire(Event.RESUME, "undrain")
         return None
 
@@ -139,7 +139,7 @@ class Controller(News):
         """Take the cluster's word, which may be that this pod is being deleted."""
         self._evidence = word
         if self.drain is not None and word.state is Routability.GONE:
-            self._metrics.endpoint_flip.set(max(0.0, word.since - self.drain.started))
+            self._metrics.endpoint_flip_seconds.set(max(0.0, word.since - self.drain.started))
         if word.terminating:
             self.learn(Cause.DELETION)
         self._review()
@@ -168,7 +168,7 @@ class Controller(News):
         if drain is None:
             return
         drain.last_late = now
-        self._metrics.late_connection_age.observe(now - drain.started)
+        self._metrics.late_connection_age_seconds.observe(now - drain.started)
 
     # What others wait for.
 

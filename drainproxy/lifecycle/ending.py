@@ -39,7 +39,7 @@ class Ending:
 
     def begin(self, drain: Drain, evidence: Evidence, *, why: str, unused_s: float, cut: bool) -> None:
         """End `drain` now. `cut`: its deadline has come, and what is in flight goes with it."""
-        self.metrics.drain_unused.set(unused_s)
+        self.metrics.drain_unused_seconds.set(unused_s)
         self.inflight.on_empty = None
         closed = partial(drain.report, evidence, now=self.loop.time(), unused_s=unused_s, ended_by=why)
         if not cut or not len(self.inflight):

@@ -47,7 +47,7 @@ class Journal:
 
     def planned(self, drain: Drain, plan: Plan, *, arrivals_per_s: float, in_flight: int) -> None:
         """A drain has begun, or more has become known of it."""
-        self._metrics.termination_cause.choose(drain.cause)
+        self._metrics.termination_cause_info.choose(drain.cause)
         self._log.event(
             "drain_plan",
             cause=drain.cause,
@@ -70,7 +70,7 @@ class Journal:
         now = self._loop.time()
         for phase in Phase:
             current = now - self.phase_since if phase is self._phase else 0.0
-            self._metrics.phase_duration.set(self.phases_s.get(phase, 0.0) + current, phase)
+            self._metrics.phase_duration_seconds.set(self.phases_s.get(phase, 0.0) + current, phase)
         left = deadline - now
-        self._metrics.drain_deadline.set(max(0.0, left) if left < float("inf") else 0.0)
+        self._metrics.drain_deadline_seconds.set(max(0.0, left) if left < float("inf") else 0.0)
         self._metrics.config_problems.set(float(problems))

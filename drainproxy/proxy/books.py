@@ -155,10 +155,10 @@ class Books:
         self._counts[key] = self._counts.get(key, 0) + 1
         if exchange is not None:
             metrics, started = self._metrics, exchange.started
-            metrics.request_duration.observe(self._loop.time() - started)
+            metrics.request_duration_seconds.observe(self._loop.time() - started)
             self._bytes_to_upstream += exchange.bytes_received
             if exchange.head_at:
-                metrics.response_head.observe(exchange.head_at - started)
+                metrics.response_head_seconds.observe(exchange.head_at - started)
                 self._bytes_to_client += exchange.bytes_sent
 
     def _export_counts(self) -> None:

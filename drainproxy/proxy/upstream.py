@@ -242,7 +242,7 @@ class Pool:
             raise errors.UpstreamRefused(error.strerror or "cannot connect") from None
         self._metrics.upstream_connects.inc("ok")
         self.breaker.connected()
-        self._metrics.upstream_connect.observe(self._loop.time() - started)
+        self._metrics.upstream_connect_seconds.observe(self._loop.time() - started)
         return connection
 
     def give_back(self, connection: UpstreamConnection, keep_s: float) -> None:

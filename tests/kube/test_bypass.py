@@ -69,8 +69,8 @@ async def test_a_scrape_gets_the_last_answer_and_asks_for_the_next(tables):
     (refresh,) = metrics.before_scrape
     refresh()
     refresh()
-    assert metrics.upstream_bypass.value() == 0
+    assert metrics.upstream_bypass_connections.value() == 0
     assert len(tasks) == 1
     await watched._counting
-    assert metrics.upstream_bypass.value() == 3
+    assert metrics.upstream_bypass_connections.value() == 3
     assert failures == []

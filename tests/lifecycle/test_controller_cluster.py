@@ -35,7 +35,7 @@ async def test_a_row_that_terminates_tells_the_cause():
     house.sigterm()
     say(house)
     assert causes(house) == ["unknown", "deletion"]
-    assert house.metrics.termination_cause.value("deletion") == 1
+    assert house.metrics.termination_cause_info.value("deletion") == 1
     say(house)
     assert len(causes(house)) == 2
 

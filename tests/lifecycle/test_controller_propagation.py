@@ -67,7 +67,7 @@ async def test_the_slices_word_ends_it_after_margin():
     house.loop.call_at(clock.START_S + 1.5, house.gone)
     assert await ends(house) == [("propagating", 0.0), ("draining", 3.5), ("drained", 3.5)]
     assert house.end_reason() == {"slices_quiet": 1}
-    assert house.metrics.endpoint_flip.value() == pytest.approx(1.5)
+    assert house.metrics.endpoint_flip_seconds.value() == pytest.approx(1.5)
 
 
 @in_fake_time

@@ -37,12 +37,12 @@ async def test_log_metrics_and_report_tell_the_same_story():
     assert report["phases_s"] == {"propagating": 5.0, "draining": 3.9}
     assert report["propagation_ended"] == "quiet"
     assert report["in_flight_at_start"] == 2
-    assert [report["unused_s"], house.metrics.drain_unused.value()] == pytest.approx([13.1, 13.1])
+    assert [report["unused_s"], house.metrics.drain_unused_seconds.value()] == pytest.approx([13.1, 13.1])
     assert report["requests"]["finished"] == house.metrics.drain_requests.value("finished") == 2
     assert report["requests"]["late"] == house.metrics.late_requests.value() == 1
     assert report["ended_by"] == "nothing is in flight"
     assert house.end_reason() == {"quiet": 1}
-    assert house.metrics.late_connection_age.sum == pytest.approx(1.5)
+    assert house.metrics.late_connection_age_seconds.sum == pytest.approx(1.5)
     (written,) = house.diary.of("drain_report")
     assert written.fields == {"level": "info", **report}
 
@@ -74,7 +74,7 @@ async def test_phase_metrics_add_up_to_the_life_of_the_process():
     await at(12.0)
     _refresh(house)
     assert _durations(house) == {"starting": 2, "ready": 8, "propagating": 2, "draining": 0, "drained": 0}
-    assert house.metrics.drain_deadline.value() == pytest.approx(20.0)
+    assert house.metrics.drain_deadline_seconds.value() == pytest.approx(20.0)
     await at(20.0)
     _refresh(house)
     assert _durations(house) == {"starting": 2, "ready": 8, "propagating": 5, "draining": 0, "drained": 5}
@@ -87,7 +87,7 @@ async def test_phase_metrics_add_up_to_the_life_of_the_process():
     }
     await at(60.0)
     _refresh(house)
-    assert house.metrics.drain_deadline.value() == 0.0
+    assert house.metrics.drain_deadline_seconds.value() == 0.0
 
 
 @in_fake_time
@@ -95,7 +95,7 @@ async def test_there_is_no_deadline_to_show_while_nothing_drains():
     """Infinity is no number for a gauge."""
     house = House()
     _refresh(house)
-    assert house.metrics.drain_deadline.value() == 0.0
+    assert house.metrics.drain_deadline_seconds.value() == 0.0
 
 
 @pytest.mark.parametrize("cause", Cause)
@@ -104,7 +104,9 @@ async def test_the_cause_is_shown_and_reported(cause):
     """Alerts on `restart` must not fire for a rollout."""
     house = House("none")
     house.controller.terminate(cause)
-    assert [labels[0] for labels, value in house.metrics.termination_cause.values.items() if value] == [cause]
+    assert [labels[0] for labels, value in house.metrics.termination_cause_info.values.items() if value] == [
+        cause
+    ]
     await house.reach(Phase.DRAINED)
     assert house.controller.report.cause == cause
 
@@ -134,4 +136,6 @@ def _refresh(house: House) -> None:
 
 
 def _durations(house: House) -> dict[str, float]:
-    return {labels[0]: round(spent, 6) for labels, spent in house.metrics.phase_duration.values.items()}
+    return {
+        labels[0]: round(spent, 6) for labels, spent in house.metrics.phase_duration_seconds.values.items()
+    }

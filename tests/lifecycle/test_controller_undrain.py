@@ -33,7 +33,7 @@ async def test_a_manual_drain_is_taken_back_while_it_propagates():
     assert house.controller.ready
     assert house.controller.published == before
     assert house.controller.deadline == math.inf
-    assert sum(house.metrics.termination_cause.values.values()) == 0
+    assert sum(house.metrics.termination_cause_info.values.values()) == 0
     await at(300.0)
     assert house.course() == [("ready", 0.0), ("propagating", 0.0), ("ready", 3.0)]
     assert house.diary.of("drain_report") == []

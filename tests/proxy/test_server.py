@@ -72,8 +72,8 @@ async def test_each_request_is_timed_once() -> None:
         for _ in range(3):
             await client.ask(GET)
         await client.ask(b"GET / HTTP/1.1\r\n\r\n")
-        assert sum(house.metrics.request_duration.counts) == 3
-        assert sum(house.metrics.response_head.counts) == 3
+        assert sum(house.metrics.request_duration_seconds.counts) == 3
+        assert sum(house.metrics.response_head_seconds.counts) == 3
 
 
 async def test_errors_are_counted_by_whose_doing_they_are() -> None:

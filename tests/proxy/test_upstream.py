@@ -279,7 +279,7 @@ async def test_a_connect_is_counted_and_timed() -> None:
     async with well() as here:
         await here.open(2)
         assert here.metrics.upstream_connects.value("ok") == 2
-        assert sum(here.metrics.upstream_connect.counts) == 2
+        assert sum(here.metrics.upstream_connect_seconds.counts) == 2
 
 
 async def test_a_connection_that_ends_at_once_is_forgotten() -> None:
