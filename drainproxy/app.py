@@ -28,7 +28,7 @@ from drainproxy.lifecycle.inflight import InFlight
 from drainproxy.lifecycle.report import Cause
 from drainproxy.log import Log, adopt_libraries, default_format
 from drainproxy.metrics import Metrics
-from drainproxy.proxy import edge, entrance, limits
+from drainproxy.proxy import edge, entrance
 from drainproxy.proxy.admission import Admission
 from drainproxy.proxy.books import Books
 from drainproxy.proxy.buffers import Buffers
@@ -36,9 +36,11 @@ from drainproxy.proxy.capacity import measure
 from drainproxy.proxy.http2.connection import Http2Connection
 from drainproxy.proxy.listener import Listener, address_of, bind
 from drainproxy.proxy.outbox import Outbox
+from drainproxy.proxy.places import Places
 from drainproxy.proxy.probe import Probe
 from drainproxy.proxy.routes import Routes, default_timeouts
 from drainproxy.proxy.server import ProxyServer
+from drainproxy.proxy.turns import Turns
 from drainproxy.proxy.upstream import Answer, Pool
 from drainproxy.proxy.upstream_tls import secure
 from drainproxy.tasks import Connections, let_the_loop_turn
@@ -93,10 +95,11 @@ class _Process:
         self._outbox = Outbox(self._loop, self._task_failed)
         self._capacity = measure(config.proxy)
         log.event("limits", **self._capacity.fields())
-        buffers = Buffers(self._capacity.max_buffer_bytes, self._outbox, self._loop)
-        buffers.on_change = lambda: log.event("buffers", tight=buffers.tight, held_bytes=buffers.held_bytes)
+        self._buffers = Buffers(self._capacity.max_buffer_bytes, self._outbox, self._loop)
+        self._buffers.on_change = self._buffers_changed
+        self._turns = None if config.proxy.max_in_flight is None else Turns(config.proxy, self._loop)
         self._pools = [
-            Pool(address, config.proxy, self.metrics, self._loop, buffers)
+            Pool(address, config.proxy, self.metrics, self._loop, self._buffers)
             for address in config.proxy.upstream
         ]
         self._probe = Probe(self._pools, config.proxy.probe_path, self.controller, self.metrics)
@@ -105,7 +108,7 @@ class _Process:
         self._rotation = Rotation(self.metrics, log)
         secure(self._pools, config.edge, self._rotation)
         self._tracing = self._trace()
-        self._servers = self._serve(wires, buffers)
+        self._servers = self._serve(wires)
         self._listeners = [Listener(wire, server) for wire, server in zip(wires, self._servers, strict=True)]
         ports = [pool.address.port for pool in self._pools if not pool.address.path]
         self._bypass = Bypass(ports, self.metrics, self._tasks)
@@ -117,10 +120,10 @@ class _Process:
         self.metrics.build_info.set(1.0, __version__, platform.python_version(), aiohttp.__version__)
         self.metrics.before_scrape.append(self._refresh_gauges)
 
-    def _serve(self, wires: list[socket.socket], buffers: Buffers) -> list[ProxyServer]:
+    def _serve(self, wires: list[socket.socket]) -> list[ProxyServer]:
         """Return what answers on each listening socket."""
         config = self._config
-        bounds = limits.build(config.proxy, self._capacity, buffers, self._pools, self.metrics, self._loop)
+        places = Places(self._capacity, self._pools, self.metrics, config.proxy.max_connections_per_ip)
         admission = Admission(self.controller, self.metrics, config.proxy.health_paths)
         entrances = entrance.build(config.edge, config.proxy, self._rotation)
         speaker = edge.forwarder(config.edge, self._tracing)
@@ -131,9 +134,9 @@ class _Process:
                 controller=self.controller,
                 inflight=self.inflight,
                 admission=admission,
-                places=bounds.places,
-                turns=bounds.turns,
-                buffers=buffers,
+                places=places,
+                turns=self._turns,
+                buffers=self._buffers,
                 outbox=self._outbox,
                 metrics=self.metrics,
                 books=self._books(wire),
@@ -341,6 +344,10 @@ class _Process:
         metrics.client_connections.set(len(clients) - idle, "active")
         metrics.upstream_connections.set(sum(pool.idle_count for pool in self._pools), "idle")
         metrics.upstream_connections.set(sum(pool.active_count for pool in self._pools), "active")
+        metrics.requests_queued.set(0 if self._turns is None else self._turns.queued)
+        metrics.buffered_bytes.set(self._buffers.held_bytes)
+        metrics.buffered_bytes_limit.set(self._buffers.max_bytes)
+        metrics.breaker_open.set(float(any(pool.breaker.open for pool in self._pools)))
         metrics.log_lines_dropped.values["unwritten",] = self._log.unwritten
         for (kind,) in list(metrics.requests_in_flight.values):
             metrics.requests_in_flight.set(self.inflight.count(kind), kind)
@@ -354,6 +361,9 @@ class _Process:
             if late_s >= LAG_TOLD_S:
                 # A CPU limit that throttles, a node that is too full: whoever looks for lost time finds it.
                 self._log.condition("event_loop", "event_loop", late_s=round(late_s, 3))
+
+    def _buffers_changed(self) -> None:
+        self._log.event("buffers", tight=self._buffers.tight, held_bytes=self._buffers.held_bytes)
 
     def _breaker_changed(self, pool: Pool) -> None:
         self._log.event("breaker", open=pool.breaker.open, upstream=str(pool.address))

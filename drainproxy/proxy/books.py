@@ -9,7 +9,7 @@ import asyncio
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from drainproxy.errors import Blame, DrainDeadline, LimitReached
+from drainproxy.errors import Blame, BodyTooLarge, DrainDeadline, LimitReached, leaves
 from drainproxy.metrics import METHODS
 from drainproxy.proxy.upgrade import kind_of
 
@@ -46,6 +46,9 @@ class Books:
         """Answers by method, status and whether a drain ran."""
         self._bytes_to_client = self._bytes_to_upstream = 0
         self.tracing: Tracing | None = None
+        for leaf in [*leaves(LimitReached), *leaves(BodyTooLarge)]:
+            # An alert needs each at 0 before it is 1.
+            metrics.refused.values.setdefault((leaf.reason,), 0.0)
         metrics.before_scrape.append(self._export_counts)
 
     def answered(self, client: ClientConnection, exchange: Exchange) -> None:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Turns:
     """Of every listener of the process. Written by exchanges as they begin and end."""
 
-    def __init__(self, max_in_flight: int, settings: ProxySettings, loop: asyncio.AbstractEventLoop) -> None:
-        self._max_in_flight = max_in_flight
+    def __init__(self, settings: ProxySettings, loop: asyncio.AbstractEventLoop) -> None:
+        self._max_in_flight = settings.max_in_flight or 0
         self._max_queued = settings.max_queued or 0
         self._timeout_s = settings.queue_timeout
         self._loop = loop

@@ -188,14 +188,14 @@ async def test_connections_that_do_not_go_are_not_waited_for() -> None:
 async def test_the_order_is_forgotten_once_there_is_room() -> None:
     """What nobody needs costs nothing."""
     async with Upstream(answering()) as upstream, House(upstream, max_connections=4) as house:
-        assert house.limits.places.idle is None
+        assert house.places.idle is None
         clients = await idle_clients(house, 2)
-        assert house.limits.places.idle is None
+        assert house.places.idle is None
         clients += await idle_clients(house, 3)
-        assert house.limits.places.idle is not None
+        assert house.places.idle is not None
         for client in clients[:4]:
             client.close()
-        await house.until(lambda: house.limits.places.idle is None)
+        await house.until(lambda: house.places.idle is None)
         assert (await clients[4].ask(GET)).body == b"ok"
 
 
@@ -217,7 +217,7 @@ async def test_one_address_gets_so_many_connections(again: bool) -> None:
             assert (await house.ask(GET)).body == b"ok"
             clients[1].close()
             await house.until(lambda: not house.server.clients)
-        assert not house.limits.places._by_ip
+        assert not house.places._by_ip
         assert house.metrics.refused.value("too-many-per-client") == (2 if again else 1)
 
 

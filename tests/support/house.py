@@ -20,16 +20,17 @@ from drainproxy.lifecycle.propagation import PRESETS, Rules
 from drainproxy.lifecycle.report import Cause
 from drainproxy.lifecycle.settings import LifecycleSettings
 from drainproxy.metrics import Metrics
-from drainproxy.proxy import limits
 from drainproxy.proxy.admission import Admission
 from drainproxy.proxy.books import Books
 from drainproxy.proxy.buffers import Buffers
 from drainproxy.proxy.capacity import derive
 from drainproxy.proxy.listener import Listener
 from drainproxy.proxy.outbox import Outbox
+from drainproxy.proxy.places import Places
 from drainproxy.proxy.routes import Routes, default_timeouts
 from drainproxy.proxy.server import ProxyServer
 from drainproxy.proxy.settings import ProxySettings
+from drainproxy.proxy.turns import Turns
 from drainproxy.proxy.upstream import Pool
 from drainproxy.tasks import Connections
 from tests.support.client import Client
@@ -114,9 +115,8 @@ class House:
         self.buffers = Buffers(self.capacity.max_buffer_bytes, self.outbox, loop)
         self.pool = Pool(_address(upstream), self.settings, self.metrics, loop, self.buffers)
         self.pool.tls = upstream_tls
-        self.limits = limits.build(
-            self.settings, self.capacity, self.buffers, [self.pool], self.metrics, loop
-        )
+        self.places = Places(self.capacity, [self.pool], self.metrics, self.settings.max_connections_per_ip)
+        self.turns = None if self.settings.max_in_flight is None else Turns(self.settings, loop)
         books = Books(
             name="test",
             controller=self.controller,
@@ -130,8 +130,8 @@ class House:
             controller=self.controller,
             inflight=self.inflight,
             admission=Admission(self.controller, self.metrics, self.settings.health_paths),
-            places=self.limits.places,
-            turns=self.limits.turns,
+            places=self.places,
+            turns=self.turns,
             buffers=self.buffers,
             outbox=self.outbox,
             metrics=self.metrics,
