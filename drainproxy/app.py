@@ -26,7 +26,7 @@ from drainproxy.lifecycle import signals
 from drainproxy.lifecycle.controller import Controller
 from drainproxy.lifecycle.inflight import InFlight
 from drainproxy.lifecycle.report import Cause
-from drainproxy.log import Log, adopt_libraries, default_format
+from drainproxy.log import Log, adopt_libraries
 from drainproxy.metrics import Metrics
 from drainproxy.proxy import edge, entrance
 from drainproxy.proxy.admission import Admission
@@ -61,15 +61,11 @@ async def run(config: Config) -> int:
     """
     wires = [bind(address) for address in config.proxy.listen]
     admin_wire = bind(config.admin.admin)
-    chosen = config.process.log_format
-    log = Log(default_format() if chosen == "auto" else chosen)
-    try:
+    with contextlib.closing(Log(config.process.log_format)) as log:
         adopt_libraries(log)
         for warning in config.warnings:
             log.event("config_problem", "warning", problem=warning)
         await _Process(config, wires, log).run(admin_wire)
-    finally:
-        log.close()
     return 0
 
 

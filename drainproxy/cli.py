@@ -152,7 +152,7 @@ def _webhook(options: argparse.Namespace) -> int:
         admin=admin,
         files=Files(certificate=options.cert, key=options.key),
         house=_house(options),
-        log_format=None if options.log_format == "auto" else options.log_format,
+        log_format=options.log_format,
     )
     try:
         with asyncio.Runner(loop_factory=_loop_factory("auto")) as runner:

@@ -15,7 +15,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-Format = Literal["json", "text"]
+Format = Literal["auto", "json", "text"]
 
 MAX_QUEUED_LINES = 4096
 MAX_LINE_CHARS = 8192
@@ -27,10 +27,11 @@ LINES_PER_CONDITION = 10
 
 
 class Log:
-    """The process's voice."""
+    """The process's voice. Format auto is text for a person at a terminal, JSON for everything else."""
 
     def __init__(self, format_: Format, *, descriptor: int = 1) -> None:
-        self._encode = _json_line if format_ == "json" else _text_line
+        for_people = format_ == "text" or (format_ == "auto" and sys.stdout.isatty())
+        self._encode = _text_line if for_people else _json_line
         self._descriptor = descriptor
         self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write, name="log", daemon=True)
@@ -156,11 +157,6 @@ class _ThroughLog(logging.Handler):
 def adopt_libraries(log: Log) -> None:
     """Send what libraries log, warnings and up, through `log`."""
     logging.basicConfig(level=logging.WARNING, handlers=[_ThroughLog(log)], force=True)
-
-
-def default_format() -> Format:
-    """Text for a person at a terminal, JSON for everything else."""
-    return "text" if sys.stdout.isatty() else "json"
 
 
 def plain(text: object) -> str:

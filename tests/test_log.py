@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drainproxy import log as log_module
-from drainproxy.log import LINES_PER_CONDITION, MAX_QUEUED_LINES, Log, adopt_libraries, default_format
+from drainproxy.log import LINES_PER_CONDITION, MAX_QUEUED_LINES, Log, adopt_libraries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -355,12 +355,14 @@ def test_a_librarys_broken_message_does_not_break_the_library():
 
 def test_machines_get_json_and_a_terminal_gets_text(monkeypatch):
     """Nobody has to set it in a pod or in a shell."""
-    read, write = os.pipe()
-    master, slave = os.openpty()
-    with os.fdopen(write, "w") as pipe, os.fdopen(slave, "w") as terminal:
-        monkeypatch.setattr(sys, "stdout", pipe)
-        assert default_format() == "json"
-        monkeypatch.setattr(sys, "stdout", terminal)
-        assert default_format() == "text"
-    os.close(read)
-    os.close(master)
+    said = []
+    for read, write in (os.pipe(), os.openpty()):
+        with os.fdopen(write, "w") as stdout:
+            monkeypatch.setattr(sys, "stdout", stdout)
+            log = Log("auto", descriptor=write)
+            log.event("hello")
+            log.close(10.0)
+            said.append(os.read(read, 4096))
+        os.close(read)
+    assert json.loads(said[0])["event"] == "hello"
+    assert said[1].rstrip().endswith(b" hello")

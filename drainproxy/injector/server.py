@@ -6,6 +6,7 @@ pod. Called by cli.py.
 
 import asyncio
 import platform
+from contextlib import closing
 from dataclasses import dataclass
 
 import aiohttp
@@ -20,7 +21,7 @@ from drainproxy.injector.patch import House
 from drainproxy.injector.review import Malformed, answer
 from drainproxy.lifecycle import signals
 from drainproxy.lifecycle.propagation import PRESETS, UNKNOWN, Facts, judge
-from drainproxy.log import Format, Log, adopt_libraries, default_format
+from drainproxy.log import Format, Log, adopt_libraries
 from drainproxy.metrics import WebhookMetrics
 from drainproxy.proxy.listener import address_of, bind
 
@@ -36,7 +37,7 @@ class Settings:
     admin: ListenAddress
     files: Files
     house: House
-    log_format: Format | None
+    log_format: Format
 
 
 async def run(settings: Settings) -> int:
@@ -44,13 +45,9 @@ async def run(settings: Settings) -> int:
 
     Raises CertificateError and ListenError.
     """
-    log = Log(settings.log_format or default_format())
-    try:
+    with closing(Log(settings.log_format)) as log:
         adopt_libraries(log)
-        webhook = _Webhook(settings, log)
-        await webhook.run()
-    finally:
-        log.close()
+        await _Webhook(settings, log).run()
     return 0
 
 
