@@ -174,7 +174,7 @@ class _Process:
         process = self._config.process
         if process.trace_endpoint is None:
             return None
-        from drainproxy.proxy import tracing  # noqa: PLC0415 - an extra, and some 20 MB
+        from drainproxy.proxy import tracing  # noqa: PLC0415 - an extra, and some 10 MB
 
         return tracing.Tracing(process.trace_endpoint, process.trace_ratio, self.metrics)
 

@@ -263,6 +263,17 @@ def test_uvloop_missing():
     assert done.stderr == "drainproxy: loop: uvloop is not installed; write auto or asyncio\n"
 
 
+def test_extras_missing():
+    """What an extra brings is asked for at the start, by the name that pip knows."""
+    without = "import importlib.util; importlib.util.find_spec = lambda name: None"
+    done = script(without, "run", "--h2-inspect", "true", "--trace-endpoint", "http://a:4318/v1/traces")
+    assert done.returncode == 64
+    assert done.stderr.splitlines() == [
+        "drainproxy: h2_inspect: hpack is not installed; pip install 'drainproxy[http2]'",
+        "drainproxy: trace_endpoint: opentelemetry is not installed; pip install 'drainproxy[tracing]'",
+    ]
+
+
 @pytest.mark.parametrize(("before", "library"), [(MISSING, "asyncio"), ("", "uvloop")])
 def test_loop_auto(before, library):
     """The loop is uvloop where it is installed, asyncio elsewhere."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from drainproxy.proxy.heads import RequestHead
 
 MAX_QUEUED = 2048
-"""Ended spans that may wait or be on their way: some 5 MiB (2026-11-25)."""
+"""Ended spans that may wait or be on their way: some 6 MB (2026-11-25)."""
 
 SEND_TIMEOUT_S = 5.0
 """For one batch, tries again included."""

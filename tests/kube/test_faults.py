@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,20 @@ async def test_an_answer_that_is_none(fault, reason, tmp_path):
     async with pod(tmp_path, serves=False) as it:
         with it.api.faults.on(fault):
             await _drains_as_ever(it, reason)
+
+
+async def test_what_the_api_says_stays_data(tmp_path):
+    """Its message is shown to people: on one line, in ASCII, and in no label."""
+    evil = 'EVIL \x1b[2J\r\n{"event":"EVIL"}\x9b\u2028\u202e" '
+    async with pod(tmp_path, serves=False) as it:
+        with it.api.faults.on(faults.broken(500, evil)):
+            line = await it.proxy.line("kubernetes_api", asked="endpointslices", reason="error")
+            assert "EVIL" in line["detail"]
+            assert "EVIL" not in (await it.proxy.get("/metrics")).body.decode()
+            assert (await it.proxy.get("/status")).body.decode("ascii").strip().isprintable()
+    for said in bytes(it.proxy.written).decode("ascii").splitlines():
+        assert said.isprintable()
+        assert json.loads(said)["event"] != "EVIL"
 
 
 @pytest.mark.parametrize(("mode", "reason"), DOORS.values(), ids=DOORS.keys())

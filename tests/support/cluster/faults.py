@@ -100,9 +100,9 @@ def throttled(retry_after_s: int = 1) -> Fault:
     return _answers(answer)
 
 
-def broken(code: int = 500) -> Fault:
+def broken(code: int = 500, message: str = "etcdserver: leader changed") -> Fault:
     """A 5xx of the API server's own."""
-    return _answers(lambda: status(code, "InternalError", "etcdserver: leader changed"))
+    return _answers(lambda: status(code, "InternalError", message))
 
 
 def html(code: int = 200) -> Fault:

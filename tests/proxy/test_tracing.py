@@ -1,0 +1,77 @@
+"""A span's way through a head: whatever a client says of its trace, the head stays one."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drainproxy.metrics import Metrics
+from drainproxy.proxy.heads import RequestHead
+from drainproxy.proxy.tracing import Tracing
+
+CONTEXT = re.compile(rb"traceparent: 00-[0-9a-f]{32}-[0-9a-f]{16}-0[0-3]\r\n")
+STATE = re.compile(rb"tracestate: [ -~]{1,1024}\r\n")
+
+
+def hexes(size: int) -> st.SearchStrategy[bytes]:
+    return st.binary(min_size=size, max_size=size).map(lambda some: some.hex().encode())
+
+
+usual = st.tuples(st.sampled_from((b"00", b"01", b"ff")), hexes(16), hexes(8), hexes(1)).map(b"-".join)
+parents = st.one_of(st.binary(max_size=80), usual, st.tuples(usual, st.binary(max_size=9)).map(b"".join))
+members = st.tuples(hexes(1), st.sampled_from((b"=", b"@=", b"")), st.binary(max_size=9)).map(b"".join)
+states = st.one_of(st.binary(max_size=600), st.lists(members, max_size=40).map(b",".join))
+
+
+@pytest.fixture(scope="module")
+def tracing():
+    """Without a receiver: nothing here is sampled by its own decision."""
+    return Tracing("http://127.0.0.1:9/v1/traces", 0.0, Metrics())
+
+
+def head_of(*fields: bytes) -> RequestHead:
+    head = RequestHead()
+    head.method, head.target = b"GET", b"/"
+    head.fields = [b"Host: a\r\n", *fields]
+    return head
+
+
+@given(
+    st.lists(parents, max_size=2),
+    st.lists(states, max_size=3),
+    st.binary(max_size=20),
+    st.sets(st.sampled_from((b"close", b"traceparent", b"tracestate"))),
+)
+@settings(deadline=None, max_examples=300)
+def test_whatever_comes_one_context_goes_on(tracing, came, state, agent, named):
+    """Nothing raises, nothing else is touched, and what goes on is one line each, in ASCII."""
+    lines = [b"TraceParent: %b\r\n" % each.translate(None, b"\r\n") for each in came]
+    lines += [b"tracestate: %b\r\n" % each.translate(None, b"\r\n") for each in state]
+    head = head_of(*lines, b"X-Last: 1\r\n")
+    head.noted[b"user-agent"] = agent
+    head.named = frozenset(named)
+    tracing.begin(head, b"192.0.2.1", b"http")
+    host, last, context, *rest = head.fields
+    assert (host, last) == (b"Host: a\r\n", b"X-Last: 1\r\n")
+    assert CONTEXT.fullmatch(context)
+    assert not rest or (len(rest) == 1 and STATE.fullmatch(rest[0]))
+    assert head.named <= {b"close"}
+    tracing.end(head, 200)
+
+
+def test_what_has_no_span_ends_without_one(tracing):
+    """A head that was refused before its trace began, and what was no head at all."""
+    tracing.end(head_of(), 400, "malformed-head")
+    tracing.end(None, 400, "malformed-head")
+
+
+async def test_an_end_without_a_receiver_is_bounded():
+    """Nobody listens there, and the library would try for five seconds."""
+    tracing = Tracing("http://127.0.0.1:9/v1/traces", 1.0, Metrics())
+    head = head_of()
+    tracing.begin(head, b"192.0.2.1", b"http")
+    tracing.end(head, 200)
+    assert await tracing.close(0.05) == 1
