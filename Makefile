@@ -69,6 +69,7 @@ audit: $(VENV)/group-audit  ## ask the index for known holes in what is locked
 lock: $(VENV)/group-lock  ## choose the versions that the image is built of, with their hashes
 	$(LOCK) --all-extras --output-file requirements.lock pyproject.toml
 	echo "hatchling>=1.27" | $(LOCK) --output-file requirements-build.lock -
+	$(LOCK) --group sbom --output-file requirements-sbom.lock
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) bench/out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
@@ -81,6 +82,11 @@ $(VENV)/bin/python:
 $(VENV)/package: $(VENV)/bin/python pyproject.toml $(shell find drainproxy -name '*.py' -o -name '*.html')
 	$(PIP) install --force-reinstall --no-deps .
 	$(PIP) install .
+	touch $@
+
+# A release runs it where it may write packages: nothing unlocked comes in there.
+$(VENV)/group-sbom: $(VENV)/bin/python requirements-sbom.lock
+	$(PIP) install --require-hashes --requirement requirements-sbom.lock
 	touch $@
 
 $(VENV)/group-%: $(VENV)/bin/python pyproject.toml
