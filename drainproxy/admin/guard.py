@@ -4,31 +4,24 @@ Pure. The document names paths and addresses of callers, and the admin port is o
 network. `kubectl port-forward` ends in the pod's own namespace, so both its ends are loopback.
 """
 
-from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 
 _OWN_PAGE = frozenset(("same-origin", "none"))
 """Sec-Fetch-Site of our own page, or of a person who typed the address (W3C Fetch Metadata)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asker:
-    """A request's two socket ends, without ports, and the headers that tell where a browser got it from."""
+def refusal(
+    *, peer: str, local: str, host: str = "", origin: str | None = None, fetch_site: str | None = None
+) -> str | None:
+    """Return why somebody may not look, or None if he may.
 
-    peer: str
-    local: str
-    host: str = ""
-    origin: str | None = None
-    fetch_site: str | None = None
-
-
-def refusal(asker: Asker) -> str | None:
-    """Return why `asker` may not look, or None if it may."""
-    if not (is_loopback(asker.peer) and is_loopback(asker.local)):
+    From the request's two socket ends, without ports, and the headers that tell where a browser got it from.
+    """
+    if not (is_loopback(peer) and is_loopback(local)):
         return "only from loopback: use kubectl port-forward"
-    if asker.origin is not None or (asker.fetch_site or "none") not in _OWN_PAGE:
+    if origin is not None or (fetch_site or "none") not in _OWN_PAGE:
         return "not for other web sites"
-    if not _cannot_be_rebound(asker.host):
+    if not _cannot_be_rebound(host):
         # A site may point its own name at 127.0.0.1: to the browser that is one origin with us.
         return "not by this name: use localhost or an IP address"
     return None

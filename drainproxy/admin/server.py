@@ -201,14 +201,13 @@ def _read(show: Handler) -> dict[str, Handler]:
 
 def _on_loopback(show: Handler) -> Handler:
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        asker = guard.Asker(
+        refusal = guard.refusal(
             peer=_peer(request),
             local=_end(request, "sockname"),
             host=request.headers.get("Host", ""),
             origin=request.headers.get("Origin"),
             fetch_site=request.headers.get("Sec-Fetch-Site"),
         )
-        refusal = guard.refusal(asker)
         if refusal is not None:
             return line(403, refusal)
         return await show(request)

@@ -91,15 +91,21 @@ def _target_ports(found: Survey, ours: Mapping[str, Any], wiring: Wiring) -> Ite
     if not found.services and "services" not in found.unread:
         yield "no Service selects these pods; label them as one does, or ignore this for a worker"
     named = {port.get("name"): port["containerPort"] for port in ours.get("ports") or ()}
+    for name, port in _service_ports(found):
+        target = port.get("targetPort", port["port"])
+        number = named.get(target) if isinstance(target, str) else target
+        if number not in (*wiring.ports, wiring.admin_port):
+            yield (
+                f"Service {name} sends port {port['port']} to {target}, around drainproxy;"
+                f" set its targetPort to {wiring.ports[0]}"
+            )
+
+
+def _service_ports(found: Survey) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each port of the Services that choose the pods, with the Service's name."""
     for service in found.services:
         for port in service["spec"].get("ports") or ():
-            target = port.get("targetPort", port["port"])
-            number = named.get(target) if isinstance(target, str) else target
-            if number not in (*wiring.ports, wiring.admin_port):
-                yield (
-                    f"Service {service['metadata']['name']} sends port {port['port']} to {target}, around"
-                    f" drainproxy; set its targetPort to {wiring.ports[0]}"
-                )
+            yield service["metadata"]["name"], port
 
 
 def _mesh(pod: Mapping[str, Any], wiring: Wiring, *, native: bool) -> Iterator[str]:
@@ -123,14 +129,10 @@ def _mesh(pod: Mapping[str, Any], wiring: Wiring, *, native: bool) -> Iterator[s
 def _grpc(found: Survey, wiring: Wiring) -> Iterator[str]:
     if wiring.http2:
         return
-    for service in found.services:
-        for port in service["spec"].get("ports") or ():
-            words = f"{port.get('name', '')} {port.get('appProtocol', '')}"
-            if any(word in words for word in ("grpc", "http2", "h2c")):
-                yield (
-                    f"Service {service['metadata']['name']} speaks HTTP/2 on port {port['port']};"
-                    " set upstream_http2 to auto"
-                )
+    for name, port in _service_ports(found):
+        words = f"{port.get('name', '')} {port.get('appProtocol', '')}"
+        if any(word in words for word in ("grpc", "http2", "h2c")):
+            yield f"Service {name} speaks HTTP/2 on port {port['port']}; set upstream_http2 to auto"
 
 
 def _autoscalers(found: Survey, ours: Mapping[str, Any]) -> Iterator[str]:
@@ -179,28 +181,19 @@ def _security(found: Survey, ours: Mapping[str, Any]) -> Iterator[str]:
 
 def _network(found: Survey, ours: Mapping[str, Any], wiring: Wiring) -> Iterator[str]:
     named = {port.get("name"): port["containerPort"] for port in ours.get("ports") or ()}
-    ingress = [each for each in found.policies if "Ingress" in _types(each)]
-    if ingress and not any(
-        _opens(rule, port, named)
-        for policy in ingress
-        for rule in policy["spec"].get("ingress") or ()
-        for port in wiring.ports
-    ):
-        names = ", ".join(policy["metadata"]["name"] for policy in ingress)
-        yield f"NetworkPolicy {names} lets nobody reach port {wiring.ports[0]}; add it to the ingress ports"
-    egress = [each for each in found.policies if "Egress" in _types(each)]
-    if (
-        wiring.rbac != "none"
-        and egress
-        and not any(
-            _opens(rule, port, {})
-            for policy in egress
-            for rule in policy["spec"].get("egress") or ()
-            for port in API_PORTS
-        )
-    ):
-        names = ", ".join(policy["metadata"]["name"] for policy in egress)
-        yield f"NetworkPolicy {names} lets drainproxy not reach the API server; allow egress to its port"
+    if shut := _shut(found, "Ingress", wiring.ports, named):
+        yield f"NetworkPolicy {shut} lets nobody reach port {wiring.ports[0]}; add it to the ingress ports"
+    if wiring.rbac != "none" and (shut := _shut(found, "Egress", API_PORTS, {})):
+        yield f"NetworkPolicy {shut} lets drainproxy not reach the API server; allow egress to its port"
+
+
+def _shut(found: Survey, way: str, ports: Iterable[int], named: Mapping[Any, int]) -> str:
+    """Name the policies that govern a way and open none of `ports`; empty where it is open."""
+    policies = [each for each in found.policies if way in _types(each)]
+    rules = [rule for policy in policies for rule in policy["spec"].get(way.lower()) or ()]
+    if any(_opens(rule, port, named) for rule in rules for port in ports):
+        return ""
+    return ", ".join(policy["metadata"]["name"] for policy in policies)
 
 
 def _types(policy: Mapping[str, Any]) -> list[str]:

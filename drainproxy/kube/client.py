@@ -37,6 +37,9 @@ REQUEST_TIMEOUT_S = 5.0
 WATCH_GRACE_S = 2.0
 """How much longer than asked a server may keep a watch open."""
 
+PAGE_ITEMS = 500
+MAX_PAGES = 100
+
 MAX_PIECE_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 MAX_MESSAGE_CHARS = 200
@@ -91,6 +94,19 @@ class Api:
             if not isinstance(metadata, dict):
                 raise Malformed("it has no metadata")
         return metadata
+
+    async def list_all(
+        self, path: str, query: Mapping[str, str], take: Callable[[dict[str, Any]], None]
+    ) -> dict[str, Any]:
+        """The same for every page; return the last one's `metadata`."""
+        limit = {"limit": str(PAGE_ITEMS)}
+        query = {**limit, **query}
+        for _ in range(MAX_PAGES):
+            metadata = await self.list(path, query, take)
+            if not metadata.get("continue"):
+                return metadata
+            query = limit | {"continue": str(metadata["continue"])}
+        raise KubernetesError(f"the list has more than {MAX_PAGES} pages", reason="malformed")
 
     async def watch(
         self, path: str, query: Mapping[str, str], for_s: float, take: Callable[[str, dict[str, Any]], None]

@@ -47,11 +47,7 @@ def needs(tier: str) -> list[Need]:
 
 async def ask(api: Api, namespace: str) -> Mapping[str, Any]:
     """Return what we may do in a namespace (SelfSubjectRulesReview). Raises KubernetesError."""
-    body = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SelfSubjectRulesReview",
-        "spec": {"namespace": namespace},
-    }
+    body = _review("SelfSubjectRulesReview", namespace=namespace)
     return await api.create(REVIEW, body, lambda review: dict(review["status"]), verb="read")
 
 
@@ -60,30 +56,19 @@ async def missing_for(api: Api, namespace: str, account: str, tier: str) -> list
 
     Raises KubernetesError.
     """
+    groups = ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]
+    subject = {"user": f"system:serviceaccount:{namespace}:{account}", "groups": groups}
     lacking = []
     for need in needs(tier):
-        attributes = {
-            "namespace": namespace,
-            "verb": need.verb,
-            "group": need.group,
-            "resource": need.resource,
-        }
-        body = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SubjectAccessReview",
-            "spec": {
-                "user": f"system:serviceaccount:{namespace}:{account}",
-                "groups": [
-                    "system:serviceaccounts",
-                    f"system:serviceaccounts:{namespace}",
-                    "system:authenticated",
-                ],
-                "resourceAttributes": attributes,
-            },
-        }
+        wanted = {"namespace": namespace, "verb": need.verb, "group": need.group, "resource": need.resource}
+        body = _review("SubjectAccessReview", **subject, resourceAttributes=wanted)
         if not await api.create(ACCESS, body, lambda review: bool(review["status"]["allowed"]), verb="read"):
             lacking.append(need)
     return lacking
+
+
+def _review(kind: str, **spec: Any) -> dict[str, Any]:
+    return {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec}
 
 
 def missing(status: Mapping[str, Any], wanted: Iterable[Need], name: str) -> list[Need]:

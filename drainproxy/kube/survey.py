@@ -21,7 +21,6 @@ KINDS = {
     "ds": "daemonsets",
     "daemonset": "daemonsets",
 }
-MAX_PAGES = 20
 
 
 @dataclass(slots=True)
@@ -50,14 +49,7 @@ async def survey(api: Api, kind: str, name: str, namespace: str) -> Survey:
     async def read(what: str, path: str, wanted: Callable[[Thing], bool]) -> list[Thing]:
         things: list[Thing] = []
         try:
-            query = {"limit": "500"}
-            for _ in range(MAX_PAGES):
-                metadata = await api.list(
-                    path, query, lambda item: things.append(item) if wanted(item) else None
-                )
-                if not metadata.get("continue"):
-                    break
-                query = {"limit": "500", "continue": str(metadata["continue"])}
+            await api.list_all(path, {}, lambda item: things.append(item) if wanted(item) else None)
         except KubernetesError as error:
             found.unread[what] = str(error)
         return things

@@ -27,8 +27,6 @@ ANY_VERSION, NEWEST_VERSION = "0", ""
 """Any API server's cache will do at first; after a 410 only the newest (Kubernetes: API concepts)."""
 
 MAX_VAIN_LISTS = 2
-PAGE_SLICES = 500
-MAX_PAGES = 100
 MAX_WATCHES = 8
 """Slices watched by name; a pod in more of them watches its Services."""
 
@@ -95,16 +93,12 @@ class SliceWatch:
     async def _list(self, api: Api, version: str) -> str:
         """Read every slice of the namespace; return the version to watch from."""
         found: list[SliceFacts] = []
-        query = {"limit": str(PAGE_SLICES)} | ({"resourceVersion": version} if version else {})
+        query = {"resourceVersion": version} if version else {}
         await self.pace.turn()
-        for _ in range(MAX_PAGES):
-            metadata = await api.list(self._path, query, lambda item: found.append(read(item, self.me)))
-            if not metadata.get("continue"):
-                self.view.replace(found, version_of(metadata))
-                self.pace.worked()
-                return str(metadata.get("resourceVersion", ""))
-            query = {"limit": str(PAGE_SLICES), "continue": str(metadata["continue"])}
-        raise KubernetesError(f"the list has more than {MAX_PAGES} pages", reason="malformed")
+        metadata = await api.list_all(self._path, query, lambda item: found.append(read(item, self.me)))
+        self.view.replace(found, version_of(metadata))
+        self.pace.worked()
+        return str(metadata.get("resourceVersion", ""))
 
     async def _follow(self, api: Api, version: str) -> None:
         """Stay with what was listed until it is answered. Raises KubernetesError `gone`."""

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from drainproxy.kube.watch import FEW, JITTER_S, PAGE_SLICES
+from drainproxy.kube.client import PAGE_ITEMS
+from drainproxy.kube.watch import FEW, JITTER_S
 from tests.kube.premises import premises
 from tests.kube.server import Feed, bookmark, drop, fail, hang, other, own, page, say, slice_of, text
 from tests.support import clock
@@ -25,7 +26,7 @@ async def test_a_slice_that_has_flipped_is_the_answer(authority, credentials, mo
         assert (word.state.name, word.terminating, word.alone) == ("GONE", True, True)
         assert at <= JITTER_S + 0.1
         (asked,) = here.server.asked
-        assert asked.query == {"limit": str(PAGE_SLICES), "resourceVersion": "0"}
+        assert asked.query == {"limit": str(PAGE_ITEMS), "resourceVersion": "0"}
 
 
 @over_sockets
