@@ -7,7 +7,7 @@ LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11
   --no-emit-index-url --custom-compile-command "make lock"
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help lock demo test test-fast check format docs pictures conformance rollout rollout-grpc chaos bench bench-http2 sbom audit clean
+.PHONY: help lock demo test test-fast check format docs pictures sizing conformance rollout rollout-grpc chaos bench bench-http2 sbom audit clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ chaos: $(VENV)/package $(VENV)/group-test  ## do to it what may happen to it, a 
 
 bench: $(VENV)/package $(VENV)/group-bench  ## compare the cost per request with other proxies
 	$(BIN)/python -m bench $(BENCH)
+
+sizing: $(VENV)/package $(VENV)/group-test  ## fill the table by which the sidecar is sized, docs/operations.md
+	$(BIN)/python -m bench.sizing
 
 bench-http2: $(VENV)/package $(VENV)/group-bench  ## the same over HTTP/2, beside nghttpx and Envoy
 	$(BIN)/python -m bench.http2 $(BENCH)

@@ -194,6 +194,7 @@ def test_roles_are_bound_where_they_are_asked_for():
         ({"sidecar": {"propagation": "elb"}}, "at '/sidecar/propagation': value must be one of"),
         ({"sidecar": {"port": 80}}, "at '/sidecar/port': minimum: got 80, want 1,024"),
         ({"injection": {"mode": "magic"}}, "at '/injection/mode': value must be one of"),
+        ({"sidecar": {"env": {"MALLOC_ARENA_MAX": "1"}}}, "invalid propertyName 'MALLOC_ARENA_MAX'"),
         ({"injection": {"mode": "policy", "kubeVersion": "1.33"}}, "needs Kubernetes 1.36"),
         ({"webhook": {"replica": 1}}, "additional properties 'replica' not allowed"),
         ({"revisions": {"canary": {}}}, "revisions.canary needs a tag or a digest"),
