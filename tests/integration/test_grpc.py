@@ -24,7 +24,7 @@ class Echo(grpc.GenericRpcHandler):
     def __init__(self) -> None:
         self.entered = asyncio.Event()
         self.release = asyncio.Event()
-        self.calls = 0
+        self.calls = self.streams = 0
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         """See grpc."""
@@ -48,6 +48,7 @@ class Echo(grpc.GenericRpcHandler):
         return request
 
     async def _down(self, request: bytes, _: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+        self.streams += 1
         yield b"first"
         self.entered.set()
         await self.release.wait()
