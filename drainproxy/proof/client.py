@@ -9,8 +9,6 @@ One Client is one caller: at most one connection, one request at a time.
 import asyncio
 import contextlib
 import errno
-import ipaddress
-import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -150,47 +148,22 @@ async def _send_request(wire: Wire, request: Request) -> bool:
 
 async def connect(address: Address, *, tls: ssl.SSLContext | None = None) -> Wire:
     """A connection to the first address of the name that takes one; raises LossError."""
-    loop = asyncio.get_running_loop()
     host, port = address
-    errors: list[OSError] = []
+    wire = Wire()
+    protocol = asyncio.StreamReaderProtocol(wire)
     try:
-        for candidate in await _resolve(host, port):
-            wire = Wire()
-            protocol = asyncio.StreamReaderProtocol(wire)
-            try:
-                await loop.create_connection(
-                    lambda protocol=protocol: protocol,
-                    candidate,
-                    port,
-                    ssl=tls,
-                    server_hostname=host if tls else None,
-                )
-            except OSError as error:
-                errors.append(error)
-            else:
-                return wire
-    except OSError as error:  # the name itself
-        errors.append(error)
-    raise _not_connected(errors)
+        await asyncio.get_running_loop().create_connection(lambda: protocol, host, port, ssl=tls)
+    except OSError as error:
+        raise _not_connected(error) from None
+    return wire
 
 
-async def _resolve(host: str, port: int) -> list[str]:
-    try:
-        return [str(ipaddress.ip_address(host))]
-    except ValueError:
-        pass
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(place[4][0]) for place in found]
-
-
-def _not_connected(errors: list[OSError]) -> LossError:
-    """One kind for all the addresses tried: a refusal says most, then the last error."""
-    for error in errors:
-        if isinstance(error, ConnectionRefusedError):
-            return LossError(Kind.REFUSED, "connection refused")
-    last = errors[-1]
-    if isinstance(last, ConnectionResetError):
+def _not_connected(error: OSError) -> LossError:
+    """One kind for all the addresses tried, which asyncio tells of in words: a refusal says most."""
+    if f"[Errno {errno.ECONNREFUSED}]" in str(error):
+        return LossError(Kind.REFUSED, "connection refused")
+    if isinstance(error, ConnectionResetError):
         return LossError(Kind.RESET, "reset while connecting")
-    if last.errno == errno.ETIMEDOUT:
+    if error.errno == errno.ETIMEDOUT:
         return LossError(Kind.TIMEOUT, "no answer to the connection attempt")
-    return LossError(Kind.UNREACHABLE, last.strerror or str(last))
+    return LossError(Kind.UNREACHABLE, error.strerror or str(error))

@@ -92,6 +92,12 @@ async def test_a_refused_connection_is_refused():
     assert outcome.kind is Kind.REFUSED
 
 
+async def test_a_name_whose_every_address_refuses_is_refused():
+    """localhost may have two addresses, and asyncio an error of both."""
+    outcome = await only(("localhost", closed_port()[1]))
+    assert (outcome.kind, outcome.error) == (Kind.REFUSED, "connection refused")
+
+
 async def test_a_name_that_does_not_exist_is_unreachable():
     """No address is not a refusal: the service was not even asked."""
     outcome = await only(("no-such-host.invalid", 80))
