@@ -10,11 +10,15 @@ import pytest
 import yaml
 
 from drainproxy.check import wiring
+from drainproxy.injector.patch import Injected, inject
 from drainproxy.kube.lint import spec_problems
 from drainproxy.kube.permissions import TIERS, missing, needs
+from drainproxy.kube.settings import KubeSettings
 from drainproxy.lifecycle.propagation import PRESETS
 from drainproxy.lifecycle.report import Cause
 from drainproxy.podspec import sidecar
+from tests.injector.pods import app, pod
+from tests.injector.ways import HOUSE
 
 PAGE = (Path(__file__).parents[2] / "docs" / "kubernetes.md").read_text()
 
@@ -56,7 +60,23 @@ def test_the_role_grants_each_tier_and_no_more(tier):
     assert f"`{tier}`" in PAGE
 
 
+def test_the_binding_gives_what_the_role_grants():
+    """To the ServiceAccount that a pod has which names none."""
+    assert shown("binding")["roleRef"]["name"] == shown("role")["metadata"]["name"]
+    assert shown("binding")["subjects"] == [{"kind": "ServiceAccount", "name": "default"}]
+
+
+def test_the_token_is_where_it_is_looked_for():
+    """The volume that injection adds, mounted on the default of `kubernetes_credentials`."""
+    made = inject(pod(app()), HOUSE, "shop")
+    assert isinstance(made, Injected)
+    token = shown("token")
+    assert token["volume"] in made.pod["spec"]["volumes"]
+    assert token["mount"] in sidecar(made.pod["spec"])[0]["volumeMounts"]
+    assert token["mount"]["mountPath"] == KubeSettings().kubernetes_credentials
+
+
 def test_every_preset_and_every_cause_is_explained():
     """A name that an operator meets has a row."""
-    for name in (*(preset for preset in PRESETS if preset != "none"), *Cause):
+    for name in (*PRESETS, *Cause):
         assert f"| `{name}` |" in PAGE
