@@ -1,5 +1,6 @@
 # Every target sets itself up: a virtual environment in .venv, made with PYTHON.
 PYTHON ?= python3
+SOAK_MINUTES ?= 20
 VENV ?= .venv
 BIN := $(VENV)/bin
 SBOM ?= sbom.json
@@ -7,7 +8,7 @@ LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11
   --no-emit-index-url --custom-compile-command "make lock"
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help lock demo test test-fast check format docs pictures sizing conformance rollout rollout-grpc chaos bench bench-http2 sbom audit clean
+.PHONY: help lock demo test test-fast check format docs pictures sizing conformance rollout rollout-grpc chaos soak bench bench-http2 sbom audit clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +54,9 @@ rollout-grpc: $(VENV)/package $(VENV)/group-test  ## the same under gRPC calls: 
 
 chaos: $(VENV)/package $(VENV)/group-test  ## do to it what may happen to it, a number each: CHAOS=options
 	$(BIN)/python -m tests.chaos $(CHAOS)
+
+soak: $(VENV)/package $(VENV)/group-test  ## mixed load with 1 % of every fault, and what must not grow: SOAK_MINUTES=20
+	$(BIN)/python -m tests.soak --minutes $(SOAK_MINUTES)
 
 bench: $(VENV)/package $(VENV)/group-bench  ## compare the cost per request with other proxies
 	$(BIN)/python -m bench $(BENCH)

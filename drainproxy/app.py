@@ -8,6 +8,7 @@ import contextlib
 import gc
 import platform
 import socket
+import time
 from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
@@ -52,6 +53,8 @@ LAG_PROBE_S = 0.5
 """How often the event loop's lateness is measured."""
 LAG_TOLD_S = 0.5
 """So late is worth a line: clients and probes have begun to notice."""
+LEAP_TOLD_S = 0.5
+"""No daemon slews a clock so far in LAG_PROBE_S."""
 
 
 async def run(config: Config) -> int:
@@ -349,6 +352,8 @@ class _Process:
             metrics.requests_in_flight.set(self.inflight.count(kind), kind)
 
     async def _measure_lag(self) -> None:
+        """Say when time itself goes wrong: the loop stands still, or the clock of the log's stamps leaps."""
+        offset_s = time.time() - time.monotonic()
         while True:
             due = self._loop.time() + LAG_PROBE_S
             await asyncio.sleep(LAG_PROBE_S)
@@ -357,6 +362,11 @@ class _Process:
             if late_s >= LAG_TOLD_S:
                 # A CPU limit that throttles, a node that is too full: whoever looks for lost time finds it.
                 self._log.condition("event_loop", "event_loop", late_s=round(late_s, 3))
+            leap_s = time.time() - time.monotonic() - offset_s
+            offset_s += leap_s
+            if abs(leap_s) >= LEAP_TOLD_S:
+                self.metrics.clock_leaps.inc()
+                self._log.condition("clock", "clock", leap_s=round(leap_s, 3))
 
     def _buffers_changed(self) -> None:
         self._log.event("buffers", tight=self._buffers.tight, held_bytes=self._buffers.held_bytes)

@@ -225,6 +225,7 @@ class Metrics(Table):
         # TLS.
         self.tls_handshakes = Counter("TLS handshakes that callers began.", result=("ok", "failed"))
         # Process.
+        self.clock_leaps = Counter("How often the time of day was set anew.")
         self.event_loop_lag_seconds = Histogram("How late the event loop ran its timers.", LAG_BUCKETS_S)
 
 

@@ -71,6 +71,7 @@ CONTRACT = {
     "certificate_expiry_seconds": ("gauge", {"used_for": "*"}),
     "tls_handshakes_total": ("counter", {"result": "ok failed"}),
     "certificate_reloads_total": ("counter", {"result": "*"}),
+    "clock_leaps_total": ("counter", {}),
     "event_loop_lag_seconds": ("histogram", {}),
     "log_lines_dropped_total": ("counter", {"reason": "blocked rate unwritten"}),
     "build_info": ("gauge", {"version": "*", "python": "*", "aiohttp": "*"}),

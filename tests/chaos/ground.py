@@ -73,6 +73,11 @@ class Baseline:
         """How many tasks there are."""
         return sum(self.lives.get(name, 0) for name in TASK)
 
+    @property
+    def ours(self) -> int:
+        """How many objects there are of the program's own kinds, made since it began to serve."""
+        return sum(count for name, count in self.lives.items() if name.startswith("drainproxy."))
+
     def excess(self, before: Baseline) -> dict[str, int]:
         """Return each kind of which there are more than before: of the program's own, and descriptors."""
         now = {**self.lives, "descriptors": self.descriptors}

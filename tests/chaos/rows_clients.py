@@ -28,8 +28,8 @@ def gone(reason: str) -> Evidence:
 
 @row("client resets", gone("client-gone"), most=5, unit="s until all is as before", timed=True)
 async def resets(ground: Ground) -> Measured:
-    """10,000 clients reset: silent, in a head, an upload, a wait, a download or a pipeline."""
-    count = ground.pick(10_000, 300)
+    """30,000 clients reset, 10,000 in mid transfer, the others silent, in a head, a wait or a pipeline."""
+    count = ground.pick(30_000, 300)
     async with Application(application) as upstream:
         proxy = await ground.start(upstream.address, upstream_idle="200ms")
         await _vanished(proxy, 60)
@@ -218,8 +218,8 @@ async def stalled(ground: Ground) -> Measured:
 
 # Idle ones.
 
-BASE_BYTES, EACH_BYTES = 50_000_000, 10_000
-"""docs/comparison.md has the aim beside it."""
+BASE_BYTES = 50_000_000
+"""What the process may take without a client."""
 
 
 @row("idle connections", Evidence(series='client_connections{state="idle"}'), most=10, unit="KB each")
@@ -227,7 +227,7 @@ async def idle(ground: Ground) -> Measured:
     """10,000 kept connections that have asked once: resident memory beyond 50 MB, shared among them."""
     count = ground.pick(10_000, 500)
     async with Shop(60.0) as shop:
-        proxy = await ground.start(shop.address, max_connections=str(count + 64))
+        proxy = await ground.start(shop.address, max_connections="10000")
         kept: list[Caller] = []
         for _ in range(0, count, 100):
             callers = [Caller(proxy.addresses[0]) for _ in range(100)]

@@ -1,0 +1,15 @@
+"""The soak in a few seconds: every kind of load and most faults, and nothing is left of them."""
+
+from __future__ import annotations
+
+from tests.chaos.ground import Ground
+from tests.soak.run import soaked
+
+
+async def test_a_few_seconds_of_everything_leave_nothing_behind():
+    """Nothing is lost, doubled or told an untruth; tasks, descriptors and objects are as before."""
+    async with Ground("uvloop", short=True) as ground:
+        result = await soaked(ground, 8.0, rate=2.0, say=lambda _: None)
+    assert not result.lost, result.callers.failures
+    assert not result.excess
+    assert all(tally.sent for tally in result.callers.kinds.values())
