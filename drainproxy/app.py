@@ -215,6 +215,7 @@ class _Process:
             for service in running:
                 service.cancel()
         await self._send_spans()
+        signals.ignore(self._loop)
         self._log.event("exit", after_s=round(self._loop.time() - self.controller.journal.phase_since, 3))
 
     async def _leave(self, admin: AdminServer) -> None:

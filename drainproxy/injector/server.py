@@ -87,6 +87,7 @@ class _Webhook:
         watching.cancel()
         for door in doors:
             await door.close()
+        signals.ignore(self._loop)
         self._log.event("exit")
 
     def _signalled(self, name: str) -> None:

@@ -2,7 +2,8 @@
 
 `catch_early` runs before any third-party import: a container's process is PID 1, where a signal
 without a handler is ignored, and the pod would hang for its whole grace period. What comes before the
-loop runs is kept and replayed by `deliver`. The only import of `signal`.
+loop runs is kept and replayed by `deliver`; what comes after all is done is ignored from `ignore` on. The
+only import of `signal`.
 """
 
 from __future__ import annotations
@@ -42,3 +43,16 @@ def deliver(loop: asyncio.AbstractEventLoop, receive: Callable[[str], None]) -> 
     _kept.clear()
     for name in early:
         loop.call_soon(receive, name)
+
+
+def ignore(loop: asyncio.AbstractEventLoop) -> None:
+    """Let nothing that comes from now on change the exit code.
+
+    A loop that closes would give signals back to the kernel, for which SIGTERM ends the process with 143.
+    """
+    # No handler is there for a moment.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+    for number in _HANDLED:
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)

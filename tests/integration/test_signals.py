@@ -32,11 +32,11 @@ from tests.support.upstream import answering
 from tests.support.wire import PATIENCE_S
 
 
-async def test_sigterm_before_the_application_was_ever_up_exits_within_a_second(start, nobody):
+async def test_sigterm_before_the_application_was_ever_up_ends_at_once(start, nobody):
     """Nobody was told to come here, so there is nothing to wait for."""
     proxy = await start(nobody, ready=False, settle="200ms")
     proxy.signal()
-    assert await proxy.exit_code(within_s=1.0) == 0
+    assert await proxy.exit_code() == 0
     assert [line["phase"] for line in events(proxy, "phase")] == ["draining", "drained"]
     await report(proxy)
 
@@ -63,7 +63,10 @@ async def test_a_hundred_sigterms_change_nothing(start, upstream):
     await application.send(OK)
     assert (await client.final()).raw == OK_CLOSE
     client.close()
-    proxy.signal()
+    # To its very end: what comes when all is done does not change the exit code.
+    while not proxy.ended:
+        proxy.signal()
+        await asyncio.sleep(0.002)
     assert await proxy.exit_code() == 0
     assert len(events(proxy, "drain_plan")) == len(events(proxy, "drain_report")) == 1
     await report(proxy, finished=1)
@@ -95,7 +98,7 @@ async def test_a_second_sigint_cuts_at_once(start, upstream):
     assert undated(await waiting.final()) == DRAIN_DEADLINE
     assert await streaming.read_eof() == "reset"
     waiting.close()
-    assert await proxy.exit_code(within_s=1.5) == 0
+    assert await proxy.exit_code() == 0
     line = await report(proxy, timed_out=1, cut=1)
     assert line["ended_by"] == "interrupted twice"
 
@@ -103,12 +106,13 @@ async def test_a_second_sigint_cuts_at_once(start, upstream):
 async def test_a_second_sigint_ends_the_wait_for_a_last_scrape(start):
     """Nothing is left to cut, and still a person waits: at once means at once."""
     async with Application(answering(OK)) as upstream:
-        proxy = await start(upstream, final_scrape_wait="15s")
+        proxy = await start(upstream, final_scrape_wait="60s")
         await proxy.metrics()
         proxy.signal(signal.SIGINT)
-        await proxy.line("last_scrape")
+        line = await proxy.line("last_scrape")
+        assert line["within_s"] > PATIENCE_S
         proxy.signal(signal.SIGINT)
-        assert await proxy.exit_code(within_s=1.5) == 0
+        assert await proxy.exit_code() == 0
 
 
 class Early:

@@ -137,9 +137,17 @@ class Proxy:
         """The process."""
         return self._child.pid
 
+    @property
+    def ended(self) -> bool:
+        """Tell whether the process is known to have ended."""
+        return self._child.returncode is not None
+
     def signal(self, number: int = signal.SIGTERM) -> None:
-        """Send a signal."""
-        self._child.send_signal(number)
+        """Send a signal, if it still runs."""
+        # `send_signal` would look whether it has ended, and asyncio would never learn with which code.
+        with contextlib.suppress(ProcessLookupError):
+            if not self.ended:
+                os.kill(self.pid, number)
 
     async def exit_code(self, within_s: float = PATIENCE_S) -> int:
         """Wait for the process's end."""
