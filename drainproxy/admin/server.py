@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import socket
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,7 +55,8 @@ class AdminServer:
         self._looks = Scrapes(wait_s=0.0)
         """Who polls /status: a person who watches the drain wants to see its end."""
         self._fetched = asyncio.Event()
-        self._waiters = 0
+        self._waiters: dict[asyncio.Timeout, str] = {}
+        """Hooks that wait, oldest first, and from where."""
         self._doors: list[Door] = []
         self._has_control = False
 
@@ -166,15 +168,30 @@ class AdminServer:
 
     async def _wait(self, request: web.BaseRequest) -> web.Response:
         """Answer when the application may stop. Waits only: anyone on the pod network may ask."""
-        if self._waiters >= MAX_WAITERS:
+        asker = _peer(request)
+        if len(self._waiters) >= MAX_WAITERS and not self._make_room(asker):
             return line(503, f"{MAX_WAITERS} wait already")
-        self._waiters += 1
         try:
-            with waiting(request):
-                word = await self.controller.released()
-        finally:
-            self._waiters -= 1
-        return line(200, word)
+            async with asyncio.timeout(None) as place:
+                self._waiters[place] = asker
+                try:
+                    with waiting(request):
+                        return line(200, await self.controller.released())
+                finally:
+                    self._waiters.pop(place, None)
+        except TimeoutError:
+            return line(503, "others wait, too")
+
+    def _make_room(self, asker: str) -> bool:
+        """Let the oldest of the address with most hooks go: no neighbour keeps the kubelet's out."""
+        crowd = Counter(self._waiters.values())
+        most, count = crowd.most_common(1)[0]
+        if count <= crowd[asker]:
+            return False
+        oldest = next(place for place, peer in self._waiters.items() if peer == most)
+        del self._waiters[oldest]
+        oldest.reschedule(asyncio.get_running_loop().time())
+        return True
 
     async def _show_status(self, request: web.BaseRequest) -> web.StreamResponse:
         now = asyncio.get_running_loop().time()
@@ -182,7 +199,7 @@ class AdminServer:
             controller=self.controller,
             inflight=self.inflight,
             metrics=self.metrics,
-            about={**self.about(), "hooks_waiting": self._waiters},
+            about={**self.about(), "hooks_waiting": len(self._waiters)},
             now=now,
         )
         text = json.dumps(document, separators=(",", ":")) + "\n"

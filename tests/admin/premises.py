@@ -187,13 +187,21 @@ class Premises:
     # Asking.
 
     async def call(
-        self, line: str, *, control: bool = False, host: str = "127.0.0.1", head: str = "Host: localhost"
+        self,
+        line: str,
+        *,
+        control: bool = False,
+        host: str = "127.0.0.1",
+        head: str = "Host: localhost",
+        own: str = "",
     ) -> Call:
-        """Connect and send one request that asks for the connection to be closed."""
+        """Connect, from `own` if given; send one request that asks for the connection to be closed."""
         if control:
             reader, writer = await asyncio.open_unix_connection(str(self.control_path))
         else:
-            reader, writer = await asyncio.open_connection(host, self.port)
+            reader, writer = await asyncio.open_connection(
+                host, self.port, local_addr=(own, 0) if own else None
+            )
         writer.write(f"{line} HTTP/1.1\r\n{head}\r\nConnection: close\r\n\r\n".encode())
         return Call(reader, writer)
 

@@ -100,6 +100,20 @@ async def test_at_most_64_wait_and_a_place_that_is_freed_is_given_away(premises)
     assert {(await hook.answer()).text for hook in hooks} == {"drained\n"}
 
 
+async def test_no_neighbour_keeps_the_kubelets_hooks_out(premises):
+    """Who takes every place gives one back for each address that asks with fewer, the oldest first."""
+    premises.sigterm()
+    neighbours = [await premises.hook(own="127.0.0.2") for _ in range(MAX_WAITERS)]
+    kubelets = [await premises.hook(), await premises.hook()]
+    for _ in kubelets:
+        answer = await neighbours.pop(0).answer()
+        assert (answer.status, answer.text) == (503, "others wait, too\n")
+    assert (await premises.ask("GET /drain/wait", own="127.0.0.2")).status == 503
+    assert (await premises.ask("GET /status")).json["hooks_waiting"] == MAX_WAITERS
+    premises.finish()
+    assert {(await hook.answer()).text for hook in (*kubelets, *neighbours)} == {"drained\n"}
+
+
 @pytest.mark.parametrize("control", [False, True])
 async def test_stopping_the_server_ends_a_hook_that_still_waits(premises, control):
     """The process exits in any case; the hook's connection tells the kubelet."""
