@@ -55,8 +55,8 @@ class Passage:
         self.guard = Guard(self.server.settings, 0.0)
         self.table = Table(self)  # type: ignore[arg-type]
         self.from_client, self.from_upstream = (
-            Half(self.table.from_client()),
-            Half(self.table.from_upstream()),
+            Half(self.table.from_client(), lambda *_: None),
+            Half(self.table.from_upstream(), lambda *_: None),
         )
         self.to_client = self.to_upstream = b""
         self.silent: dict[int, list[int]] = {}

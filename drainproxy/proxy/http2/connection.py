@@ -64,8 +64,8 @@ class Http2Connection(ClientSocket):
             from drainproxy.proxy.http2.inspection import Inspection  # noqa: PLC0415 - an extra
 
             self.inspection = Inspection(server.settings.max_head_bytes)
-        self.from_client = Half(table.from_client())
-        self.from_upstream = Half(table.from_upstream())
+        self.from_client = Half(table.from_client(), server.buffers.hold)
+        self.from_upstream = Half(table.from_upstream(), server.buffers.hold)
         self._upstream: UpstreamConnection | None = None
         self._unsent = [frames.PREFACE]
         """For an application that is not connected yet."""
@@ -312,6 +312,8 @@ class Http2Connection(ClientSocket):
 
     def _let_go(self, outcome: str) -> None:
         self._table.drop(outcome)
+        self.server.buffers.free(self.from_client)
+        self.server.buffers.free(self.from_upstream)
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             self.server.pool.discard(upstream)

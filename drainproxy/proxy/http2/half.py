@@ -17,16 +17,22 @@ if TYPE_CHECKING:
     """Type -> (flags, stream, payload) -> None to pass the frame on, or what goes instead. Others pass."""
 
 
+MIN_HELD_BYTES = 4 * 1024
+"""A smaller frame is not worth an entry in the account of what is held."""
+
+
 class Half:
-    """Holds at most one incomplete frame."""
+    """Holds at most one incomplete frame, and says so to `hold` if it is large (buffers.py)."""
 
     __slots__ = (
-        "_meanings", "_missing", "_pieces", "_waiting", "begun", "block", "block_bytes", "block_frames",
-        "max_bytes", "settled",
+        "_held", "_hold", "_meanings", "_missing", "_pieces", "_waiting", "begun", "block", "block_bytes",
+        "block_frames", "max_bytes", "settled",
     )  # fmt: skip
 
-    def __init__(self, meanings: Meanings) -> None:
+    def __init__(self, meanings: Meanings, hold: Callable[[Half, int], None]) -> None:
         self._meanings = meanings
+        self._hold = hold
+        self._held = False
         self._pieces: list[bytes] = []
         self._missing = 0
         """Bytes until the frame that has begun is complete, as far as is known."""
@@ -74,6 +80,9 @@ class Half:
         if at < size:
             self._pieces = [data[at:]]
             self._missing = missing - (size - at)
+            if missing >= MIN_HELD_BYTES:
+                self._held = True
+                self._hold(self, missing)
         if run or at < size:
             out.append(data[run:at])
             data = b"".join(out)
@@ -87,6 +96,9 @@ class Half:
         self._missing -= len(data)
         if self._missing > 0:
             return b""
+        if self._held:
+            self._held = False
+            self._hold(self, 0)
         gathered, self._pieces = b"".join(self._pieces), []
         return gathered
 

@@ -123,6 +123,25 @@ async def test_a_frame_that_is_not_complete_is_not_passed_on() -> None:
         assert (await application.next(HEADERS)).stream == 1
 
 
+async def test_a_large_frame_that_is_not_complete_counts_as_held() -> None:
+    """On either side, whole, until it is or its connection ends; a small one does not."""
+    whole = frame(DATA, 0, 1, bytes(10_000))
+    size = len(whole)
+    async with pair() as (house, client, application):
+        await asked(client, application, 1, end=False)
+        for peer in (client, application):
+            await peer.send(whole[:100])
+            await house.until(lambda: house.buffers.held_bytes == size)
+            await peer.send(whole[100:] + frame(DATA, 0, 1, bytes(1_000))[:-1])
+            await house.until(lambda: house.buffers.held_bytes == 0)
+            await peer.send(b"\0")
+        await client.send(whole[:5_000])
+        await application.send(whole[:5_000])
+        await house.until(lambda: house.buffers.held_bytes == 2 * size)
+        client.wire.reset()
+        await house.until(lambda: house.buffers.held_bytes == 0)
+
+
 async def test_settings_are_bounded_and_pushes_refused() -> None:
     """A frame must fit into the buffer; nobody pushes; streams are limited where the application does not."""
     async with Upstream() as upstream, House(upstream, h2_max_frame_bytes=65536, h2_max_streams=50) as house:
