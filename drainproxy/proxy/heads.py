@@ -28,6 +28,7 @@ Noted = dict[bytes, bytes]
 
 _END = b"\r\n\r\n"
 _HTTP_2 = b"PRI * HTTP/2.0\r\n\r\n"
+_HTTP_2_BYTES = len(_HTTP_2)
 _NONE: frozenset[bytes] = frozenset()
 _USUAL = {b"keep-alive": frozenset((b"keep-alive",)), b"close": frozenset((b"close",))}
 _TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -199,7 +200,7 @@ class RequestReader:
             raise _blame(data, fault) from None
 
     def _finish(self, head: RequestHead, data: bytes, end: int) -> None:
-        if data[:end] == _HTTP_2:
+        if end == _HTTP_2_BYTES and data[:end] == _HTTP_2:
             raise Http2Preface(data[end:])
         if self._complete != 1:
             raise errors.MalformedHead("more or less than one head before the empty line")
