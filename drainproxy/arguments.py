@@ -51,14 +51,7 @@ VERBS = {
     "check": "judge a workload of a live cluster: will its pods drain, and if not, what to change",
     "version": "show what runs here",
 }
-ROOM_TITLES = {
-    "proxy": "traffic",
-    "edge": "edge",
-    "lifecycle": "draining",
-    "admin": "admin",
-    "kube": "cluster",
-    "process": "process",
-}
+TITLES = {"proxy": "traffic", "lifecycle": "draining", "kube": "cluster"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -164,7 +157,7 @@ def _add_settings(parser: argparse.ArgumentParser, *, explain: bool) -> None:
     parser.epilog = SETTINGS_EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     said = settings.documentation() if explain else {}
-    groups = {room: parser.add_argument_group(title) for room, title in ROOM_TITLES.items()}
+    groups = {room: parser.add_argument_group(TITLES.get(room, room)) for room in settings.ROOMS}
     for setting in settings.table():
         default = setting.show(setting.default)
         text = said.get(setting.name, "")

@@ -19,6 +19,7 @@ from drainproxy import __version__, config, hook
 from drainproxy.arguments import given_settings, parse
 from drainproxy.errors import CertificateError, ConfigError, InjectionRefused, ListenError
 from drainproxy.log import plain
+from drainproxy.tasks import flat
 
 if TYPE_CHECKING:
     import argparse
@@ -74,19 +75,14 @@ def _run(options: argparse.Namespace) -> int:
         with asyncio.Runner(loop_factory=factory) as runner:
             code = runner.run(app.run(chosen))
     except* ListenError as group:
-        for error in _flat(group):
+        for error in flat(group):
             _complain(str(error))
         code = EXIT_PORT_IN_USE
     except* Exception as group:
         traceback.print_exception(group)
-        _complain(f"internal failure: {_flat(group)[0]!r}")
+        _complain(f"internal failure: {flat(group)[0]!r}")
         code = EXIT_INTERNAL
     return code
-
-
-def _flat(group: BaseExceptionGroup[Any]) -> list[BaseException]:
-    nested = [_flat(each) if isinstance(each, BaseExceptionGroup) else [each] for each in group.exceptions]
-    return [error for errors in nested for error in errors]
 
 
 def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:

@@ -47,3 +47,9 @@ class Connections:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def flat(group: BaseExceptionGroup[Any]) -> list[BaseException]:
+    """Return the errors of a group and of the groups in it."""
+    nested = [flat(each) if isinstance(each, BaseExceptionGroup) else [each] for each in group.exceptions]
+    return [error for errors in nested for error in errors]

@@ -273,40 +273,31 @@ _POSITIVE = Kind(
     "DURATION", f"a duration above 0s and up to 24h {_EXAMPLES}", positive_duration, show_duration
 )
 
-_BY_ENDING: dict[tuple[Any, str], Kind] = {
-    (float, "_timeout"): _POSITIVE,
-    (float, "_idle"): _POSITIVE,
-    (float, "_cooldown"): _POSITIVE,
-    (float, "_age"): _POSITIVE,
-    (float, "_period"): _POSITIVE,
-    (int, "_body_bytes"): Kind("SIZE", "bytes such as 65536, 64KiB, 10MiB or 1GiB", _total_size, _show_size),
-    (int, "_buffer_bytes"): Kind("SIZE", "bytes such as 16MiB or 1GiB", _total_size, _show_size),
-    (int, "_close_code"): Kind("CODE", "1000, 1001, 1012, 1013 or one from 3000 to 4999", _close_code),
-    (int, "_bytes"): Kind("SIZE", "bytes up to 16MiB such as 65536, 64KiB or 1MiB", _size, _show_size),
-    (int, "port"): Kind("PORT", "a port from 1 to 65535", _port),
-    (str, "ports"): _pattern("NAME", "names of container ports, comma-separated", "[a-z0-9-]{1,15}"),
-    (str, "_env"): _pattern("NAME", "an environment variable's name", "[A-Za-z_][A-Za-z0-9_]{0,255}"),
-    (str, "_map"): _pattern("NAME", "a ConfigMap's name", "[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?"),
-    (str, "_user"): _pattern("UID", "a user's number above 0, or null", "[1-9][0-9]{0,9}|null"),
-    (str, "_request"): _QUANTITY,
-    (str, "_limit"): _QUANTITY,
-    (str, "_path"): Kind("/PATH", "a percent-encoded path such as /healthz", _url_path),
-    (ListenAddress, "listen"): _TRAFFIC,
-    (str, "_certificate"): _FILE,
-    (str, "_key"): _FILE,
-    (str, "_ca"): _FILE,
-    (str, "trusted_proxies"): Kind("NETWORK", "a network such as 10.0.0.0/8 or 2001:db8::/32", _network),
-    (str, "_socket"): Kind("FILE", "the path of a Unix socket", _socket_path),
-    (str, "_log"): _FILE,
-    (str, "_credentials"): _FILE,
-    (float, "_ratio"): Kind("RATIO", "a number from 0 to 1 such as 0.05", _ratio, "{:g}".format),
-    (str, "_endpoint"): _pattern(
-        "URL", "an http:// or https:// URL with its path", r"https?://[!-~]{1,2000}"
+_BY_ENDING: tuple[tuple[Any, str | tuple[str, ...], Kind], ...] = (
+    (float, ("_timeout", "_idle", "_cooldown", "_age", "_period"), _POSITIVE),
+    (int, "_body_bytes", Kind("SIZE", "bytes such as 65536, 64KiB, 10MiB or 1GiB", _total_size, _show_size)),
+    (int, "_buffer_bytes", Kind("SIZE", "bytes such as 16MiB or 1GiB", _total_size, _show_size)),
+    (int, "_close_code", Kind("CODE", "1000, 1001, 1012, 1013 or one from 3000 to 4999", _close_code)),
+    (int, "_bytes", Kind("SIZE", "bytes up to 16MiB such as 65536, 64KiB or 1MiB", _size, _show_size)),
+    (int, "port", Kind("PORT", "a port from 1 to 65535", _port)),
+    (str, "ports", _pattern("NAME", "names of container ports, comma-separated", "[a-z0-9-]{1,15}")),
+    (str, "_env", _pattern("NAME", "an environment variable's name", "[A-Za-z_][A-Za-z0-9_]{0,255}")),
+    (str, "_map", _pattern("NAME", "a ConfigMap's name", "[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")),
+    (str, "_user", _pattern("UID", "a user's number above 0, or null", "[1-9][0-9]{0,9}|null")),
+    (str, ("_request", "_limit"), _QUANTITY),
+    (str, "_path", Kind("/PATH", "a percent-encoded path such as /healthz", _url_path)),
+    (ListenAddress, "listen", _TRAFFIC),
+    (str, "trusted_proxies", Kind("NETWORK", "a network such as 10.0.0.0/8 or 2001:db8::/32", _network)),
+    (str, "_socket", Kind("FILE", "the path of a Unix socket", _socket_path)),
+    (float, "_ratio", Kind("RATIO", "a number from 0 to 1 such as 0.05", _ratio, "{:g}".format)),
+    (
+        str,
+        "_endpoint",
+        _pattern("URL", "an http:// or https:// URL with its path", r"https?://[!-~]{1,2000}"),
     ),
-    (str, "config"): _FILE,
-    (str, "routes"): _FILE,
-    (str, "propagation"): _choice(*PRESETS),
-}
+    (str, ("_certificate", "_key", "_ca", "_log", "_credentials", "config", "routes"), _FILE),
+    (str, "propagation", _choice(*PRESETS)),
+)
 """Where a type has several ways of writing, a name's ending tells them apart."""
 
 
@@ -314,7 +305,7 @@ def kind_of(name: str, type_: Any) -> Kind:
     """Return how a field of this name and type (never optional, never a tuple) is written."""
     if get_origin(type_) is Literal:
         return _choice(*get_args(type_))
-    for (of, ending), kind in _BY_ENDING.items():
-        if of is type_ and name.endswith(ending):
+    for of, endings, kind in _BY_ENDING:
+        if of is type_ and name.endswith(endings):
             return kind
     return _BY_TYPE[type_]

@@ -24,6 +24,7 @@ from drainproxy.proof.demo.pods import DRAINPROXY, PROPAGATION, PodMaker
 from drainproxy.proof.demo.results import DemoResult, IdleResult, StageResult
 from drainproxy.proof.demo.stage import new_stage, play, start
 from drainproxy.proof.durations import duration
+from drainproxy.tasks import flat
 
 EXIT_LOST = 1
 EXIT_UNMEASURED = 70
@@ -77,8 +78,8 @@ async def perform(plan: Plan, console: Console, *, json_file: Path | None = None
     try:
         result = await _demo(plan, console)
     except* (UnmeasuredError, OSError) as group:
-        for sentence in _sentences(group):
-            console.print(f"could not be measured: {sentence}", style="bold red", markup=False)
+        for error in flat(group):
+            console.print(f"could not be measured: {error}", style="bold red", markup=False)
     if result is None:
         return EXIT_UNMEASURED
     faults, gaps = result.faults(), result.gaps()
@@ -92,13 +93,6 @@ async def perform(plan: Plan, console: Console, *, json_file: Path | None = None
 
 def _write(file: Path, document: dict[str, object]) -> None:
     file.write_text(json.dumps(document, indent=2) + "\n")
-
-
-def _sentences(group: BaseExceptionGroup) -> list[str]:
-    found: list[str] = []
-    for error in group.exceptions:
-        found += _sentences(error) if isinstance(error, BaseExceptionGroup) else [str(error)]
-    return found
 
 
 async def _demo(plan: Plan, console: Console) -> DemoResult:

@@ -4,9 +4,7 @@ The summary is made to be pasted into a change request: it names what was done, 
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterable
 
 from rich import box
 from rich.console import Console, Group
@@ -142,28 +140,20 @@ def _numbers(measurement: Measurement) -> Table:
     return table
 
 
-@dataclass(frozen=True, slots=True)
-class LossRun:
-    """Losses that are alike and follow one another closely."""
+def loss_runs(losses: Iterable[Outcome], *, apart_s: float) -> list[list[Outcome]]:
+    """Put together what is alike, in order of time.
 
-    first: Outcome
-    last: Outcome
-    count: int
-
-
-def loss_runs(losses: Iterable[Outcome], *, apart_s: float) -> Iterator[LossRun]:
-    """In order of time; what lies more than `apart_s` apart is two runs, for answers came in between."""
-    run: LossRun | None = None
+    What lies more than `apart_s` apart is two runs, for answers came in between.
+    """
+    runs: list[list[Outcome]] = []
     for loss in sorted(losses, key=lambda outcome: outcome.sent_at):
-        alike = run and (run.last.kind, run.last.error) == (loss.kind, loss.error)
-        if run and alike and loss.sent_at - run.last.sent_at <= apart_s:
-            run = LossRun(first=run.first, last=loss, count=run.count + 1)
-            continue
-        if run:
-            yield run
-        run = LossRun(first=loss, last=loss, count=1)
-    if run:
-        yield run
+        last = runs[-1][-1] if runs else None
+        alike = last and (last.kind, last.error) == (loss.kind, loss.error)
+        if last and alike and loss.sent_at - last.sent_at <= apart_s:
+            runs[-1].append(loss)
+        else:
+            runs.append([loss])
+    return runs
 
 
 def _loss_table(measurement: Measurement) -> Table:
@@ -172,13 +162,13 @@ def _loss_table(measurement: Measurement) -> Table:
         table.add_column(title, justify="right" if title == "count" else "left")
     # One answer in between does not part them: of a half-dead service the rows would not end.
     apart_s = 2.5 / measurement.plan.rate
-    runs = list(islice(loss_runs(measurement.pace.tally.losses, apart_s=apart_s), _MAX_ROWS))
+    runs = loss_runs(measurement.pace.tally.losses, apart_s=apart_s)[:_MAX_ROWS]
     for run in runs:
-        first_s, last_s = (at.sent_at - measurement.began_at for at in (run.first, run.last))
-        span = f"{first_s:.2f}" if run.count == 1 else f"{first_s:.2f}-{last_s:.2f}"
-        when = f"{measurement.wall_time(run.first.sent_at):%H:%M:%S}"
-        table.add_row(when, span, f"{run.count:,}", str(run.first.kind), escape(run.first.error))
-    left = measurement.pace.tally.lost - sum(run.count for run in runs)
+        first_s, last_s = (at.sent_at - measurement.began_at for at in (run[0], run[-1]))
+        span = f"{first_s:.2f}" if len(run) == 1 else f"{first_s:.2f}-{last_s:.2f}"
+        when = f"{measurement.wall_time(run[0].sent_at):%H:%M:%S}"
+        table.add_row(when, span, f"{len(run):,}", str(run[0].kind), escape(run[0].error))
+    left = measurement.pace.tally.lost - sum(map(len, runs))
     if left:
         table.add_row("", "", f"{left:,}", "", "more")
     return table

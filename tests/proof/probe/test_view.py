@@ -10,8 +10,7 @@ def lost(at: float, kind: Kind = Kind.REFUSED) -> Outcome:
 
 def runs(*losses: Outcome) -> list[tuple[float, float, int, Kind]]:
     return [
-        (run.first.sent_at, run.last.sent_at, run.count, run.first.kind)
-        for run in loss_runs(losses, apart_s=0.5)
+        (run[0].sent_at, run[-1].sent_at, len(run), run[0].kind) for run in loss_runs(losses, apart_s=0.5)
     ]
 
 
