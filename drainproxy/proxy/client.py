@@ -71,7 +71,8 @@ class ClientSocket(Side):
 
     def expired(self) -> None:
         """The timer has fired."""
-        raise NotImplementedError
+        if self._lingering:
+            self.abort()
 
     def fail_head(self, error: RequestError) -> None:
         """Turn the client away before it has asked anything."""
@@ -80,7 +81,7 @@ class ClientSocket(Side):
     @property
     def idle(self) -> bool:
         """Nothing is under way."""
-        raise NotImplementedError
+        return False
 
     @property
     def awaited(self) -> bool:
@@ -97,11 +98,10 @@ class ClientSocket(Side):
 
     def grow_old(self) -> None:
         """It has reached its `max_connection_age`."""
-        raise NotImplementedError
 
     def left(self) -> None:
         """The client is not there any more, though its socket is paused and says nothing."""
-        raise NotImplementedError
+        self.abort()
 
     def ended(self, *, reset: bool) -> None:
         """The connection has ended."""

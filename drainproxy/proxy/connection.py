@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from drainproxy import errors
 from drainproxy.proxy import headers, intake, kernel, replies
+from drainproxy.proxy.beginning import Beginning
 from drainproxy.proxy.buffers import MAX_PARTIAL_BYTES
 from drainproxy.proxy.client import ClientSocket
 from drainproxy.proxy.date import date_line
 from drainproxy.proxy.exchange import Exchange
 from drainproxy.proxy.heads import Http2Preface, RequestReader
 from drainproxy.proxy.http2.connection import Http2Connection
-from drainproxy.proxy.partial import PartialHead
 
 if TYPE_CHECKING:
     from drainproxy.proxy.heads import RequestHead
@@ -37,7 +37,7 @@ class ClientConnection(ClientSocket):
         super().__init__(server)
         self._reader = RequestReader(server.settings)
         self._ahead = b""
-        self._partial: PartialHead | None = None
+        self._partial: Beginning | None = None
         self._exchange: Exchange | None = None
         self._replying = False
         """An error reply is on its way, after which the next request is looked at."""
@@ -124,7 +124,6 @@ class ClientConnection(ClientSocket):
             self.fail_head(error)
             return
         self._end_head()
-        self.forget_time()
         self._reader.forget()
         successor.begin(rest)
 
@@ -158,8 +157,7 @@ class ClientConnection(ClientSocket):
         if self._partial is None:
             self.timer.set(self.loop.time() + self.server.settings.head_timeout)
             # A head that has begun is work: who sends slowly is waited for, so long and no longer.
-            self._partial = PartialHead(self)
-            self.server.inflight.add(self._partial)
+            self._partial = Beginning(self, "reading the head")
         if (size := self._reader.begun_bytes) > MAX_PARTIAL_BYTES:
             self._hold(size)
             if self.buffers.tight:
@@ -167,7 +165,7 @@ class ClientConnection(ClientSocket):
 
     def _end_head(self) -> None:
         if self._partial is not None:
-            self.server.inflight.discard(self._partial)
+            self._partial.end()
             self._partial = None
         if self._held:
             self._hold(len(self._ahead))
@@ -225,7 +223,6 @@ class ClientConnection(ClientSocket):
         """Hand the socket over: the application has agreed to another protocol, and `rest` is in it."""
         self.server.books.answered(self, exchange)
         self._pause(paused=False)
-        self.forget_time()
         self._reader.forget()
         if self._held:
             self._hold(0)

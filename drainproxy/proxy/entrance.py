@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, cast
 from drainproxy import certificates
 from drainproxy.errors import ProxyHeaderRefused
 from drainproxy.proxy import proxy_header
+from drainproxy.proxy.beginning import Beginning
 from drainproxy.proxy.forwarding import Trust
-from drainproxy.proxy.partial import PartialHead
 from drainproxy.proxy.tls import Tls
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from drainproxy.proxy.settings import ProxySettings
 
 
-class Arrival(PartialHead):
-    """A client on its way in: a Work, so that a drain waits for it (lifecycle/inflight.py)."""
+class Arrival(Beginning):
+    """A client on its way in."""
 
     __slots__ = ()
 
@@ -34,30 +34,25 @@ class Arrival(PartialHead):
         """The first byte has come."""
         if client.arrival is None and not client.leaving:
             client.timer.set(client.loop.time() + client.server.settings.head_timeout)
-            client.arrival = cls(client)
-            client.server.inflight.add(client.arrival)
+            client.arrival = cls(client, "handshake")
+
+    def cut(self, reason: str) -> None:
+        """End at the drain's deadline (Work): nothing can be said yet."""
+        self._client.abort()
 
     @staticmethod
-    def end(client: ClientConnection, *, arrived: bool) -> bool:
+    def over(client: ClientConnection, *, arrived: bool) -> bool:
         """It is in, or never will be. Return whether it had begun."""
         arrival, client.arrival = client.arrival, None
         if arrival is None:
             return False
-        client.server.inflight.discard(arrival)
+        arrival.end()
         if arrived:
             client.arrived_at = client.loop.time()
             client.timer.set(client.arrived_at + client.server.settings.keepalive_idle)
             # What comes next is a request: a drain does not end in between.
             client.server.controller.request_came(client.arrived_at)
         return True
-
-    def cut(self, reason: str) -> None:
-        """End at the drain's deadline (Work): nothing can be said yet."""
-        self._client.abort()
-
-    def describe(self) -> dict[str, str]:
-        """Say what is known of it (Work)."""
-        return {"method": "", "path": "(handshake)"}
 
 
 class ProxyDoor(asyncio.Protocol):
@@ -96,7 +91,7 @@ class ProxyDoor(asyncio.Protocol):
         if found is None:
             return
         source, size = found
-        Arrival.end(client, arrived=True)
+        Arrival.over(client, arrived=True)
         client.awaits_header = False
         self._transport.set_protocol(self._inner)
         client.server.places.introduce(client, source or self._peer)
@@ -111,7 +106,7 @@ class ProxyDoor(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It ended without a header."""
-        if Arrival.end(self._client, arrived=False):
+        if Arrival.over(self._client, arrived=False):
             self._refuse("an incomplete PROXY header")
         if self._client.accepted_at:
             self._inner.connection_lost(exc)
@@ -151,7 +146,7 @@ class Entrance:
 
 def _shaken(client: ClientConnection, failure: Exception | None) -> None:
     # Whoever connects and says nothing has not failed at anything.
-    if Arrival.end(client, arrived=failure is None):
+    if Arrival.over(client, arrived=failure is None):
         client.server.metrics.tls_handshakes.inc("ok" if failure is None else "failed")
         if failure is not None:
             client.server.books.turned_away(client.peer, "tls-handshake", certificates.reason(failure))

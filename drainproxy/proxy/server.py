@@ -100,6 +100,7 @@ class ProxyServer(web.Server):
     def handed_over(self, old: ClientSocket, new: ClientSocket) -> None:
         """A client's socket goes on in another protocol. Raises TooManyConnections."""
         self.places.hand_over(old, new)
+        old.forget_time()
         self.buffers.free(old)
         self.clients.add(new)
         self.closed(old)

@@ -6,11 +6,11 @@ knows a word for leaving.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from drainproxy.errors import RequestError
 from drainproxy.proxy import proxy_header
+from drainproxy.proxy.beginning import Beginning
 from drainproxy.proxy.client import ClientSocket
 from drainproxy.proxy.tunnel import Tunnel
 
@@ -28,26 +28,22 @@ class TcpConnection(ClientSocket):
     """A client until the application is reached; then a Tunnel has its socket. Borrows the connection that is
     being made, since in many protocols the application speaks first."""
 
-    __slots__ = ("_asked", "_early", "_upstream_gone", "deadline", "started")
-    kind = "tunnel"
+    __slots__ = ("_asked", "_early", "_upstream_gone")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the client in, and connect."""
         self._asked = self._early = b""
         self._upstream_gone = False
         super().connection_made(transport)
-        if self._lost:
-            return
-        self.started = self.accepted_at
-        self.deadline = math.inf
-        self.server.inflight.add(self)
-        self.server.tasks.spawn(self._connect(), "connect tcp")
+        if not self._lost:
+            connecting = self._connect(Beginning(self, "connecting", "tunnel"))
+            self.server.tasks.spawn(connecting, "connect tcp")
 
-    async def _connect(self) -> None:
+    async def _connect(self, beginning: Beginning) -> None:
         try:
             await self._begin()
         finally:
-            self.server.inflight.discard(self)
+            beginning.end()
 
     async def _begin(self) -> None:
         server = self.server
@@ -103,39 +99,6 @@ class TcpConnection(ClientSocket):
         """There is no word for a refusal but an end."""
         self.server.books.turned_away(self.peer, error.reason, error.detail)
         self.abort()
-
-    def expired(self) -> None:
-        """See ClientSocket. Connecting has a deadline of its own."""
-        if self._lingering:
-            self.abort()
-
-    def left(self) -> None:
-        """See ClientSocket."""
-        self.abort()
-
-    def grow_old(self) -> None:
-        """See ClientSocket. It is connecting."""
-
-    # Work, while connecting.
-
-    def drain_by(self, deadline: float) -> None:
-        """See Work. Connecting is over sooner."""
-
-    def leave(self) -> None:
-        """See Work."""
-
-    def cut(self, reason: str) -> None:
-        """See Work."""
-        self.abort()
-
-    def describe(self) -> dict[str, str]:
-        """See Work."""
-        return {"method": "", "path": "(connecting)"}
-
-    @property
-    def idle(self) -> bool:
-        """See ClientSocket."""
-        return False
 
 
 class TcpTunnel(Tunnel):

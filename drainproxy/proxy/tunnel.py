@@ -84,11 +84,6 @@ class TunnelSocket(ClientSocket):
         self._tunnel.leave()
 
     @property
-    def idle(self) -> bool:
-        """See ClientSocket. A tunnel is work, however silent."""
-        return False
-
-    @property
     def gone(self) -> bool:
         """See ClientSocket. Here a half-close is no reason to think so."""
         return self._lost

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import struct
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from drainproxy import config
 from drainproxy.errors import ConfigError
 from drainproxy.lifecycle.propagation import Rules
+from drainproxy.proxy.tcp import TcpConnection
 from tests.support.house import House
 from tests.support.upstream import Upstream
 from tests.support.wire import End, turns
@@ -50,6 +52,18 @@ async def test_bytes_that_look_like_http_are_bytes() -> None:
         await application.send(b"answer")
         application.half_close()
         assert await client.read_until_close() == b"answer"
+
+
+async def test_the_connection_that_became_a_tunnel_is_not_kept() -> None:
+    """Its timers were for connecting: they would hold it for as long as a client may idle."""
+    async with Upstream() as upstream, House(tcp(upstream), max_connection_age=3600.0) as house:
+        client = await house.client()
+        await client.send(b"x")
+        application = await upstream.connection()
+        assert await application.read_exactly(1) == b"x"
+        gc.collect()
+        assert not [each for each in gc.get_objects() if type(each) is TcpConnection]
+        client.reset()
 
 
 async def test_a_megabyte_each_way_is_not_all_held() -> None:

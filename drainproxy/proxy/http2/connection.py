@@ -34,19 +34,8 @@ class Http2Connection(ClientSocket):
     """Written by its two transports and its timer, all on the loop's thread."""
 
     __slots__ = (
-        "_heard",
-        "_idle_since",
-        "_magic",
-        "_ping_by",
-        "_ready_by",
-        "_spoken",
-        "_table",
-        "_told",
-        "_unsent",
-        "_upstream",
-        "from_client",
-        "from_upstream",
-        "guard", "inspection",
+        "_heard", "_idle_since", "_magic", "_ping_by", "_ready_by", "_spoken", "_table", "_told",
+        "_unsent", "_upstream", "from_client", "from_upstream", "guard", "inspection",
     )  # fmt: skip
 
     def __init__(self, plain: ClientSocket) -> None:
@@ -183,10 +172,6 @@ class Http2Connection(ClientSocket):
     def ended(self, *, reset: bool) -> None:
         """See ClientSocket."""
         self._let_go("reset")
-
-    def left(self) -> None:
-        """See ClientSocket."""
-        self.abort()
 
     # Frames of ours.
 

@@ -1,0 +1,49 @@
+"""What a client has begun and is not through with: work too, since it means to be answered.
+
+One Work (lifecycle/inflight.py) for what comes before a request, a stream or a tunnel has one of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from drainproxy.errors import DrainDeadline
+
+if TYPE_CHECKING:
+    from drainproxy.proxy.client import ClientSocket
+
+
+class Beginning:
+    """Of one client, whose timer says how long it may take."""
+
+    __slots__ = ("_client", "_own_deadline", "_stage", "deadline", "kind", "started")
+
+    def __init__(self, client: ClientSocket, stage: str, kind: str = "http") -> None:
+        """`stage`: what `/status` says of it."""
+        self._client = client
+        self._stage = stage
+        self.kind = kind
+        self.started = client.loop.time()
+        self._own_deadline = client.timer.when
+        self.drain_by(client.server.controller.published.work_deadline)
+        client.server.inflight.add(self)
+
+    def end(self) -> None:
+        """It is through, or never will be."""
+        self._client.server.inflight.discard(self)
+
+    def drain_by(self, deadline: float) -> None:
+        """End by the drain's deadline too, or no longer (Work)."""
+        self.deadline = min(self._own_deadline, deadline)
+        self._client.timer.set(self.deadline)
+
+    def leave(self) -> None:
+        """What has begun just goes on (Work)."""
+
+    def cut(self, reason: str) -> None:
+        """End at the drain's deadline (Work)."""
+        self._client.fail_head(DrainDeadline())
+
+    def describe(self) -> dict[str, str]:
+        """Say what is known of it (Work)."""
+        return {"method": "", "path": f"({self._stage})"}
