@@ -215,7 +215,7 @@ async def test_a_receiver_that_hangs_costs_spans_and_nothing_else(
     client.close()
     assert await proxy.exit_code() == 0
     assert (await proxy.line("trace_spans"))["unsent"] > MAX_QUEUED
-    assert (await proxy.line("exit"))["after_s"] < 3
+    assert (await proxy.line("exit"))["after_s"] < 10
 
 
 async def test_what_ends_last_is_sent_before_the_exit(
