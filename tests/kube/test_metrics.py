@@ -15,6 +15,7 @@ from tests.integration.scene import OK_CLOSE, command, entered, get, held
 from tests.kube.cluster import BY_WORD, pod
 from tests.support.client import Client
 from tests.support.cluster.objects import Endpoint
+from tests.support.http2 import GOAWAY, HEADERS, PING, PREFACE, Http2, frame, settings
 from tests.support.process import Proxy
 from tests.support.upstream import OK, Upstream
 from tests.support.wire import PATIENCE_S
@@ -85,6 +86,9 @@ DRAINED = {
     "after_drained_total": 1,
 }
 ELSEWHERE = {
+    **dict.fromkeys(
+        ("h2_connections", "h2_streams_total", "h2_goaway_total", "h2_abuse_total"), "kube/test_metrics.py"
+    ),
     "certificate_expiry_seconds": "integration/test_tls.py",
     "certificate_reloads_total": "integration/test_tls.py",
     "tls_handshakes_total": "integration/test_tls.py",
@@ -201,10 +205,32 @@ async def test_callers_that_go_around_the_proxy_are_counted():
         await shows(proxy, {"upstream_bypass_connections": 0})
 
 
+async def test_http2_is_counted():
+    """A stream ends well, a drain says goodbye, and a client that only pings is thrown out."""
+    async with Upstream() as upstream, Proxy(upstreams=[upstream.address], h2_max_pings="10") as proxy:
+        await proxy.ready()
+        client = Http2(await proxy.client())
+        await client.introduce()
+        application = Http2(await upstream.connection_with_bytes())
+        await application.greet()
+        await client.send(client.request(1))
+        await application.next(HEADERS)
+        await application.send(application.response(1, end=True))
+        await client.next(HEADERS)
+        await shows(proxy, {"h2_connections": 1, 'h2_streams_total{outcome="finished"}': 1})
+        pest = Http2(await proxy.client())
+        await pest.send(PREFACE, settings(), *[frame(PING, payload=bytes(8))] * 200)
+        await shows(proxy, {"h2_connections": 1, 'h2_abuse_total{kind="ping"}': 1})
+        code, said = await command(proxy, "drain", "--prestop")
+        assert code == 0, said
+        await client.next(GOAWAY)
+        await shows(proxy, {'h2_goaway_total{reason="drain"}': 1})
+
+
 def test_every_metric_is_read_from_a_scrape():
-    """One that nobody reads may be wrong for years. HTTP/2's series are tests/proxy/http2's."""
+    """One that nobody reads may be wrong for years."""
     here = {re.sub(r"(_count)?(\{.*)?$", "", name) for name in (*SERVING, *PROPAGATING, *DRAINED)}
-    names = {metric.name for metric in Metrics().families() if not metric.name.startswith("h2_")}
+    names = {metric.name for metric in Metrics().families()}
     assert names == here | ELSEWHERE.keys()
     for name, file in ELSEWHERE.items():
         assert name in (Path(__file__).parents[1] / file).read_text()
