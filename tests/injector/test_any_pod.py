@@ -154,7 +154,7 @@ def without_us(pod, made: Injected):
 
 
 @given(pods())
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 def test_any_pod(pod):
     """The ways agree, a second time changes nothing, Kubernetes takes it, and what is not ours stays."""
     row = Row(id="any", pod=pod)
