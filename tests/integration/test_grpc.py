@@ -117,6 +117,20 @@ async def test_calls_in_flight_at_sigterm_finish_and_new_ones_go_elsewhere() -> 
         assert report["requests"]["lost"] == report["requests"]["cut"] == 0
 
 
+async def test_channels_made_during_a_drain_are_served() -> None:
+    """Each is told to leave with its first call, which succeeds; the next one connects anew."""
+    async with served(propagation="cluster", propagation_min="10s", drain_timeout="10s") as (echo, proxy, _):
+        proxy.signal()
+        await proxy.line("phase", phase="propagating")
+        host, port = proxy.addresses[0]
+        for number in range(3):
+            options = (("grpc.use_local_subchannel_pool", 1),)
+            async with grpc.aio.insecure_channel(f"{host}:{port}", options=options) as channel:
+                for _ in range(3):
+                    assert await channel.unary_unary(PATH + "Unary")(b"%d" % number) == b"%d" % number
+        assert echo.calls == 9
+
+
 async def test_a_call_at_the_deadline_ends_and_does_not_hang() -> None:
     """One without an answer is UNAVAILABLE, which gRPC may try again; one with an answer is CANCELLED."""
     async with served(propagation="none", drain_timeout="300ms") as (echo, proxy, channel):
