@@ -63,6 +63,7 @@ class Report:
     """One drain, start to end. Durations in seconds."""
 
     cause: str
+    ended_by: str
     phases_s: dict[str, float]
     propagation_ended: str | None
     last_late_after_flip_s: float | None
@@ -71,7 +72,6 @@ class Report:
     tunnels: Mapping[str, Tally]
     """By kind; event streams are among them."""
     unused_s: float
-    ended_by: str
 
     @property
     def incomplete(self) -> bool:
@@ -94,15 +94,10 @@ class Report:
 
     def fields(self) -> dict[str, Any]:
         """Return the report as JSON-ready fields."""
-        return {
-            "cause": self.cause,
+        return asdict(self) | {
             "ended_by": self.ended_by[:MAX_WORDS],
             "phases_s": {phase: round(seconds, 3) for phase, seconds in self.phases_s.items()},
-            "propagation_ended": self.propagation_ended,
             "last_late_after_flip_s": _rounded(self.last_late_after_flip_s),
-            "in_flight_at_start": self.in_flight_at_start,
-            "requests": asdict(self.requests),
-            "tunnels": {kind: asdict(tally) for kind, tally in self.tunnels.items()},
             "unused_s": round(self.unused_s, 3),
         }
 

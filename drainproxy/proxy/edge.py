@@ -96,8 +96,6 @@ class EdgeSettings:
 def problems(edge: EdgeSettings, proxy: ProxySettings) -> Iterator[tuple[str, str]]:
     """Yield what does not fit together, as a setting and the rest of a sentence about its value."""
     yield from _trust(edge, proxy)
-    if any(own.tls and theirs.tcp for own, theirs in zip(proxy.listen, proxy.upstream, strict=False)):
-        yield "listen", "has https:// before a tcp:// upstream, which gets TLS as it comes; leave one out"
     if proxy.upstream_proxy_protocol != "off" and not any(address.tcp for address in proxy.upstream):
         yield "upstream_proxy_protocol", "is used by no upstream; write tcp:// in `upstream`"
     if any(address.tls for address in proxy.listen):

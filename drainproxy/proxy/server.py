@@ -137,16 +137,12 @@ class ProxyServer(web.Server):
     # The application.
 
     async def connect(self, deadline: float, borrower: Borrower | None = None) -> UpstreamConnection:
-        """Connect for a request, as the phase says: while the application starts, patiently."""
-        if self.controller.published.policy.new_request is NewRequest.CONNECT_PATIENTLY:
-            return await self._connect_patiently(deadline, borrower)
-        return await self.pool.connect_if_worthwhile(deadline, borrower)
+        """Connect for a request, as the phase says.
 
-    async def _connect_patiently(self, deadline: float, borrower: Borrower | None) -> UpstreamConnection:
-        """Connect to an application that is still starting: wait until loop time `deadline` for it to answer.
-
-        Raises UpstreamRefused when it does not.
+        While the application starts it is waited for until loop time `deadline`; then: UpstreamRefused.
         """
+        if self.controller.published.policy.new_request is not NewRequest.CONNECT_PATIENTLY:
+            return await self.pool.connect_if_worthwhile(deadline, borrower)
         try:
             return await self.pool.connect(deadline, borrower)
         except UpstreamRefused:
