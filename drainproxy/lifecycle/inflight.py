@@ -6,11 +6,11 @@ let go while a drain listens, and only then.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
 
 
 class Work(Protocol):
@@ -38,24 +38,6 @@ class Work(Protocol):
         """Say what it is, for `/status`: never a query string, never a body."""
 
 
-class Hold:
-    """Keeps a Work on the books for the length of a `with` block."""
-
-    __slots__ = ("_inflight", "_work")
-
-    def __init__(self, inflight: InFlight, work: Work) -> None:
-        self._inflight = inflight
-        self._work = work
-
-    def __enter__(self) -> None:
-        self._inflight.add(self._work)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._inflight.discard(self._work)
-
-
 class InFlight:
     """The books. Who adds a Work discards it on every way that it can end; coroutines use `hold`."""
 
@@ -65,9 +47,14 @@ class InFlight:
         self.on_empty: Callable[[], object] | None = None
         """Set by the controller while it drains; None costs nothing in steady state."""
 
-    def hold(self, work: Work) -> Hold:
-        """Return a context manager that keeps the drain waiting for `work`."""
-        return Hold(self, work)
+    @contextlib.contextmanager
+    def hold(self, work: Work) -> Iterator[None]:
+        """Keep the drain waiting for `work` for the length of a `with` block."""
+        self.add(work)
+        try:
+            yield
+        finally:
+            self.discard(work)
 
     def add(self, work: Work) -> None:
         """Keep the drain waiting for `work`."""
