@@ -34,10 +34,6 @@ class TunnelSocket(ClientSocket):
         self.inherit(before)
         self._tunnel = tunnel
 
-    def begin(self) -> None:
-        """Take over the transport."""
-        self.take_over()
-
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
         if self._lingering:
@@ -135,7 +131,7 @@ class Tunnel(TimedWork):
         upstream.borrower = upstream.tunnel = self
         upstream.reader.forget()
         server.inflight.add(self)
-        self._client.begin()
+        self._client.take_over()
         self.drain_by(self.deadline)
         self.client_writable(writable=not self._client.write_paused)
         if from_upstream:
