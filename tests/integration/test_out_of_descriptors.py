@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.integration.scene import OK, OK_CLOSE, entered, get, held, report, status, until
 from tests.support.client import Client
 from tests.support.process import Proxy
+from tests.support.wire import PATIENCE_S
 
 DESCRIPTORS = 48
 
@@ -61,7 +62,7 @@ async def test_without_a_descriptor_left_who_is_inside_is_served(upstream, loop_
         other.close()
         for client in (*crowd, *turned_away):
             client.close()
-        async with asyncio.timeout(1.0):
+        async with asyncio.timeout(PATIENCE_S):
             while not await answered(proxy, upstream):
                 pass
         await application.send(OK)
@@ -74,7 +75,7 @@ async def answered(proxy, upstream) -> bool:
     client = await proxy.client()
     try:
         await client.send(get("/new"))
-        async with asyncio.timeout(0.2):
+        async with asyncio.timeout(1.0):
             await (await entered(upstream)).send(OK_CLOSE)
             return (await client.final()).raw == OK
     except (OSError, TimeoutError):

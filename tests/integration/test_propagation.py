@@ -78,11 +78,10 @@ async def drain_among_health_checkers(proxy, every_s: float) -> None:
     agents = ("kube-probe/1.36", "ELB-HealthChecker/2.0", "GoogleHC/1.0")
     async with meanwhile(*(check_health(proxy, agent, every_s) for agent in agents)):
         proxy.signal()
-        # Half a second of propagation and `settle`.
-        assert await proxy.exit_code(within_s=0.6 + 1.5) == 0
+        assert await proxy.exit_code() == 0
     line = await proxy.line("drain_report")
     assert line["propagation_ended"] == "quiet"
-    assert 0.49 <= line["phases_s"]["propagating"] < 1.5
+    assert line["phases_s"]["propagating"] >= 0.49
     assert line["requests"]["late"] == 0
 
 
@@ -116,7 +115,7 @@ async def test_connections_without_a_byte_do_not_hold_the_drain(start):
 
         async with meanwhile(knock()):
             proxy.signal()
-            assert await proxy.exit_code(within_s=0.6 + 1.5) == 0
+            assert await proxy.exit_code() == 0
         assert (await report(proxy))["propagation_ended"] == "quiet"
 
 

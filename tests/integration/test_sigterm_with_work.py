@@ -206,6 +206,6 @@ async def test_a_client_that_leaves_during_the_drain_does_not_hold_it(start, ups
     await proxy.line("phase", phase="draining")
     client.reset()
     assert not await application.more()
-    assert await proxy.exit_code(within_s=2.0) == 0
+    assert await proxy.exit_code() == 0
     await report(proxy)
     await until(lambda: proxy.lines[-1]["event"] == "exit", "no last line")

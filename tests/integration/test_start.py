@@ -80,19 +80,19 @@ async def test_an_application_that_comes_too_late_is_a_503(start, nobody):
 
 
 async def test_an_application_that_goes_down_is_a_503_until_it_is_back(start):
-    """A restart of the application: refused at once, answered within a second of its return."""
+    """A restart of the application: refused at once, answered soon after its return."""
     async with Application(answering(OK)) as upstream:
         port = upstream.port
-        proxy = await start(upstream)
+        # Longer than the test is patient: nobody waits for it.
+        proxy = await start(upstream, connect_timeout="60s")
         client = await proxy.client()
         assert (await client.ask(get())).raw == OK
-    async with asyncio.timeout(1.0):
-        assert undated(await client.ask(get())) == NOT_UP
-        assert undated(await client.ask(get())) == NOT_UP
-        # Its body was not read, so its connection cannot go on.
-        sender = await proxy.client()
-        assert undated(await sender.ask(post(b"order"))) == NOT_UP_CLOSE
-    async with Application(answering(OK), port=port), asyncio.timeout(1.0):
+    assert undated(await client.ask(get())) == NOT_UP
+    assert undated(await client.ask(get())) == NOT_UP
+    # Its body was not read, so its connection cannot go on.
+    sender = await proxy.client()
+    assert undated(await sender.ask(post(b"order"))) == NOT_UP_CLOSE
+    async with Application(answering(OK), port=port), asyncio.timeout(5.0):
         while (answer := await client.ask(get())).raw != OK:
             assert undated(answer) == NOT_UP
             await asyncio.sleep(0.05)
@@ -102,7 +102,7 @@ async def test_an_application_that_goes_down_is_a_503_until_it_is_back(start):
 
 @on_one_loop
 @pytest.mark.slow
-async def test_readiness_is_lost_after_ten_seconds_and_comes_back_within_one(start):
+async def test_readiness_is_lost_after_ten_seconds_and_comes_back_at_once(start):
     """Ten seconds of refused connections, and no moment less; the kubelet learns of the return at once."""
     async with Application(answering(OK)) as upstream:
         port = upstream.port
@@ -114,7 +114,7 @@ async def test_readiness_is_lost_after_ten_seconds_and_comes_back_within_one(sta
             await asyncio.sleep(0.05)
     assert loop.time() - went >= 10.0
     assert (await proxy.get("/livez")).status == 200
-    async with Application(answering(OK), port=port), asyncio.timeout(1.0):
+    async with Application(answering(OK), port=port), asyncio.timeout(5.0):
         while (await proxy.get("/readyz")).status == 503:
             await asyncio.sleep(0.02)
 

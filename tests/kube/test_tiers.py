@@ -247,14 +247,14 @@ async def test_a_pod_that_is_chosen_before_its_application_is_up_propagates(tmp_
 
 
 async def test_an_idle_pod_is_drained_soon_after_its_slice_has_flipped(tmp_path):
-    """Within sparse_min and a second: silence alone is no evidence, the slice is."""
+    """After sparse_min, long before propagation_min: silence alone is no evidence, the slice is."""
     settings = BY_WORD | {"sparse_min": "2s", "propagation_margin": "500ms"}
     async with pod(tmp_path, **settings) as it:
         await it.looked()
         it.member.delete()
         it.member.flip()
         report = await it.end()
-        assert 1.99 <= sum(report["phases_s"].values()) <= 3.0
+        assert 1.99 <= sum(report["phases_s"].values()) < 10.0
         assert report["propagation_ended"] == "slices_quiet"
 
 

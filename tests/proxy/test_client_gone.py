@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -174,13 +173,10 @@ async def test_a_client_that_leaves_while_its_body_is_held_back_is_noticed() -> 
         application = await upstream.connection()
         await application.read_head()
         await client.send_until_stuck(b"x" * 100_000, 90_000_000)
-        begun = time.monotonic()
         client.reset()
-        while len(house.inflight) and time.monotonic() - begun < 3:
-            await asyncio.sleep(0.01)
-        noticed_in_s = time.monotonic() - begun
+        # The application takes nothing and says nothing: no one else would tell.
+        await house.until(lambda: not len(house.inflight))
         application.close()
-        assert noticed_in_s < 2
 
 
 async def test_an_error_for_a_client_that_has_closed_unseen_leaves_nothing() -> None:
