@@ -143,7 +143,7 @@ def _webhook(options: argparse.Namespace) -> int:
         listen, admin = listen_address(options.listen), listen_address(options.admin)
     except ValueError as error:
         raise ConfigError([f"--listen, --admin: one {error}; write HOST:PORT or :PORT"]) from None
-    settings = server.Settings(
+    webhook = server.run(
         listen=listen,
         admin=admin,
         files=Files(certificate=options.cert, key=options.key),
@@ -152,7 +152,7 @@ def _webhook(options: argparse.Namespace) -> int:
     )
     try:
         with asyncio.Runner(loop_factory=_loop_factory("auto")) as runner:
-            return runner.run(server.run(settings))
+            return runner.run(webhook)
     except CertificateError as error:
         raise ConfigError([str(error)]) from None
     except ListenError as error:

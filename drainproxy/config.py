@@ -151,14 +151,8 @@ def _from_env(env: Mapping[str, str], found: _Findings) -> dict[str, _Given]:
 
 def _from_file(path: _Given, found: _Findings) -> dict[str, _Given]:
     name = path.texts[-1]
-    try:
-        root = _compose(name)
-    except (OSError, ValueError) as error:
-        why = " ".join((getattr(error, "strerror", None) or str(error)).split())
-        found.wrong("config", path.source, name, f"cannot be used: {why[:200]}")
-        return {}
     given: dict[str, _Given] = {}
-    for key, value in root:
+    for key, value in _lines("config", path.source, name, found):
         source = f"file {name} line {key.start_mark.line + 1}"
         nodes = value.value if value.id == "sequence" else [value]
         if any(node.id != "scalar" for node in (key, *nodes)):
@@ -166,6 +160,16 @@ def _from_file(path: _Given, found: _Findings) -> dict[str, _Given]:
             continue
         _take_line(key.value, _Given(source, [node.value for node in nodes]), given, found)
     return given
+
+
+def _lines(setting: str, source: str, name: str, found: _Findings) -> list[tuple[Any, Any]]:
+    """Return what the file that a setting names holds, or note why not."""
+    try:
+        return _compose(name)
+    except (OSError, ValueError) as error:
+        why = " ".join((getattr(error, "strerror", None) or str(error)).split())
+        found.wrong(setting, source, name, f"cannot be used: {why[:200]}")
+        return []
 
 
 def _compose(name: str) -> list[tuple[Any, Any]]:
@@ -195,12 +199,8 @@ def _routes(settings: ProxySettings, given: Mapping[str, _Given], found: _Findin
     """Return what the routes file says, or note why not."""
     if settings.routes is None:
         return ()
-    try:
-        routes, problems = routefile.read(_compose(settings.routes), default_timeouts(settings))
-    except (OSError, ValueError) as error:
-        why = " ".join((getattr(error, "strerror", None) or str(error)).split())
-        found.wrong("routes", given["routes"].source, settings.routes, f"cannot be used: {why[:200]}")
-        return ()
+    lines = _lines("routes", given["routes"].source, settings.routes, found)
+    routes, problems = routefile.read(lines, default_timeouts(settings))
     found.problems += [f"routes file {quote(settings.routes)} {problem}" for problem in problems]
     return routes
 

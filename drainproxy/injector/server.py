@@ -6,8 +6,8 @@ pod. Called by cli.py.
 
 import asyncio
 import platform
+import socket
 from contextlib import closing
-from dataclasses import dataclass
 
 import aiohttp
 from aiohttp import web
@@ -29,48 +29,37 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 """A request to the API server may have 3 MiB, and a review holds an object as it is."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What the command line says."""
-
-    listen: ListenAddress
-    admin: ListenAddress
-    files: Files
-    house: House
-    log_format: Format
-
-
-async def run(settings: Settings) -> int:
+async def run(
+    *, listen: ListenAddress, admin: ListenAddress, files: Files, house: House, log_format: Format
+) -> int:
     """Serve until SIGTERM and until the cluster has forgotten this pod; return the process's exit code.
 
     Raises CertificateError and ListenError.
     """
-    with closing(Log(settings.log_format)) as log:
+    with closing(Log(log_format)) as log:
         adopt_libraries(log)
-        await _Webhook(settings, log).run()
+        await _Webhook(files, house, log).run(bind(listen), bind(admin))
     return 0
 
 
 class _Webhook:
     """One run."""
 
-    def __init__(self, settings: Settings, log: Log) -> None:
-        self._settings = settings
+    def __init__(self, files: Files, house: House, log: Log) -> None:
+        self._house = house
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._metrics = WebhookMetrics()
         self._metrics.build_info.set(1.0, __version__, platform.python_version(), aiohttp.__version__)
         log.on_dropped = self._metrics.log_lines_dropped.inc
         self._rotation = Rotation(self._metrics, log)
-        self._certificates = self._rotation.add("webhook", settings.files, for_clients)
+        self._certificates = self._rotation.add("webhook", files, for_clients)
         self._ending = asyncio.Event()
         self._patient = True
         self._last_review: float | None = None
         """Loop time of the last one that came while ending."""
 
-    async def run(self) -> None:
-        settings = self._settings
-        wire, admin_wire = bind(settings.listen), bind(settings.admin)
+    async def run(self, wire: socket.socket, admin_wire: socket.socket) -> None:
         doors = [
             Door({"/mutate": {"POST": self._mutate}}),
             Door({path: {"GET": self._show} for path in ("/livez", "/readyz", "/metrics")}),
@@ -118,7 +107,7 @@ class _Webhook:
             if len(body) > MAX_BODY_BYTES:
                 return self._closing(self._malformed(413, "the review is too large"))
         try:
-            reply = answer(bytes(body), self._settings.house)
+            reply = answer(bytes(body), self._house)
         except Malformed as reason:
             return self._closing(self._malformed(400, str(reason)))
         self._metrics.webhook_reviews.inc(reply.result)
