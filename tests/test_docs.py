@@ -53,6 +53,14 @@ def test_every_block_has_a_page(generator):
     assert used == set(generator.BLOCKS)
 
 
+def test_pictures_are_shown_and_can_be_taken_again():
+    """Each one in docs/ stands in a page, and docs/pictures.py writes it."""
+    pictures = {path.name for path in (ROOT / "docs").glob("*.png")}
+    links = [link for path in documents() for link in re.findall(r"!\[[^\]]*\]\((.*?)\)", prose(path))]
+    taken = re.findall(r'"([\w-]+\.png)"', (ROOT / "docs" / "pictures.py").read_text("utf-8"))
+    assert pictures == {Path(link).name for link in links} == set(taken)
+
+
 @pytest.mark.parametrize("document", documents(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_resolve(document):
     """Every relative link leads to a file of the repository, and to a heading in it."""
