@@ -70,15 +70,15 @@ async def every_stage(ground: Ground, fault: str) -> Measured:
             await _served(proxy)
             before = await proxy.baseline()
             took_s = []
-            for stage in STAGES:
-                if fault == "kill":
-                    for _ in range(times):
-                        took_s.append(await case(proxy, fault, stage))
-                        await application.again()
-                        await _served(proxy)
-                else:
-                    took_s += await asyncio.gather(*(case(proxy, fault, stage) for _ in range(times)))
-                await _served(proxy)
+            cases = [stage for stage in STAGES for _ in range(times)]
+            if fault == "kill":
+                for stage in cases:
+                    took_s.append(await case(proxy, fault, stage))
+                    await application.again()
+                    await _served(proxy)
+            else:
+                took_s += await asyncio.gather(*(case(proxy, fault, stage) for stage in cases))
+            await _served(proxy)
             await ground.settled(proxy, before, 5.0)
             await ground.end(())
     return Measured(max(took_s), f"at most, {len(took_s)} failures in {len(STAGES)} stages")

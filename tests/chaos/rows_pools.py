@@ -18,7 +18,7 @@ CALLERS = 64
 @row("stale pools", Evidence(series='upstream_connects_total{result="ok"}'), most=0, unit="failed or doubled")
 async def stale(ground: Ground) -> Measured:
     """GETs and POSTs in bursts, with pauses around the second after which the application closes."""
-    count = ground.pick(100_000, 4_000)
+    count = ground.pick(100_000, 2_500)
     burst = ground.pick(30, 16)
     chance = random.Random(count)
     async with Shop(keep_alive_s=1.0) as shop:
