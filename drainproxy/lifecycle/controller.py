@@ -226,13 +226,13 @@ class Controller(News):
 
     def waiting_for(self) -> str:
         """Say what the present phase waits for, in the words of the manual."""
-        phase = self.published.phase
+        phase, drain = self.published.phase, self.drain
         if phase is Phase.STARTING:
             return "the application to answer"
         if phase is Phase.READY:
             return "nothing" if self.upstream_up else "the application to answer again"
-        if phase is Phase.PROPAGATING:
-            return self._judge(self._loop.time()).waiting_for
+        if phase is Phase.PROPAGATING and drain is not None:
+            return self._judge(drain, self._loop.time()).waiting_for
         if phase is Phase.DRAINING:
             count = len(self._inflight)
             return f"{count} in flight" if count else "settle, after the last byte"
@@ -240,9 +240,7 @@ class Controller(News):
 
     # Decisions.
 
-    def _judge(self, now: float) -> propagation.Verdict:
-        drain = self.drain
-        assert drain is not None
+    def _judge(self, drain: Drain, now: float) -> propagation.Verdict:
         facts = propagation.Facts(
             drain.started, self._evidence, drain.last_late, self.sound.arrivals_per_s(drain.started)
         )
@@ -253,37 +251,35 @@ class Controller(News):
 
         `looked`: the loop has read its sockets since a timer found the process idle.
         """
-        if self.drain is None:
+        drain = self.drain
+        if drain is None:
             return
         now = self._loop.time()
         check_at = math.inf
         if self.published.phase is Phase.PROPAGATING:
-            check_at = self._review_propagation(now)
+            check_at = self._review_propagation(drain, now)
         if self.published.phase is Phase.DRAINING:
-            check_at = self._review_draining(now, looked=looked)
+            check_at = self._review_draining(drain, now, looked=looked)
         self._set_timer(check_at)
 
-    def _review_propagation(self, now: float) -> float:
-        assert self.drain is not None
+    def _review_propagation(self, drain: Drain, now: float) -> float:
         if now >= self.deadline:
-            self._end_propagation(Reason.DEADLINE)
+            self._end_propagation(drain, Reason.DEADLINE)
             self._fire(Event.DEADLINE, "the drain's deadline")
             return math.inf
-        verdict = self._judge(now)
+        verdict = self._judge(drain, now)
         if verdict.over is not None:
-            self._end_propagation(verdict.over)
+            self._end_propagation(drain, verdict.over)
             self._fire(Event.FORGOTTEN, f"propagation is over: {verdict.over}")
             return math.inf
-        close_from = self.drain.started + self.plan.rules.min_s
+        close_from = drain.started + self.plan.rules.min_s
         if self.plan.rules.balancer and not self.published.discourage_reuse:
             if now < close_from:
                 return min(verdict.check_at, self.deadline, close_from)
             self._publish(Phase.PROPAGATING)
         return min(verdict.check_at, self.deadline)
 
-    def _review_draining(self, now: float, *, looked: bool) -> float:
-        drain = self.drain
-        assert drain is not None
+    def _review_draining(self, drain: Drain, now: float, *, looked: bool) -> float:
         if now >= self.deadline:
             self._fire(Event.DEADLINE, "the drain's deadline")
             return math.inf
@@ -303,9 +299,8 @@ class Controller(News):
         self._fire(Event.IDLE, "nothing is in flight")
         return math.inf
 
-    def _end_propagation(self, reason: Reason) -> None:
-        assert self.drain is not None
-        self.drain.propagation_ended = reason
+    def _end_propagation(self, drain: Drain, reason: Reason) -> None:
+        drain.propagation_ended = reason
         self._metrics.propagation_end.inc(reason)
 
     def _fire(self, event: Event, why: str) -> None:
@@ -316,19 +311,16 @@ class Controller(News):
             if event in {Event.UPSTREAM_UP, Event.UPSTREAM_DOWN}:
                 self.tell()
             return
-        now = self._loop.time()
-        if self.drain is not None:
-            self.drain.entered[phase] = now
-            if was is Phase.PROPAGATING and self.drain.propagation_ended is None:
-                self._end_propagation(Reason.DEADLINE)
+        now, drain = self._loop.time(), self.drain
+        if drain is not None:
+            drain.entered[phase] = now
+            if was is Phase.PROPAGATING and drain.propagation_ended is None:
+                self._end_propagation(drain, Reason.DEADLINE)
         self.journal.entered(phase, in_flight=len(self._inflight), why=why)
         self._publish(phase)
-        if phase is Phase.DRAINED:
-            assert self.drain is not None
+        if phase is Phase.DRAINED and drain is not None:
             unused_s = max(0.0, self.deadline - now)
-            self._ending.begin(
-                self.drain, self._evidence, why=why, unused_s=unused_s, cut=event is Event.DEADLINE
-            )
+            self._ending.begin(drain, self._evidence, why=why, unused_s=unused_s, cut=event is Event.DEADLINE)
         else:
             self._review()
 
