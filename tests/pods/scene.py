@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from drainproxy.proof.outcomes import Outcome
+    from tests.support.kubelet.cluster import Cluster
     from tests.support.kubelet.container import Container
     from tests.support.kubelet.kubelet import Pod
 
@@ -110,6 +111,21 @@ async def traffic(pod: Pod, enough: int = 30) -> AsyncIterator[Traffic]:
     finally:
         calls.stop()
         await running
+
+
+@contextlib.asynccontextmanager
+async def ending_under_traffic(
+    town: Cluster, pod: Pod, *, called_for_s: float = 0.5, **how: Any
+) -> AsyncIterator[Traffic]:
+    """Delete a pod that is called until `called_for_s` after the block: nothing is lost, nobody killed."""
+    async with traffic(pod) as calls:
+        ending = town.kubelet.delete(pod, **how)
+        yield calls
+        await asyncio.sleep(called_for_s)
+        calls.stop()
+        await ending
+    assert not calls.lost
+    assert not pod.killed
 
 
 @contextlib.asynccontextmanager

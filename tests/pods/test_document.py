@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.kube.test_document import shown
-from tests.pods.scene import only_report, sidecar, traffic
+from tests.pods.scene import ending_under_traffic, only_report, sidecar
 from tests.support.kubelet import wirings
 
 
@@ -26,13 +25,8 @@ def json_lines(manifest):
 async def test_a_pod_that_is_shown_drains_by_the_clusters_word(town, name):
     """All defaults: the slices flip, the data plane follows within a second, nothing is lost or killed."""
     pod = await town.run(json_lines(shown(name)))
-    async with traffic(pod) as calls:
-        ending = town.kubelet.delete(pod)
-        await asyncio.sleep(1.0)
-        calls.stop()
-        await ending
-    assert not calls.lost
-    assert not pod.killed
+    async with ending_under_traffic(town, pod, called_for_s=1.0):
+        pass
     assert [each.exit_code for each in pod.containers] == [0, 0]
     line = only_report(pod)
     assert (line["cause"], line["propagation_ended"]) == ("deletion", "slices_quiet")

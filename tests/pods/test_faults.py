@@ -9,7 +9,7 @@ import asyncio
 
 import pytest
 
-from tests.pods.scene import SHORT, only_report, sidecar, traffic
+from tests.pods.scene import SHORT, ending_under_traffic, only_report, sidecar, traffic
 from tests.support.cluster import faults
 from tests.support.cluster.door import Mode
 from tests.support.cluster.journal import now
@@ -36,15 +36,9 @@ ANSWERS = {
 
 async def end_under_traffic(town, pod) -> float:
     """Delete the pod, call it for half a second more; nothing may be lost. Return when that was."""
-    async with traffic(pod) as calls:
+    async with ending_under_traffic(town, pod) as calls:
         began = now()
-        ending = town.kubelet.delete(pod)
-        await asyncio.sleep(0.5)
-        calls.stop()
-        await ending
     assert len(calls.outcomes) > 30
-    assert not calls.lost
-    assert not pod.killed
     requests = len(town.api.journal.since(began))
     assert requests <= BURST + pod.took_s + 1.0, f"{requests} requests in {pod.took_s:.1f} s"
     return began

@@ -6,7 +6,18 @@ import asyncio
 
 import pytest
 
-from tests.pods.scene import SHORT, frozen, get, held, only_report, released, report, sidecar, traffic
+from tests.pods.scene import (
+    SHORT,
+    ending_under_traffic,
+    frozen,
+    get,
+    held,
+    only_report,
+    released,
+    report,
+    sidecar,
+    traffic,
+)
 from tests.support.kubelet import wirings
 from tests.support.kubelet.kubelet import DRAINPROXY
 
@@ -17,13 +28,8 @@ WIRINGS = {"native": wirings.native, "plain": wirings.plain}
 async def test_a_deleted_pod_answers_whoever_still_comes_and_leaves_by_the_clusters_word(town, wiring):
     """All hooks at once, the data plane half a second late: nothing is lost, and both containers exit 0."""
     pod = await town.run(WIRINGS[wiring](**SHORT))
-    async with traffic(pod) as calls:
-        ending = town.kubelet.delete(pod)
-        await asyncio.sleep(0.5)
-        calls.stop()
-        await ending
-    assert not calls.lost
-    assert not pod.killed
+    async with ending_under_traffic(town, pod):
+        pass
     assert [each.exit_code for each in pod.containers] == [0, 0]
     line = only_report(pod)
     assert (line["cause"], line["propagation_ended"]) == ("deletion", "slices_quiet")
@@ -51,15 +57,9 @@ async def test_the_application_lives_until_its_last_request_is_answered(town, wi
 async def test_a_sigterm_that_comes_five_seconds_late_changes_nothing(town):
     """A plain sidecar learns from the slices that the waiting hook means the pod's end."""
     pod = await town.run(wirings.plain(**SHORT))
-    async with traffic(pod) as calls:
-        ending = town.kubelet.delete(pod, late_s={"drainproxy": 5.0})
+    async with ending_under_traffic(town, pod, late_s={"drainproxy": 5.0}):
         await sidecar(pod).line("drain_plan")
         assert sidecar(pod).running
-        await asyncio.sleep(0.5)
-        calls.stop()
-        await ending
-    assert not calls.lost
-    assert not pod.killed
     assert pod.took_s > 5.0
     line = only_report(pod)
     assert line["cause"] == "deletion"
@@ -69,28 +69,16 @@ async def test_a_sigterm_that_comes_five_seconds_late_changes_nothing(town):
 async def test_a_sigterm_that_comes_late_without_the_clusters_word(town):
     """The hook is let go after `restart_window`; here SIGTERM comes before, and the drain goes on from it."""
     pod = await town.run(wirings.plain(rbac="none", restart_window="8s", **SHORT))
-    async with traffic(pod) as calls:
-        ending = town.kubelet.delete(pod, late_s={"drainproxy": 5.0})
+    async with ending_under_traffic(town, pod, late_s={"drainproxy": 5.0}):
         await sidecar(pod).line("drain_plan")
         assert pod.container("app").running
-        await asyncio.sleep(0.5)
-        calls.stop()
-        await ending
-    assert not calls.lost
-    assert not pod.killed
 
 
 async def test_a_helper_that_hardly_runs_does_not_cost_a_request(town):
     """`drain --prestop` is kept from running for 3 s; the waiting hook and the slices start the drain."""
     pod = await town.run(wirings.native(**SHORT))
-    async with traffic(pod) as calls:
-        ending = town.kubelet.delete(pod, stalled_s=3.0)
+    async with ending_under_traffic(town, pod, stalled_s=3.0):
         await sidecar(pod).line("drain_plan")
-        await asyncio.sleep(0.5)
-        calls.stop()
-        await ending
-    assert not calls.lost
-    assert not pod.killed
 
 
 async def test_a_proxy_that_hardly_runs_when_the_hooks_come_does_not_cost_a_request(town):
