@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import statistics
+import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from tests.chaos.row import Evidence, Measured, row
@@ -13,6 +15,7 @@ from tests.integration.application import Application
 from tests.integration.crowd import QUESTION, Caller, Shop, answer
 from tests.integration.scene import get
 from tests.integration.test_client_resets import application, vanish
+from tests.support.authority import Authority
 
 if TYPE_CHECKING:
     from tests.chaos.ground import Ground, Watched
@@ -78,30 +81,39 @@ KINDS = {
     "slow readers": LARGE,
     "slow chunks": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n",
     "slow HTTP/2 prefaces": b"PRI * HTTP/2.0\r\n",
+    "slow TLS handshakes": b"\x16\x03\x01\x02",
 }
+LISTEN = ("127.0.0.1:0", "https://127.0.0.1:0")
 TRICKLED = ("slow heads", "slow bodies")
 
 
 @row("slow clients", gone("head-timeout"), most=250, unit="ms for others at the 99th percentile", timed=True)
 async def slow(ground: Ground) -> Measured:
-    """Hundreds each: silent, slow heads, bodies, chunks, prefaces and readers; others are served."""
+    """Hundreds each: silent, slow heads, bodies, chunks, handshakes, prefaces, readers; others are served."""
     each, for_s = ground.pick((200, 12.0), (25, 1.5))
     head_timeout_s = for_s / 2
     server = await asyncio.get_running_loop().create_server(Library, "127.0.0.1", 0, backlog=1024)
     address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    proxy = await ground.start(address, head_timeout=f"{head_timeout_s:g}s", drain_timeout="200ms")
-    crowd: list[Client] = []
+    directory = Path(ground.stack.enter_context(tempfile.TemporaryDirectory()))
+    certificate, key = Authority(directory).issue()
+    tls = {"listen": LISTEN, "tls_certificate": str(certificate), "tls_key": str(key)}
+    proxy = await ground.start(
+        address, address, head_timeout=f"{head_timeout_s:g}s", drain_timeout="200ms", **tls
+    )
     by_kind: dict[str, list[Client]] = {}
     for kind, first in KINDS.items():
-        by_kind[kind] = [await proxy.client(receive_buffer=4096) for _ in range(each)]
-        crowd += by_kind[kind]
+        listener = int("TLS" in kind)
+        by_kind[kind] = [await proxy.client(listener, receive_buffer=4096) for _ in range(each)]
         for client in by_kind[kind]:
             await client.send(first)
+    crowd = [client for clients in by_kind.values() for client in clients]
     trickling = asyncio.ensure_future(_trickle([one for kind in TRICKLED for one in by_kind[kind]]))
     took_s = await _asked(proxy, for_s)
     trickling.cancel()
     late = [await client.read_until_close() for client in by_kind["slow heads"]]
     assert all(b" 408 " in said.split(b"\r\n", 1)[0] for said in late), late[0]
+    for client in by_kind["slow TLS handshakes"]:
+        await client.read_until_close()
     seen = await ground.books(proxy)
     assert seen['requests_in_flight{kind="http"}'] >= 2 * each, "slow readers and bodies were sent away"
     reading = by_kind["slow readers"][0]

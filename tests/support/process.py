@@ -51,10 +51,11 @@ class Proxy:
         descriptors: int | None = None,
         cgroup: Path | None = None,
         network: int | None = None,
-        listen: str = "127.0.0.1:0",
+        listen: str | Sequence[str] = "127.0.0.1:0",
         **settings: str,
     ) -> None:
-        """`descriptors`: how many the process may have open. `cgroup`: the directory of the group it is in.
+        """`listen`: one for all upstreams, or one each. `descriptors`: how many the process may have open.
+        `cgroup`: the directory of the group it is in.
         `network`: a process in whose network namespace it is.
 
         No scraper is waited for unless asked for.
@@ -63,8 +64,9 @@ class Proxy:
         self._directory = tempfile.TemporaryDirectory(prefix="drainproxy-")
         self.control_socket = str(Path(self._directory.name) / "control.sock")
         flags = ["--loop", loop, "--log-format", "json", "--admin", "127.0.0.1:0"]
-        for address in upstreams:
-            flags += ["--listen", listen, "--upstream", address]
+        places = [listen] * len(upstreams) if isinstance(listen, str) else listen
+        for place, address in zip(places, upstreams, strict=True):
+            flags += ["--listen", place, "--upstream", address]
         for name, value in settings.items():
             flags += [f"--{name.replace('_', '-')}", value]
         self._command = [sys.executable, "-m", "drainproxy", "run", *flags]
