@@ -120,7 +120,7 @@ def _add_flags(parser: argparse.ArgumentParser, verb: str, *, explain: bool) -> 
     if verb in {"inject", "webhook"}:
         _add_injection(parser, verb)
     if verb in {"demo", "probe"}:
-        module = importlib.import_module(f"drainproxy.proof.{verb}")
+        module = importlib.import_module(f"drainproxy.proof.{verb}.main")
         parser.set_defaults(module=module)
         module.add_arguments(parser)
 

@@ -189,11 +189,11 @@ def _status(options: argparse.Namespace) -> int:
             return 0
         from rich.console import Console  # noqa: PLC0415 - for people only
 
-        from drainproxy.admin import view  # noqa: PLC0415
+        from drainproxy.admin import frame, view  # noqa: PLC0415
 
         if options.watch:
             return view.watch(lambda: _fetch_status(address))
-        Console().print(view.render(status))
+        Console().print(frame.render(status))
     except OSError as error:
         _complain(f"no status from {address}: {error.strerror or error}")
         return hook.EXIT_UNREACHABLE

@@ -14,8 +14,6 @@ from rich.text import Text
 from drainproxy.admin.frame import render
 from drainproxy.lifecycle.machine import Phase
 
-__all__ = ["render", "watch"]
-
 EXIT_GONE = 69
 """EX_UNAVAILABLE of sysexits.h: the proxy went away and nobody saw it drained."""
 
