@@ -8,6 +8,7 @@ import subprocess
 import time
 from datetime import UTC, datetime
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,13 +16,10 @@ from drainproxy import certificates
 from drainproxy.certificates import Certificates, Files, Rotation
 from drainproxy.errors import CertificateError
 from drainproxy.metrics import Metrics
-from tests.support.authority import Authority
 from tests.support.wire import PATIENCE_S
 
-
-@pytest.fixture
-def authority(tmp_path):
-    return Authority(tmp_path)
+if TYPE_CHECKING:
+    from tests.support.authority import Authority
 
 
 def _shake(server: ssl.SSLContext, client: ssl.SSLContext, name: str = "localhost") -> ssl.SSLObject:
@@ -61,7 +59,7 @@ def _server(authority: Authority, name: str = "localhost", **how) -> Certificate
 
 def test_a_handshake_is_at_least_1_2_and_speaks_http_1_1(authority):
     server = _server(authority)
-    ours = certificates.for_upstream(Files(authorities=str(authority.file)))
+    ours = authority.trusted()
     assert _shake(server.context, ours).selected_alpn_protocol() == "http/1.1"
     assert server.context.minimum_version == ssl.TLSVersion.TLSv1_2 == ours.minimum_version
 
@@ -78,7 +76,7 @@ def test_a_client_without_a_certificate_passes_where_it_is_optional(authority, c
     certificate, key = authority.issue()
     files = Files(certificate=str(certificate), key=str(key), authorities=str(authority.file))
     server = certificates.for_clients(files, client)
-    ours = certificates.for_upstream(Files(authorities=str(authority.file)))
+    ours = authority.trusted()
     # TLS 1.3 tells a client only after its own handshake is done.
     ours.maximum_version = ssl.TLSVersion.TLSv1_2
     if shaken:
@@ -123,7 +121,7 @@ def test_what_cannot_be_used_is_said_in_one_line(authority, tmp_path, how):
 
 
 def test_a_new_certificate_is_used_by_the_next_handshake(authority):
-    ours = certificates.for_upstream(Files(authorities=str(authority.file)))
+    ours = authority.trusted()
     server = _server(authority, "one.test")
     front = certificates.follow(server)
     assert _name(_shake(front, ours, "one.test")) == "one.test"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from tests.integration.scene import Start
+    from tests.support.authority import Authority
 
 
 @pytest.fixture(params=["uvloop", "asyncio"])
@@ -97,3 +98,10 @@ async def start(loop_kind: str) -> AsyncIterator[Start]:
         assert proxy._child.stderr is not None
         said = (await proxy._child.stderr.read()).decode()
         assert not said, f"it wrote to stderr: {said[-2000:]}"
+
+
+@pytest.fixture
+def tls(authority: Authority) -> dict[str, str]:
+    """The settings of a listener with TLS."""
+    certificate, key = authority.issue()
+    return {"listen": "https://127.0.0.1:0", "tls_certificate": str(certificate), "tls_key": str(key)}

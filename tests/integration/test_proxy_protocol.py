@@ -9,13 +9,10 @@ from collections import Counter
 
 import pytest
 
-from drainproxy import certificates
-from drainproxy.certificates import Files
 from tests.integration.application import Application
 from tests.integration.scene import OK, OK_CLOSE, command, entered, get
 from tests.integration.test_last_connections import ask_alone
 from tests.integration.test_tls import run
-from tests.support.authority import Authority
 from tests.support.client import Client
 from tests.support.session import Session
 from tests.support.upstream import answering
@@ -45,15 +42,8 @@ async def haproxy(directory, server: str):
 
 
 @pytest.mark.parametrize("how", ["send-proxy", "send-proxy-v2", "send-proxy-v2 ssl verify none"])
-async def test_haproxy_tells_who_its_client_is(start, upstream, tmp_path, how):
-    settings = dict(BELIEVED)
-    if "ssl" in how:
-        certificate, key = Authority(tmp_path).issue()
-        settings |= {
-            "tls_certificate": str(certificate),
-            "tls_key": str(key),
-            "listen": "https://127.0.0.1:0",
-        }
+async def test_haproxy_tells_who_its_client_is(start, upstream, tls, tmp_path, how):
+    settings = BELIEVED | tls if "ssl" in how else BELIEVED
     proxy = await start(upstream, access_log="all", **settings)
     async with haproxy(tmp_path, f"127.0.0.1:{proxy.addresses[0][1]} {how}") as front:
         wire = socket.socket()
@@ -69,10 +59,7 @@ async def test_haproxy_tells_who_its_client_is(start, upstream, tmp_path, how):
             assert (await proxy.line("request"))["client"] == "127.0.0.5"
 
 
-async def test_curl_sends_a_header_before_tls(start, tmp_path):
-    authority = Authority(tmp_path)
-    certificate, key = authority.issue()
-    tls = {"tls_certificate": str(certificate), "tls_key": str(key), "listen": "https://127.0.0.1:0"}
+async def test_curl_sends_a_header_before_tls(start, authority, tls):
     async with Application(answering(OK)) as upstream:
         proxy = await start(upstream, **BELIEVED, **tls)
         url = f"https://localhost:{proxy.addresses[0][1]}/"
@@ -84,11 +71,8 @@ async def test_curl_sends_a_header_before_tls(start, tmp_path):
         assert metrics['refused_total{reason="proxy-header-refused"}'] == 1
 
 
-async def test_a_flood_with_headers_and_handshakes_at_the_exit_loses_none(start, tmp_path):
-    authority = Authority(tmp_path)
-    certificate, key = authority.issue()
-    tls = {"tls_certificate": str(certificate), "tls_key": str(key), "listen": "https://127.0.0.1:0"}
-    ours = certificates.for_upstream(Files(authorities=str(authority.file)))
+async def test_a_flood_with_headers_and_handshakes_at_the_exit_loses_none(start, authority, tls):
+    ours = authority.trusted()
     outcomes: Counter[bytes] = Counter()
     flowing = asyncio.Event()
 

@@ -13,7 +13,6 @@ from drainproxy.certificates import Files
 from tests.integration.application import Application
 from tests.integration.scene import OK, OK_CLOSE, command, get, stopped
 from tests.integration.test_last_connections import answers, ask_all, ask_alone
-from tests.support.authority import Authority
 from tests.support.command import drainproxy
 from tests.support.upstream import answering
 
@@ -21,20 +20,8 @@ HTTPS = "https://127.0.0.1:0"
 
 
 @pytest.fixture
-def authority(tmp_path):
-    return Authority(tmp_path)
-
-
-@pytest.fixture
 def ours(authority):
-    return certificates.for_upstream(Files(authorities=str(authority.file)))
-
-
-@pytest.fixture
-def tls(authority):
-    """The settings of a listener with TLS."""
-    certificate, key = authority.issue()
-    return {"listen": HTTPS, "tls_certificate": str(certificate), "tls_key": str(key)}
+    return authority.trusted()
 
 
 async def run(*arguments: str) -> tuple[int, str]:

@@ -10,8 +10,6 @@ import re
 import pytest
 import yaml
 
-from drainproxy import certificates
-from drainproxy.certificates import Files
 from tests.chart.rendering import ROOT
 from tests.integration.application import Application
 from tests.integration.scene import command, get, held
@@ -163,7 +161,7 @@ async def _end_by_hand(proxy: Proxy) -> None:
 
 async def _ask_the_sick(proxy: Proxy, authority: Authority) -> None:
     """Each request is refused; after some the breaker opens."""
-    trust = certificates.for_upstream(Files(authorities=str(authority.file)))
+    trust = authority.trusted()
     for _ in range(20):
         async with await Client.connect(proxy.addresses[0], tls=trust) as client:
             assert (await client.ask(get("/"))).status == 503

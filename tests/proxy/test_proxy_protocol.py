@@ -141,7 +141,7 @@ async def test_tls_comes_after_it(tmp_path):
     certificate, key = authority.issue()
     files = Files(certificate=str(certificate), key=str(key))
     entrance = Entrance(Certificates(files, certificates.for_clients), HERE)
-    ours = certificates.for_upstream(Files(authorities=str(authority.file)))
+    ours = authority.trusted()
     async with Upstream() as upstream, House(upstream, entrance=entrance) as house:
         for apart in (True, False):
             client = await house.client()

@@ -12,17 +12,11 @@ from drainproxy.certificates import Certificates, Files
 from drainproxy.proxy.entrance import Entrance
 from tests.proxy.test_websocket import CLOSE, frame
 from tests.proxy.test_websocket_leaving import AGREE, ANSWER, ASK
-from tests.support.authority import Authority
 from tests.support.house import House
 from tests.support.upstream import OK, Upstream, answering
 from tests.support.wire import End, Ended
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
-
-
-@pytest.fixture
-def authority(tmp_path):
-    return Authority(tmp_path)
 
 
 @pytest.fixture
@@ -38,7 +32,7 @@ def entrance(files):
 
 @pytest.fixture
 def ours(authority):
-    return certificates.for_upstream(Files(authorities=str(authority.file)))
+    return authority.trusted()
 
 
 @pytest.fixture(params=["TLSv1_2", "TLSv1_3"])

@@ -19,11 +19,6 @@ POST = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n"
 
 
 @pytest.fixture
-def authority(tmp_path):
-    return Authority(tmp_path)
-
-
-@pytest.fixture
 def theirs(authority):
     """The application's context."""
     certificate, key = authority.issue()

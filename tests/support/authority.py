@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 
 import trustme
 
+from drainproxy import certificates
+from drainproxy.certificates import Files
+
 if TYPE_CHECKING:
+    import ssl
     from pathlib import Path
 
 
@@ -19,6 +23,10 @@ class Authority:
         self._directory = directory
         self.file = directory / f"{name}.pem"
         self._ca.cert_pem.write_to_path(self.file)
+
+    def trusted(self) -> ssl.SSLContext:
+        """Return the context of a client that trusts whom it signs, and nobody else."""
+        return certificates.for_upstream(Files(authorities=str(self.file)))
 
     def issue(
         self, name: str = "localhost", *, days: float = 30, into: Path | None = None
