@@ -17,6 +17,7 @@ from drainproxy.lifecycle.drain import Drain, begun_by
 from drainproxy.lifecycle.ending import Ending
 from drainproxy.lifecycle.hooks import RestartWindow
 from drainproxy.lifecycle.journal import Journal
+from drainproxy.lifecycle.lazytimer import LazyTimer
 from drainproxy.lifecycle.leaving import Leaving
 from drainproxy.lifecycle.machine import Event, Phase, Readiness, step
 from drainproxy.lifecycle.news import News
@@ -67,7 +68,7 @@ class Controller(News):
         self._window = RestartWindow(loop, settings.restart_window, self._restarted)
         self._evidence = propagation.UNKNOWN
         self._last_request = -math.inf
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = LazyTimer(loop, self._review)
         self.published = picture(Phase.STARTING, None, self.plan, settings, loop.time())
         metrics.before_scrape.append(self._refresh_metrics)
         self._refresh_metrics()
@@ -260,7 +261,8 @@ class Controller(News):
             check_at = self._review_propagation(drain, now)
         if self.published.phase is Phase.DRAINING:
             check_at = self._review_draining(drain, now, looked=looked)
-        self._set_timer(check_at)
+        self._timer.cancel()
+        self._timer.set(check_at)
 
     def _review_propagation(self, drain: Drain, now: float) -> float:
         if now >= self.deadline:
@@ -340,13 +342,6 @@ class Controller(News):
         self.journal.planned(self.drain, self.plan, arrivals_per_s=arrivals, in_flight=len(self._inflight))
 
     # Timers and numbers.
-
-    def _set_timer(self, when: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if when < math.inf:
-            self._timer = self._loop.call_at(when, self._review)
 
     def _restarted(self) -> None:
         if self.drain is None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from drainproxy.lifecycle.lazytimer import LazyTimer
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
@@ -21,7 +23,7 @@ class RestartWindow:
         self._loop = loop
         self._length_s = length_s
         self._passed = passed
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = LazyTimer(loop, self._expire)
         self.first_wait: float | None = None
         """When the first hook of what may be a termination came."""
 
@@ -29,14 +31,12 @@ class RestartWindow:
         """A hook has come; the first one starts the clock."""
         if self.first_wait is None:
             self.first_wait = self._loop.time()
-            self._timer = self._loop.call_at(self.first_wait + self._length_s, self._expire)
+            self._timer.set(self.first_wait + self._length_s)
 
     def close(self) -> None:
         """It is known what it was."""
         self.first_wait = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.cancel()
 
     def _expire(self) -> None:
         self.close()

@@ -9,9 +9,9 @@ import math
 import random
 from typing import TYPE_CHECKING
 
+from drainproxy.lifecycle.lazytimer import LazyTimer
 from drainproxy.proxy import kernel
 from drainproxy.proxy.side import Side
-from drainproxy.proxy.timer import LazyTimer
 
 if TYPE_CHECKING:
     import asyncio

@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 from drainproxy.errors import QueueFull, QueueTimeout
-from drainproxy.proxy.timer import LazyTimer
+from drainproxy.lifecycle.lazytimer import LazyTimer
 
 if TYPE_CHECKING:
     import asyncio

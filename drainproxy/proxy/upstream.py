@@ -15,11 +15,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from drainproxy import certificates, errors
+from drainproxy.lifecycle.lazytimer import LazyTimer
 from drainproxy.proxy import kernel
 from drainproxy.proxy.breaker import Breaker
 from drainproxy.proxy.heads import ResponseReader
 from drainproxy.proxy.side import Side, bound_received, bound_unsent, connect_small
-from drainproxy.proxy.timer import LazyTimer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

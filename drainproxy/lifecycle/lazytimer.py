@@ -1,7 +1,7 @@
-"""One timer a connection, re-armed lazily: a deadline that moves back costs an assignment.
+"""A timer that is re-armed lazily: a deadline that moves back costs an assignment.
 
-Deadlines move at every request and timers almost never fire, so the loop is asked only when a deadline
-comes nearer than the one it was last asked for.
+A connection's deadlines move at every request and its timer almost never fires, so the loop is asked only
+when a deadline comes nearer than the one it was last asked for.
 """
 
 from __future__ import annotations

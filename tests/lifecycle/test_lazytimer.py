@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 
-from drainproxy.proxy.timer import LazyTimer
+from drainproxy.lifecycle.lazytimer import LazyTimer
 from tests.support import clock
 from tests.support.clock import in_fake_time
 
