@@ -53,22 +53,13 @@ class Books:
 
     def answered(self, client: ClientConnection, exchange: Exchange) -> None:
         """Account for a request whose answer was relayed in full."""
-        head = exchange.head
-        self._count(head, exchange.status, exchange)
+        self._note(client, exchange.head, exchange.status, exchange)
         if self._controller.published.draining and exchange.status != 101:
             self._drained(exchange, "finished")
-        if self._access_log == "all":
-            self._access(client, head, exchange.status, exchange, None)
-        if self.tracing is not None:
-            self.tracing.end(head, exchange.status)
 
     def replied(self, client: ClientConnection, head: RequestHead, status: int) -> None:
         """Account for a request that was answered here, and was nobody's fault."""
-        self._count(head, status, None)
-        if self._access_log == "all":
-            self._access(client, head, status, None, None)
-        if self.tracing is not None:
-            self.tracing.end(head, status)
+        self._note(client, head, status)
 
     def failed(
         self,
@@ -81,17 +72,13 @@ class Books:
     ) -> None:
         """Account for a request that ended in `error`; `begun`: a part of its answer had been sent."""
         status = exchange.status if begun and exchange is not None else error.status
-        self._count(head, status, exchange)
+        self._note(client, head, status, exchange, error)
         refused = error.blame in {Blame.CLIENT, Blame.POLICY} and not error.sent
         (self._metrics.refused if refused else self._metrics.errors).inc(error.reason)
         if self._controller.published.draining and exchange is not None:
             outcome = _drain_outcome(error, begun=begun)
             if outcome is not None:
                 self._drained(exchange, outcome)
-        if self._access_log != "off":
-            self._access(client, head, status, exchange, error)
-        if self.tracing is not None:
-            self.tracing.end(head, status, error.reason)
 
     def turned_away(self, peer: bytes, reason: str, detail: str) -> None:
         """Account for a connection that ended before it could ask anything."""
@@ -152,7 +139,15 @@ class Books:
         else:
             self._metrics.drain_requests.inc(outcome)
 
-    def _count(self, head: RequestHead | None, status: int, exchange: Exchange | None) -> None:
+    def _note(
+        self,
+        client: ClientConnection,
+        head: RequestHead | None,
+        status: int,
+        exchange: Exchange | None = None,
+        error: RequestError | None = None,
+    ) -> None:
+        """Count a request, write its line and end its span, where there are any."""
         method = b"" if head is None else head.method
         key = (method, status, self._controller.published.draining)
         self._counts[key] = self._counts.get(key, 0) + 1
@@ -163,6 +158,10 @@ class Books:
             if exchange.head_at:
                 metrics.response_head_seconds.observe(exchange.head_at - started)
                 self._bytes_to_client += exchange.bytes_sent
+        if self._access_log == "all" or (error is not None and self._access_log == "errors"):
+            self._access(client, head, status, exchange, error)
+        if self.tracing is not None:
+            self.tracing.end(head, status, "" if error is None else error.reason)
 
     def _export_counts(self) -> None:
         counts, self._counts = self._counts, {}
