@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.integration.test_slowhttptest import TRIM
 from tests.soak.application import Soaked, speak_http2
 from tests.soak.callers import Callers
 from tests.soak.trend import Slope, slope
@@ -72,7 +73,7 @@ async def soaked(ground: Ground, for_s: float, *, rate: float, say: Callable[[st
         routes.write_text(ROUTES)
         address = await stack.enter_async_context(application.serving())
         http2 = await stack.enter_async_context(Upstream(speak_http2))
-        proxy = await ground.start(address, http2.address, routes=str(routes))
+        proxy = await ground.start(address, http2.address, routes=str(routes), env=TRIM)
         callers = Callers(proxy.addresses[0], proxy.addresses[1], seed=1, rate=rate)
         await callers.run(min(20.0, for_s / 4))
         before = await _quiet(proxy, None)
