@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from drainproxy.proof.waiting import stopped_before
 from tests.integration.crowd import Caller, Orders, Shop, order, question
 from tests.support.wire import PATIENCE_S
 
@@ -70,7 +71,7 @@ class Load:
         loop = asyncio.get_running_loop()
         caller = Caller(self._address)
         due = loop.time() + self._every_s * number / self._connections
-        while not await self._stopped_before(due):
+        while not await stopped_before(self._stop, due):
             began = loop.time()
             try:
                 async with asyncio.timeout(PATIENCE_S):
@@ -98,11 +99,3 @@ class Load:
             self._orders.placed += 1
             raise
         self._orders.check(answered, number)
-
-    async def _stopped_before(self, when: float) -> bool:
-        try:
-            async with asyncio.timeout_at(when):
-                await self._stop.wait()
-        except TimeoutError:
-            return False
-        return True

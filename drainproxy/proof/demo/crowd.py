@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from drainproxy.proof.client import Address, Client, Request
 from drainproxy.proof.outcomes import Kind, Outcome
 from drainproxy.proof.tally import Tally
+from drainproxy.proof.waiting import stopped_before
 
 _HOST = "shop.example"
 _PATIENCE_S = 5.0  # two seconds more than the slowest answer takes
@@ -81,7 +82,7 @@ class Crowd:
         next_at = loop.time() + spread_s
         try:
             for count in range(_MAX_REQUESTS_EACH):
-                if await _stopped_before(stop, next_at):
+                if await stopped_before(stop, next_at):
                     return
                 next_at = max(next_at + role.every_s, loop.time())
                 await self._once(role, client, f"{self.name}/{role.name}/{number}/{count}")
@@ -122,12 +123,3 @@ def _judged(outcome: Outcome) -> Outcome:
 
 def _with_key(request: Request, key: str) -> Request:
     return dataclasses.replace(request, fields=(("Idempotency-Key", key),))
-
-
-async def _stopped_before(stop: asyncio.Event, when: float) -> bool:
-    try:
-        async with asyncio.timeout_at(when):
-            await stop.wait()
-    except TimeoutError:
-        return False
-    return True

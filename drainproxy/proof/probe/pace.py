@@ -13,6 +13,7 @@ from drainproxy.proof.client import Client
 from drainproxy.proof.outcomes import Outcome
 from drainproxy.proof.probe.plan import Plan
 from drainproxy.proof.tally import Tally
+from drainproxy.proof.waiting import stopped_before
 
 _MAX_IN_FLIGHT = 2_000
 _MAX_CATCH_UP_S = 1.0  # after a stall of our own, the ticks older than this are held back, not sent
@@ -51,7 +52,7 @@ class Pace:
                     for number in range(tick, due):
                         self._launch(requests, number)
                     tick = due
-                    await _until(stop, self.tally.began_at + tick / plan.rate)
+                    await stopped_before(stop, self.tally.began_at + tick / plan.rate)
         finally:
             for client in self._clients:
                 client.close()
@@ -87,11 +88,3 @@ class Pace:
         )
         self._clients.add(client)
         return client
-
-
-async def _until(stop: asyncio.Event, when: float) -> None:
-    try:
-        async with asyncio.timeout_at(when):
-            await stop.wait()
-    except TimeoutError:
-        return

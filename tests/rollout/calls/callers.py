@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from drainproxy.proof.waiting import stopped_before
 from tests.rollout.calls.server import EVERY_S, PATH, PIECES
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Callers:
         due = loop.time() + max(part.every_s, 1.0) * number / part.callers
         async with contextlib.AsyncExitStack() as stack:
             kept = await stack.enter_async_context(self._channel(number)) if part.kept else None
-            while not await _by(stop, due):
+            while not await stopped_before(stop, due):
                 due = max(due + part.every_s, loop.time())
                 async with self._channel(number) if kept is None else contextlib.nullcontext(kept) as channel:
                     await self._once(part, channel)
@@ -126,12 +127,3 @@ class Callers:
         options = (("grpc.use_local_subchannel_pool", 1),)
         async with grpc.aio.insecure_channel(f"{host}:{port}", options=options) as channel:
             yield channel
-
-
-async def _by(stop: asyncio.Event, when: float) -> bool:
-    try:
-        async with asyncio.timeout_at(when):
-            await stop.wait()
-    except TimeoutError:
-        return False
-    return True
