@@ -228,6 +228,7 @@ class _Process:
                 await self._finish_work()
                 await self._close_the_door()
                 await self._serve_the_last()
+        self._patience = None
         for work in self.inflight:
             work.cut("drain-deadline")
         for server in self._servers:
@@ -302,8 +303,9 @@ class _Process:
         if name == "SIGINT":
             if self._interrupted:
                 self.controller.abandon("interrupted twice")
-                if self._patience is not None and not self._patience.expired():
+                if self._patience is not None:
                     self._patience.reschedule(self._loop.time())
+                    self._patience = None
             self._interrupted = True
         already = self.controller.published.draining and self.controller.sigterm_at is None
         self.controller.terminate(Cause.UNKNOWN, sigterm=True)

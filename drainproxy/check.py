@@ -95,6 +95,8 @@ def _flags(container: Mapping[str, Any]) -> dict[str, list[str]]:
     for place, word in enumerate(words):
         if word.startswith("--"):
             name, has_value, text = word[2:].partition("=")
-            after = words[place + 1] if place + 1 < len(words) else ""
-            given.setdefault(name.replace("-", "_"), []).append(text if has_value else after)
+            after = words[place + 1 : place + 2]
+            # A switch needs no value, and no value looks like a flag.
+            said = text if has_value else "true" if not after or after[0].startswith("--") else after[0]
+            given.setdefault(name.replace("-", "_"), []).append(said)
     return {name: texts for name, texts in given.items() if name not in ELSEWHERE}

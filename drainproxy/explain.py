@@ -26,7 +26,9 @@ PIPE_WIDTH = 1000
 def show(config: Config) -> None:
     """Print the settings in effect, the division of the grace period, and what is doubtful."""
     # A pipe has no width: nothing is folded for it.
-    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    # An IPv6 address in its brackets looks like markup.
+    console = Console(highlight=False, markup=False, soft_wrap=True, width=width)
     rows = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for title in ("setting", "value", "from"):
         rows.add_column(title, overflow="fold")
@@ -36,10 +38,10 @@ def show(config: Config) -> None:
     console.print(rows)
     console.print()
     for line in sum_in_words(config):
-        console.print(line, markup=False)
+        console.print(line)
     for warning in config.warnings:
         console.print()
-        console.print(f"warning: {warning}", style="yellow", markup=False)
+        console.print(f"warning: {warning}", style="yellow")
 
 
 def effective(config: Config) -> Iterator[tuple[Setting, Any, str]]:

@@ -89,10 +89,10 @@ def _ask(path: str, request: str, timeout_s: float | None) -> tuple[int, str]:
         except OSError as error:
             raise _Unreachable(_why(error)) from None
     head, blank, body = answer.partition(b"\r\n\r\n")
-    words = head.split(b" ", 2)
-    if not blank or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
+    version, _, rest = head.partition(b" ")
+    if not blank or not version.startswith(b"HTTP/1.") or not rest[:3].isdigit():
         raise _Unreachable("closed without an answer")
-    return int(words[1]), body.decode("utf-8", "replace").strip()
+    return int(rest[:3]), body.decode("utf-8", "replace").strip()
 
 
 def _why(error: OSError) -> str:

@@ -41,17 +41,20 @@ def _line(node: Any) -> int:
 def _route(node: Any, default: Timeouts, problems: list[str]) -> Route:
     said: dict[str, Any] = {}
     for key, value in node.value:
-        reader, allowed = _READERS.get(key.value, (None, f"one of {', '.join(_READERS)}"))
+        reader, allowed = _READERS.get(str(key.value), (None, f"one of {', '.join(_READERS)}"))
         texts = [str(each.value) for each in value.value] if value.id == "sequence" else [str(value.value)]
         try:
             if reader is None or not texts:
+                raise ValueError
+            if key.value in said:
+                allowed = "it once"
                 raise ValueError
             said[key.value] = reader(texts)
         except ValueError:
             wrong = key if reader is None else value
             text = ", ".join(texts) if reader else str(key.value)
             problems.append(f"line {_line(wrong)}: {json.dumps(text[:60])} is not good here; write {allowed}")
-    if "path" not in {key.value for key, _ in node.value}:
+    if all(key.value != "path" for key, _ in node.value):
         problems.append(f"line {_line(node)}: a route needs a path")
     own = {name: said[name] for name in TIMEOUTS if name in said}
     timeouts = replace(said.get("profile", default), **own)

@@ -124,6 +124,15 @@ def test_config_shows_sources(tmp_path):
         assert row in [[cell.strip() for cell in row] for row in rows]
 
 
+def test_config_shows_what_was_written():
+    """What looks like a terminal's markup is shown as it is: an IPv6 address, a path in brackets."""
+    done = drainproxy("config", "--upstream", "http://[fd00::1]:8080", "--health-paths", "/a[/b]")
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = {row[0]: row[1] for row in map(str.split, done.stdout.splitlines()) if len(row) > 2}
+    assert shown["upstream"] == "http://[fd00::1]:8080"
+    assert shown["health_paths"] == "/a[/b]"
+
+
 def test_config_explains_the_sum():
     """`config` says in words how the grace period is divided."""
     out = drainproxy("config", "--propagation", "cluster", "--grace-period", "40s").stdout

@@ -129,7 +129,15 @@ def test_refused_without_a_reason(control):
 
 
 @pytest.mark.parametrize(
-    "answer", [b"", b"HTTP/1.1 200 OK\r\n", b"SSH-2.0 hello\r\n\r\n", b"HTTP/1.1 xyz\r\n\r\n", b"\r\n\r\n"]
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\n",
+        b"SSH-2.0 hello\r\n\r\n",
+        b"HTTP/1.1 xyz\r\n\r\n",
+        b"HTTP/1.1\r\n\r\n",
+        b"\r\n\r\n",
+    ],
 )
 def test_no_answer(control, answer):
     """A proxy that ends before its answer, or another program, counts as unreachable."""

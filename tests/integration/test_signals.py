@@ -115,6 +115,22 @@ async def test_a_second_sigint_ends_the_wait_for_a_last_scrape(start):
         assert await proxy.exit_code() == 0
 
 
+async def test_a_second_sigint_at_the_very_end_is_no_defect(start):
+    """Idle clients are still read for a moment, and there is nothing left to cut short."""
+    async with Application(answering(OK)) as upstream:
+        proxy = await start(upstream, linger="60s")
+        client = await proxy.client()
+        assert (await client.ask(get())).raw == OK
+        proxy.signal(signal.SIGINT)
+        assert await client.read_eof() == "fin"
+        proxy.signal(signal.SIGINT)
+        # Its loop has turned since.
+        await proxy.metrics()
+        client.close()
+        assert await proxy.exit_code() == 0
+    assert events(proxy, "library") == []
+
+
 class Early:
     """A process that may be signalled before it says anything. `wrapped`: a command in front of it."""
 

@@ -68,6 +68,17 @@ def test_without_a_sidecar_there_is_one_verdict():
     assert "no container runs drainproxy" in the(found, "sidecar")
 
 
+@pytest.mark.parametrize(
+    "words", [["--allow-half-close", "--listen", ":28081"], ["--listen=:28081", "--h2-inspect"]]
+)
+def test_a_switch_among_the_flags_needs_no_value(words):
+    """What follows it is the next flag: both hold, and nothing is wrong with them."""
+    found = good()
+    ours(found)["args"] = words
+    meant = wiring(ours(found))
+    assert (meant.ports, meant.problems) == ((28081,), ())
+
+
 def test_what_could_not_be_read_is_not_passed():
     """A question mark and the reason; what was found beside it still counts."""
     found = good(services=[], unread={"services": "403: forbidden"})
