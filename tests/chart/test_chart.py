@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from drainproxy.injector.annotations import WIRING
+from drainproxy.settings import table
 from tests.chart.rendering import CHART, documents, files, helm, one, pod_specs
 from tests.chart.standards import OTHERS, assert_valid, breaches
 
@@ -195,6 +197,10 @@ def test_roles_are_bound_where_they_are_asked_for():
         ({"sidecar": {"port": 80}}, "at '/sidecar/port': minimum: got 80, want 1,024"),
         ({"injection": {"mode": "magic"}}, "at '/injection/mode': value must be one of"),
         ({"sidecar": {"env": {"MALLOC_ARENA_MAX": "1"}}}, "invalid propertyName 'MALLOC_ARENA_MAX'"),
+        ({"sidecar": {"env": {"DRAINPROXY_HEAD_TIMEOT": "3s"}}}, "propertyName 'DRAINPROXY_HEAD_TIMEOT'"),
+        ({"sidecar": {"env": {"DRAINPROXY_APP_STOP": "9s"}}}, "propertyName 'DRAINPROXY_APP_STOP'"),
+        ({"sidecar": {"port": 29900}}, "port and adminPort are both 29900"),
+        ({**WEBHOOK, "webhook": {"port": 29900}}, "webhook.port and sidecar.adminPort are both 29900"),
         ({"injection": {"mode": "policy", "kubeVersion": "1.33"}}, "needs Kubernetes 1.36"),
         ({"webhook": {"replica": 1}}, "additional properties 'replica' not allowed"),
         ({"revisions": {"canary": {}}}, "revisions.canary needs a tag or a digest"),
@@ -237,6 +243,25 @@ def test_the_schema_knows_every_value_and_no_other():
 
     schema["properties"]["certificates"]["properties"]["issuerRef"].pop("properties")
     assert unknown(values, schema, "") == []
+
+
+def test_the_schema_lists_the_settings_that_a_pods_environment_may_add():
+    """A misspelt one would keep the webhook from starting; one with a value of its own would spoil the sum."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    listed = schema["properties"]["sidecar"]["properties"]["env"]["propertyNames"]["enum"]
+    own = {"rbac", "propagation", "propagation_max", "leave_spread", "app_stop", "reserve"}
+    assert listed == [setting.env for setting in table() if setting.name not in WIRING | own]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(16777216, "16777216"), (0.25, "0.25"), (True, "true"), ("3s", "3s")]
+)
+def test_a_number_is_written_as_a_setting_takes_it(value, text):
+    """Helm holds whole numbers as floats, and prints large ones with an exponent."""
+    env = {"sidecar": {"env": {"DRAINPROXY_MAX_BODY_BYTES": value}}}
+    (webhook,) = (each for each in documents({**WEBHOOK, **env}) if each["kind"] == "Deployment")
+    arguments = webhook["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert f"--set=max-body-bytes={text}" in arguments
 
 
 def test_notes_say_what_to_do_next():

@@ -35,6 +35,6 @@
 {{- end }}
 {{- end }}
 {{- range $name, $value := $sidecar.env }}
-- {{ printf "--set=%s=%s" ($name | trimPrefix "DRAINPROXY_" | lower | replace "_" "-") (toString $value) | quote }}
+- {{ printf "--set=%s=%s" ($name | trimPrefix "DRAINPROXY_" | lower | replace "_" "-") (include "drainproxy.text" $value) | quote }}
 {{- end }}
 {{- end -}}

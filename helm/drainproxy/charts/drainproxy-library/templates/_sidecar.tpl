@@ -31,7 +31,15 @@
 {{- if not (has $usual.rbac (list "none" "slices" "slices+pod" "slices+pod+events")) -}}
 {{- fail (printf "rbac is %q; it must be none, slices, slices+pod or slices+pod+events" (toString $usual.rbac)) -}}
 {{- end -}}
+{{- if eq (int $usual.port) (int $usual.adminPort) -}}
+{{- fail (printf "port and adminPort are both %d: traffic and probes need a port each" (int $usual.port)) -}}
+{{- end -}}
 {{- toYaml $usual -}}
+{{- end -}}
+
+{{/* A value as a setting is written; 16777216 comes from a values file as a float, which prints as 1.6777216e+07. */}}
+{{- define "drainproxy.text" -}}
+{{- if and (kindIs "float64" .) (eq . (floor .)) -}}{{- printf "%.0f" . -}}{{- else -}}{{- toString . -}}{{- end -}}
 {{- end -}}
 
 {{/*
@@ -87,7 +95,7 @@ It owns the port's name: take `name: http` away from the application's port, so 
     {{- end }}
     {{- range $name, $value := $options.env }}
     - name: {{ $name }}
-      value: {{ $value | toString | quote }}
+      value: {{ include "drainproxy.text" $value | quote }}
     {{- end }}
   {{- if eq $options.mode "native" }}
   lifecycle:
