@@ -246,7 +246,7 @@ def test_the_schema_knows_every_value_and_no_other():
 
 
 def test_the_schema_lists_the_settings_that_a_pods_environment_may_add():
-    """A misspelt one would keep the webhook from starting; one with a value of its own would spoil the sum."""
+    """A misspelt one would keep the webhook from starting; one with its own value would spoil the sum."""
     schema = json.loads((CHART / "values.schema.json").read_text())
     listed = schema["properties"]["sidecar"]["properties"]["env"]["propertyNames"]["enum"]
     own = {"rbac", "propagation", "propagation_max", "leave_spread", "app_stop", "reserve"}
