@@ -37,8 +37,9 @@ def edit(text: str, operations: Iterable[dict[str, Any]], expected: Any) -> str:
     splices = [splice for operation in operations for splice in _splices(text, root, operation)]
     # From the end, so that positions stay true; what is added at one place stays in order.
     splices.sort(key=lambda each: each[:2])
+    breaks = "\r\n" if text.count("\r\n") == text.count("\n") else "\n"
     for begin, end, new in reversed(splices):
-        text = text[:begin] + new + text[end:]
+        text = text[:begin] + new.replace("\n", breaks) + text[end:]
     try:
         said = yaml.load(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError:

@@ -4,7 +4,6 @@ Pure. What is not changed stays byte for byte, also what is no YAML; nothing is 
 `drainproxy inject`.
 """
 
-import copy
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -41,6 +40,7 @@ class Workload:
     """`injected` or `refusal`, or neither: it does not ask, or has the sidecar."""
 
     name: str
+    namespace: str
     injected: Injected | None = None
     refusal: tuple[str, ...] = ()
     why_not: str = ""
@@ -83,11 +83,10 @@ def _document(text: str, house: House, *, every: bool) -> Document:
         return document
     try:
         loaded = yaml.load(text, Loader=_LOADER)  # noqa: S506 - it is a safe one
-        before = _unshared(loaded, iter(range(MAX_NODES)))
+        before, after = (_unshared(loaded, iter(range(MAX_NODES))) for _ in range(2))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         document.problem = f"no YAML, passed on as it is: {' '.join(str(error).split())[:200]}"
         return document
-    after = copy.deepcopy(before)
     for thing in _objects(after):
         group, kind = str(thing.get("apiVersion", "")).rpartition("/")[0], str(thing.get("kind"))
         if (group, kind) == ("", "Service"):
@@ -96,9 +95,8 @@ def _document(text: str, house: House, *, every: bool) -> Document:
             document.workloads.append(_one(thing, path, house, every=every))
     if any(each.injected for each in document.workloads):
         try:
-            edited = edit(text.replace("\r\n", "\n"), json_patch(before, after), after)
-            document.after = edited.replace("\n", "\r\n") if "\r\n" in text else edited
-        except CannotEdit as error:
+            document.after = edit(text, json_patch(before, after), after)
+        except (CannotEdit, RecursionError) as error:
             for each in document.workloads:
                 if each.injected:
                     each.injected, each.refusal = None, (f"the document cannot be changed: {error}",)
@@ -118,12 +116,13 @@ def _objects(value: Any) -> Iterator[dict[str, Any]]:
 def _one(thing: dict[str, Any], path: tuple[str, ...], house: House, *, every: bool) -> Workload:
     """Patch a workload in place, if it asks for it."""
     metadata = _mapping(thing.get("metadata"))
-    workload = Workload(f"{thing['kind']}/{metadata.get('name') or metadata.get('generateName', '')}")
+    name = f"{thing['kind']}/{metadata.get('name') or metadata.get('generateName', '')}"
+    workload = Workload(name, str(metadata.get("namespace") or ""))
     pod = thing
     for part in path:
         pod = _mapping(pod.get(part))
     try:
-        outcome = inject(pod, house, str(metadata.get("namespace") or ""), unasked=every)
+        outcome = inject(pod, house, workload.namespace, unasked=every)
         if isinstance(outcome, str):
             workload.why_not = outcome
         else:
@@ -143,13 +142,16 @@ def detours(documents: list[Document]) -> Iterator[str]:
             continue
         labels = workload.injected.pod["metadata"]["labels"].items()
         for service in services:
-            name, spec = _mapping(service.get("metadata")).get("name"), _mapping(service.get("spec"))
+            metadata, spec = _mapping(service.get("metadata")), _mapping(service.get("spec"))
+            # What says no namespace may be applied to any.
+            if len({workload.namespace, str(metadata.get("namespace") or "")} - {""}) > 1:
+                continue
             selector = _mapping(spec.get("selector"))
             ports = map(_mapping, (selector and selector.items() <= labels and spec.get("ports")) or ())
             targets = [port.get("targetPort", port.get("port")) for port in ports]
             for taken in workload.injected.taken:
                 if taken.application in targets:
-                    around = f"Service/{name}: targetPort {taken.application} goes around {workload.name}'s"
+                    around = f"Service/{metadata.get('name')}: targetPort {taken.application} goes around {workload.name}'s"
                     yield f"{around} sidecar: write {taken.name or taken.listens}"
 
 

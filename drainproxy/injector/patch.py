@@ -72,7 +72,7 @@ def inject(pod: Pod, house: House, namespace: str = "", *, unasked: bool = False
     """
     try:
         return _stays(pod, unasked=unasked) or _inject(copy.deepcopy(pod), house, namespace)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
         # What a person has typed is looked at by no API server first.
         raise InjectionRefused("malformed", [f"it is not shaped as a pod ({error!r:.80})"]) from None
 

@@ -7,7 +7,7 @@ import difflib
 import pytest
 import yaml
 
-from drainproxy.injector.manifest import process
+from drainproxy.injector.manifest import detours, process
 from tests.injector.ways import HOUSE
 from tests.support.command import drainproxy
 
@@ -146,3 +146,34 @@ def test_a_service_that_goes_around_the_sidecar(target, around, tmp_path):
     done = drainproxy("inject", "-f", str(file))
     assert (done.returncode, done.stderr.count(said), done.stderr.count("around")) == (0, around, around)
     assert drainproxy("inject", "--check", "-f", str(file)).stdout.count(said) == around
+
+
+@pytest.mark.parametrize(
+    ("workload", "service", "around"),
+    [("shop", "shop", True), ("shop", "", True), ("", "shop", True), ("shop", "other", False)],
+    ids=["the same", "the Service's unsaid", "the workload's unsaid", "another"],
+)
+def test_a_service_of_another_namespace_goes_around_nobody(workload, service, around):
+    """It chooses pods of its own namespace alone; where one is not said it may be any."""
+    deployment = DEPLOYMENT.replace("{name: web}", f"{{name: web, namespace: {workload}}}")
+    other = f"apiVersion: v1\nkind: Service\nmetadata: {{name: shop, namespace: {service}}}\nspec:\n"
+    other += "  selector: {app: web}\n  ports: [{port: 8080}]\n"
+    documents = list(process(f"{deployment}---\n{other}", HOUSE, every=False))
+    assert len(list(detours(documents))) == around
+
+
+@pytest.mark.parametrize("depth", [200, 400, 800])
+def test_what_is_nested_deeply_passes_through(depth):
+    """However deep; what can be changed is, and nothing ends with a traceback."""
+    deep = "[" * depth + "]" * depth
+    text = DEPLOYMENT.replace("nodeSelector: {disk: ssd}", f"nodeSelector: {deep}")
+    assert deep in out(text)
+    assert out(text.replace('"true"', '"false"')) == text.replace('"true"', '"false"')
+
+
+def test_line_ends_stay_what_they_are():
+    """All of one kind, or mixed by somebody's editor."""
+    windows = DEPLOYMENT.replace("\n", "\r\n")
+    assert out(windows) == out(DEPLOYMENT).replace("\n", "\r\n")
+    mixed = DEPLOYMENT.replace("replicas: 3\n", "replicas: 3\r\n")
+    assert out(mixed) == out(DEPLOYMENT).replace("replicas: 3\n", "replicas: 3\r\n")
