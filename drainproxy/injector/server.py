@@ -28,6 +28,12 @@ from drainproxy.proxy.listener import address_of, bind
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """A request to the API server may have 3 MiB, and a review holds an object as it is."""
 
+MAX_HELD_BYTES = 32 * 1024 * 1024
+"""Of all reviews that are not whole yet: beyond it the largest is given up, since real ones are small."""
+
+READ_S = 10.0
+"""For a whole review: by default an API server waits no longer for its answer (timeoutSeconds)."""
+
 
 async def run(
     *, listen: ListenAddress, admin: ListenAddress, files: Files, house: House, log_format: Format
@@ -56,6 +62,8 @@ class _Webhook:
         self._certificates = self._rotation.add("webhook", files, for_clients)
         self._ending = asyncio.Event()
         self._patient = True
+        self._unread: dict[asyncio.Timeout, bytearray] = {}
+        """What has come of reviews that are not whole yet."""
         self._last_review: float | None = None
         """Loop time of the last one that came while ending."""
 
@@ -101,15 +109,14 @@ class _Webhook:
         began = self._loop.time()
         if self._ending.is_set():
             self._last_review = began
-        body = bytearray()
-        async for piece in request.content.iter_any():
-            body += piece
-            if len(body) > MAX_BODY_BYTES:
-                return self._closing(self._malformed(413, "the review is too large"))
         try:
-            reply = answer(bytes(body), self._house)
+            reply = answer(await self._read(request), self._house)
+        except TimeoutError:
+            return self._malformed(503, "the review did not come whole, in time and beside others")
         except Malformed as reason:
-            return self._closing(self._malformed(400, str(reason)))
+            return self._malformed(400, str(reason))
+        except web.HTTPRequestEntityTooLarge:
+            return self._malformed(413, "the review is too large")
         self._metrics.webhook_reviews.inc(reply.result)
         self._metrics.webhook_review_seconds.observe(self._loop.time() - began)
         result, pod, said = reply.result, reply.pod, list(reply.said)
@@ -120,13 +127,28 @@ class _Webhook:
             response.force_close()
         return response
 
+    async def _read(self, request: web.BaseRequest) -> bytes:
+        """Return a review. Raises TimeoutError, also where it gives way, and HTTPRequestEntityTooLarge."""
+        body = bytearray()
+        async with asyncio.timeout(READ_S) as patience:
+            self._unread[patience] = body
+            try:
+                async for piece in request.content.iter_any():
+                    body += piece
+                    if len(body) > MAX_BODY_BYTES:
+                        raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, len(body))
+                    if sum(map(len, self._unread.values())) > MAX_HELD_BYTES:
+                        largest = max(self._unread, key=lambda each: len(self._unread[each]))
+                        del self._unread[largest]
+                        largest.reschedule(self._loop.time())
+            finally:
+                self._unread.pop(patience, None)
+        return bytes(body)
+
     def _malformed(self, status: int, why: str) -> web.Response:
         self._metrics.webhook_reviews.inc("malformed")
         self._log.condition("review", "malformed", result="malformed", why=why)
-        return line(status, why)
-
-    @staticmethod
-    def _closing(response: web.Response) -> web.Response:
+        response = line(status, why)
         response.force_close()
         return response
 

@@ -182,6 +182,44 @@ async def test_what_is_no_review(webhook):
     assert (await webhook.ask(review(pod())))[0] == 200
 
 
+async def test_a_crowd_of_unfinished_reviews_is_bounded(webhook):
+    """Anybody on the pod network may begin large reviews: together they hold little, and real ones get in."""
+    context = ssl.create_default_context(cafile=webhook.authority.file)
+    port = int(webhook.url.rpartition(":")[2].removesuffix("/mutate"))
+    head = b"POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Length: 8000000\r\n\r\n"
+    crowd = []
+    for _ in range(6):
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=context, server_hostname="localhost"
+        )
+        writer.write(head + b" " * 7_000_000)
+        with contextlib.suppress(ConnectionError):
+            await writer.drain()
+        crowd.append((reader, writer))
+    async with asyncio.timeout(PATIENCE_S):
+        answers = [asyncio.ensure_future(reader.readline()) for reader, _ in crowd]
+        done, _ = await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
+    assert {answer.result() for answer in done} == {b"HTTP/1.1 503 Service Unavailable\r\n"}
+    assert (await webhook.ask(review(pod())))[0] == 200
+    for answer, (_, writer) in zip(answers, crowd, strict=True):
+        answer.cancel()
+        writer.transport.abort()
+
+
+@pytest.mark.slow
+async def test_a_review_that_does_not_end_is_given_up(webhook):
+    """Nobody waits for it any more."""
+    context = ssl.create_default_context(cafile=webhook.authority.file)
+    port = int(webhook.url.rpartition(":")[2].removesuffix("/mutate"))
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", port, ssl=context, server_hostname="localhost"
+    )
+    writer.write(b"POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
+    async with asyncio.timeout(60):
+        assert await reader.readline() == b"HTTP/1.1 503 Service Unavailable\r\n"
+    writer.transport.abort()
+
+
 async def test_health(webhook):
     """The kubelet asks in clear text, and nothing else is there."""
     assert [(await webhook.get(path))[0] for path in ("/livez", "/readyz", "/mutate", "/")] == [
