@@ -1,6 +1,6 @@
-"""What a pod's spec says of us: which container is ours, whom it keeps alive, and with which hooks.
+"""What a pod says of us: which container is ours, whom it keeps alive, with which hooks, beside which mesh.
 
-Pure. Two rooms read pods and must agree: kube/lint.py judges what runs, injector/ makes what will run.
+Pure. Two rooms read pods and must agree: kube/ judges what runs, injector/ makes what will run.
 """
 
 import re
@@ -8,7 +8,16 @@ from collections.abc import Mapping
 from typing import Any
 
 WAIT_PATH = "/drain/wait"
-MESH_PROXIES = frozenset({"istio-proxy", "linkerd-proxy"})
+MESH_PROXIES = {"istio-proxy": "istio", "linkerd-proxy": "linkerd"}
+EXCLUDED_PORTS = {
+    "istio": "traffic.sidecar.istio.io/excludeInboundPorts",
+    "linkerd": "config.linkerd.io/skip-inbound-ports",
+}
+_OUTLASTS = {
+    "istio": ("proxy.istio.io/config", ("terminationDrainDuration", "EXIT_ON_ZERO_ACTIVE_CONNECTIONS")),
+    "linkerd": ("config.alpha.linkerd.io/proxy-wait-before-exit-seconds", ("",)),
+}
+"""Annotation, and what has to be in it, so that a mesh's proxy outlasts the drain as a plain container."""
 DEFAULT_GRACE_S = 30
 _ONLY_SLEEP = re.compile(r"\s*(exec\s+)?(/usr)?(/bin/)?sleep\s+[0-9.]+[smh]?\s*")
 
@@ -52,3 +61,35 @@ def sleeps(hook: Mapping[str, Any]) -> bool:
     if command[:1] and command[0].rpartition("/")[2] in {"sh", "bash"} and command[1:2] == ["-c"]:
         return _ONLY_SLEEP.fullmatch(" ".join(command[2:])) is not None
     return "sleep" in hook or _ONLY_SLEEP.fullmatch(" ".join(command)) is not None
+
+
+def annotations(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a pod's annotations, empty where it has none."""
+    return (pod.get("metadata") or {}).get("annotations") or {}
+
+
+def outlasts(pod: Mapping[str, Any], mesh: str) -> bool:
+    """Tell whether a mesh's plain proxy was told to stay until the drain is over."""
+    setting, needed = _OUTLASTS[mesh]
+    said = annotations(pod).get(setting)
+    return said is not None and any(word in said for word in needed)
+
+
+def to_outlast(mesh: str) -> str:
+    """Say what makes it stay."""
+    setting, needed = _OUTLASTS[mesh]
+    return f"make it a native sidecar, or set {' or '.join(filter(None, needed)) or 'seconds'} in {setting}"
+
+
+def gone_in_mid_drain(pod: Mapping[str, Any], mesh: str) -> str:
+    """Say that a mesh's proxy would be, and what makes it stay; empty where it stays."""
+    proxy = next((each for each in pod["spec"]["containers"] if each.get("name") in MESH_PROXIES), None)
+    if proxy is None or pre_stop(proxy) or outlasts(pod, mesh):
+        return ""
+    return f"the {mesh} proxy would be gone in mid drain: {to_outlast(mesh)}"
+
+
+def excluded_ports(pod: Mapping[str, Any], mesh: str) -> list[str]:
+    """Return the ports that a mesh leaves alone."""
+    said = annotations(pod).get(EXCLUDED_PORTS[mesh], "")
+    return [port.strip() for port in said.split(",") if port.strip()]

@@ -151,8 +151,8 @@ def detours(documents: list[Document]) -> Iterator[str]:
             targets = [port.get("targetPort", port.get("port")) for port in ports]
             for taken in workload.injected.taken:
                 if taken.application in targets:
-                    around = f"Service/{metadata.get('name')}: targetPort {taken.application} goes around {workload.name}'s"
-                    yield f"{around} sidecar: write {taken.name or taken.listens}"
+                    around = f"targetPort {taken.application} goes around {workload.name}'s sidecar"
+                    yield f"Service/{metadata.get('name')}: {around}: write {taken.name or taken.listens}"
 
 
 def _unshared(value: Any, budget: Iterator[int]) -> Any:

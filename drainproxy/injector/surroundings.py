@@ -6,22 +6,13 @@ patch.py, on a pod that it may change.
 
 from typing import Any
 
+from drainproxy import podspec
 from drainproxy.injector.annotations import Options
 from drainproxy.injector.takeover import refuse
 from drainproxy.podspec import MESH_PROXIES, WAIT_PATH, applications, pre_stop, sleeps
 
 SYSTEM_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease"})
 MIRROR = "kubernetes.io/config.mirror"
-
-EXCLUDED_PORTS = {
-    "istio": "traffic.sidecar.istio.io/excludeInboundPorts",
-    "linkerd": "config.linkerd.io/skip-inbound-ports",
-}
-DRAIN_SETTINGS = {
-    "istio": ("proxy.istio.io/config", ("terminationDrainDuration", "EXIT_ON_ZERO_ACTIVE_CONNECTIONS")),
-    "linkerd": ("config.alpha.linkerd.io/proxy-wait-before-exit-seconds", ("",)),
-}
-"""Annotation, and what has to be in it, so that a mesh's proxy outlasts the drain as a plain container."""
 
 
 def check(pod: dict[str, Any], namespace: str, options: Options) -> None:
@@ -53,22 +44,17 @@ def mesh_of(pod: dict[str, Any]) -> str | None:
 
 def fit_mesh(pod: dict[str, Any], mesh: str, admin_port: int, say: list[str]) -> None:
     """Keep the admin port out of the mesh, and refuse a mesh's proxy that would be gone in mid drain."""
-    annotations = pod["metadata"]["annotations"] = pod["metadata"].get("annotations") or {}
-    setting, needed = DRAIN_SETTINGS[mesh]
-    outlasts = any(word in annotations.get(setting, "") for word in needed) and setting in annotations
-    proxy = next((each for each in pod["spec"]["containers"] if each.get("name") in MESH_PROXIES), None)
-    advice = f"make it a native sidecar, or set {' or '.join(filter(None, needed)) or 'seconds'} in {setting}"
-    if proxy is not None and not outlasts and not pre_stop(proxy):
-        refuse(f"the {mesh} proxy would be gone in mid drain: {advice}")
-    present = {each.get("name") for each in _containers(pod["spec"])} & MESH_PROXIES
-    if not present and not outlasts:
-        say.append(f"the {mesh} proxy must outlast the drain: {advice}")
-    excluded = EXCLUDED_PORTS[mesh]
-    ports = [port.strip() for port in annotations.get(excluded, "").split(",") if port.strip()]
+    if gone := podspec.gone_in_mid_drain(pod, mesh):
+        refuse(gone)
+    present = any(each.get("name") in MESH_PROXIES for each in _containers(pod["spec"]))
+    if not present and not podspec.outlasts(pod, mesh):
+        say.append(f"the {mesh} proxy must outlast the drain: {podspec.to_outlast(mesh)}")
+    ports, setting = podspec.excluded_ports(pod, mesh), podspec.EXCLUDED_PORTS[mesh]
     if str(admin_port) not in ports:
-        annotations[excluded] = ",".join([*ports, str(admin_port)])
+        excluded = {setting: ",".join([*ports, str(admin_port)])}
+        pod["metadata"]["annotations"] = {**podspec.annotations(pod), **excluded}
         if present:
-            say.append(f"the {mesh} proxy is there already: in the template, set {excluded} to {admin_port}")
+            say.append(f"the {mesh} proxy is there already: in the template, set {setting} to {admin_port}")
 
 
 def wire_hooks(spec: dict[str, Any], admin_port: int, say: list[str]) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from drainproxy import podspec
 from drainproxy.kube.lint import spec_problems
 from drainproxy.kube.survey import Survey
-from drainproxy.podspec import MESH_PROXIES, sidecar
+from drainproxy.podspec import sidecar
 
 GATES = {
     "target-health.elbv2.k8s.aws/": "alb",
@@ -61,7 +62,7 @@ def judge(found: Survey, wiring: Wiring) -> Iterator[Verdict]:
         ("hooks, probes", "", timers, "the application is kept until the drain is over"),
         ("grace period", "", _grace(spec, wiring), f"{wiring.needed_grace_s:g} s are enough"),
         ("targetPort", "services", _target_ports(found, ours, wiring), "every Service leads to drainproxy"),
-        ("mesh", "", _mesh(found.pod, wiring, native=native), "none, or provided for"),
+        ("mesh", "", _mesh(found.pod, wiring), "none, or provided for"),
         ("gRPC", "services", _grpc(found, wiring), "none, or passed through"),
         ("HPA", "autoscalers", _autoscalers(found, ours), "none, or it has what it needs"),
         ("RBAC", "permissions", _rights(found, ours, wiring), f"tier {wiring.rbac} is granted"),
@@ -102,28 +103,26 @@ def _target_ports(found: Survey, ours: Mapping[str, Any], wiring: Wiring) -> Ite
 
 
 def _service_ports(found: Survey) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield each port of the Services that choose the pods, with the Service's name."""
+    """Yield each TCP port of the Services that choose the pods, with the Service's name."""
     for service in found.services:
         for port in service["spec"].get("ports") or ():
-            yield service["metadata"]["name"], port
+            if port.get("protocol", "TCP") == "TCP":
+                yield service["metadata"]["name"], port
 
 
-def _mesh(pod: Mapping[str, Any], wiring: Wiring, *, native: bool) -> Iterator[str]:
-    spec = pod["spec"]
-    everybody = [*(spec.get("initContainers") or ()), *spec["containers"]]
-    proxies = [each for each in everybody if each.get("name") in MESH_PROXIES]
-    if not proxies:
+def _mesh(pod: Mapping[str, Any], wiring: Wiring) -> Iterator[str]:
+    everybody = (*(pod["spec"].get("initContainers") or ()), *pod["spec"]["containers"])
+    name = next((each["name"] for each in everybody if each.get("name") in podspec.MESH_PROXIES), None)
+    if name is None:
         return
-    name = proxies[0]["name"]
+    mesh = podspec.MESH_PROXIES[name]
     if wiring.preset != "mesh":
         yield f"{name} pools connections, and their silence means nothing; set propagation to mesh"
-    if proxies[0].get("restartPolicy") != "Always" and not native:
-        yield f"{name} leaves before drainproxy has drained; run both as native sidecars"
-    notes = pod["metadata"].get("annotations") or {}
-    excluded = "traffic.sidecar.istio.io/excludeInboundPorts", "config.linkerd.io/skip-inbound-ports"
-    if not any(str(wiring.admin_port) in notes.get(key, "").split(",") for key in excluded):
-        key = excluded[name == "linkerd-proxy"]
-        yield f"the mesh intercepts probes and hooks; annotate {key}: {wiring.admin_port}"
+    if gone := podspec.gone_in_mid_drain(pod, mesh):
+        yield gone
+    if str(wiring.admin_port) not in podspec.excluded_ports(pod, mesh):
+        setting = podspec.EXCLUDED_PORTS[mesh]
+        yield f"the mesh intercepts probes and hooks; annotate {setting}: {wiring.admin_port}"
 
 
 def _grpc(found: Survey, wiring: Wiring) -> Iterator[str]:

@@ -135,12 +135,17 @@ def test_the_hooks_are_looked_at():
     assert "container app has no preStop hook" in the(found, "hooks, probes")
 
 
-def meshed(**settings: str) -> Survey:
-    """Return a workload beside a plain istio-proxy."""
+def meshed(*, native: bool = True, **settings: str) -> Survey:
+    """Return a workload beside an istio-proxy."""
     found = setting(good(), **settings)
-    found.pod["spec"]["containers"].append({"name": "istio-proxy"})
-    found.pod["spec"]["terminationGracePeriodSeconds"] = 60
+    spec = found.pod["spec"]
+    proxy = {"name": "istio-proxy", **({"restartPolicy": "Always"} if native else {})}
+    spec["initContainers" if native else "containers"].insert(0, proxy)
+    spec["terminationGracePeriodSeconds"] = 60
     return found
+
+
+EXCLUDED = {"traffic.sidecar.istio.io/excludeInboundPorts": "15020, 29900"}
 
 
 def test_beside_a_mesh_its_preset_and_its_ports_matter():
@@ -150,18 +155,28 @@ def test_beside_a_mesh_its_preset_and_its_ports_matter():
     assert "set propagation to mesh" in failed[0]
     assert "traffic.sidecar.istio.io/excludeInboundPorts: 29900" in failed[1]
     found = meshed(propagation="mesh")
-    found.pod["metadata"]["annotations"] = {"traffic.sidecar.istio.io/excludeInboundPorts": "15020,29900"}
+    found.pod["metadata"]["annotations"] = EXCLUDED
     assert failures(found) == {}
 
 
-def test_beside_a_plain_mesh_a_plain_sidecar_is_lost():
-    """The mesh's proxy leaves first."""
-    found = meshed(propagation="mesh")
-    proxy = found.pod["spec"].pop("initContainers")[0]
-    proxy.pop("restartPolicy")
-    found.pod["spec"]["containers"].append(proxy)
-    found.pod["metadata"]["annotations"] = {"traffic.sidecar.istio.io/excludeInboundPorts": "29900"}
-    assert "run both as native sidecars" in the(found, "mesh")
+@pytest.mark.parametrize("native", [True, False], ids=["we are native", "we are plain"])
+def test_a_plain_mesh_proxy_that_does_not_wait_is_lost(native):
+    """It leaves in mid drain, as injection says when it refuses such a pod; its own settings make it stay."""
+    found = meshed(native=False, propagation="mesh")
+    if not native:
+        ours = found.pod["spec"].pop("initContainers")[0]
+        del ours["restartPolicy"]
+        found.pod["spec"]["containers"].append(ours)
+    found.pod["metadata"]["annotations"] = EXCLUDED
+    assert "the istio proxy would be gone in mid drain: make it a native sidecar" in the(found, "mesh")
+    waits = {"proxy.istio.io/config": "terminationDrainDuration: 60s"}
+    found.pod["metadata"]["annotations"] = {**EXCLUDED, **waits}
+    assert failures(found) == {}
+
+
+def test_what_is_no_tcp_goes_nowhere_else():
+    """UDP is not proxied, and its Service port is none of ours."""
+    assert failures(good(services=[service(), service(53, port={"protocol": "UDP"})])) == {}
 
 
 def test_grpc_passes_unless_it_was_switched_off():
