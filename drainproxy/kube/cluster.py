@@ -201,7 +201,12 @@ class Cluster:
                 reason = "DrainIncomplete" if report.incomplete else "DrainCompleted"
                 self._events.put(reason, report.sentence(), warning=report.incomplete)
         if len(self._events) and (self._sending is None or self._sending.done()):
-            self._sending = self.tasks.spawn(self._asking(self._events.send), "cluster events")
+            self._sending = self.tasks.spawn(self._asking(self._send_events), "cluster events")
+
+    async def _send_events(self, api: Api) -> None:
+        await self._events.send(api)
+        # The session has yet to close: what comes from now on is another's.
+        self._sending = None
 
     async def _asking(self, ask: Callable[[Api], Awaitable[None]]) -> None:
         with self._complaining("connection"):

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from dataclasses import replace
 
+import aiohttp
+
+from drainproxy.kube.cluster import Cluster
 from drainproxy.kube.events import MAX_NOTE_BYTES, MAX_QUEUED, Events, event
+from drainproxy.lifecycle.controller import Controller
+from drainproxy.lifecycle.inflight import InFlight
+from drainproxy.lifecycle.propagation import Rules
+from drainproxy.lifecycle.report import Cause
+from drainproxy.lifecycle.settings import LifecycleSettings
+from drainproxy.tasks import Connections
+from tests.admin.premises import Diary
 from tests.kube.premises import ME, premises
-from tests.kube.server import fail, hang, say
+from tests.kube.server import fail, hang, page, say
 from tests.support.clock import over_sockets
 
 
@@ -105,3 +117,45 @@ def test_a_long_note_is_cut_at_a_character():
     """The API server refuses more than a kilobyte."""
     note = event(ME, "DrainCompleted", "ä" * MAX_NOTE_BYTES, "Normal")["note"]
     assert note == "ä" * (MAX_NOTE_BYTES // 2)
+
+
+async def test_an_event_that_comes_while_the_session_closes_is_sent(authority, credentials, monkeypatch):
+    """A short drain: its end is told just when its beginning has been written."""
+    async with premises(authority, credentials, monkeypatch) as here:
+        here.server.script |= {"event": [say({})], "list": [page([])]}
+        metrics, log, loop = here.metrics, Diary(), asyncio.get_running_loop()
+        lifecycle = LifecycleSettings()
+        controller = Controller(
+            settings=lifecycle,
+            rules=Rules(60, 60, 0, 60),
+            inflight=InFlight(),
+            metrics=metrics,
+            log=log,
+            loop=loop,
+        )
+        tasks = Connections(lambda name, failure: log.event(name, failure=repr(failure)))
+        settings = replace(here.settings, rbac="slices+pod+events", events="all")
+        cluster = Cluster(
+            me=ME,
+            settings=settings,
+            lifecycle=lifecycle,
+            controller=controller,
+            metrics=metrics,
+            log=log,
+            tasks=tasks,
+        )
+        controller.on_change(cluster._changed)
+        controller.upstream_answers()
+        close = aiohttp.ClientSession.close
+
+        async def closing(session):
+            if len(here.server.of("event")) == 1:
+                controller.abandon("the test says so")
+            await close(session)
+
+        monkeypatch.setattr(aiohttp.ClientSession, "close", closing)
+        controller.terminate(Cause.MANUAL)
+        asked = await here.server.nth("event", 2)
+        assert asked.body["reason"] == "DrainCompleted"
+        await cluster.stop()
+        await tasks.cancel()
