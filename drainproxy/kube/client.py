@@ -52,6 +52,7 @@ _SENSELESS = (
     KeyError,
     TypeError,
     AttributeError,
+    RecursionError,
 )
 """What reading an answer raises that is not what it should be."""
 

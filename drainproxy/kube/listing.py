@@ -34,14 +34,11 @@ class ListReader:
         self.fields: dict[str, Any] = {}
 
     def feed(self, text: str) -> None:
-        """Read on. Raises Malformed."""
+        """Read on. Raises Malformed, and RecursionError for what is nested too deeply."""
         self._text = self._text[self._at :] + text
         self._at = 0
-        try:
-            while self._step():
-                pass
-        except RecursionError:
-            raise Malformed("it is nested too deeply") from None
+        while self._step():
+            pass
         if len(self._text) - self._at > MAX_VALUE_CHARS:
             raise Malformed("one value is too long")
 

@@ -6,6 +6,7 @@ by cluster.py.
 """
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ class SliceWatch:
 
     async def _follow(self, api: Api, version: str) -> None:
         """Stay with what was listed until it is answered. Raises KubernetesError `gone`."""
-        failure: BaseException | None = None
+        failure: KubernetesError | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 for query in self._queries():
@@ -110,9 +111,11 @@ class SliceWatch:
         except* _Answered:
             pass
         except* KubernetesError as errors:
-            failure = errors.exceptions[0]
-        if failure is not None:
+            failure = next(each for each in errors.exceptions if isinstance(each, KubernetesError))
+        if failure is not None and failure.reason == "gone":
             raise failure
+        if failure is not None:
+            await self._poll(api)
 
     def _queries(self) -> list[dict[str, str]]:
         """Choose what to watch: by name is cheap for the server, by label shows who else is ready."""
@@ -123,18 +126,15 @@ class SliceWatch:
         return [{"fieldSelector": f"metadata.name={name}"} for name in names[:MAX_WATCHES]]
 
     async def _stay(self, api: Api, query: dict[str, str]) -> None:
-        """Keep one watch up. Raises _Answered, or KubernetesError `gone`."""
+        """Keep one watch up. Raises _Answered, or KubernetesError `gone` or `denied`."""
         while (left_s := self._until - _now()) > 0:
             before = query["resourceVersion"]
             await self.pace.turn()
             try:
                 await api.watch(self._path, query, min(left_s, MAX_WATCH_S), partial(self._take, query))
             except KubernetesError as error:
-                if error.reason == "gone":
+                if error.reason == "gone" or not self._go_on_after(error):
                     raise
-                if not self._go_on_after(error):
-                    await self._poll(api)
-                    return
             else:
                 if query["resourceVersion"] == before:
                     # Empty answers in a loop would be asked for in a loop.
@@ -154,21 +154,19 @@ class SliceWatch:
             raise _Answered
 
     async def _poll(self, api: Api) -> None:
-        """Ask for each own slice again and again: who may get may not always watch. Raises _Answered."""
-        names = self.view.own_slices
-        while names and _now() < self._until:
-            for name in names:
-                self.pace.failed()
-                await self.pace.turn()
-                try:
-                    self.view.put(await api.get(f"{self._path}/{name}", partial(read, me=self.me)))
-                except KubernetesError as error:
-                    if error.reason == "absent":
-                        self.view.drop(name)
-                    elif not self._go_on_after(error):
-                        return
-                if not self._say():
-                    raise _Answered
+        """Ask for each own slice again and again: who may get may not always watch."""
+        for name in itertools.cycle(self.view.own_slices):
+            self.pace.failed()
+            await self.pace.turn()
+            try:
+                self.view.put(await api.get(f"{self._path}/{name}", partial(read, me=self.me)))
+            except KubernetesError as error:
+                if error.reason == "absent":
+                    self.view.drop(name)
+                elif not self._go_on_after(error):
+                    return
+            if not self._say() or _now() >= self._until:
+                return
 
     def _word(self) -> Evidence:
         reading = self.view.reading()

@@ -233,6 +233,20 @@ async def test_a_connection_that_breaks_is_unreachable_or_malformed(authority, c
         assert error.reason == "malformed"
 
 
+async def test_what_is_nested_deeply_is_refused(authority, credentials, monkeypatch):
+    """A parser that gives up is an answer that makes no sense, whatever was asked."""
+    deep = b'{"type":"ADDED","object":' + b"[" * 100_000
+    async with premises(authority, credentials, monkeypatch) as here:
+        here.server.script |= {"watch": [feed(("", deep))], "pod": [text("[" * 100_000, "application/json")]}
+        _, error = await watched(here)
+        assert error is not None
+        assert error.reason == "malformed"
+        async with here.connect() as api:
+            with pytest.raises(KubernetesError) as caught:
+                await api.get("/api/v1/namespaces/shop/pods/p", dict)
+        assert caught.value.reason == "malformed"
+
+
 async def test_an_event_without_an_end_is_refused(authority, credentials, monkeypatch):
     """So is a line that only grows."""
     async with premises(authority, credentials, monkeypatch) as here:

@@ -276,6 +276,19 @@ async def test_who_may_not_watch_reads_again_and_again(authority, credentials, m
 
 
 @over_sockets
+async def test_slices_that_may_not_be_watched_are_read_in_turn(authority, credentials, monkeypatch):
+    """By one reader for all of them: as many as there are watches would ask for each several times."""
+    async with premises(authority, credentials, monkeypatch) as here:
+        slices = [slice_of(own(), name=name) for name in ("a", "b")]
+        read = [say(each) for each in slices]
+        gone = [say(slice_of(GONE, name=name, version=12)) for name in ("a", "b")]
+        here.server.script |= {"list": [page(slices)], "watch": [fail(403)], "get": [*read, *gone]}
+        await here.watch()
+        assert [asked.path.rpartition("/")[2] for asked in here.server.of("get")] == ["a", "b", "a", "b"]
+        assert here.states[-1] == "GONE"
+
+
+@over_sockets
 async def test_a_slice_that_is_read_and_not_there_is_gone(authority, credentials, monkeypatch):
     """404 for a slice that held our row is its deletion."""
     async with premises(authority, credentials, monkeypatch) as here:
