@@ -29,6 +29,9 @@ from drainproxy.metrics import Metrics
 MAX_WAITERS = 64
 """Hooks that may wait at once: one for each container of the largest pods, and some for curious people."""
 
+KUBELETS = 16
+"""Hooks of the kubelet that give way to nobody: a pod with more application containers is rare."""
+
 LAST_LOOK_S = 2.0
 """How long a person who polls /status may hold the exit: two rounds of the live page."""
 
@@ -57,6 +60,8 @@ class AdminServer:
         self._fetched = asyncio.Event()
         self._waiters: dict[asyncio.Timeout, str] = {}
         """Hooks that wait, oldest first, and from where."""
+        self._kubelet = ""
+        """The address that probed first: nobody else knows a pod so young."""
         self._doors: list[Door] = []
         self._has_control = False
 
@@ -129,8 +134,10 @@ class AdminServer:
 
     def _probe(self, judge: Callable[[health.Facts], health.Verdict]) -> Handler:
         async def answer(request: web.BaseRequest) -> web.Response:
-            if judge is health.readyz and request.headers.get("User-Agent", "").startswith("kube-probe/"):
-                self.controller.probes.came(asyncio.get_running_loop().time())
+            if request.headers.get("User-Agent", "").startswith("kube-probe/"):
+                self._kubelet = self._kubelet or _peer(request)
+                if judge is health.readyz:
+                    self.controller.probes.came(asyncio.get_running_loop().time())
             verdict = judge(self._facts())
             return web.Response(status=verdict.status, text=verdict.text(verbose="verbose" in request.query))
 
@@ -185,6 +192,8 @@ class AdminServer:
     def _make_room(self, asker: str) -> bool:
         """Let the oldest of the address with most hooks go: no neighbour keeps the kubelet's out."""
         crowd = Counter(self._waiters.values())
+        if crowd[self._kubelet] <= KUBELETS:
+            crowd[self._kubelet] = 0
         most, count = crowd.most_common(1)[0]
         if count <= crowd[asker]:
             return False

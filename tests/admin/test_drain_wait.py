@@ -114,6 +114,32 @@ async def test_no_neighbour_keeps_the_kubelets_hooks_out(premises):
     assert {(await hook.answer()).text for hook in (*kubelets, *neighbours)} == {"drained\n"}
 
 
+PROBE = "Host: localhost\r\nUser-Agent: kube-probe/1.36"
+
+
+async def test_neighbours_with_many_addresses_do_not_push_the_kubelets_hooks_out(premises):
+    """It is the first that probes: nobody else knows a pod so young."""
+    assert (await premises.ask("GET /startupz", head=PROBE)).status == 200
+    assert (await premises.ask("GET /readyz", head=PROBE, own="127.0.0.9")).status == 200
+    premises.sigterm()
+    kubelets = [await premises.hook() for _ in range(2)]
+    crowd = [await premises.hook(own=f"127.0.1.{number}") for number in range(MAX_WAITERS + 10)]
+    premises.finish()
+    assert [(await hook.answer()).text for hook in kubelets] == ["drained\n"] * 2
+    assert [(await hook.answer()).text for hook in crowd].count("drained\n") == MAX_WAITERS - 2
+
+
+async def test_who_only_pretends_to_be_the_kubelet_keeps_nobody_out(premises):
+    """A neighbour that was quicker has a kubelet's few places, and loses those beyond them as ever."""
+    assert (await premises.ask("GET /readyz", head=PROBE, own="127.0.0.2")).status == 200
+    premises.sigterm()
+    neighbours = [await premises.hook(own="127.0.0.2") for _ in range(MAX_WAITERS)]
+    kubelets = [await premises.hook() for _ in range(8)]
+    premises.finish()
+    assert {(await hook.answer()).text for hook in kubelets} == {"drained\n"}
+    assert [(await hook.answer()).status for hook in neighbours].count(503) == 8
+
+
 @pytest.mark.parametrize("control", [False, True])
 async def test_stopping_the_server_ends_a_hook_that_still_waits(premises, control):
     """The process exits in any case; the hook's connection tells the kubelet."""
