@@ -161,7 +161,7 @@ def _add_settings(parser: argparse.ArgumentParser, *, explain: bool) -> None:
     for setting in settings.table():
         default = setting.show(setting.default)
         text = said.get(setting.name, "")
-        text = f"{text} [{default}]" if default else text
+        text = f"{text} [{default}]" if default and "Default:" not in text else text
         groups[setting.room].add_argument(
             setting.flag,
             dest=f"setting_{setting.name}",

@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=lag,
         action="append",
         dest="lags",
+        metavar="LAG",
         help="how long the router goes on choosing the old pod, repeatable (default 0.5s and 7s)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number and loss here")
