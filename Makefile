@@ -8,10 +8,10 @@ LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11
   --no-emit-index-url --custom-compile-command "make lock"
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help lock demo test test-fast check format docs pictures sizing conformance rollout rollout-grpc chaos soak bench bench-http2 sbom audit clean
+.PHONY: help lock demo test test-fast check format docs pictures sizing conformance fuzz rollout rollout-grpc chaos soak bench bench-http2 sbom audit clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/package  ## see what a rollout loses, with drainproxy and without
 	$(BIN)/drainproxy demo
