@@ -1,23 +1,22 @@
 """`drainproxy check KIND/NAME`: will a workload's pods drain in the cluster they run in?
 
 Joins what the cluster says (kube/survey.py) with what the sidecar's own settings mean, and prints one line a
-verdict (kube/checkup.py). Changes nothing. Called by cli.py.
+verdict (checkup.py). Changes nothing. Called by cli.py.
 """
 
 import asyncio
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from drainproxy import config
+from drainproxy.checkup import Verdict, judge
 from drainproxy.errors import ConfigError, KubernetesError
 from drainproxy.kube import survey
-from drainproxy.kube.checkup import Verdict, Wiring, judge
 from drainproxy.kube.client import connect
 from drainproxy.kube.settings import KubeSettings
-from drainproxy.lifecycle.budget import LEAVE_MARGIN_S
 from drainproxy.log import plain
 from drainproxy.metrics import Metrics
 from drainproxy.podspec import sidecar
@@ -54,38 +53,20 @@ async def _verdicts(kind: str, name: str, namespace: str, settings: KubeSettings
         ours, _ = sidecar(found.pod["spec"])
         meant = wiring(ours or {})
         if ours is not None:
-            await survey.permissions(api, found, meant.rbac, namespace)
+            await survey.permissions(api, found, meant.kube.rbac, namespace)
     return list(judge(found, meant))
 
 
-def wiring(container: Mapping[str, Any]) -> Wiring:
-    """Return what a container's environment and flags mean to drainproxy."""
+def wiring(container: Mapping[str, Any]) -> config.Config:
+    """Return what a container's environment and flags mean to drainproxy, mistakes among its warnings."""
+    inside = {"KUBERNETES_SERVICE_HOST": "cluster"}
     env = {str(each["name"]): str(each.get("value", "")) for each in container.get("env") or ()}
     for name in ELSEWHERE:
         env.pop(f"DRAINPROXY_{name.upper()}", None)
-    problems: list[str] = []
     try:
-        loaded = config.load({**env, "KUBERNETES_SERVICE_HOST": "cluster"}, _flags(container))
-        problems += [each for each in loaded.warnings if each not in loaded.budget().problems]
+        return config.load({**env, **inside}, _flags(container))
     except ConfigError as error:
-        problems += error.problems
-        loaded = config.load({"KUBERNETES_SERVICE_HOST": "cluster"})
-    lifecycle, rules = loaded.lifecycle, loaded.rules
-    return Wiring(
-        ports=tuple(address.port for address in loaded.proxy.listen),
-        admin_port=loaded.admin.admin.port,
-        preset=str(lifecycle.propagation),
-        propagation_max_s=rules.max_s,
-        grace_s=lifecycle.grace_period,
-        needed_grace_s=rules.max_s
-        + lifecycle.leave_spread
-        + LEAVE_MARGIN_S
-        + lifecycle.app_stop
-        + lifecycle.reserve,
-        rbac=loaded.kube.rbac,
-        http2=loaded.proxy.upstream_http2 != "off",
-        problems=tuple(problems),
-    )
+        return replace(config.load(inside), warnings=tuple(error.problems))
 
 
 def _flags(container: Mapping[str, Any]) -> dict[str, list[str]]:

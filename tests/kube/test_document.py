@@ -36,9 +36,9 @@ def test_a_pod_that_is_shown_has_no_problem(name):
     ours, native = sidecar(spec)
     assert native == (name == "native")
     meant = wiring(ours)
-    assert meant.problems == ()
-    assert spec_problems(spec, meant.grace_s, meant.propagation_max_s) == []
-    assert meant.needed_grace_s <= spec["terminationGracePeriodSeconds"]
+    assert meant.warnings == ()
+    assert spec_problems(spec, meant.lifecycle.grace_period, meant.rules.max_s) == []
+    assert meant.budget().needed_s <= spec["terminationGracePeriodSeconds"]
 
 
 def test_both_pods_differ_in_what_makes_them_native():

@@ -1,6 +1,6 @@
-"""Will this workload's pods drain? Verdicts over what survey.py found, each with its fix.
+"""Will this workload's pods drain? Verdicts over what kube/survey.py found, each with its fix.
 
-Pure. A verdict is ok, failed, or unknown where something could not be read. Called by cli.py.
+Pure. A verdict is ok, failed, or unknown where something could not be read. Called by check.py.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from drainproxy import podspec
+from drainproxy.config import Config
 from drainproxy.kube.lint import spec_problems
 from drainproxy.kube.survey import Survey
 from drainproxy.podspec import sidecar
@@ -23,22 +24,6 @@ API_PORTS = (443, 6443)
 """Of the API server's Service, and of most API servers behind it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wiring:
-    """What the sidecar's own settings say."""
-
-    ports: tuple[int, ...]
-    admin_port: int
-    preset: str
-    propagation_max_s: float
-    grace_s: float | None
-    needed_grace_s: float
-    """What the sum of the settings asks for."""
-    rbac: str
-    http2: bool
-    problems: tuple[str, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """`passed` None: it cannot be told."""
@@ -48,27 +33,32 @@ class Verdict:
     detail: str
 
 
-def judge(found: Survey, wiring: Wiring) -> Iterator[Verdict]:
-    """Yield every verdict; after a missing sidecar there is nothing left to judge."""
+def judge(found: Survey, config: Config) -> Iterator[Verdict]:
+    """Yield every verdict; after a missing sidecar there is nothing left to judge.
+
+    `config`: what the sidecar's own settings mean, with what is wrong with them as `warnings`.
+    """
     spec = found.pod["spec"]
     ours, native = sidecar(spec)
     if ours is None:
         yield Verdict("sidecar", False, "no container runs drainproxy; inject it, and see the webhook's log")
         return
     yield Verdict("sidecar", True, f"container {ours['name']}, {'native' if native else 'plain'}")
-    timers = spec_problems(spec, wiring.grace_s, wiring.propagation_max_s)
+    budget, rbac = config.budget(), config.kube.rbac
+    settings = [each for each in config.warnings if each not in budget.problems]
+    timers = spec_problems(spec, config.lifecycle.grace_period, config.rules.max_s)
     rows: tuple[tuple[str, str, Iterable[str], str], ...] = (
-        ("settings", "", wiring.problems, "they fit together"),
+        ("settings", "", settings, "they fit together"),
         ("hooks, probes", "", timers, "the application is kept until the drain is over"),
-        ("grace period", "", _grace(spec, wiring), f"{wiring.needed_grace_s:g} s are enough"),
-        ("targetPort", "services", _target_ports(found, ours, wiring), "every Service leads to drainproxy"),
-        ("mesh", "", _mesh(found.pod, wiring), "none, or provided for"),
-        ("gRPC", "services", _grpc(found, wiring), "none, or passed through"),
+        ("grace period", "", _grace(spec, config), f"{budget.needed_s:g} s are enough"),
+        ("targetPort", "services", _target_ports(found, ours, config), "every Service leads to drainproxy"),
+        ("mesh", "", _mesh(found.pod, config), "none, or provided for"),
+        ("gRPC", "services", _grpc(found, config), "none, or passed through"),
         ("HPA", "autoscalers", _autoscalers(found, ours), "none, or it has what it needs"),
-        ("RBAC", "permissions", _rights(found, ours, wiring), f"tier {wiring.rbac} is granted"),
+        ("RBAC", "permissions", _rights(found, ours, config), f"tier {rbac} is granted"),
         ("PodSecurity", "namespace", _security(found, ours), "the namespace's level is met"),
-        ("NetworkPolicy", "policies", _network(found, ours, wiring), "the ports are open"),
-        ("preset", "services", _preset(found, wiring), wiring.preset),
+        ("NetworkPolicy", "policies", _network(found, ours, config), "the ports are open"),
+        ("preset", "services", _preset(found, config), str(config.lifecycle.propagation)),
     )
     for what, source, problems, good in rows:
         failed = [Verdict(what, False, problem) for problem in problems]
@@ -79,26 +69,26 @@ def judge(found: Survey, wiring: Wiring) -> Iterator[Verdict]:
             yield Verdict(what, True, good)
 
 
-def _grace(spec: Mapping[str, Any], wiring: Wiring) -> Iterator[str]:
+def _grace(spec: Mapping[str, Any], config: Config) -> Iterator[str]:
     real = spec.get("terminationGracePeriodSeconds", 30)
-    if wiring.needed_grace_s > real:
+    if config.budget().needed_s > real:
         yield (
-            f"terminationGracePeriodSeconds {real:g} is less than the {wiring.needed_grace_s:g} s that"
-            f" preset {wiring.preset} and app_stop need; raise it, or lower propagation_max"
+            f"terminationGracePeriodSeconds {real:g} is less than the {config.budget().needed_s:g} s that"
+            f" preset {config.lifecycle.propagation} and app_stop need; raise it, or lower propagation_max"
         )
 
 
-def _target_ports(found: Survey, ours: Mapping[str, Any], wiring: Wiring) -> Iterator[str]:
+def _target_ports(found: Survey, ours: Mapping[str, Any], config: Config) -> Iterator[str]:
     if not found.services and "services" not in found.unread:
         yield "no Service selects these pods; label them as one does, or ignore this for a worker"
     named = {port.get("name"): port["containerPort"] for port in ours.get("ports") or ()}
     for name, port in _service_ports(found):
         target = port.get("targetPort", port["port"])
         number = named.get(target) if isinstance(target, str) else target
-        if number not in (*wiring.ports, wiring.admin_port):
+        if number not in {address.port for address in (*config.proxy.listen, config.admin.admin)}:
             yield (
                 f"Service {name} sends port {port['port']} to {target}, around drainproxy;"
-                f" set its targetPort to {wiring.ports[0]}"
+                f" set its targetPort to {config.proxy.listen[0].port}"
             )
 
 
@@ -110,23 +100,23 @@ def _service_ports(found: Survey) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 yield service["metadata"]["name"], port
 
 
-def _mesh(pod: Mapping[str, Any], wiring: Wiring) -> Iterator[str]:
+def _mesh(pod: Mapping[str, Any], config: Config) -> Iterator[str]:
     everybody = (*(pod["spec"].get("initContainers") or ()), *pod["spec"]["containers"])
     name = next((each["name"] for each in everybody if each.get("name") in podspec.MESH_PROXIES), None)
     if name is None:
         return
     mesh = podspec.MESH_PROXIES[name]
-    if wiring.preset != "mesh":
+    if config.lifecycle.propagation != "mesh":
         yield f"{name} pools connections, and their silence means nothing; set propagation to mesh"
     if gone := podspec.gone_in_mid_drain(pod, mesh):
         yield gone
-    if str(wiring.admin_port) not in podspec.excluded_ports(pod, mesh):
+    if str(config.admin.admin.port) not in podspec.excluded_ports(pod, mesh):
         setting = podspec.EXCLUDED_PORTS[mesh]
-        yield f"the mesh intercepts probes and hooks; annotate {setting}: {wiring.admin_port}"
+        yield f"the mesh intercepts probes and hooks; annotate {setting}: {config.admin.admin.port}"
 
 
-def _grpc(found: Survey, wiring: Wiring) -> Iterator[str]:
-    if wiring.http2:
+def _grpc(found: Survey, config: Config) -> Iterator[str]:
+    if config.proxy.upstream_http2 != "off":
         return
     for name, port in _service_ports(found):
         words = f"{port.get('name', '')} {port.get('appProtocol', '')}"
@@ -147,8 +137,8 @@ def _autoscalers(found: Survey, ours: Mapping[str, Any]) -> Iterator[str]:
                 )
 
 
-def _rights(found: Survey, ours: Mapping[str, Any], wiring: Wiring) -> Iterator[str]:
-    if wiring.rbac == "none":
+def _rights(found: Survey, ours: Mapping[str, Any], config: Config) -> Iterator[str]:
+    if config.kube.rbac == "none":
         return
     for need in found.lacking:
         yield f"the ServiceAccount may not {need.verb} {need.resource}: {need.lost}"
@@ -178,11 +168,12 @@ def _security(found: Survey, ours: Mapping[str, Any]) -> Iterator[str]:
             yield f"the namespace enforces restricted; give the drainproxy container {setting}"
 
 
-def _network(found: Survey, ours: Mapping[str, Any], wiring: Wiring) -> Iterator[str]:
+def _network(found: Survey, ours: Mapping[str, Any], config: Config) -> Iterator[str]:
     named = {port.get("name"): port["containerPort"] for port in ours.get("ports") or ()}
-    if shut := _shut(found, "Ingress", wiring.ports, named):
-        yield f"NetworkPolicy {shut} lets nobody reach port {wiring.ports[0]}; add it to the ingress ports"
-    if wiring.rbac != "none" and (shut := _shut(found, "Egress", API_PORTS, {})):
+    ports = [address.port for address in config.proxy.listen]
+    if shut := _shut(found, "Ingress", ports, named):
+        yield f"NetworkPolicy {shut} lets nobody reach port {ports[0]}; add it to the ingress ports"
+    if config.kube.rbac != "none" and (shut := _shut(found, "Egress", API_PORTS, {})):
         yield f"NetworkPolicy {shut} lets drainproxy not reach the API server; allow egress to its port"
 
 
@@ -212,12 +203,12 @@ def _opens(rule: Mapping[str, Any], port: int, named: Mapping[Any, int]) -> bool
     )
 
 
-def _preset(found: Survey, wiring: Wiring) -> Iterator[str]:
+def _preset(found: Survey, config: Config) -> Iterator[str]:
     for gate in found.pod["spec"].get("readinessGates") or ():
         for prefix, preset in GATES.items():
-            if gate["conditionType"].startswith(prefix) and wiring.preset != preset:
+            if gate["conditionType"].startswith(prefix) and config.lifecycle.propagation != preset:
                 yield f"a balancer sets readiness gate {gate['conditionType']}; set propagation to {preset}"
     headless = [each for each in found.services if each["spec"].get("clusterIP") == "None"]
-    if headless and len(headless) == len(found.services) and wiring.preset == "cluster":
+    if headless and len(headless) == len(found.services) and config.lifecycle.propagation == "cluster":
         name = headless[0]["metadata"]["name"]
         yield f"Service {name} is headless, and clients resolve pods by DNS; set propagation to headless-dns"

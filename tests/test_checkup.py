@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from drainproxy.check import wiring
-from drainproxy.kube.checkup import judge
+from drainproxy.checkup import judge
 from drainproxy.kube.permissions import needs
 from drainproxy.kube.survey import Survey
 from drainproxy.podspec import sidecar
@@ -76,7 +76,7 @@ def test_a_switch_among_the_flags_needs_no_value(words):
     found = good()
     ours(found)["args"] = words
     meant = wiring(ours(found))
-    assert (meant.ports, meant.problems) == ((28081,), ())
+    assert ([address.port for address in meant.proxy.listen], meant.warnings) == ([28081], ())
 
 
 def test_what_could_not_be_read_is_not_passed():
