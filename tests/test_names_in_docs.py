@@ -106,3 +106,12 @@ def test_decisions_are_listed_without_a_gap():
     files = sorted(path.name for path in DECISIONS.glob("0*.md"))
     assert re.findall(r"\]\((0.*?\.md)\)", (DECISIONS / "README.md").read_text("utf-8")) == files
     assert [int(name[:4]) for name in files] == list(range(1, len(files) + 1))
+
+
+def test_the_architecture_has_a_row_for_each_name_at_the_top():
+    """Who looks for a module of the package finds which question it answers."""
+    table = (ROOT / "docs/architecture.md").read_text("utf-8").partition("## Rooms")[2].partition("\n## ")[0]
+    package = ROOT / "drainproxy"
+    rooms = {path.parent.name for path in package.glob("*/__init__.py")}
+    names = {f"{room}/" for room in rooms} | {path.name for path in package.glob("[a-z]*.py")}
+    assert {name for name in names if f"`{name}`" not in table} == set()
