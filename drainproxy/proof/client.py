@@ -155,6 +155,8 @@ async def connect(address: Address, *, tls: ssl.SSLContext | None = None) -> Wir
         await asyncio.get_running_loop().create_connection(lambda: protocol, host, port, ssl=tls)
     except OSError as error:
         raise _not_connected(error) from None
+    except ValueError:  # from the resolver's own encoding of the name
+        raise LossError(Kind.UNREACHABLE, "not a name that can be looked up") from None
     return wire
 
 

@@ -104,6 +104,12 @@ async def test_a_name_that_does_not_exist_is_unreachable():
     assert outcome.kind is Kind.UNREACHABLE
 
 
+@pytest.mark.parametrize("name", ["a..b", "a" * 64 + ".invalid"])
+async def test_what_cannot_be_a_name_is_unreachable(name):
+    """The resolver is not even asked: it is no error of the program."""
+    assert (await only((name, 80))).kind is Kind.UNREACHABLE
+
+
 @pytest.mark.parametrize("request_", [GET, POST])
 @pytest.mark.parametrize("script", [answering(b""), resetting(b"")])
 async def test_a_first_request_without_an_answer_is_lost_as_reset(script, request_):

@@ -49,6 +49,15 @@ def lag(text: str) -> float:
     return seconds
 
 
+def writable(text: str) -> Path:
+    """An argparse type: a file that can be written is better asked for now than after a minute."""
+    try:
+        Path(text).touch()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot write {text}: {error.strerror}") from None
+    return Path(text)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="one lag (0.5s) instead of two")
     parser.add_argument(
@@ -59,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LAG",
         help="how long the router goes on choosing the old pod, repeatable (default 0.5s and 7s)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number and loss here")
+    parser.add_argument("--json", type=writable, metavar="FILE", help="write every number and loss here")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -12,15 +12,14 @@ import ssl
 from rich.console import Console
 
 from drainproxy.proof.client import Request
-from drainproxy.proof.durations import duration
 from drainproxy.proof.probe.measurement import Measurement, measure
 from drainproxy.proof.probe.plan import (
     DEFAULT_DURATION_S,
     DEFAULT_DURATION_WITH_COMMAND_S,
-    MAX_DURATION_S,
     Plan,
     field,
     rate,
+    span,
     target,
 )
 from drainproxy.proof.probe.record import record
@@ -34,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("url", metavar="URL", type=target, help="http or https, as clients use it")
     parser.add_argument("--rate", type=rate, default=50.0, help="requests a second (default 50)")
     parser.add_argument(
-        "--duration", type=duration, help="stop sending after this (default 30s, with a COMMAND 15m)"
+        "--duration", type=span, help="stop sending after this (default 30s, with a COMMAND 15m)"
     )
     habit = parser.add_mutually_exclusive_group()
     for flag, words in (
@@ -49,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             const=flag.removesuffix("-connections"),
             help=words,
         )
-    parser.add_argument("--timeout", type=duration, default=10.0, help="a caller's patience (10s)")
+    parser.add_argument("--timeout", type=span, default=10.0, help="a caller's patience (10s)")
     parser.add_argument("--method", default="GET", choices=("GET", "HEAD", "POST", "PUT", "DELETE"))
     parser.add_argument(
         "--header",
@@ -79,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
         return EXIT_USAGE
     measurement = done[0]
     if measurement.command_error:
-        console.print(measurement.command_error, style="bold red")
+        console.print(measurement.command_error, style="bold red", markup=False)
         return EXIT_USAGE
     console.print(summary(measurement))
     if options.json:
@@ -112,7 +111,7 @@ def _plan(options: argparse.Namespace) -> Plan:
             fields=(("User-Agent", "drainproxy-probe"), *options.header),
         ),
         rate=options.rate,
-        duration_s=min(options.duration or default_s, MAX_DURATION_S),
+        duration_s=options.duration or default_s,
         timeout_s=options.timeout,
         connections=options.connections,
         command=command,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from drainproxy.proof.client import Address, Request
+from drainproxy.proof.durations import duration
 
 MAX_RATE = 2_000.0  # beyond it one Python process measures itself, not the service
 MAX_DURATION_S = 3_600.0  # bounds the memory of the latencies
@@ -28,7 +29,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    url: str
+    url: str  # for reports: without a password
     address: Address
     host: str  # as the Host field says it
     path: str
@@ -38,23 +39,40 @@ class Target:
 def target(text: str) -> Target:
     """An argparse type: http and https URLs, `host:port/path` being http."""
     parts = urlsplit(text if "://" in text else f"http://{text}")
+    secure = parts.scheme == "https"
     try:
-        port = parts.port
+        port = (443 if secure else 80) if parts.port is None else parts.port
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} has no valid port") from None
+        port = 0
+    if not port:
+        raise argparse.ArgumentTypeError(f"{text!r} has no valid port")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise argparse.ArgumentTypeError(f"{text!r} is not an http or https URL")
+    host = parts.netloc.rpartition("@")[2]
+    if not _plain(host):
+        raise argparse.ArgumentTypeError(f"{text!r} has a host that is not written in ASCII (xn--...)")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    if not (path.isascii() and path.isprintable() and " " not in path):
+    if not _plain(path):
         raise argparse.ArgumentTypeError(f"{text!r} has a path that is not percent-encoded")
-    secure = parts.scheme == "https"
     return Target(
-        url=parts.geturl(),
-        address=(parts.hostname, port or (443 if secure else 80)),
-        host=parts.netloc.rpartition("@")[2],
+        url=parts._replace(netloc=host).geturl(),
+        address=(parts.hostname, port),
+        host=host,
         path=path,
         secure=secure,
     )
+
+
+def _plain(text: str) -> bool:
+    return text.isascii() and text.isprintable() and " " not in text
+
+
+def span(text: str) -> float:
+    """An argparse type: seconds of a measurement, or of a caller's patience."""
+    seconds = duration(text)
+    if not 0.001 <= seconds <= MAX_DURATION_S:
+        raise argparse.ArgumentTypeError(f"a time of the probe lies between 1ms and 1h, not {text!r}")
+    return seconds
 
 
 def rate(text: str) -> float:
@@ -74,6 +92,8 @@ def field(text: str) -> tuple[str, str]:
     value = value.strip()
     if not colon or not name.replace("-", "").replace("_", "").isalnum() or not value.isprintable():
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form 'Name: value'")
+    if not name.isascii() or max(value, default="") > "\xff":
+        raise argparse.ArgumentTypeError(f"{text!r} has letters that no field can carry")
     if name.lower() in ("host", "content-length", "transfer-encoding", "connection"):
         raise argparse.ArgumentTypeError(f"{name} is set by the probe itself")
     return name, value

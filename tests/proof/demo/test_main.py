@@ -56,6 +56,17 @@ async def test_a_proxy_that_does_not_start_is_no_measurement():
     assert "exit code 1" in words
 
 
+async def test_a_file_that_cannot_be_written_is_said_before_anything_is_played(tmp_path):
+    """A minute of demo is not thrown away, and no traceback's exit code is taken for a loss."""
+    words = ("demo", "--quick", "--json", str(tmp_path / "none" / "result.json"))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "drainproxy", *words), stderr=asyncio.subprocess.PIPE
+    )
+    said = (await process.communicate())[1].decode()
+    assert process.returncode == 64
+    assert "No such file or directory" in said
+
+
 def alive(pids: set[int]) -> set[int]:
     return {pid for pid in pids if Path(f"/proc/{pid}").exists()}
 

@@ -68,6 +68,13 @@ async def test_a_command_is_shown_and_its_exit_code_reported():
     assert "exit code 3 after" in out
 
 
+async def test_a_command_that_does_not_start_is_named_as_it_was_written():
+    """What looks like a tag of the console's is none."""
+    code, out, err = await probe("http://127.0.0.1:9/", "--", "[/no]such")
+    assert (code, err) == (64, "")
+    assert "cannot run [/no]such: No such file or directory" in out
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -5,7 +5,7 @@ import argparse
 import pytest
 
 from drainproxy.arguments import parse
-from drainproxy.proof.probe.plan import MAX_RATE, field, rate, target
+from drainproxy.proof.probe.plan import MAX_RATE, field, rate, span, target
 
 
 @pytest.mark.parametrize(
@@ -26,8 +26,23 @@ def test_a_url_says_where_to_connect_and_what_to_ask(text, address, host, path):
     assert (made.address, made.host, made.path) == (address, host, path)
 
 
+def test_a_password_in_the_url_is_not_in_the_report():
+    """The summary is made to be pasted into a change request."""
+    assert target("http://me:secret@shop:81/a").url == "http://shop:81/a"
+
+
 @pytest.mark.parametrize(
-    "text", ["ftp://shop/", "http://", "http://shop:port/", "http://shop/a b", "http://shop/\x07"]
+    "text",
+    [
+        "ftp://shop/",
+        "http://",
+        "http://shop:port/",
+        "http://shop/a b",
+        "http://shop/\x07",
+        "http://shop:0/",
+        "http://sch\xf6n/",
+        "http://a b/",
+    ],
 )
 def test_other_urls_are_refused(text):
     """Before anything is measured."""
@@ -50,6 +65,21 @@ def test_a_header_may_not_change_the_framing():
             field(text)
     with pytest.raises(argparse.ArgumentTypeError):
         field("X: a\r\nY: b")
+
+
+def test_a_header_is_made_of_what_http_can_carry():
+    """What has no octet in it would end the probe in the middle; bytes of Latin-1 pass."""
+    assert field("X: \xe9") == ("X", "\xe9")
+    for text in ("X: \u65e5", "\xe9: x"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            field(text)
+
+
+@pytest.mark.parametrize("text", ["0s", "0ms", "61m"])
+def test_a_time_of_the_probe_is_a_bounded_one(text):
+    """No time at all was once the default's, and what is over an hour was cut to it without a word."""
+    with pytest.raises(argparse.ArgumentTypeError, match="between 1ms and 1h"):
+        span(text)
 
 
 def parsed(*words: str) -> argparse.Namespace:
