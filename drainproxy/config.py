@@ -19,7 +19,6 @@ from drainproxy.kube.settings import KubeSettings
 from drainproxy.lifecycle.budget import Budget, Plan
 from drainproxy.lifecycle.propagation import PRESETS, Rules
 from drainproxy.lifecycle.settings import LifecycleSettings
-from drainproxy.lifecycle.timers import timer_problems
 from drainproxy.proxy import edge
 from drainproxy.proxy.edge import EdgeSettings
 from drainproxy.proxy.routes import Route, default_timeouts
@@ -122,8 +121,7 @@ def load(
     if found.problems:
         raise ConfigError(found.problems)
     plan = Plan(config.lifecycle, config.rules)
-    timers = timer_problems(config.lifecycle, config.rules, plan)
-    return replace(config, warnings=(*found.warnings, *plan.budget.problems, *timers))
+    return replace(config, warnings=(*found.warnings, *plan.problems))
 
 
 def _from_flags(flags: Mapping[str, str | list[str] | None]) -> dict[str, _Given]:

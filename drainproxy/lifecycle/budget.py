@@ -2,17 +2,15 @@
 
 Pure. One rule everywhere: grace >= propagation max + leave + app_stop + reserve. Dividing never fails: a pod
 that runs must not refuse to start over a sum, so what can be shortened is, and a sentence says which number
-to change. `config --check` turns the same sentence into a failure.
+to change. The same goes for settings that contradict one another in time. `config --check` turns these
+sentences into a failure.
 """
 
-from __future__ import annotations
-
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from drainproxy.lifecycle.propagation import Rules
-    from drainproxy.lifecycle.settings import LifecycleSettings
+from drainproxy.lifecycle.propagation import Rules
+from drainproxy.lifecycle.settings import LifecycleSettings
 
 LEAVE_MARGIN_S = 2.0
 """After the last tunnel was told to leave: the time it has to say goodbye."""
@@ -65,11 +63,38 @@ def divide(settings: LifecycleSettings, max_s: float, grace_s: float | None) -> 
     return Budget(grace, needed, min(max_s, room), leave, app_stop, reserve, problems)
 
 
+def _contradictions(settings: LifecycleSettings, rules: Rules, until_s: float) -> Iterator[str]:
+    """Say which settings make sense alone and have no effect together, in a drain of `until_s` seconds."""
+    max_s = rules.max_s
+    waits = {
+        "propagation_margin": rules.margin_s,
+        "propagation_quiet": rules.quiet_s,
+        "sparse_min": rules.sparse_min_s if rules.quiet_s else 0.0,
+    }
+    for name, wait_s in waits.items():
+        if wait_s > max_s > 0:
+            yield (
+                f"{name} {wait_s:g} s is longer than propagation_max {max_s:g} s, which then always ends"
+                f" propagation; set propagation_max to at least {wait_s:g}s, or {name} below {max_s:g}s"
+            )
+    if settings.refuse_window >= until_s:
+        yield (
+            f"refuse_window {settings.refuse_window:g} s leaves no time to accept requests in a drain of"
+            f" {until_s:g} s; set it well below that"
+        )
+    readiness = settings.readiness_on_drain
+    if readiness.kind == "delay" and readiness.delay_s >= until_s:
+        yield (
+            f"readiness_on_drain delay:{readiness.delay_s:g}s says 200 until the drain's deadline after"
+            f" {until_s:g} s; set it below"
+        )
+
+
 class Plan:
     """The propagation rules and the grace period's division in force now. Written by the controller.
 
-    `rules` are the preset's with `max` shortened to what `budget` has room for. The cluster may tell the
-    grace period better than the settings do, and more than once.
+    `rules` are the preset's with `max` shortened to what `budget` has room for; `problems` say what does not
+    fit. The cluster may tell the grace period better than the settings do, and more than once.
     """
 
     def __init__(self, settings: LifecycleSettings, rules: Rules) -> None:
@@ -85,3 +110,5 @@ class Plan:
         known = [each for each in (self._settings.grace_period, grace_s) if each is not None]
         self.budget = divide(self._settings, self._wanted.max_s, min(known, default=None))
         self.rules = replace(self._wanted, max_s=self.budget.propagation_max_s)
+        contradictions = _contradictions(self._settings, self._wanted, self.budget.deadline(0.0))
+        self.problems = (*self.budget.problems, *contradictions)

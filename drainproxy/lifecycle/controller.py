@@ -218,7 +218,7 @@ class Controller(News):
     @property
     def problems(self) -> tuple[str, ...]:
         """What is wrong with how this pod is set up."""
-        return (*self.plan.budget.problems, *self.journal.problems)
+        return (*self.plan.problems, *self.journal.problems)
 
     @property
     def deadline(self) -> float:

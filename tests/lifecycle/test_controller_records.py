@@ -119,6 +119,15 @@ async def test_a_sum_that_does_not_fit_is_shown_as_a_config_problem():
 
 
 @in_fake_time
+async def test_timers_that_contradict_one_another_are_a_config_problem_too():
+    """The log names them at the start; the alert and /status go on saying so."""
+    house = House(refuse_window=60.0)
+    assert house.metrics.config_problems.value() == 1
+    (problem,) = house.controller.problems
+    assert "refuse_window 60 s leaves no time" in problem
+
+
+@in_fake_time
 async def test_listeners_never_see_a_half_changed_picture():
     """Who is told of a report is told of it by a drain that is over."""
     house, seen = House("none"), []
