@@ -5,7 +5,7 @@ tests/chart compares the table with drainproxy/lifecycle/propagation.py.
 {{- define "drainproxy.presetMax" -}}
 {{- $max := dict "none" 0 "cluster" 15 "mesh" 25 "alb" 90 "gce-neg" 75 "agic" 120 "headless-dns" 60 "multicluster" 60 -}}
 {{- if not (hasKey $max .) -}}
-{{- fail (printf "sidecar.propagation is %q; it must be one of %s" (toString .) (keys $max | sortAlpha | join ", ")) -}}
+{{- fail (printf "propagation is %q; it must be one of %s" (toString .) (keys $max | sortAlpha | join ", ")) -}}
 {{- end -}}
 {{- get $max . -}}
 {{- end -}}
