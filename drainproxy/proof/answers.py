@@ -1,7 +1,7 @@
 """Answers: reads one HTTP/1.1 response off a wire and says exactly how it ended.
 
 Reads what RFC 9112 section 6.3 allows (no body, Content-Length, chunked, until close) and nothing
-else; bodies are counted, not kept. Every way to fail is a LossError. Called by `client.py`.
+else; bodies pass by. Every way to fail is a LossError. Called by `client.py`.
 """
 
 import asyncio
@@ -21,7 +21,6 @@ _LENGTH = re.compile(rb"[0-9]{1,18}")
 @dataclass(frozen=True, slots=True)
 class Answer:
     status: int
-    body_bytes: int
     reusable: bool  # another request may follow on this connection
 
 
@@ -44,12 +43,8 @@ async def read_answer(wire: Wire, *, method: str) -> Answer:
         if head.status == 101:
             raise LossError(Kind.INVALID, "101 to a request that asked for no upgrade")
         if head.status >= 200:
-            body_bytes, delimited = await _read_body(wire, head, method)
-            return Answer(
-                status=head.status,
-                body_bytes=body_bytes,
-                reusable=delimited and _persistent(head) and wire.quiet,
-            )
+            delimited = await _skip_body(wire, head, method)
+            return Answer(head.status, reusable=delimited and _persistent(head) and wire.quiet)
     raise LossError(Kind.INVALID, f"more than {_MAX_INTERIM} interim answers")
 
 
@@ -78,24 +73,26 @@ def _parse_head(raw: bytes) -> _Head:
     return _Head(version=version, status=int(code), fields=fields)
 
 
-async def _read_body(wire: Wire, head: _Head, method: str) -> tuple[int, bool]:
-    """Bytes of content, and whether the message said itself where it ends."""
+async def _skip_body(wire: Wire, head: _Head, method: str) -> bool:
+    """Whether the message said itself where it ends."""
     if method == "HEAD" or head.status in (204, 304):
-        return 0, True
+        return True
     if b"transfer-encoding" in head.fields:
         if head.tokens(b"transfer-encoding")[-1] == b"chunked":
-            return await _read_chunks(wire), True
+            await _skip_chunks(wire)
+            return True
     elif b"content-length" in head.fields:
         lengths = set(head.tokens(b"content-length"))
         length = lengths.pop()
         if lengths or _LENGTH.fullmatch(length) is None:
             raise LossError(Kind.INVALID, "Content-Length is not one number")
-        return await _skip(wire, int(length), what="the announced length"), True
-    return await _until_close(wire), False
+        await _skip(wire, int(length), what="the announced length")
+        return True
+    await _skip_until_close(wire)
+    return False
 
 
-async def _read_chunks(wire: Wire) -> int:
-    total = 0
+async def _skip_chunks(wire: Wire) -> None:
     while True:
         line = await _until(wire, b"\r\n", began=True)
         digits = line[:-2].partition(b";")[0].strip()
@@ -104,23 +101,22 @@ async def _read_chunks(wire: Wire) -> int:
         size = int(digits, 16)
         if size == 0:
             break
-        total += await _skip(wire, size, what="the end of a chunk")
+        await _skip(wire, size, what="the end of a chunk")
         if await _until(wire, b"\r\n", began=True) != b"\r\n":
             raise LossError(Kind.INVALID, "a chunk does not end where it said")
     for _ in range(_MAX_TRAILERS):
         if await _until(wire, b"\r\n", began=True) == b"\r\n":
-            return total
+            return
     raise LossError(Kind.INVALID, f"more than {_MAX_TRAILERS} trailers")
 
 
-async def _until_close(wire: Wire) -> int:
+async def _skip_until_close(wire: Wire) -> None:
     """A body that only the end of the connection delimits: a reset there is a cut, a FIN is not."""
     total = 0
     while piece := await wire.read(_PIECE_BYTES):
         total += len(piece)
     if wire.error is not None:
         raise LossError(Kind.TRUNCATED, f"{_cause(wire)} after {total} bytes of a body until close")
-    return total
 
 
 async def _until(wire: Wire, mark: bytes, *, began: bool) -> bytes:
@@ -135,14 +131,12 @@ async def _until(wire: Wire, mark: bytes, *, began: bool) -> bytes:
         raise LossError(Kind.INVALID, f"no line end in {MAX_LINE_BYTES} bytes") from None
 
 
-async def _skip(wire: Wire, size: int, *, what: str) -> int:
-    left = size
-    while left:
-        piece = await wire.read(min(left, _PIECE_BYTES))
+async def _skip(wire: Wire, size: int, *, what: str) -> None:
+    while size:
+        piece = await wire.read(min(size, _PIECE_BYTES))
         if not piece:
-            raise LossError(Kind.TRUNCATED, f"{_cause(wire)} {left} bytes before {what}")
-        left -= len(piece)
-    return size
+            raise LossError(Kind.TRUNCATED, f"{_cause(wire)} {size} bytes before {what}")
+        size -= len(piece)
 
 
 def _cause(wire: Wire) -> str:

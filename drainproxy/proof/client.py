@@ -7,7 +7,6 @@ One Client is one caller: at most one connection, one request at a time.
 """
 
 import asyncio
-import contextlib
 import errno
 import ssl
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 
 from drainproxy.proof.answers import read_answer
 from drainproxy.proof.outcomes import Kind, LossError, Outcome
+from drainproxy.proof.waiting import happens_before
 from drainproxy.proof.wire import Wire
 
 Address = tuple[str, int]
@@ -128,7 +128,7 @@ class Client:
 
 async def _send_request(wire: Wire, request: Request) -> bool:
     """True when the whole request went out; an answer that comes early stops it."""
-    write = wire.transport.write
+    write, now = wire.transport.write, asyncio.get_running_loop().time
     if not request.parts:
         write(request.head())
         return True
@@ -137,11 +137,8 @@ async def _send_request(wire: Wire, request: Request) -> bool:
     for part in request.parts:
         write(b"%s%x\r\n%s\r\n" % (head, len(part), part))
         head = b""
-        if request.pause_s:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(request.pause_s):
-                    await wire.stirred.wait()
-                return False
+        if request.pause_s and await happens_before(wire.stirred, now() + request.pause_s):
+            return False
     write(b"0\r\n\r\n")
     return True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from drainproxy.proof.waiting import stopped_before
+from drainproxy.proof.waiting import happens_before
 from tests.integration.crowd import Caller, Orders, Shop, order, question
 from tests.support.wire import PATIENCE_S
 
@@ -71,7 +71,7 @@ class Load:
         loop = asyncio.get_running_loop()
         caller = Caller(self._address)
         due = loop.time() + self._every_s * number / self._connections
-        while not await stopped_before(self._stop, due):
+        while not await happens_before(self._stop, due):
             began = loop.time()
             try:
                 async with asyncio.timeout(PATIENCE_S):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
+from drainproxy.proof.waiting import happens_before
 from tests.soak.application import HEAD_FAULTS, IN_BODY, event, page
 from tests.support.client import Client
 from tests.support.http2 import DATA, END_STREAM, HEADERS, RST, Http2, frame
@@ -86,10 +87,7 @@ class Callers:
             await call(kind)
 
     async def _stopped_within(self, seconds: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        return self._stop.is_set()
+        return await happens_before(self._stop, asyncio.get_running_loop().time() + seconds)
 
     def _fault(self, kind: str, faults: tuple[str, ...]) -> str:
         """Throw the dice: 1 % for each."""

@@ -9,12 +9,10 @@ from pathlib import Path
 
 from drainproxy.proof.demo.crowd import Crowd, Role
 from drainproxy.proof.demo.kubelet import Gone, delete_pod
-from drainproxy.proof.demo.ledger import read_orders
 from drainproxy.proof.demo.pods import Pod, PodMaker, log_event
-from drainproxy.proof.demo.results import ColumnResult, LoadResult, LossResult
+from drainproxy.proof.demo.results import ColumnResult
 from drainproxy.proof.demo.router import Router
 from drainproxy.proof.demo.sitters import Sitters
-from drainproxy.proof.outcomes import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ class Column:
         return ColumnResult(
             name=self.way.name,
             judged=self.way.sidecar,
-            load=load_result(self.crowd, self.ledger, t0=t0),
+            load=self.crowd.result(self.ledger, t0=t0),
             before_signal=self._before_signal,
             gone=self.gone,
             sitters=self.sitters.result(),
@@ -103,25 +101,3 @@ class Column:
         event = log_event(line)
         if event.get("event") == "phase":
             self.phase = str(event["phase"])
-
-
-def load_result(crowd: Crowd, ledger: Path, *, t0: float) -> LoadResult:
-    """Call it when the crowd has stopped."""
-    losses = [(role, loss) for role, tally in crowd.by_role.items() for loss in tally.losses]
-    return LoadResult(
-        requests=crowd.total.requests,
-        retried=crowd.total.retried,
-        losses=tuple(
-            LossResult(
-                after_s=loss.sent_at - t0,
-                took_s=loss.took_s,
-                role=role,
-                kind=loss.kind or Kind.INVALID,
-                error=loss.error,
-                pod=loss.peer,
-            )
-            for role, loss in sorted(losses, key=lambda each: each[1].sent_at)
-        ),
-        orders=read_orders(ledger, crowd=crowd.name, acknowledged=crowd.acknowledged),
-        requests_by_role={name: tally.requests for name, tally in crowd.by_role.items()},
-    )

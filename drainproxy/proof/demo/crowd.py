@@ -8,11 +8,14 @@ import asyncio
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from drainproxy.proof.client import Address, Client, Request
+from drainproxy.proof.demo.ledger import read_orders
+from drainproxy.proof.demo.results import LoadResult, LossResult
 from drainproxy.proof.outcomes import Kind, Outcome
 from drainproxy.proof.tally import Tally
-from drainproxy.proof.waiting import stopped_before
+from drainproxy.proof.waiting import happens_before
 
 _HOST = "shop.example"
 _PATIENCE_S = 5.0  # two seconds more than the slowest answer takes
@@ -61,7 +64,8 @@ class Crowd:
     ) -> None:
         self.name = name
         self.total = Tally(0.0)
-        self.by_role = {role.name: Tally(0.0) for role in cast}
+        self.requests_by_role = dict.fromkeys((role.name for role in cast), 0)
+        self.losses: list[tuple[str, Outcome]] = []  # each with its role
         self.acknowledged: set[str] = set()  # orders answered with 201
         self._choose = choose
         self._cast = cast
@@ -74,6 +78,26 @@ class Crowd:
                 for number in range(role.clients):
                     group.create_task(self._play(role, number, stop))
 
+    def result(self, ledger: Path, *, t0: float) -> LoadResult:
+        """What it saw, in times from `t0`; call it when it has stopped."""
+        return LoadResult(
+            requests=self.total.requests,
+            retried=self.total.retried,
+            losses=tuple(
+                LossResult(
+                    after_s=loss.sent_at - t0,
+                    took_s=loss.took_s,
+                    role=role,
+                    kind=loss.kind or Kind.INVALID,
+                    error=loss.error,
+                    pod=loss.peer,
+                )
+                for role, loss in sorted(self.losses, key=lambda each: each[1].sent_at)
+            ),
+            orders=read_orders(ledger, crowd=self.name, acknowledged=self.acknowledged),
+            requests_by_role=self.requests_by_role,
+        )
+
     async def _play(self, role: Role, number: int, stop: asyncio.Event) -> None:
         client = Client(choose=self._choose, keep_alive=role.keep_alive, timeout_s=self._patience_s)
         loop = asyncio.get_running_loop()
@@ -82,7 +106,7 @@ class Crowd:
         next_at = loop.time() + spread_s
         try:
             for count in range(_MAX_REQUESTS_EACH):
-                if await stopped_before(stop, next_at):
+                if await happens_before(stop, next_at):
                     return
                 next_at = max(next_at + role.every_s, loop.time())
                 await self._once(role, client, f"{self.name}/{role.name}/{number}/{count}")
@@ -109,7 +133,9 @@ class Crowd:
     def _add(self, role: Role, seen: Outcome) -> Outcome:
         outcome = _judged(seen)
         self.total.add(outcome)
-        self.by_role[role.name].add(outcome)
+        self.requests_by_role[role.name] += 1
+        if outcome.lost:
+            self.losses.append((role.name, outcome))
         return outcome
 
 

@@ -7,8 +7,6 @@ here, and the kubelet starts the container again at once, as it does after a fir
 import asyncio
 from pathlib import Path
 
-from drainproxy.proof.demo.children import UnmeasuredError
-from drainproxy.proof.demo.column import load_result
 from drainproxy.proof.demo.crowd import Crowd, roles
 from drainproxy.proof.demo.pods import Pod, PodMaker
 from drainproxy.proof.demo.results import KilledResult
@@ -21,8 +19,7 @@ _SLOW_S = 1.0
 
 async def kill_sidecar(pod: Pod, maker: PodMaker, *, ledger: Path) -> KilledResult:
     loop = asyncio.get_running_loop()
-    if pod.sidecar is None:
-        raise UnmeasuredError("there is no drainproxy to kill")
+    assert pod.sidecar is not None
     crowd = Crowd("killed", Router(pod.address).choose, roles(slow_s=_SLOW_S, stream_s=_SLOW_S))
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
@@ -35,4 +32,4 @@ async def kill_sidecar(pod: Pod, maker: PodMaker, *, ledger: Path) -> KilledResu
         back_after_s = loop.time() - t0
         await asyncio.sleep(_AFTER_S)
         stop.set()
-    return KilledResult(load=load_result(crowd, ledger, t0=t0), back_after_s=back_after_s)
+    return KilledResult(load=crowd.result(ledger, t0=t0), back_after_s=back_after_s)

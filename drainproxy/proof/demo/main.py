@@ -117,9 +117,7 @@ async def _demo(plan: Plan, console: Console) -> DemoResult:
             async with children() as owner:
                 maker = PodMaker(children=owner, directory=directory, proxy=plan.proxy)
                 stage = new_stage(lag_s, maker, plan.ways)
-                ours = next((column for column in stage.columns if column.way.sidecar), None)
-                if ours is None:
-                    raise UnmeasuredError("there is no column with drainproxy")
+                ours = next(column for column in stage.columns if column.way.sidecar)
                 async with asyncio.TaskGroup() as group:
                     screen = group.create_task(LiveStage(console, stage).show())
                     await start(stage, maker)

@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from drainproxy.proof.waiting import happens_before
+
 _LEAVE_S = 5.0  # between asking the command to end and making it
 _LAST_LINES_S = 1.0  # for the last lines after the command ended
 _MAX_LINE_BYTES = 64 * 1024
@@ -41,7 +43,7 @@ async def run_command(words: tuple[str, ...], show: Callable[[str], None]) -> En
         await output.exited.wait()
         took_s = loop.time() - began_at
         # Something it left in the background may hold the pipe for ever; its own lines come at once.
-        await _within(_LAST_LINES_S, output.finished)
+        await happens_before(output.finished, loop.time() + _LAST_LINES_S)
     finally:
         await _end(transport, output)
     return Ended(exit_code=transport.get_returncode() or 0, took_s=took_s)
@@ -75,16 +77,7 @@ class _Output(asyncio.SubprocessProtocol):
 async def _end(transport: asyncio.SubprocessTransport, output: _Output) -> None:
     if not output.exited.is_set():
         transport.terminate()
-        await _within(_LEAVE_S, output.exited)
-    if not output.exited.is_set():
-        transport.kill()
-        await output.exited.wait()
+        if not await happens_before(output.exited, asyncio.get_running_loop().time() + _LEAVE_S):
+            transport.kill()
+            await output.exited.wait()
     transport.close()
-
-
-async def _within(seconds: float, event: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return

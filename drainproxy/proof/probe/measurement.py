@@ -24,7 +24,7 @@ class Measurement:
         self.began_at = asyncio.get_running_loop().time()
         self.began = datetime.now(UTC)
         self.pace = Pace(plan, began_at=self.began_at)
-        self.ended_at: float | None = None  # loop time; None while it runs
+        self.ended_at = self.began_at  # loop time; set when it is over
         self.command: Ended | None = None
         self.command_error = ""  # why it did not start
 
@@ -33,7 +33,7 @@ class Measurement:
 
     @property
     def took_s(self) -> float:
-        return (self.ended_at or self.began_at) - self.began_at
+        return self.ended_at - self.began_at
 
 
 async def measure(measurement: Measurement, show_line: Callable[[str], None]) -> None:

@@ -13,7 +13,7 @@ from drainproxy.proof.client import Client
 from drainproxy.proof.outcomes import Outcome
 from drainproxy.proof.probe.plan import Plan
 from drainproxy.proof.tally import Tally
-from drainproxy.proof.waiting import stopped_before
+from drainproxy.proof.waiting import happens_before
 
 _MAX_IN_FLIGHT = 2_000
 _MAX_CATCH_UP_S = 1.0  # after a stall of our own, the ticks older than this are held back, not sent
@@ -52,7 +52,7 @@ class Pace:
                     for number in range(tick, due):
                         self._launch(requests, number)
                     tick = due
-                    await stopped_before(stop, self.tally.began_at + tick / plan.rate)
+                    await happens_before(stop, self.tally.began_at + tick / plan.rate)
         finally:
             for client in self._clients:
                 client.close()

@@ -7,7 +7,6 @@ from drainproxy.proof.probe.measurement import Measurement
 def record(measurement: Measurement) -> dict[str, object]:
     """Durations in seconds; `losses` are all of them up to the number the tally keeps."""
     plan, tally = measurement.plan, measurement.pace.tally
-    until = measurement.ended_at or measurement.began_at
     ended = measurement.command
     return {
         "url": plan.url,
@@ -25,7 +24,7 @@ def record(measurement: Measurement) -> dict[str, object]:
         "p50_s": tally.quantile_s(0.5),
         "p99_s": tally.quantile_s(0.99),
         "max_s": tally.quantile_s(1.0),
-        "longest_gap_s": round(tally.longest_gap_s(until), 6),
+        "longest_gap_s": round(tally.longest_gap_s(measurement.ended_at), 6),
         "command": list(plan.command),
         "command_exit_code": ended.exit_code if ended else None,
         "command_took_s": round(ended.took_s, 3) if ended else None,

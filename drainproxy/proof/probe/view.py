@@ -128,14 +128,13 @@ def _numbers(measurement: Measurement) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("requests", "lost", "retried", "p50", "p99", "max", "longest gap"):
         table.add_column(title, justify="right")
-    until = measurement.ended_at or measurement.began_at
     quantiles = (tally.quantile_s(q) for q in (0.5, 0.99, 1.0))
     table.add_row(
         f"{tally.requests:,}",
         Text(f"{tally.lost:,}", style="bold red" if tally.lost else "bold green"),
         f"{tally.retried:,}",
         *("-" if value is None else shown(value) for value in quantiles),
-        shown(tally.longest_gap_s(until)),
+        shown(tally.longest_gap_s(measurement.ended_at)),
     )
     return table
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from drainproxy.proof.waiting import stopped_before
+from drainproxy.proof.waiting import happens_before
 from tests.rollout.calls.server import EVERY_S, PATH, PIECES
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Callers:
         due = loop.time() + max(part.every_s, 1.0) * number / part.callers
         async with contextlib.AsyncExitStack() as stack:
             kept = await stack.enter_async_context(self._channel(number)) if part.kept else None
-            while not await stopped_before(stop, due):
+            while not await happens_before(stop, due):
                 due = max(due + part.every_s, loop.time())
                 async with self._channel(number) if kept is None else contextlib.nullcontext(kept) as channel:
                     await self._once(part, channel)
