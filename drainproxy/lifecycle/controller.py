@@ -5,36 +5,29 @@ It owns one timer. Every fact (a signal, a late arrival, the last hold let go, t
 data plane may read is `published`, replaced whole at every change.
 """
 
-from __future__ import annotations
-
+import asyncio
 import math
 from functools import partial
-from typing import TYPE_CHECKING
 
 from drainproxy.lifecycle import propagation
 from drainproxy.lifecycle.budget import Plan
 from drainproxy.lifecycle.drain import Drain, begun_by
-from drainproxy.lifecycle.ending import Ending
-from drainproxy.lifecycle.hooks import RestartWindow
+from drainproxy.lifecycle.inflight import InFlight
 from drainproxy.lifecycle.journal import Journal
 from drainproxy.lifecycle.lazytimer import LazyTimer
 from drainproxy.lifecycle.leaving import Leaving
 from drainproxy.lifecycle.machine import Event, Phase, Readiness, step
 from drainproxy.lifecycle.news import News
-from drainproxy.lifecycle.propagation import Evidence, Reason, Routability
+from drainproxy.lifecycle.propagation import Evidence, Reason, Routability, Rules
 from drainproxy.lifecycle.published import picture
-from drainproxy.lifecycle.report import Cause
+from drainproxy.lifecycle.report import Cause, Report
+from drainproxy.lifecycle.settings import LifecycleSettings
 from drainproxy.lifecycle.sound import Probes, Sound
+from drainproxy.log import Log
+from drainproxy.metrics import Metrics
 
-if TYPE_CHECKING:
-    import asyncio
-
-    from drainproxy.lifecycle.inflight import InFlight
-    from drainproxy.lifecycle.propagation import Rules
-    from drainproxy.lifecycle.report import Report
-    from drainproxy.lifecycle.settings import LifecycleSettings
-    from drainproxy.log import Log
-    from drainproxy.metrics import Metrics
+CUT_WITHIN_S = 0.5
+"""How long work that was cut may take to end before the report is written without it."""
 
 
 class Controller(News):
@@ -62,10 +55,11 @@ class Controller(News):
         self.probes = Probes()
         self.upstream_up = False
         self.drain: Drain | None = None
-        self._ending = Ending(inflight=inflight, metrics=metrics, log=log, loop=loop, written=self.tell)
         self.leaving = Leaving(self, inflight, settings.leave_spread, loop)
         self.sigterm_at: float | None = None
-        self._window = RestartWindow(loop, settings.restart_window, self._restarted)
+        self._first_wait: float | None = None
+        """When the first hook of what may be a termination came."""
+        self._window = LazyTimer(loop, self._restarted)
         self._evidence = propagation.UNKNOWN
         self._last_request = -math.inf
         self._timer = LazyTimer(loop, self._review)
@@ -93,10 +87,11 @@ class Controller(News):
     def terminate(self, cause: Cause, *, sigterm: bool = False, prestop: bool = False) -> None:
         """Begin a drain, or give a manual one the clock of a real termination."""
         now = self._loop.time()
-        t0 = now if self._window.first_wait is None else self._window.first_wait
-        self._window.close()
+        t0 = now if self._first_wait is None else self._first_wait
+        self._close_window()
         if self.drain is None:
-            self.drain = Drain(cause, now, t0, len(self._inflight), self._metrics)
+            arrivals_per_s = self.sound.arrivals_per_s(now)
+            self.drain = Drain(cause, now, t0, len(self._inflight), arrivals_per_s, self._metrics)
             # In a turn of its own: who lets go has not yet said how it ended.
             self._inflight.on_empty = partial(self._loop.call_soon, self._review)
             self._last_request = now
@@ -125,7 +120,7 @@ class Controller(News):
             return f"{phase} cannot be taken back"
         self.drain = None
         self._evidence = propagation.UNKNOWN
-        self._window.close()
+        self._close_window()
         self._inflight.on_empty = None
         self._metrics.termination_cause_info.choose("")
         self._fire(Event.RESUME, "undrain")
@@ -176,9 +171,12 @@ class Controller(News):
     async def released(self) -> str:
         """Wait as an application's preStop hook does; return why it may stop now."""
         if self.drain is None or not self.drain.final:
-            self._window.open()
+            # If the pod ends, a signal follows soon, and the grace period has run since the first hook.
+            if self._first_wait is None:
+                self._first_wait = self._loop.time()
+                self._window.set(self._first_wait + self._settings.restart_window)
             self.tell()
-        await self.until(lambda: self.drained or (self.drain is None and self._window.first_wait is None))
+        await self.until(lambda: self.drained or (self.drain is None and self._first_wait is None))
         return "drained" if self.drained else "not draining"
 
     @property
@@ -189,7 +187,7 @@ class Controller(News):
     @property
     def report(self) -> Report | None:
         """What happened; None until the drain has ended."""
-        return self._ending.report
+        return None if self.drain is None else self.drain.report
 
     @property
     def may_exit(self) -> bool:
@@ -213,7 +211,7 @@ class Controller(News):
     @property
     def hook_waits(self) -> bool:
         """A preStop hook has come, and it is not known yet whether the pod ends."""
-        return self._window.first_wait is not None
+        return self._first_wait is not None
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -242,9 +240,7 @@ class Controller(News):
     # Decisions.
 
     def _judge(self, drain: Drain, now: float) -> propagation.Verdict:
-        facts = propagation.Facts(
-            drain.started, self._evidence, drain.last_late, self.sound.arrivals_per_s(drain.started)
-        )
+        facts = propagation.Facts(drain.started, self._evidence, drain.last_late, drain.arrivals_per_s)
         return propagation.judge(self.plan.rules, facts, now)
 
     def _review(self, *, looked: bool = False) -> None:
@@ -261,6 +257,8 @@ class Controller(News):
             check_at = self._review_propagation(drain, now)
         if self.published.phase is Phase.DRAINING:
             check_at = self._review_draining(drain, now, looked=looked)
+        if self.published.phase is Phase.DRAINED and drain.report is None:
+            check_at = self._review_cut(drain, now)
         self._timer.cancel()
         self._timer.set(check_at)
 
@@ -301,6 +299,17 @@ class Controller(News):
         self._fire(Event.IDLE, "nothing is in flight")
         return math.inf
 
+    def _review_cut(self, drain: Drain, now: float) -> float:
+        """Write the one report, once what was cut has said how it ended, or a moment later without it."""
+        until = drain.entered[Phase.DRAINED] + CUT_WITHIN_S
+        if len(self._inflight) and now < until:
+            return until
+        self._inflight.on_empty = None
+        report = drain.close()
+        self._log.event("drain_report", **report.fields())
+        self.tell()
+        return math.inf
+
     def _end_propagation(self, drain: Drain, reason: Reason) -> None:
         drain.propagation_ended = reason
         self._metrics.propagation_end.inc(reason)
@@ -321,10 +330,11 @@ class Controller(News):
         self.journal.entered(phase, in_flight=len(self._inflight), why=why)
         self._publish(phase)
         if phase is Phase.DRAINED and drain is not None:
-            unused_s = max(0.0, self.deadline - now)
-            self._ending.begin(drain, self._evidence, why=why, unused_s=unused_s, cut=event is Event.DEADLINE)
-        else:
-            self._review()
+            drain.ended(self._evidence, unused_s=max(0.0, self.deadline - now), by=why)
+            if event is Event.DEADLINE:
+                for work in self._inflight:
+                    work.cut("drain-deadline")
+        self._review()
 
     # Publication.
 
@@ -338,12 +348,17 @@ class Controller(News):
 
     def _announce(self) -> None:
         assert self.drain is not None
-        arrivals = self.sound.arrivals_per_s(self.drain.started)
-        self.journal.planned(self.drain, self.plan, arrivals_per_s=arrivals, in_flight=len(self._inflight))
+        self.journal.planned(self.drain, self.plan, in_flight=len(self._inflight))
 
     # Timers and numbers.
 
+    def _close_window(self) -> None:
+        self._first_wait = None
+        self._window.cancel()
+
     def _restarted(self) -> None:
+        """No signal has followed a hook: only the application was stopped."""
+        self._close_window()
         if self.drain is None:
             self._log.event("restart", why="the application was stopped alone: its hook is answered")
             self.tell()

@@ -3,18 +3,12 @@
 Written by the controller only.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from drainproxy.lifecycle.machine import Phase
 from drainproxy.lifecycle.propagation import Evidence, Reason, Routability
 from drainproxy.lifecycle.report import Cause, Report, Tally
-from drainproxy.metrics import OUTCOMES, TUNNELS
-
-if TYPE_CHECKING:
-    from drainproxy.metrics import Metrics
+from drainproxy.metrics import OUTCOMES, TUNNELS, Metrics
 
 
 @dataclass(slots=True)
@@ -26,6 +20,8 @@ class Drain:
     t0: float
     """From when the kubelet counts the grace period: a hook may have come before the signal."""
     in_flight_at_start: int
+    arrivals_per_s: float
+    """Before it began."""
     metrics: Metrics
     requests_before: Tally = field(init=False)
     tunnels_before: dict[str, Tally] = field(init=False)
@@ -34,34 +30,38 @@ class Drain:
     last_late: float | None = None
     propagation_ended: Reason | None = None
     entered: dict[Phase, float] = field(default_factory=dict)
+    last_late_after_flip_s: float | None = None
+    unused_s: float = 0.0
+    ended_by: str = ""
+    report: Report | None = None
 
     def __post_init__(self) -> None:
         self.requests_before, self.tunnels_before = _requests(self.metrics), _tunnels(self.metrics)
 
-    def report(self, evidence: Evidence, *, now: float, unused_s: float, ended_by: str) -> Report:
-        """Close the books."""
-        after_flip = None
+    def ended(self, evidence: Evidence, *, unused_s: float, by: str) -> None:
+        """Take note of how it has ended. What was cut may still say so."""
         if evidence.state is Routability.GONE and self.last_late is not None:
-            after_flip = max(0.0, self.last_late - evidence.since)
-        order = [*self.entered.items()]
-        ends = [at for _, at in order[1:]] + [now]
-        return Report(
+            self.last_late_after_flip_s = max(0.0, self.last_late - evidence.since)
+        self.unused_s, self.ended_by = unused_s, by
+        self.metrics.drain_unused_seconds.set(unused_s)
+
+    def close(self) -> Report:
+        """Close the books."""
+        phases, times = list(self.entered), list(self.entered.values())
+        tunnels = _tunnels(self.metrics)
+        self.report = Report(
             cause=self.cause,
-            phases_s={
-                phase: end - at
-                for (phase, at), end in zip(order, ends, strict=True)
-                if phase is not Phase.DRAINED
-            },
+            # The last one is drained, which is not over.
+            phases_s={phase: end - at for phase, at, end in zip(phases, times, times[1:], strict=False)},
             propagation_ended=self.propagation_ended,
-            last_late_after_flip_s=after_flip,
+            last_late_after_flip_s=self.last_late_after_flip_s,
             in_flight_at_start=self.in_flight_at_start,
             requests=_requests(self.metrics).minus(self.requests_before),
-            tunnels={
-                kind: tally.minus(self.tunnels_before[kind]) for kind, tally in _tunnels(self.metrics).items()
-            },
-            unused_s=unused_s,
-            ended_by=ended_by,
+            tunnels={kind: tally.minus(self.tunnels_before[kind]) for kind, tally in tunnels.items()},
+            unused_s=self.unused_s,
+            ended_by=self.ended_by,
         )
+        return self.report
 
 
 def _requests(metrics: Metrics) -> Tally:

@@ -4,13 +4,8 @@ The data plane holds; the controller reads. Nothing polls: `on_empty` is called 
 let go while a drain listens, and only then.
 """
 
-from __future__ import annotations
-
-import contextlib
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 
 class Work(Protocol):
@@ -39,22 +34,13 @@ class Work(Protocol):
 
 
 class InFlight:
-    """The books. Who adds a Work discards it on every way that it can end; coroutines use `hold`."""
+    """The books. Who adds a Work discards it on every way that it can end."""
 
     def __init__(self) -> None:
         self.works: dict[Work, None] = {}
         """Insertion-ordered, so that the oldest comes first in `/status`."""
         self.on_empty: Callable[[], object] | None = None
         """Set by the controller while it drains; None costs nothing in steady state."""
-
-    @contextlib.contextmanager
-    def hold(self, work: Work) -> Iterator[None]:
-        """Keep the drain waiting for `work` for the length of a `with` block."""
-        self.add(work)
-        try:
-            yield
-        finally:
-            self.discard(work)
 
     def add(self, work: Work) -> None:
         """Keep the drain waiting for `work`."""

@@ -3,22 +3,17 @@
 Decides nothing. Written by the controller; read by /status.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+import asyncio
+import math
+from collections.abc import Iterable
 
 from drainproxy.lifecycle import propagation
+from drainproxy.lifecycle.budget import Plan
+from drainproxy.lifecycle.drain import Drain
 from drainproxy.lifecycle.machine import Phase
 from drainproxy.lifecycle.report import PLANS
-
-if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Iterable
-
-    from drainproxy.lifecycle.budget import Plan
-    from drainproxy.lifecycle.drain import Drain
-    from drainproxy.log import Log
-    from drainproxy.metrics import Metrics
+from drainproxy.log import Log
+from drainproxy.metrics import Metrics
 
 
 class Journal:
@@ -45,7 +40,7 @@ class Journal:
         self._metrics.phase.choose(phase)
         self._log.event("phase", phase=phase, was=was, after_s=round(spent, 3), in_flight=in_flight, why=why)
 
-    def planned(self, drain: Drain, plan: Plan, *, arrivals_per_s: float, in_flight: int) -> None:
+    def planned(self, drain: Drain, plan: Plan, *, in_flight: int) -> None:
         """A drain has begun, or more has become known of it."""
         self._metrics.termination_cause_info.choose(drain.cause)
         self._log.event(
@@ -55,7 +50,7 @@ class Journal:
             grace_s=plan.budget.grace_s,
             deadline_in_s=round(plan.budget.deadline(drain.t0) - self._loop.time(), 3),
             propagation_max_s=plan.rules.max_s,
-            sparse=propagation.sparse(plan.rules, arrivals_per_s),
+            sparse=propagation.sparse(plan.rules, drain.arrivals_per_s),
             in_flight=in_flight,
         )
 
@@ -71,6 +66,5 @@ class Journal:
         for phase in Phase:
             current = now - self.phase_since if phase is self._phase else 0.0
             self._metrics.phase_duration_seconds.set(self.phases_s.get(phase, 0.0) + current, phase)
-        left = deadline - now
-        self._metrics.drain_deadline_seconds.set(max(0.0, left) if left < float("inf") else 0.0)
+        self._metrics.drain_deadline_seconds.set(0.0 if deadline == math.inf else max(0.0, deadline - now))
         self._metrics.config_problems.set(float(problems))

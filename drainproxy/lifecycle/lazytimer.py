@@ -4,14 +4,9 @@ A connection's deadlines move at every request and its timer almost never fires,
 when a deadline comes nearer than the one it was last asked for.
 """
 
-from __future__ import annotations
-
+import asyncio
 import math
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable
+from collections.abc import Callable
 
 
 class LazyTimer:

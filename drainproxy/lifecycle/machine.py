@@ -5,8 +5,6 @@ does in a phase. Every cell is filled: where nothing happens, the phase names it
 the only reader of TRANSITIONS; the data plane reads its row of POLICY and never a phase's name.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 

@@ -1,12 +1,7 @@
 """Who wants to know when the lifecycle changes: listeners that are called, coroutines that wait."""
 
-from __future__ import annotations
-
 import asyncio
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable
 
 
 class News:

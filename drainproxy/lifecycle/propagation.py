@@ -5,8 +5,6 @@ listener, always under a cap. It is asked again by the controller whenever a fac
 `check_at` comes; it never waits.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 

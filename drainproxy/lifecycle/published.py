@@ -3,18 +3,13 @@
 Pure. Made by the controller at every change; the data plane reads it and asks nothing else.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from drainproxy.lifecycle.budget import Plan
+from drainproxy.lifecycle.drain import Drain
 from drainproxy.lifecycle.machine import POLICY, Phase, Policy, Reuse
-
-if TYPE_CHECKING:
-    from drainproxy.lifecycle.budget import Plan
-    from drainproxy.lifecycle.drain import Drain
-    from drainproxy.lifecycle.settings import LifecycleSettings
+from drainproxy.lifecycle.settings import LifecycleSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,11 @@ Pure. The numbers are the drain metrics at its end less those at its start, so t
 cannot disagree.
 """
 
-from __future__ import annotations
-
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Any
 
 MAX_MESSAGE_BYTES = 4096
 """What the kubelet keeps of a termination message (Kubernetes: Determine the Reason for Pod Failure)."""
@@ -52,7 +48,7 @@ class Tally:
     lost: int = 0
     late: int = 0
 
-    def minus(self, earlier: Tally) -> Tally:
+    def minus(self, earlier: "Tally") -> "Tally":
         """Return what has been counted since `earlier`."""
         mine, theirs = asdict(self), asdict(earlier)
         return Tally(**{key: mine[key] - theirs[key] for key in mine})

@@ -1,7 +1,5 @@
 """The lifecycle's settings. The string under each field is the manual (docs/configuration.md)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

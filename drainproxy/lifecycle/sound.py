@@ -4,8 +4,6 @@ An arrival is the first request of a connection, health checks left out. The rat
 whether silence during it would be evidence (propagation.py).
 """
 
-from __future__ import annotations
-
 import math
 
 WINDOW_S = 60

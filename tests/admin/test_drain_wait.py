@@ -9,6 +9,7 @@ from drainproxy.lifecycle.machine import Phase
 from drainproxy.lifecycle.propagation import Rules
 from drainproxy.lifecycle.report import Cause
 from tests.admin.premises import Job, Premises, soon
+from tests.support.hold import hold
 
 
 async def test_a_hook_is_answered_when_the_drain_is_over(premises):
@@ -68,7 +69,7 @@ async def test_a_hook_is_answered_at_the_deadline_though_work_is_left(tmp_path):
     """The application needs the rest of the grace period to stop."""
     premises = Premises(tmp_path, rules=Rules(0, 0, 0, 0), grace_period=0.5)
     await premises.open()
-    with premises.inflight.hold(Job()):
+    with hold(premises.inflight, Job()):
         premises.sigterm()
         assert (await premises.ask("GET /drain/wait")).text == "drained\n"
         await premises.controller.until(lambda: premises.controller.report is not None)

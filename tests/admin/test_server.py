@@ -9,6 +9,7 @@ import pytest
 from drainproxy.lifecycle.propagation import Rules
 from drainproxy.lifecycle.settings import ReadinessOnDrain
 from tests.admin.premises import FOREVER, Job, Premises
+from tests.support.hold import hold
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/startupz", "/lb-health"])
@@ -127,7 +128,7 @@ async def test_a_request_that_is_no_http_is_refused_without_a_line_in_the_log(pr
 async def test_status_shows_a_drain_and_its_work(premises):
     """Phase, what it waits for, the clock, the oldest work first, and nothing after a question mark."""
     older, younger = Job(method="GET", path="/slow"), Job("tunnel", path="/ws")
-    with premises.inflight.hold(older), premises.inflight.hold(younger):
+    with hold(premises.inflight, older), hold(premises.inflight, younger):
         premises.sigterm()
         premises.metrics.late_requests.inc()
         premises.controller.late_arrival(premises.loop.time())

@@ -17,7 +17,13 @@ from drainproxy.metrics import Metrics
 
 ABOUT = {"version": "1.2.3", "listeners": ["127.0.0.1:8080"]}
 DRAIN = Drain(
-    cause=Cause.MANUAL, started=95.0, t0=95.0, in_flight_at_start=3, metrics=Metrics(), last_late=99.5
+    cause=Cause.MANUAL,
+    started=95.0,
+    t0=95.0,
+    in_flight_at_start=3,
+    arrivals_per_s=1.0,
+    metrics=Metrics(),
+    last_late=99.5,
 )
 DRAIN.requests_before = Tally(finished=4)
 

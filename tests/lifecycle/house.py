@@ -14,6 +14,7 @@ from drainproxy.lifecycle.report import Cause
 from drainproxy.lifecycle.settings import LifecycleSettings
 from drainproxy.metrics import Metrics
 from tests.support import clock
+from tests.support.hold import hold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +85,7 @@ class Request:
 
     async def _run(self) -> None:
         house = self._house
-        with house.inflight.hold(self):
+        with hold(house.inflight, self):
             outcome = await self._end
         self.outcome = outcome
         self.ended_at = clock.now()

@@ -82,8 +82,8 @@ class Prompt:
     deadline = math.inf
 
     def __init__(self, house: House) -> None:
-        self._hold = house.inflight.hold(self)
-        self._hold.__enter__()
+        self._inflight = house.inflight
+        self._inflight.add(self)
 
     def drain_by(self, deadline: float) -> None:
         """It ends when it is cut."""
@@ -93,7 +93,7 @@ class Prompt:
 
     def cut(self, reason: str) -> None:
         """Let go at once."""
-        self._hold.__exit__(None, None, None)
+        self._inflight.discard(self)
 
     def describe(self) -> dict[str, str]:
         """Nothing to say."""

@@ -91,7 +91,9 @@ def test_every_cause_has_its_series():
 
 def drain(table: metrics.Metrics, **changes) -> Drain:
     """A drain that begins at loop time 100."""
-    begun = Drain(Cause.UNKNOWN, started=100.0, t0=99.0, in_flight_at_start=2, metrics=table)
+    begun = Drain(
+        Cause.UNKNOWN, started=100.0, t0=99.0, in_flight_at_start=2, arrivals_per_s=0.0, metrics=table
+    )
     begun.entered = {Phase.PROPAGATING: 100.0, Phase.DRAINED: 110.0}
     for name, value in changes.items():
         setattr(begun, name, value)
@@ -100,7 +102,8 @@ def drain(table: metrics.Metrics, **changes) -> Drain:
 
 def closed(begun: Drain, evidence: Evidence = UNKNOWN) -> Report:
     """Its report, at loop time 110."""
-    return begun.report(evidence, now=110.0, unused_s=11.0, ended_by="it")
+    begun.ended(evidence, unused_s=11.0, by="it")
+    return begun.close()
 
 
 def test_a_drains_report_counts_what_happened_in_it():
