@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -46,7 +46,7 @@ _FIELDS = {
 
 
 class Door(web.Server):
-    """What aiohttp's runner hosts on a set of sockets."""
+    """What aiohttp's runner hosts on one socket."""
 
     def __init__(self, routes: Routes) -> None:
         # A hook that hangs up must not go on occupying a place: handler_cancellation.
@@ -55,11 +55,10 @@ class Door(web.Server):
         self._oldest_first: dict[web.RequestHandler, asyncio.Transport] = {}
         self._runner = web.ServerRunner(self, handle_signals=False, shutdown_timeout=STOP_S)
 
-    async def open(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None) -> None:
-        """Serve on `sockets`, which are bound."""
+    async def open(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        """Serve on `sock`, which is bound."""
         await self._runner.setup()
-        for sock in sockets:
-            await web.SockSite(self._runner, sock, ssl_context=tls).start()
+        await web.SockSite(self._runner, sock, ssl_context=tls).start()
 
     async def close(self) -> None:
         """Close the sockets, then every connection once its answer under way is written."""

@@ -1,7 +1,7 @@
 """The admin listeners: one TCP port for probes, metrics and waiting hooks, one Unix socket for control.
 
 Decides nothing: verdicts come from health.py, numbers from metrics.py, the document from status.py, and
-whether to drain is the controller's. Built and stopped by app.py, which binds the TCP sockets.
+whether to drain is the controller's. Built and stopped by app.py, which binds the TCP socket.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import contextlib
 import json
 import socket
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,14 +65,13 @@ class AdminServer:
         self._doors: list[Door] = []
         self._has_control = False
 
-    async def start(self, sockets: socket.socket | Sequence[socket.socket]) -> None:
-        """Serve on `sockets`, already bound, and on the control socket if it can be had."""
-        bound = [sockets] if isinstance(sockets, socket.socket) else sockets
-        await self._open(self._routes(), bound)
+    async def start(self, sock: socket.socket) -> None:
+        """Serve on `sock`, already bound, and on the control socket if it can be had."""
+        await self._open(self._routes(), sock)
         control_socket = control.bind(self.settings.control_socket, self.log)
         if control_socket is not None:
             self._has_control = True
-            await self._open(self._control_routes(), [control_socket])
+            await self._open(self._control_routes(), control_socket)
 
     async def stop(self) -> None:
         """Close the listeners, finish answers under way, remove the control socket."""
@@ -106,10 +105,10 @@ class AdminServer:
                 async with asyncio.timeout_at(max(give_ups)):
                     await self._fetched.wait()
 
-    async def _open(self, routes: Routes, sockets: Sequence[socket.socket]) -> None:
+    async def _open(self, routes: Routes, sock: socket.socket) -> None:
         door = Door(routes)
         self._doors.append(door)
-        await door.open(sockets)
+        await door.open(sock)
 
     def _routes(self) -> Routes:
         return {

@@ -72,8 +72,8 @@ class _Webhook:
             Door({"/mutate": {"POST": self._mutate}}),
             Door({path: {"GET": self._show} for path in ("/livez", "/readyz", "/metrics")}),
         ]
-        await doors[0].open([wire], follow(self._certificates))
-        await doors[1].open([admin_wire])
+        await doors[0].open(wire, follow(self._certificates))
+        await doors[1].open(admin_wire)
         for name, bound in (("webhook", wire), ("admin", admin_wire)):
             self._log.event("listening", listener=name, address=address_of(bound))
         signals.deliver(self._loop, self._signalled)

@@ -85,25 +85,18 @@ class Api:
     async def list(
         self, path: str, query: Mapping[str, str], take: Callable[[dict[str, Any]], None]
     ) -> dict[str, Any]:
-        """Give each item of one page to `take`; return the page's `metadata`. Raises KubernetesError."""
-        reader, decoder = ListReader(take), getincrementaldecoder("utf-8")()
-        async with self._answer("read", "GET", path, query) as answer:
-            async for piece in answer.content.iter_chunked(MAX_PIECE_BYTES):
-                reader.feed(decoder.decode(piece))
-            reader.close()
-            metadata = reader.fields.get("metadata")
-            if not isinstance(metadata, dict):
-                raise Malformed("it has no metadata")
-        return metadata
-
-    async def list_all(
-        self, path: str, query: Mapping[str, str], take: Callable[[dict[str, Any]], None]
-    ) -> dict[str, Any]:
-        """The same for every page; return the last one's `metadata`."""
+        """Give each item of every page to `take`; return the last `metadata`. Raises KubernetesError."""
         limit = {"limit": str(PAGE_ITEMS)}
         query = {**limit, **query}
         for _ in range(MAX_PAGES):
-            metadata = await self.list(path, query, take)
+            reader, decoder = ListReader(take), getincrementaldecoder("utf-8")()
+            async with self._answer("read", "GET", path, query) as answer:
+                async for piece in answer.content.iter_chunked(MAX_PIECE_BYTES):
+                    reader.feed(decoder.decode(piece))
+                reader.close()
+                metadata = reader.fields.get("metadata")
+                if not isinstance(metadata, dict):
+                    raise Malformed("it has no metadata")
             if not metadata.get("continue"):
                 return metadata
             query = limit | {"continue": str(metadata["continue"])}

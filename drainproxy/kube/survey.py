@@ -49,7 +49,7 @@ async def survey(api: Api, kind: str, name: str, namespace: str) -> Survey:
     async def read(what: str, path: str, wanted: Callable[[Thing], bool]) -> list[Thing]:
         things: list[Thing] = []
         try:
-            await api.list_all(path, {}, lambda item: things.append(item) if wanted(item) else None)
+            await api.list(path, {}, lambda item: things.append(item) if wanted(item) else None)
         except KubernetesError as error:
             found.unread[what] = str(error)
         return things

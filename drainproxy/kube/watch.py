@@ -96,7 +96,7 @@ class SliceWatch:
         found: list[SliceFacts] = []
         query = {"resourceVersion": version} if version else {}
         await self.pace.turn()
-        metadata = await api.list_all(self._path, query, lambda item: found.append(read(item, self.me)))
+        metadata = await api.list(self._path, query, lambda item: found.append(read(item, self.me)))
         self.view.replace(found, version_of(metadata))
         self.pace.worked()
         return str(metadata.get("resourceVersion", ""))

@@ -208,17 +208,6 @@ async def test_status_is_refused_from_outside_and_everything_else_is_not(tmp_pat
     await premises.close()
 
 
-async def test_several_sockets_are_one_server(tmp_path):
-    """For an address that is bound twice, as IPv4 and IPv6."""
-    premises = Premises(tmp_path)
-    second = socket.create_server(("127.0.0.1", 0))
-    await premises.admin.start([premises.wire, second])
-    assert (await premises.ask("GET /livez")).status == 200
-    premises.port = second.getsockname()[1]
-    assert (await premises.ask("GET /livez")).status == 200
-    await premises.close()
-
-
 async def test_after_stop_nobody_is_answered(premises):
     """The port is closed, not silent."""
     await premises.close()
