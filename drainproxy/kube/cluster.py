@@ -140,11 +140,11 @@ class Cluster:
         await self._pace.turn()
         # Its answer is advice: what is forbidden is said again when it is tried.
         with contextlib.suppress(KubernetesError):
-            status = await permissions.ask(api, self.me.namespace)
-            lacking = permissions.missing(status, permissions.needs(self.settings.rbac), self.me.name)
+            tier = self.settings.rbac
+            lacking = await permissions.lacking(api, tier, self.me.namespace, name=self.me.name)
             self.controller.journal.note(
                 f"the ServiceAccount may not {need.verb} {need.resource}, which rbac"
-                f" {self.settings.rbac} needs: {need.lost}"
+                f" {tier} needs: {need.lost}"
                 for need in lacking
             )
         with self._complaining("endpointslices"):

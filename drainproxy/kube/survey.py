@@ -3,13 +3,14 @@
 What may not be read becomes a reason instead of an answer. Called by check.py; the verdicts are checkup.py's.
 """
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from drainproxy.errors import KubernetesError
 from drainproxy.kube.client import Api
-from drainproxy.kube.permissions import Need, missing_for
+from drainproxy.kube.permissions import Need, lacking
 
 Thing = dict[str, Any]
 
@@ -37,6 +38,14 @@ class Survey:
     lacking: list[Need] = field(default_factory=list)
     unread: dict[str, str] = field(default_factory=dict)
 
+    @contextlib.contextmanager
+    def trying(self, what: str) -> Iterator[None]:
+        """Note why something cannot be read."""
+        try:
+            yield
+        except KubernetesError as error:
+            self.unread[what] = str(error)
+
 
 async def survey(api: Api, kind: str, name: str, namespace: str) -> Survey:
     """Read a workload and its surroundings. Raises KubernetesError where the workload cannot be read."""
@@ -48,10 +57,8 @@ async def survey(api: Api, kind: str, name: str, namespace: str) -> Survey:
 
     async def read(what: str, path: str, wanted: Callable[[Thing], bool]) -> list[Thing]:
         things: list[Thing] = []
-        try:
+        with found.trying(what):
             await api.list(path, {}, lambda item: things.append(item) if wanted(item) else None)
-        except KubernetesError as error:
-            found.unread[what] = str(error)
         return things
 
     pods = await read("pods", f"/api/v1/{place}/pods", lambda each: _runs(each, selector))
@@ -69,20 +76,16 @@ async def survey(api: Api, kind: str, name: str, namespace: str) -> Survey:
         f"/apis/networking.k8s.io/v1/{place}/networkpolicies",
         lambda each: _fits(each["spec"].get("podSelector") or {}, labels),
     )
-    try:
+    with found.trying("namespace"):
         found.namespace = await api.get(f"/api/v1/{place}", dict)
-    except KubernetesError as error:
-        found.unread["namespace"] = str(error)
     return found
 
 
 async def permissions(api: Api, found: Survey, tier: str, namespace: str) -> None:
     """Add what the pod's ServiceAccount lacks for a tier."""
     account = found.pod["spec"].get("serviceAccountName") or "default"
-    try:
-        found.lacking = await missing_for(api, namespace, account, tier)
-    except KubernetesError as error:
-        found.unread["permissions"] = str(error)
+    with found.trying("permissions"):
+        found.lacking = await lacking(api, tier, namespace, account=account)
 
 
 def _runs(pod: Thing, selector: Mapping[str, str]) -> bool:

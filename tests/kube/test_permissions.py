@@ -1,71 +1,56 @@
-"""What a tier needs, and what a review's rules leave out."""
+"""What a tier needs, and how it is asked whether it is granted."""
 
 from __future__ import annotations
 
-import pytest
+from drainproxy.kube.permissions import lacking, needs
+from tests.kube.premises import ME, premises
+from tests.kube.server import say
+from tests.support.clock import over_sockets
 
-from drainproxy.kube.permissions import TIERS, missing, needs
-
-SLICES = {
-    "verbs": ["get", "list", "watch"],
-    "apiGroups": ["discovery.k8s.io"],
-    "resources": ["endpointslices"],
-}
-POD = {"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}
-EVENTS = {"verbs": ["create"], "apiGroups": ["events.k8s.io"], "resources": ["events"]}
-EVERYTHING = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
-
-
-def lacking(tier: str, *rules, **status):
-    """Return what is missing as words."""
-    found = missing({"resourceRules": list(rules), **status}, needs(tier), "pod-1")
-    return [f"{need.verb} {need.resource}" for need in found]
-
-
-ENOUGH = {
-    "none": (),
-    "slices": (SLICES,),
-    "slices+pod": (SLICES, POD),
-    "slices+pod+events": (SLICES, POD, EVENTS),
-}
-
-
-@pytest.mark.parametrize("tier", TIERS)
-def test_a_tier_with_its_rules_lacks_nothing(tier):
-    """What docs/kubernetes.md grants is what is needed; a star is as good."""
-    assert lacking(tier, *ENOUGH[tier]) == []
-    assert lacking(tier, EVERYTHING) == []
+REVIEWS = "/apis/authorization.k8s.io/v1"
 
 
 def test_each_tier_needs_what_the_one_before_needs():
     """They are steps."""
-    assert lacking("slices+pod+events") == [
-        "list endpointslices",
-        "watch endpointslices",
-        "get endpointslices",
-        "get pods",
-        "create events",
-    ]
-    assert lacking("slices+pod+events", SLICES, EVENTS) == ["get pods"]
+    words = [f"{need.verb} {need.resource}" for need in needs("slices+pod+events")]
+    slices = ["list endpointslices", "watch endpointslices", "get endpointslices"]
+    assert words == [*slices, "get pods", "create events"]
+    assert needs("slices") == needs("slices+pod+events")[:3]
+    assert needs("none") == []
 
 
-def test_events_of_the_old_group_do_not_do():
-    """They are written to events.k8s.io."""
-    assert lacking("slices+pod+events", SLICES, POD, {**EVENTS, "apiGroups": [""]}) == ["create events"]
+async def asked(here, *allowed: bool, **whose: str):
+    """Ask with these answers; return what is lacking and what was sent."""
+    here.server.script["review"] = [say({"status": {"allowed": each}}) for each in allowed]
+    async with here.connect() as api:
+        found = await lacking(api, "slices+pod+events", ME.namespace, **whose)
+    return [f"{need.verb} {need.resource}" for need in found], here.server.asked
 
 
-def test_a_rule_for_this_pod_alone_is_enough():
-    """Where somebody writes a Role by hand for a StatefulSet's pod."""
-    assert lacking("slices+pod", SLICES, {**POD, "resourceNames": ["pod-1"]}) == []
-    assert lacking("slices+pod", SLICES, {**POD, "resourceNames": ["pod-2"]}) == ["get pods"]
+@over_sockets
+async def test_a_pod_asks_about_itself(authority, credentials, monkeypatch):
+    """Verb by verb, in its namespace; a Role may allow it to read this pod alone, by its name."""
+    async with premises(authority, credentials, monkeypatch) as here:
+        found, sent = await asked(here, True, False, True, True, False, name=ME.name)
+        assert found == ["watch endpointslices", "create events"]
+        assert {each.path for each in sent} == {f"{REVIEWS}/selfsubjectaccessreviews"}
+        specs = [each.body["spec"] for each in sent]
+        assert [spec.keys() for spec in specs] == [{"resourceAttributes"}] * 5
+        wanted = [spec["resourceAttributes"] for spec in specs]
+        assert {each["namespace"] for each in wanted} == {"shop"}
+        assert [each.get("name") for each in wanted] == [None, None, None, "pod-u-1", None]
+        # They are written to events.k8s.io, not to the group that had them before.
+        assert wanted[-1]["group"] == "events.k8s.io"
+        assert here.requests() == {("read", "ok"): 5}
 
 
-def test_a_rule_for_named_slices_is_not():
-    """Slices have generated names: list and watch cannot be limited to them."""
-    assert "list endpointslices" in lacking("slices", {**SLICES, "resourceNames": ["web-1"]})
-
-
-def test_an_incomplete_review_proves_nothing():
-    """A webhook authorizer cannot list its rules."""
-    assert lacking("slices", incomplete=True) == []
-    assert lacking("none") == []
+@over_sockets
+async def test_somebody_else_asks_about_a_service_account(authority, credentials, monkeypatch):
+    """With the groups that it is in."""
+    async with premises(authority, credentials, monkeypatch) as here:
+        found, sent = await asked(here, True, True, True, True, True, account="web")
+        assert found == []
+        assert {each.path for each in sent} == {f"{REVIEWS}/subjectaccessreviews"}
+        spec = sent[0].body["spec"]
+        assert spec["user"] == "system:serviceaccount:shop:web"
+        assert "system:serviceaccounts:shop" in spec["groups"]
