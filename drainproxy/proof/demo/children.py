@@ -10,11 +10,12 @@ import signal
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
+from drainproxy.proof.process import Process
+
 _TAIL_LINES = 8
-_MAX_LINE_BYTES = 256 * 1024
 _MAX_UNHEARD_LINES = 1_000
 _START_S = 20.0
 _ENDINGS = (signal.SIGTERM, signal.SIGHUP)
@@ -26,31 +27,16 @@ class UnmeasuredError(Exception):
     """Something the demo needs did not work; the sentence says what. No number is made up instead."""
 
 
-class Child:
-    """One process. Written by its own `_follow` task."""
+class Child(Process):
+    """One process, and what it said."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, name: str) -> None:
+        super().__init__(self._on_line)
         self.name = name
-        self.gone = asyncio.Event()
-        self.gone_at = 0.0  # loop time, set with `gone`
-        self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self.listeners: list[Callable[[str], None]] = []
+        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._said: asyncio.Queue[str | None] = asyncio.Queue(_MAX_UNHEARD_LINES)
         """For `says`; None when there will be no more."""
-        self._process = process
-
-    def terminate(self) -> None:
-        self._signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self._signal(signal.SIGKILL)
-
-    def _signal(self, number: signal.Signals) -> None:
-        # Not through the process object: that looks first whether it has ended, and may take its exit code
-        # away from the loop's own watcher.
-        if self._process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.kill(self._process.pid, number)
 
     async def says(self, find: Callable[[str], Found | None]) -> Found:
         """What `find` makes of the first line it recognises; raises UnmeasuredError without one."""
@@ -65,40 +51,21 @@ class Child:
         raise UnmeasuredError(self._silence("is gone"))
 
     def _silence(self, what: str) -> str:
-        code = self._process.returncode
-        ended = "" if code is None else f" (exit code {code})"
-        said = "".join(f"\n  {line}" for line in self.tail)
+        ended = "" if self.exit_code is None else f" (exit code {self.exit_code})"
+        said = "".join(f"\n  {line}" for line in self._tail)
         return f"{self.name} {what}{ended}{said}"
 
-    async def follow(self) -> None:
-        """Read what it says until it is gone; when cancelled, make it go."""
-        try:
-            await self._read_lines()
-            await self._process.wait()
-        finally:
-            self.kill()
-            await self._process.wait()
-            self.gone_at = asyncio.get_running_loop().time()
-            self.gone.set()
-            self._hear(None)
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        self._keep(None)
 
-    async def _read_lines(self) -> None:
-        output = self._process.stdout
-        assert output is not None
-        while True:
-            try:
-                raw = await output.readline()
-            except ValueError:  # beyond the limit: nothing the demo looks for
-                continue
-            if not raw:
-                return
-            line = raw.decode(errors="replace").rstrip()
-            self.tail.append(line)
-            self._hear(line)
-            for listener in self.listeners:
-                listener(line)
+    def _on_line(self, line: str) -> None:
+        self._tail.append(line)
+        self._keep(line)
+        for listener in self.listeners:
+            listener(line)
 
-    def _hear(self, line: str | None) -> None:
+    def _keep(self, line: str | None) -> None:
         if self._said.full():
             self._said.get_nowait()
         self._said.put_nowait(line)
@@ -107,27 +74,21 @@ class Child:
 class Children:
     """All processes of a demo."""
 
-    def __init__(self, group: asyncio.TaskGroup) -> None:
-        self._group = group
+    def __init__(self) -> None:
         self._all: list[Child] = []
 
     async def start(self, name: str, *words: str) -> Child:
-        process = await asyncio.create_subprocess_exec(
-            *words,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            limit=_MAX_LINE_BYTES,
-            env=_environment(),
-        )
-        child = Child(name, process)
+        child = Child(name)
+        await child.start(*words, env=_environment())
         self._all.append(child)
-        self._group.create_task(child.follow())
         return child
 
-    def kill(self) -> None:
+    async def end(self) -> None:
         for child in self._all:
             child.kill()
+        for child in self._all:
+            await child.exited.wait()
+            child.close()
 
 
 @asynccontextmanager
@@ -138,14 +99,11 @@ async def children() -> AsyncIterator[Children]:
     assert demo is not None
     for number in _ENDINGS:
         loop.add_signal_handler(number, demo.cancel)
+    owner = Children()
     try:
-        async with asyncio.TaskGroup() as group:
-            owner = Children(group)
-            try:
-                yield owner
-            finally:
-                owner.kill()
+        yield owner
     finally:
+        await owner.end()
         for number in _ENDINGS:
             loop.remove_signal_handler(number)
 

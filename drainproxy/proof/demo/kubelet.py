@@ -44,7 +44,7 @@ async def delete_pod(
         for process in pod.processes:
             process.kill()
             await process.gone.wait()
-    after_s = max(process.gone_at for process in pod.processes) - t0
+    after_s = max(process.exited_at for process in pod.processes) - t0
     note(f"gone at {after_s:.1f} s" + (" (killed)" if killed else ""))
     return Gone(after_s=after_s, killed=killed)
 

@@ -31,8 +31,8 @@ async def test_the_block_ends_its_processes():
     async with children() as owner:
         child = await started(owner, IGNORES)
         assert not child.gone.is_set()
-    assert child.gone.is_set()
-    assert child._process.returncode == -9
+    assert child.exited.is_set()
+    assert child.exit_code == -9
 
 
 async def test_an_interruption_ends_the_processes():
@@ -50,7 +50,7 @@ async def test_an_interruption_ends_the_processes():
         task = group.create_task(demo())
         await inside.wait()
         task.cancel()
-    assert made[0]._process.returncode == -9
+    assert made[0].exit_code == -9
 
 
 async def test_a_process_that_dies_early_is_no_measurement():
@@ -118,4 +118,4 @@ async def test_the_application_gets_its_signal_when_the_hook_is_answered():
             release.set()
     assert heard[0].startswith(b"GET /drain/wait HTTP/1.1\r\n")
     assert not deletion.result().killed
-    assert (proxy._process.returncode, app._process.returncode) == (-15, -15)
+    assert (proxy.exit_code, app.exit_code) == (-15, -15)
