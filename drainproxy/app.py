@@ -315,7 +315,9 @@ class _Process:
     async def _stop_if_alone(self) -> None:
         """SIGTERM in mid drain: every main container has exited, or somebody sent it by hand."""
         if await self._probe.ask() is Answer.REFUSES:
-            self.controller.abandon("the application is gone")
+            # Many close their door first and then finish what is in them: that much is waited for.
+            finishing = any(pool.active_count for pool in self._pools)
+            self.controller.abandon("the application is gone", cut=not finishing)
 
     # What others ask of the whole.
 

@@ -126,10 +126,10 @@ class Controller(News):
         self._fire(Event.RESUME, "undrain")
         return None
 
-    def abandon(self, why: str) -> None:
-        """End the drain now and cut what is left: the application is gone, or a person insists."""
+    def abandon(self, why: str, *, cut: bool = True) -> None:
+        """End the drain now and cut what is left, or only wait for that: nobody new can be served."""
         if self.drain is not None:
-            self._fire(Event.DEADLINE, why)
+            self._fire(Event.DEADLINE if cut else Event.FORGOTTEN, why)
 
     def evidence(self, word: Evidence) -> None:
         """Take the cluster's word, which may be that this pod is being deleted."""

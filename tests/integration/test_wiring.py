@@ -19,6 +19,7 @@ from tests.integration.scene import (
     events,
     get,
     held,
+    in_flight,
     on_one_loop,
     report,
     undated,
@@ -158,10 +159,12 @@ async def test_a_native_sidecar_stays_until_the_application_has_gone(start):
 
 
 async def test_sigterm_in_mid_drain_without_an_application_ends_it_at_once(start):
-    """Every main container has exited: what is left can never be answered."""
+    """Every main container has exited: a request that is still being sent can never be answered."""
     async with Application() as upstream:
         proxy = await start(upstream, propagation="cluster")
-        client, _ = await held(proxy, upstream)
+        client = await proxy.client()
+        await client.send(get()[:7])
+        await in_flight(proxy, 1)
         assert (await command(proxy, "drain", "--prestop"))[0] == 0
         await proxy.line("phase", phase="propagating")
         await upstream.stop_listening()
@@ -169,8 +172,25 @@ async def test_sigterm_in_mid_drain_without_an_application_ends_it_at_once(start
         assert undated(await client.final()) == DRAIN_DEADLINE
         client.close()
         assert await proxy.exit_code() == 0
-        line = await report(proxy, timed_out=1)
+        line = await report(proxy)
         assert line["ended_by"] == "the application is gone"
+
+
+async def test_sigterm_in_mid_drain_leaves_an_application_time_that_closes_its_door_first(start):
+    """Both were signalled: gunicorn, uvicorn, Node and Go close first and finish what they have."""
+    async with Application() as upstream:
+        proxy = await start(upstream, propagation="cluster")
+        client, application = await held(proxy, upstream)
+        assert (await command(proxy, "drain", "--prestop"))[0] == 0
+        await proxy.line("phase", phase="propagating")
+        await upstream.stop_listening()
+        proxy.signal()
+        await proxy.line("phase", phase="draining", why="the application is gone")
+        await application.send(OK)
+        assert (await client.final()).raw == OK_CLOSE
+        client.close()
+        assert await proxy.exit_code() == 0
+        await report(proxy, finished=1)
 
 
 @on_one_loop
