@@ -45,7 +45,7 @@ def edit(text: str, operations: Iterable[dict[str, Any]], expected: Any) -> str:
     except yaml.YAMLError:
         said = None
     if said != expected:
-        raise CannotEdit("it is written in a way that cannot be changed in place")
+        raise CannotEdit("what changes has to stand in block style, without anchors and braces")
     return text
 
 
