@@ -175,17 +175,6 @@ class Rotation:
                 self._metrics.certificate_expiry_seconds.set(certificates.left_s, use)
 
 
-def follow(certificates: Certificates) -> ssl.SSLContext:
-    """Return one context for a server that wants it once: each handshake is given the newest certificate."""
-    front = certificates.context
-
-    def choose(handshake: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _of: ssl.SSLContext) -> None:
-        handshake.context = certificates.context
-
-    front.sni_callback = choose
-    return front
-
-
 def reason(error: Exception) -> str:
     """Return why something with TLS failed, in few words that say nothing of the other side's making."""
     if isinstance(error, ssl.SSLError):

@@ -8,7 +8,6 @@ Decides nothing about answers; server.py fills the tables.
 import asyncio
 import contextlib
 import socket
-import ssl
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
@@ -55,16 +54,16 @@ class Door(web.Server):
         self._oldest_first: dict[web.RequestHandler, asyncio.Transport] = {}
         self._runner = web.ServerRunner(self, handle_signals=False, shutdown_timeout=STOP_S)
 
-    async def open(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+    async def open(self, sock: socket.socket) -> None:
         """Serve on `sock`, which is bound."""
         await self._runner.setup()
-        await web.SockSite(self._runner, sock, ssl_context=tls).start()
+        await web.SockSite(self._runner, sock).start()
 
     async def close(self) -> None:
         """Close the sockets, then every connection once its answer under way is written."""
         await self._runner.cleanup()
 
-    def __call__(self) -> web.RequestHandler:
+    def __call__(self) -> asyncio.Protocol:  # type: ignore[override]
         """Return the protocol of one accepted connection."""
         return _Connection(
             self, loop=asyncio.get_running_loop(), access_log=None, keepalive_timeout=KEEPALIVE_S, **_LIMITS

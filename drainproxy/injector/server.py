@@ -15,8 +15,8 @@ from aiohttp import web
 from drainproxy import __version__
 from drainproxy import metrics as exposition
 from drainproxy.addresses import ListenAddress
-from drainproxy.admin.door import Door, line
-from drainproxy.certificates import Files, Rotation, follow, for_clients
+from drainproxy.admin.door import Door, Routes, line
+from drainproxy.certificates import Certificates, Files, Rotation, for_clients
 from drainproxy.injector.patch import House
 from drainproxy.injector.review import Malformed, answer
 from drainproxy.lifecycle import signals
@@ -24,6 +24,7 @@ from drainproxy.lifecycle.propagation import PRESETS, UNKNOWN, Facts, judge
 from drainproxy.log import Format, Log, adopt_libraries
 from drainproxy.metrics import WebhookMetrics
 from drainproxy.proxy.listener import address_of, bind
+from drainproxy.proxy.tls import Tls
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """A request to the API server may have 3 MiB, and a review holds an object as it is."""
@@ -69,12 +70,11 @@ class _Webhook:
 
     async def run(self, wire: socket.socket, admin_wire: socket.socket) -> None:
         doors = [
-            Door({"/mutate": {"POST": self._mutate}}),
+            _TlsDoor({"/mutate": {"POST": self._mutate}}, self._certificates),
             Door({path: {"GET": self._show} for path in ("/livez", "/readyz", "/metrics")}),
         ]
-        await doors[0].open(wire, follow(self._certificates))
-        await doors[1].open(admin_wire)
-        for name, bound in (("webhook", wire), ("admin", admin_wire)):
+        for door, name, bound in zip(doors, ("webhook", "admin"), (wire, admin_wire), strict=True):
+            await door.open(bound)
             self._log.event("listening", listener=name, address=address_of(bound))
         signals.deliver(self._loop, self._signalled)
         watching = self._loop.create_task(self._rotation.watch(), name="certificates")
@@ -158,3 +158,14 @@ class _Webhook:
             return web.Response(body=body, headers={"Content-Type": content_type})
         ending = self._ending.is_set() and request.path == "/readyz"
         return line(503, "ending") if ending else line(200, "ready")
+
+
+class _TlsDoor(Door):
+    """A connection counts from its accept on, and each handshake gets the newest certificate."""
+
+    def __init__(self, routes: Routes, certificates: Certificates) -> None:
+        super().__init__(routes)
+        self._certificates = certificates
+
+    def __call__(self) -> asyncio.Protocol:  # type: ignore[override]
+        return Tls(super().__call__(), self._certificates.context, lambda _: None, server_side=True)

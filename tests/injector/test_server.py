@@ -220,6 +220,19 @@ async def test_a_review_that_does_not_end_is_given_up(webhook):
     writer.transport.abort()
 
 
+async def test_a_crowd_that_shakes_no_hand_is_bounded(webhook):
+    """A connection counts from its accept on: the oldest gives way, and real reviews get in."""
+    port = int(webhook.url.rpartition(":")[2].removesuffix("/mutate"))
+    crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(300)]
+    async with asyncio.timeout(PATIENCE_S):
+        for reader, _ in crowd[: 300 - 256]:
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+    assert (await webhook.ask(review(pod())))[0] == 200
+    for _, writer in crowd:
+        writer.transport.abort()
+
+
 async def test_health(webhook):
     """The kubelet asks in clear text, and nothing else is there."""
     assert [(await webhook.get(path))[0] for path in ("/livez", "/readyz", "/mutate", "/")] == [
