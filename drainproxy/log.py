@@ -22,6 +22,8 @@ MAX_LINE_CHARS = 8192
 MAX_FIELD_CHARS = 200
 """What is left of each field of a line over its limit."""
 MAX_LINES_A_WRITE = 64
+MAX_CLOSE_S = 1.0
+"""For a reader that is slow, out of `reserve`."""
 LINES_PER_CONDITION = 10
 """Lines a second for one named condition; the rest is counted."""
 
@@ -37,6 +39,8 @@ class Log:
         self._writer = threading.Thread(target=self._write, name="log", daemon=True)
         self._writer.start()
         self._rates: dict[str, tuple[int, int]] = {}
+        self._written = 0
+        """Bytes so far. Written by the log's own thread, as the next."""
         self.unwritten = 0
         """Lines that stdout refused. Written by the log's own thread."""
         self.on_dropped = _ignore
@@ -70,16 +74,21 @@ class Log:
         self.event(event, level, **fields)
 
     def close(self, timeout_s: float = 0.1) -> None:
-        """Write what is queued, unless stdout stays blocked for `timeout_s`."""
+        """Write what is queued, as long as stdout takes some of it every `timeout_s`, for MAX_CLOSE_S."""
         self._queue.put(None)
-        self._writer.join(timeout_s)
+        until, written = time.monotonic() + MAX_CLOSE_S, -1
+        while self._writer.is_alive() and written < self._written and time.monotonic() < until:
+            written = self._written
+            self._writer.join(timeout_s)
 
     def _write(self) -> None:
         while lines := self._take():
             data = ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
             while data:
                 try:
-                    data = data[os.write(self._descriptor, data) :]
+                    written = os.write(self._descriptor, data)
+                    self._written += written
+                    data = data[written:]
                 except BlockingIOError:
                     # Somebody who shares the pipe made it non-blocking.
                     select.select([], [self._descriptor], [])

@@ -223,6 +223,30 @@ def test_closing_is_bounded_when_nobody_reads():
     pipe.collected_lines()
 
 
+def test_closing_waits_for_a_reader_that_is_only_slow(monkeypatch):
+    """A collector that takes a page at a time loses nothing, the report least of all."""
+    monkeypatch.setattr(log_module, "MAX_CLOSE_S", 60.0)
+    pipe = Pipe()
+    log = Log("json", descriptor=pipe.write)
+    for number in range(2000):
+        log.event("thing", number=number, padding="x" * 200)
+    took = []
+
+    def read_slowly() -> None:
+        while data := os.read(pipe._read, 16384):
+            took.append(data)
+            # A line is some 300 bytes: all of them take longer than one look, and none stands still for it.
+            time.sleep(0.03)
+
+    reader = threading.Thread(target=read_slowly, daemon=True)
+    reader.start()
+    log.close(1.0)
+    os.close(pipe.write)
+    reader.join(30)
+    numbers = [json.loads(line)["number"] for line in b"".join(took).splitlines()]
+    assert numbers == list(range(2000))
+
+
 def test_closing_writes_what_is_queued():
     """The drain report is the last line, and the one people look for."""
     pipe = Pipe()
