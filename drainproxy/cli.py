@@ -70,7 +70,6 @@ def _run(options: argparse.Namespace) -> int:
     if missing:
         raise ConfigError(missing)
     factory = _loop_factory(chosen.process.loop)
-    code = EXIT_INTERNAL
     try:
         with asyncio.Runner(loop_factory=factory) as runner:
             code = runner.run(app.run(chosen))
@@ -229,9 +228,7 @@ def _proof(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from pathlib import Path  # noqa: PLC0415 - for this verb only
-
-    from drainproxy import check  # noqa: PLC0415
+    from drainproxy import check  # noqa: PLC0415 - for this verb only
     from drainproxy.kube.settings import KubeSettings  # noqa: PLC0415
 
     usual = Path.home() / ".kube" / "config"

@@ -53,6 +53,10 @@ class Config:
     sources: Mapping[str, str] = field(default_factory=dict)
     """Setting -> where its value came from; what is missing has its default."""
 
+    def value(self, setting: Setting) -> Any:
+        """Return what a setting was set to."""
+        return getattr(getattr(self, setting.room), setting.name)
+
     def budget(self) -> Budget:
         """Divide the grace period as the lifecycle will."""
         return Plan(self.lifecycle, self.rules).budget
@@ -204,8 +208,7 @@ def _routes(settings: ProxySettings, given: Mapping[str, _Given], found: _Findin
 
 
 def _take_line(name: str, line: _Given, given: dict[str, _Given], found: _Findings) -> None:
-    known = {setting.name for setting in table()} - {"config"}
-    if name not in known:
+    if name == "config" or all(name != setting.name for setting in table()):
         found.warnings.append(_unknown(name, line.source))
     elif name in given:
         found.wrong(name, line.source, ",".join(line.texts), "comes second; write it once")
@@ -247,18 +250,9 @@ def _read(setting: Setting, given: _Given, found: _Findings) -> Any:
 
 def _rules(lifecycle: LifecycleSettings) -> Rules:
     preset, _ = PRESETS[lifecycle.propagation or "none"]
-
-    def chosen(own: float | None, presets: float) -> float:
-        return presets if own is None else own
-
-    return replace(
-        preset,
-        min_s=chosen(lifecycle.propagation_min, preset.min_s),
-        margin_s=chosen(lifecycle.propagation_margin, preset.margin_s),
-        quiet_s=chosen(lifecycle.propagation_quiet, preset.quiet_s),
-        max_s=chosen(lifecycle.propagation_max, preset.max_s),
-        sparse_min_s=lifecycle.sparse_min,
-    )
+    own = {part: getattr(lifecycle, f"propagation_{part}") for part in ("min", "margin", "quiet", "max")}
+    chosen = {f"{part}_s": seconds for part, seconds in own.items() if seconds is not None}
+    return replace(preset, sparse_min_s=lifecycle.sparse_min, **chosen)
 
 
 def _check_pairs(config: Config, found: _Findings) -> None:
@@ -283,7 +277,7 @@ def _check_edge(config: Config, found: _Findings) -> None:
         return
     for name, why in edge.problems(config.edge, config.proxy):
         (setting,) = (each for each in table() if each.name == name)
-        text = setting.show(getattr(getattr(config, setting.room), name))
+        text = setting.show(config.value(setting))
         found.wrong(name, config.sources.get(name, DEFAULT), text, why)
 
 

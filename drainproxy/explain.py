@@ -47,7 +47,7 @@ def show(config: Config) -> None:
 def effective(config: Config) -> Iterator[tuple[Setting, Any, str]]:
     """Yield each setting, the value in effect and where it came from."""
     for setting in table():
-        value = getattr(getattr(config, setting.room), setting.name)
+        value = config.value(setting)
         source = config.sources.get(setting.name, DEFAULT)
         part = setting.name.removeprefix("propagation_")
         if value is None and part != setting.name:
@@ -62,24 +62,19 @@ def sum_in_words(config: Config) -> list[str]:
     known = config.lifecycle.grace_period is not None
     assumed = "" if known else " (assumed, as Kubernetes does; set grace_period to the pod's)"
     spread = show_duration(config.lifecycle.leave_spread)
-    spare = budget.grace_s - budget.propagation_max_s - budget.leave_s - budget.app_stop_s - budget.reserve_s
+    shares = (budget.propagation_max_s, budget.leave_s, budget.app_stop_s, budget.reserve_s)
     until = show_duration(budget.deadline(0.0))
     wanted = config.rules.max_s
-    short = (
-        f", shortened from {show_duration(wanted)}"
-        if budget.problems and budget.propagation_max_s < wanted
-        else ""
+    shortened = budget.problems and budget.propagation_max_s < wanted
+    short = f", shortened from {show_duration(wanted)}" if shortened else ""
+    words = (
+        f"at most, until the cluster stops choosing this pod (propagation_max{short})",
+        f"for tunnels and streams to leave (leave_spread {spread} + {LEAVE_MARGIN_S:g}s)",
+        "for the application to stop (app_stop)",
+        "for cutting, reporting and exiting (reserve)",
+        "to spare",
     )
-    parts = (
-        (
-            budget.propagation_max_s,
-            f"at most, until the cluster stops choosing this pod (propagation_max{short})",
-        ),
-        (budget.leave_s, f"for tunnels and streams to leave (leave_spread {spread} + {LEAVE_MARGIN_S:g}s)"),
-        (budget.app_stop_s, "for the application to stop (app_stop)"),
-        (budget.reserve_s, "for cutting, reporting and exiting (reserve)"),
-        (max(0.0, spare), "to spare"),
-    )
+    parts = zip((*shares, max(0.0, budget.grace_s - sum(shares))), words, strict=True)
     return [
         f"From SIGTERM to SIGKILL the pod has {show_duration(budget.grace_s)}{assumed}:",
         *(f"{show_duration(seconds):>8}  {what}" for seconds, what in parts),

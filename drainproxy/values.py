@@ -32,6 +32,7 @@ _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h)")
 _SIZE = re.compile(r"([0-9]{1,13})(KiB|MiB|GiB)?")
 _SIZE_UNITS = {None: 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_SWITCH = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
 _HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([A-Za-z0-9._-]*)):([0-9]{1,5})", re.ASCII)
 
 
@@ -85,10 +86,6 @@ def _size(text: str, limit: int = MAX_SIZE_BYTES) -> int:
     return size
 
 
-def _total_size(text: str) -> int:
-    return _size(text, MAX_TOTAL_BYTES)
-
-
 def _show_size(size: int) -> str:
     for unit in ("GiB", "MiB", "KiB"):
         if size % _SIZE_UNITS[unit] == 0:
@@ -104,12 +101,6 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _ratio(text: str) -> float:
-    if not re.fullmatch(r"0(\.[0-9]{1,9})?|1(\.0{1,9})?", text):
-        raise ValueError("is not a ratio")
-    return float(text)
-
-
 def _close_code(text: str) -> int:
     code = _count(text)
     if code not in {1000, 1001, 1012, 1013} and not 3000 <= code <= 4999:
@@ -118,15 +109,9 @@ def _close_code(text: str) -> int:
 
 
 def _switch(text: str) -> bool:
-    if text.lower() in {"true", "yes", "on", "1"}:
-        return True
-    if text.lower() in {"false", "no", "off", "0"}:
-        return False
-    raise ValueError("is neither true nor false")
-
-
-def _show_switch(on: bool) -> str:
-    return "true" if on else "false"
+    if text.lower() not in _SWITCH:
+        raise ValueError("is neither true nor false")
+    return _SWITCH[text.lower()]
 
 
 def _host_port(text: str) -> tuple[str, int]:
@@ -220,27 +205,31 @@ def _network(text: str) -> str:
 
 
 def _choice(*words: str) -> Kind:
-    def read(text: str) -> str:
-        if text not in words:
-            raise ValueError("is unknown")
-        return text
-
+    read = _matching("|".join(map(re.escape, words)), "is unknown")
     return Kind("|".join(words), f"one of {', '.join(words)}", read)
 
 
 def _pattern(metavar: str, allowed: str, pattern: str) -> Kind:
-    def read(text: str) -> str:
-        if not re.fullmatch(pattern, text, re.ASCII):
-            raise ValueError("is not one")
-        return text
+    return Kind(metavar, allowed, _matching(pattern, "is not one"))
 
-    return Kind(metavar, allowed, read)
+
+def _matching(pattern: str, wrong: str, make: Callable[[str], Any] = str) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        if not re.fullmatch(pattern, text, re.ASCII):
+            raise ValueError(wrong)
+        return make(text)
+
+    return read
 
 
 def _port(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) <= 65535:
         raise ValueError("is not a port")
     return int(text)
+
+
+def _total(allowed: str) -> Kind:
+    return Kind("SIZE", allowed, lambda text: _size(text, MAX_TOTAL_BYTES), _show_size)
 
 
 _EXAMPLES = "such as 500ms, 30s, 2m or 1h"
@@ -258,7 +247,7 @@ _READINESS = Kind(
 _BY_TYPE: dict[Any, Kind] = {
     float: Kind("DURATION", f"a duration up to 24h {_EXAMPLES}", duration, show_duration),
     int: Kind("COUNT", f"a whole number from 1 to {MAX_COUNT}", _count),
-    bool: Kind("true|false", "true or false", _switch, _show_switch),
+    bool: Kind("true|false", "true or false", _switch, lambda on: str(on).lower()),
     str: Kind("TEXT", f"printable ASCII, at most {MAX_WORD_CHARS} characters", _word),
     ListenAddress: _ADDRESS,
     UpstreamAddress: _UPSTREAM,
@@ -269,14 +258,15 @@ _FILE = Kind("FILE", "the path of a file", _file_path)
 _QUANTITY = _pattern(
     "QUANTITY", "a quantity such as 10m, 500m, 64Mi or 1Gi", r"[0-9]{1,9}(\.[0-9]{1,3})?(m|k|M|G|Ki|Mi|Gi)?"
 )
+_RATIO = _matching(r"0(\.[0-9]{1,9})?|1(\.0{1,9})?", "is not a ratio", float)
 _POSITIVE = Kind(
     "DURATION", f"a duration above 0s and up to 24h {_EXAMPLES}", positive_duration, show_duration
 )
 
 _BY_ENDING: tuple[tuple[Any, str | tuple[str, ...], Kind], ...] = (
     (float, ("_timeout", "_idle", "_cooldown", "_age", "_period"), _POSITIVE),
-    (int, "_body_bytes", Kind("SIZE", "bytes such as 65536, 64KiB, 10MiB or 1GiB", _total_size, _show_size)),
-    (int, "_buffer_bytes", Kind("SIZE", "bytes such as 16MiB or 1GiB", _total_size, _show_size)),
+    (int, "_body_bytes", _total("bytes such as 65536, 64KiB, 10MiB or 1GiB")),
+    (int, "_buffer_bytes", _total("bytes such as 16MiB or 1GiB")),
     (int, "_close_code", Kind("CODE", "1000, 1001, 1012, 1013 or one from 3000 to 4999", _close_code)),
     (int, "_bytes", Kind("SIZE", "bytes up to 16MiB such as 65536, 64KiB or 1MiB", _size, _show_size)),
     (int, "port", Kind("PORT", "a port from 1 to 65535", _port)),
@@ -289,7 +279,7 @@ _BY_ENDING: tuple[tuple[Any, str | tuple[str, ...], Kind], ...] = (
     (ListenAddress, "listen", _TRAFFIC),
     (str, "trusted_proxies", Kind("NETWORK", "a network such as 10.0.0.0/8 or 2001:db8::/32", _network)),
     (str, "_socket", Kind("FILE", "the path of a Unix socket", _socket_path)),
-    (float, "_ratio", Kind("RATIO", "a number from 0 to 1 such as 0.05", _ratio, "{:g}".format)),
+    (float, "_ratio", Kind("RATIO", "a number from 0 to 1 such as 0.05", _RATIO, "{:g}".format)),
     (
         str,
         "_endpoint",
