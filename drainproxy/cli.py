@@ -213,9 +213,9 @@ def _fetch_status(address: ListenAddress) -> dict[str, Any]:
         if answer.status != 200:
             raise OSError(f"it answered {answer.status} {answer.reason}")
         status = json.loads(body)
-        if not isinstance(status, dict):
+        if not isinstance(status, dict) or "phase" not in status:
             raise OSError("its answer is no status")
-    except (http.client.HTTPException, ValueError) as error:
+    except (http.client.HTTPException, ValueError, RecursionError) as error:
         raise OSError(f"its answer makes no sense: {error!r}") from None
     finally:
         peer.close()

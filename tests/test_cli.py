@@ -346,8 +346,10 @@ def test_status_from_the_environment(admin):
         ((403, b"no"), "it answered 403 Forbidden"),
         ((200, b"<html>"), "its answer makes no sense"),
         ((200, b"[]"), "its answer is no status"),
+        ((200, b'{"status": "UP"}'), "its answer is no status"),
+        ((200, b"[" * 100_000), "its answer makes no sense"),
     ],
-    ids=["refused", "not JSON", "other JSON"],
+    ids=["refused", "not JSON", "other JSON", "of another program", "deep"],
 )
 def test_status_that_is_none(admin, answer, says):
     """An answer that is not a status is one line and exit code 69."""
