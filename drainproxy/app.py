@@ -1,6 +1,7 @@
 """The composition root: a Config becomes objects, runs as one TaskGroup, and ends with an exit code.
 
-The only file that knows every room. What happens at the very end, and in which order, is in `_leave`.
+The only file that knows every room. What happens at the very end, and in which order, is in `_leave`
+and proxy/departure.py.
 """
 
 import asyncio
@@ -34,6 +35,7 @@ from drainproxy.proxy.admission import Admission
 from drainproxy.proxy.books import Books
 from drainproxy.proxy.buffers import Buffers
 from drainproxy.proxy.capacity import measure
+from drainproxy.proxy.departure import Departure
 from drainproxy.proxy.http2.connection import Http2Connection
 from drainproxy.proxy.listener import Listener, address_of, bind
 from drainproxy.proxy.outbox import Outbox
@@ -44,7 +46,7 @@ from drainproxy.proxy.server import ProxyServer
 from drainproxy.proxy.turns import Turns
 from drainproxy.proxy.upstream import Answer, Pool
 from drainproxy.proxy.upstream_tls import secure
-from drainproxy.tasks import Connections, let_the_loop_turn
+from drainproxy.tasks import Connections
 
 if TYPE_CHECKING:
     from drainproxy.proxy.tracing import Tracing
@@ -109,6 +111,8 @@ class _Process:
         self._tracing = self._trace()
         self._servers = self._serve(wires)
         self._listeners = [Listener(wire, server) for wire, server in zip(wires, self._servers, strict=True)]
+        settle_s = config.lifecycle.settle
+        self._departure = Departure(self._listeners, self.controller, self.inflight, settle_s)
         ports = [pool.address.port for pool in self._pools if not pool.address.path]
         self._bypass = Bypass(ports, self.metrics, self._tasks)
         self._cluster = self._know_the_cluster()
@@ -225,16 +229,9 @@ class _Process:
                 # Past the deadline the pod stays while its application stops: what was cut is counted.
                 app_stop_s = self.controller.plan.budget.app_stop_s
                 await admin.wait_last_scrape(until=self.controller.deadline + app_stop_s)
-                await self._finish_work()
-                await self._close_the_door()
-                await self._serve_the_last()
+                await self._departure.depart()
         self._patience = None
-        for work in self.inflight:
-            work.cut("drain-deadline")
-        for server in self._servers:
-            await server.emptied()
-        for listener in self._listeners:
-            await listener.close()
+        await self._departure.end()
         if self._cluster is not None:
             await self._cluster.stop()
         await self._tasks.cancel()
@@ -248,51 +245,6 @@ class _Process:
             within_s = min(budget.reserve_s, killed_at - self._loop.time()) / 2
             if unsent := await self._tracing.close(within_s):
                 self._log.event("trace_spans", "warning", unsent=unsent)
-
-    async def _close_the_door(self) -> None:
-        """Stop listening. Callers are ignored for a moment, then refused; never while work is waited for."""
-        for listener in self._listeners:
-            await listener.stop()
-        # Where callers still come, some are in mid handshake.
-        await self._settle_newest()
-        for listener in self._listeners:
-            await listener.sweep()
-            listener.shut()
-
-    async def _serve_the_last(self) -> None:
-        """Serve who came through the closing door; then close what is idle."""
-        while True:
-            await let_the_loop_turn()
-            await self._settle_newest()
-            await self._finish_work()
-            if self._loop.time() >= self.controller.deadline:
-                return
-            if self._youth() > 0:
-                # A handshake has only just ended: the request comes now.
-                continue
-            speaking = [server.retire_idle() for server in self._servers]
-            if not any(speaking):
-                return
-
-    async def _settle_newest(self) -> None:
-        """Wait until the newest connection is older than `settle`: its request may still be on the wire."""
-        await asyncio.sleep(max(0.0, self._youth()))
-
-    def _youth(self) -> float:
-        """Return for how many more seconds the newest connection is younger than `settle`."""
-        clients = [client for server in self._servers for client in server.clients]
-        newest = max((client.arrived_at for client in clients), default=0.0)
-        return newest + self._config.lifecycle.settle - self._loop.time()
-
-    async def _finish_work(self) -> None:
-        """Wait for what was admitted after the drain, until its deadline."""
-        emptied = asyncio.Event()
-        self.inflight.on_empty = emptied.set
-        if len(self.inflight):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(self.controller.deadline):
-                    await emptied.wait()
-        self.inflight.on_empty = None
 
     # Signals.
 
