@@ -11,7 +11,6 @@ from drainproxy import podspec
 from drainproxy.config import Config
 from drainproxy.kube.lint import spec_problems
 from drainproxy.kube.survey import Survey
-from drainproxy.podspec import sidecar
 
 GATES = {
     "target-health.elbv2.k8s.aws/": "alb",
@@ -39,7 +38,7 @@ def judge(found: Survey, config: Config) -> Iterator[Verdict]:
     `config`: what the sidecar's own settings mean, with what is wrong with them as `warnings`.
     """
     spec = found.pod["spec"]
-    ours, native = sidecar(spec)
+    ours, native = podspec.sidecar(spec)
     if ours is None:
         yield Verdict("sidecar", False, "no container runs drainproxy; inject it, and see the webhook's log")
         return
@@ -70,7 +69,7 @@ def judge(found: Survey, config: Config) -> Iterator[Verdict]:
 
 
 def _grace(spec: Mapping[str, Any], config: Config) -> Iterator[str]:
-    real = spec.get("terminationGracePeriodSeconds", 30)
+    real = spec.get("terminationGracePeriodSeconds", podspec.DEFAULT_GRACE_S)
     if config.budget().needed_s > real:
         yield (
             f"terminationGracePeriodSeconds {real:g} is less than the {config.budget().needed_s:g} s that"
@@ -101,7 +100,7 @@ def _service_ports(found: Survey) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _mesh(pod: Mapping[str, Any], config: Config) -> Iterator[str]:
-    everybody = (*(pod["spec"].get("initContainers") or ()), *pod["spec"]["containers"])
+    everybody = podspec.containers(pod["spec"])
     name = next((each["name"] for each in everybody if each.get("name") in podspec.MESH_PROXIES), None)
     if name is None:
         return

@@ -41,6 +41,11 @@ def sidecar(spec: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, bool]:
     return next(filter(is_ours, spec.get("containers") or ()), None), False
 
 
+def containers(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return everybody's containers, those that only start the pod included."""
+    return [*(spec.get("initContainers") or ()), *spec["containers"]]
+
+
 def applications(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the containers that we keep alive: neither ours nor a mesh's."""
     return [

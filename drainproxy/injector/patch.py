@@ -25,7 +25,7 @@ from drainproxy.injector.annotations import (
     read,
 )
 from drainproxy.injector.takeover import Taken, refuse, take_over, unproxied
-from drainproxy.podspec import DEFAULT_GRACE_S, is_ours
+from drainproxy.podspec import DEFAULT_GRACE_S, sidecar
 
 NAME = "drainproxy"
 _ENV = re.compile(r"env DRAINPROXY_(\w+)")
@@ -85,9 +85,7 @@ def _stays(pod: Pod, *, unasked: bool) -> str:
         return f"its label {LABEL} says false"
     if word is None and not unasked:
         return f'no label {LABEL}: "true" on its pods'
-    spec = pod["spec"]
-    native = [each for each in spec.get("initContainers") or () if each.get("restartPolicy") == "Always"]
-    return "the sidecar is there" if any(map(is_ours, (*native, *spec["containers"]))) else ""
+    return "" if sidecar(pod["spec"])[0] is None else "the sidecar is there"
 
 
 def _inject(pod: Pod, house: House, namespace: str) -> Injected:

@@ -33,7 +33,7 @@ def mesh_of(pod: dict[str, Any]) -> str | None:
     """Return istio or linkerd if their proxy is in the pod, or is going to be."""
     metadata = pod.get("metadata") or {}
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
-    names = {each.get("name") for each in _containers(pod["spec"])}
+    names = {each.get("name") for each in podspec.containers(pod["spec"])}
     wish = "sidecar.istio.io/inject"
     if "istio-proxy" in names or "true" in (labels.get(wish), annotations.get(wish)):
         return "istio"
@@ -46,7 +46,7 @@ def fit_mesh(pod: dict[str, Any], mesh: str, admin_port: int, say: list[str]) ->
     """Keep the admin port out of the mesh, and refuse a mesh's proxy that would be gone in mid drain."""
     if gone := podspec.gone_in_mid_drain(pod, mesh):
         refuse(gone)
-    present = any(each.get("name") in MESH_PROXIES for each in _containers(pod["spec"]))
+    present = any(each.get("name") in MESH_PROXIES for each in podspec.containers(pod["spec"]))
     if not present and not podspec.outlasts(pod, mesh):
         say.append(f"the {mesh} proxy must outlast the drain: {podspec.to_outlast(mesh)}")
     ports, setting = podspec.excluded_ports(pod, mesh), podspec.EXCLUDED_PORTS[mesh]
@@ -72,7 +72,3 @@ def wire_hooks(spec: dict[str, Any], admin_port: int, say: list[str]) -> None:
             **(container.get("lifecycle") or {}),
             "preStop": {"httpGet": {"path": WAIT_PATH, "port": admin_port}},
         }
-
-
-def _containers(spec: dict[str, Any]) -> list[dict[str, Any]]:
-    return [*(spec.get("initContainers") or ()), *spec["containers"]]

@@ -104,18 +104,3 @@ def subject_review(access: Access, spec: dict[str, Any]) -> dict[str, Any]:
         if subject.name == spec.get("user"):
             return access_review(subject, spec)
     return {"allowed": False}
-
-
-def rules_review(subject: Subject, spec: dict[str, Any]) -> dict[str, Any]:
-    """Return the status of a SelfSubjectRulesReview."""
-    here = [rule for rule in subject.rules if rule.namespace in (None, spec.get("namespace"))]
-    rules = [
-        {
-            "verbs": list(rule.verbs),
-            "apiGroups": [rule.group],
-            "resources": [rule.resource],
-            **({"resourceNames": list(rule.names)} if rule.names else {}),
-        }
-        for rule in here
-    ]
-    return {"resourceRules": rules, "nonResourceRules": [], "incomplete": False}

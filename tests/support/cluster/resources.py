@@ -48,9 +48,6 @@ ACCESS_REVIEWS = Resource(
 SUBJECT_REVIEWS = Resource(
     "authorization.k8s.io", "subjectaccessreviews", "SubjectAccessReview", namespaced=False
 )
-RULES_REVIEWS = Resource(
-    "authorization.k8s.io", "selfsubjectrulesreviews", "SelfSubjectRulesReview", namespaced=False
-)
 
 ALL = (
     PODS,
@@ -64,7 +61,6 @@ ALL = (
     NETWORK_POLICIES,
     ACCESS_REVIEWS,
     SUBJECT_REVIEWS,
-    RULES_REVIEWS,
     Resource("", "configmaps", "ConfigMap"),
     Resource("", "serviceaccounts", "ServiceAccount"),
     Resource("apps", "replicasets", "ReplicaSet"),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from tests.support.cluster.resources import Target
 
-_REVIEWS = {resources.ACCESS_REVIEWS: access.access_review, resources.RULES_REVIEWS: access.rules_review}
+_REVIEWS = {resources.ACCESS_REVIEWS: access.access_review}
 
 
 class ApiServer:
