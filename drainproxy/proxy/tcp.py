@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drainproxy.errors import RequestError
+from drainproxy.errors import Blame, RequestError
 from drainproxy.proxy import proxy_header
 from drainproxy.proxy.beginning import Beginning
 from drainproxy.proxy.client import ClientSocket
@@ -51,10 +51,11 @@ class TcpConnection(ClientSocket):
             if server.admission.ending(self.loop.time()):
                 self.abort()
                 return
+            if self.over:
+                server.places.claim(self)
             upstream = await server.connect(self.loop.time() + server.routes.default.connect, self)
         except RequestError as error:
-            server.books.turned_away(self.peer, error.reason, error.detail)
-            server.metrics.errors.inc(error.reason)
+            self._turn_away(error)
             self.reset()
             return
         if self._lost or self._upstream_gone:
@@ -97,8 +98,13 @@ class TcpConnection(ClientSocket):
 
     def fail_head(self, error: RequestError) -> None:
         """There is no word for a refusal but an end."""
-        self.server.books.turned_away(self.peer, error.reason, error.detail)
+        self._turn_away(error)
         self.abort()
+
+    def _turn_away(self, error: RequestError) -> None:
+        metrics = self.server.metrics
+        (metrics.refused if error.blame is Blame.POLICY else metrics.errors).inc(error.reason)
+        self.server.books.turned_away(self.peer, error.reason, error.detail)
 
 
 class TcpTunnel(Tunnel):

@@ -100,6 +100,22 @@ async def test_an_application_that_is_down_is_a_reset() -> None:
         assert house.metrics.errors.value("upstream-refused") == 1
 
 
+async def test_a_connection_beyond_the_limit_is_turned_away_and_leaves_nothing() -> None:
+    """Tunnels never idle, so nobody gives way; the application is not even asked."""
+    async with Upstream() as upstream, House(tcp(upstream), max_connections=1) as house:
+        first = await house.client()
+        await first.send(b"x")
+        application = await upstream.connection()
+        assert await application.read_exactly(1) == b"x"
+        late = await house.client()
+        await late.read_until_close()
+        assert late.end is End.RESET
+        assert house.refused() == {"too-many-connections": 1}
+        assert house.pool.open_count == 1
+        assert not house.diary.of("defect")
+        first.reset()
+
+
 async def test_a_drain_waits_for_a_connection_and_cuts_it_at_its_deadline() -> None:
     """With a reset that both sides see."""
     async with (
