@@ -131,7 +131,7 @@ class Conversation:
 
     def leave(self, *, hurry: bool) -> bytes:
         """Say Close at the next chance; return it if that is now. `hurry`: between any two frames."""
-        self._stop = Stop.FRAME_END if hurry else Stop.MESSAGE_END
+        self._stop = max(self._stop, Stop.FRAME_END if hurry else Stop.MESSAGE_END)
         return self._say() if self._server.at(self._stop) else b""
 
     def from_server(self, data: bytes) -> bytes:

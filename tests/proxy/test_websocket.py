@@ -161,6 +161,17 @@ def test_in_a_hurry_a_close_goes_between_fragments() -> None:
     assert talk.leave(hurry=True) == CLOSE
 
 
+def test_whoever_is_in_a_hurry_stays_so() -> None:
+    """Being asked again without one does not take it back: the Close would come too late."""
+    talk = Conversation(1001)
+    first = len(frame(b"first"))
+    data = message([b"first", b"second"])
+    assert talk.from_server(data[: first - 1]) == data[: first - 1]
+    assert talk.leave(hurry=True) == b""
+    assert talk.leave(hurry=False) == b""
+    assert talk.from_server(data[first - 1 : first]) == data[first - 1 : first] + CLOSE
+
+
 @pytest.mark.parametrize("who", ["server", "client"])
 def test_who_closes_already_is_not_told_to(who: str) -> None:
     """A Close of either side is under way: ours would be one too many."""
