@@ -105,6 +105,8 @@ class Places:
         if self._max_per_ip is not None:
             self._by_ip[new.peer] += 1
         self._taken[new] = None
+        if self.idle is not None:
+            self._silent[new] = None
 
     def leave(self, client: ClientSocket) -> None:
         """A connection has ended."""

@@ -96,9 +96,10 @@ class Http2Connection(ClientSocket):
             self.end(Code.INTERNAL_ERROR, "upstream")
             return
         self._upstream = upstream
-        waiting, self._unsent = b"".join(self._unsent), []
-        server.outbox.write(upstream.transport, waiting)
         self._pause(paused=False)
+        waiting, self._unsent = b"".join(self._unsent), []
+        # It may be more than the application takes, which pauses again.
+        server.outbox.write(upstream.transport, waiting)
 
     def data_received(self, data: bytes) -> None:
         """Pass on what the client has sent."""
@@ -221,6 +222,7 @@ class Http2Connection(ClientSocket):
         server.books.stream_ended(self, stream, outcome)
         if not self._table.streams:
             self._idle_since = self.loop.time()
+            self.wake_by(self._idle_since + server.settings.keepalive_idle)
             if server.places.idle is not None:
                 server.places.idle.pop(self, None)
                 server.places.idle[self] = None
@@ -234,7 +236,7 @@ class Http2Connection(ClientSocket):
             return
         if not stream.answered:
             self._table.cut(stream, frames.rst_stream(stream.id, Code.REFUSED_STREAM), "timed_out")
-        elif stream.grpc:
+        elif stream.grpc and not stream.upstream_ended:
             self._table.cut(stream, frames.grpc_unavailable(stream.id), "cut")
         else:
             self._table.cut(stream, frames.rst_stream(stream.id, Code.CANCEL), "cut")
@@ -243,6 +245,11 @@ class Http2Connection(ClientSocket):
     def idle(self) -> bool:
         """No stream is open."""
         return not self._table.streams and not self._lingering
+
+    @property
+    def silent(self) -> bool:
+        """See ClientSocket."""
+        return not self._spoken
 
     # Ends.
 

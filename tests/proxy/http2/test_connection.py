@@ -70,6 +70,37 @@ async def ended(peer: Http2) -> list:
     return seen
 
 
+async def test_a_connection_idles_no_longer_than_others_whatever_was_open_on_it_before() -> None:
+    """A stream was open when the time for the handshake was over: nothing else had a time then."""
+    async with pair(head_timeout=0.2, keepalive_idle=0.5) as (house, client, application):
+        await asked(client, application, 1)
+        await asyncio.sleep(0.4)
+        await application.send(application.response(1, end=True))
+        await client.next(HEADERS)
+        assert (await client.next(GOAWAY)).code == NO_ERROR
+        assert house.metrics.h2_goaway.value("idle") == 1
+
+
+async def test_one_that_asks_nothing_gives_way_beyond_the_limit() -> None:
+    """As one of HTTP/1.1 does, though an order of who has idled longest is kept already."""
+    async with Upstream() as upstream, House(upstream, max_connections=4) as house:
+        mute = []
+        for _ in range(4):
+            client = Http2(await house.client())
+            await client.introduce()
+            await Http2(await upstream.connection()).greet()
+            await client.next(SETTINGS)
+            mute.append(client)
+        await asyncio.sleep(1.1)
+        newcomers = []
+        for _ in range(4):
+            newcomers.append(await house.client())
+            await turns(5)
+        assert house.metrics.client_connections_evicted.value() == 4
+        for client in mute:
+            assert (await client.next(GOAWAY)).code == NO_ERROR
+
+
 async def test_frames_pass_as_they_are_both_ways() -> None:
     """Header blocks, padding, priorities, trailers and frames nobody knows: byte for byte."""
     async with pair() as (house, client, application):

@@ -68,6 +68,19 @@ async def test_a_grpc_call_with_an_answer_ends_with_a_status_at_the_deadline() -
         assert dict(client.decoder.decode(trailers.payload))["grpc-status"] == "14"
 
 
+async def test_a_grpc_call_that_was_answered_in_full_is_not_answered_again_at_the_deadline() -> None:
+    """The client still sends: what comes behind the end of an answer would be an error of the connection."""
+    async with pair(h2_inspect=True, rules=SLOWLY, lifecycle={"drain_timeout": 0.2}) as (house, client, app):
+        fields = ((":method", "POST"), (":path", "/s/M"), ("content-type", "application/grpc"))
+        await client.send(frame(HEADERS, END_HEADERS, 1, client.block(*fields)))
+        await app.next(HEADERS)
+        await app.send(app.response(1, end=True))
+        await client.next(HEADERS)
+        house.sigterm()
+        seen = [each.kind for each in await ended(client) if each.stream]
+        assert seen == [RST]
+
+
 async def test_access_lines_say_what_was_asked() -> None:
     """One a stream, without the query."""
     async with pair(h2_inspect=True) as (house, client, application):
