@@ -7,9 +7,10 @@ left in the background may hold the pipe for ever. The demo's children and the p
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 
+_ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 _MAX_LINE_BYTES = 64 * 1024  # what is longer comes in pieces
 
 
@@ -72,3 +73,21 @@ class Process(asyncio.SubprocessProtocol):
         if self._line:
             self._hear(self._line.decode(errors="replace").rstrip())
         self.gone.set()
+
+
+@contextmanager
+def cancelled_by_signals() -> Iterator[None]:
+    """Ctrl-C cancels a verb by asyncio's own doing; to be told to end or to lose the terminal does here.
+
+    Without it the verb would leave its processes behind.
+    """
+    loop = asyncio.get_running_loop()
+    verb = asyncio.current_task()
+    assert verb is not None
+    for number in _ENDINGS:
+        loop.add_signal_handler(number, verb.cancel)
+    try:
+        yield
+    finally:
+        for number in _ENDINGS:
+            loop.remove_signal_handler(number)

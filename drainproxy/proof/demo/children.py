@@ -6,19 +6,17 @@ does not leave before they are gone. Used by `pods.py`.
 
 import asyncio
 import os
-import signal
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from drainproxy.proof.process import Process
+from drainproxy.proof.process import Process, cancelled_by_signals
 
 _TAIL_LINES = 8
 _MAX_UNHEARD_LINES = 1_000
 _START_S = 20.0
-_ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 
 Found = TypeVar("Found")
 
@@ -93,19 +91,12 @@ class Children:
 
 @asynccontextmanager
 async def children() -> AsyncIterator[Children]:
-    """Ctrl-C cancels the demo by asyncio's own doing; to be told to end or to lose the terminal does here."""
-    loop = asyncio.get_running_loop()
-    demo = asyncio.current_task()
-    assert demo is not None
-    for number in _ENDINGS:
-        loop.add_signal_handler(number, demo.cancel)
     owner = Children()
-    try:
-        yield owner
-    finally:
-        await owner.end()
-        for number in _ENDINGS:
-            loop.remove_signal_handler(number)
+    with cancelled_by_signals():
+        try:
+            yield owner
+        finally:
+            await owner.end()
 
 
 def _environment() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Results: what was counted, and the verdict over it. Plain data; the tables and the JSON read it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from drainproxy.proof.demo.kubelet import Gone
 from drainproxy.proof.demo.ledger import Orders
@@ -46,9 +46,9 @@ class LoadResult:
 class SittersResult:
     """How the old pod let go of those who stayed: WebSockets by close code, event streams by their end."""
 
-    close_codes: dict[int, int] = field(default_factory=dict)
-    streams_whole: int = 0
-    streams_cut: int = 0
+    close_codes: dict[int, int]
+    streams_whole: int
+    streams_cut: int
 
     def faults(self) -> Iterator[str]:
         """What drainproxy must answer for."""
@@ -66,7 +66,7 @@ class ColumnResult:
     load: LoadResult
     before_signal: tuple[int, int]  # requests and losses while nothing happened
     gone: Gone
-    sitters: SittersResult = field(default_factory=SittersResult)
+    sitters: SittersResult
 
     def faults(self) -> Iterator[str]:
         """What drainproxy must answer for."""
@@ -90,6 +90,8 @@ class ColumnResult:
             yield f"{self.name}: {self.before_signal[1]} requests lost before anything happened"
         if not self.load.orders.processed:
             yield f"{self.name}: the ledger is empty"
+        if not self.sitters.close_codes or not self.sitters.streams_whole + self.sitters.streams_cut:
+            yield f"{self.name}: no WebSocket or no event stream was seen to end"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from drainproxy.proof.probe.plan import (
 )
 from drainproxy.proof.probe.record import record
 from drainproxy.proof.probe.view import LiveView, summary
+from drainproxy.proof.process import cancelled_by_signals
 
 EXIT_LOST = 1
 EXIT_USAGE = 64
@@ -72,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     done: list[Measurement] = []
     try:
         asyncio.run(_probe(plan, console, done))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         console.print("interrupted; this is what was measured until then", style="yellow")
     if not done:
         return EXIT_USAGE
@@ -90,10 +91,11 @@ async def _probe(plan: Plan, console: Console, done: list[Measurement]) -> None:
     measurement = Measurement(plan)
     done.append(measurement)
     view = LiveView(console, measurement)
-    async with asyncio.TaskGroup() as group:
-        screen = group.create_task(view.refresh())
-        await measure(measurement, view.show_line)
-        screen.cancel()
+    with cancelled_by_signals():
+        async with asyncio.TaskGroup() as group:
+            screen = group.create_task(view.refresh())
+            await measure(measurement, view.show_line)
+            screen.cancel()
 
 
 def _plan(options: argparse.Namespace) -> Plan:

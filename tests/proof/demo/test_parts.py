@@ -15,6 +15,7 @@ from drainproxy.proof.demo.results import (
     KilledResult,
     LoadResult,
     LossResult,
+    SittersResult,
     StageResult,
 )
 from drainproxy.proof.demo.router import Router
@@ -62,7 +63,12 @@ def load(*losses: LossResult, orders: Orders = Orders(10, 0, 0)) -> LoadResult: 
 
 def column(name: str, work: LoadResult, *, judged: bool = True, killed: bool = False) -> ColumnResult:
     return ColumnResult(
-        name=name, judged=judged, load=work, before_signal=(20, 0), gone=Gone(after_s=8.1, killed=killed)
+        name=name,
+        judged=judged,
+        load=work,
+        before_signal=(20, 0),
+        gone=Gone(after_s=8.1, killed=killed),
+        sitters=SittersResult({1001: 4}, 4, 0),
     )
 
 
@@ -109,6 +115,13 @@ def test_what_was_not_measured_is_a_gap():
         "lag 0.5 s: drainproxy: only 1 requests of 'GET'",
         "lag 0.5 s: drainproxy: the ledger is empty",
     ]
+
+
+@pytest.mark.parametrize("sitters", [SittersResult({}, 4, 0), SittersResult({1001: 4}, 0, 0)])
+def test_nobody_seen_to_leave_is_a_gap(sitters):
+    """That none was cut says nothing when none was there."""
+    found = demo(dataclasses.replace(column("drainproxy", load()), sitters=sitters)).gaps()
+    assert found == ["lag 0.5 s: drainproxy: no WebSocket or no event stream was seen to end"]
 
 
 @pytest.mark.parametrize("kind", [Kind.REFUSED, Kind.INVALID])

@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+import signal
 import sys
 
 import pytest
 
-from tests.proof.scripted import closed_port, for_ever_ok, serve
+from tests.proof.scripted import Conversation, closed_port, for_ever_ok, serve
 
 QUICK = ("--rate", "100", "--duration", "200ms")
 
@@ -73,6 +74,34 @@ async def test_a_command_that_does_not_start_is_named_as_it_was_written():
     code, out, err = await probe("http://127.0.0.1:9/", "--", "[/no]such")
     assert (code, err) == (64, "")
     assert "cannot run [/no]such: No such file or directory" in out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_an_ended_probe_says_what_it_measured_and_leaves_no_command(number):
+    """A job that is cancelled gets its numbers, and no rollout goes on unseen."""
+    left = asyncio.Event()
+    script = (
+        "import socket, sys; gate = socket.create_connection(('127.0.0.1', int(sys.argv[1])));"
+        "print('rolling', flush=True); gate.recv(1)"
+    )
+
+    async def gate(talk: Conversation) -> None:
+        await talk.client_left()
+        left.set()
+
+    async with serve(for_ever_ok) as address, serve(gate) as (_, port):
+        words = (url(address), "--", sys.executable, "-c", script, str(port))
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "drainproxy", "probe", *words), stdout=asyncio.subprocess.PIPE
+        )
+        while b"| rolling" not in await process.stdout.readline():
+            pass
+        process.send_signal(number)
+        said = await process.stdout.read()
+        await left.wait()
+    assert await process.wait() == 0
+    assert b"this is what was measured until then" in said
+    assert b"requests was lost." in said or b"Nothing was measured." in said
 
 
 @pytest.mark.parametrize(
