@@ -305,7 +305,7 @@ class _Process:
         metrics.buffered_bytes_limit.set(self._buffers.max_bytes)
         metrics.breaker_open.set(float(any(pool.breaker.open for pool in self._pools)))
         metrics.log_lines_dropped.values["unwritten",] = self._log.unwritten
-        for (kind,) in list(metrics.requests_in_flight.values):
+        for (kind,) in metrics.requests_in_flight.values:
             metrics.requests_in_flight.set(self.inflight.count(kind), kind)
 
     async def _measure_lag(self) -> None:

@@ -7,6 +7,7 @@ not load, or has expired, never replaces what works. Used by whatever speaks TLS
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import ssl
 import time
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from drainproxy.errors import CertificateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from drainproxy.log import Log
     from drainproxy.metrics import Table
@@ -75,24 +76,26 @@ def _filled(context: ssl.SSLContext, files: Files) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996
     context.options |= ssl.OP_NO_RENEGOTIATION
     for path in filter(None, (files.certificate, files.key, files.authorities)):
-        try:
+        # The ssl module does not say which file it is.
+        with _blaming(path):
             Path(path).read_bytes()
-        except OSError as error:
-            # The ssl module does not say which file it is.
-            raise CertificateError(f"{path}: {reason(error)}") from None
     if files.certificate is not None:
-        try:
+        with _blaming(f"{files.certificate} with {files.key or 'its key'}"):
             # A password would be asked for at the terminal.
             context.load_cert_chain(files.certificate, files.key, password="")
-        except (OSError, ValueError) as error:
-            both = f"{files.certificate} with {files.key or 'its key'}"
-            raise CertificateError(f"{both}: {reason(error)}") from None
     if files.authorities is not None:
-        try:
+        with _blaming(files.authorities):
             context.load_verify_locations(files.authorities)
-        except (OSError, ValueError) as error:
-            raise CertificateError(f"{files.authorities}: {reason(error)}") from None
     return context
+
+
+@contextlib.contextmanager
+def _blaming(what: str) -> Iterator[None]:
+    """Turn what goes wrong with files into a CertificateError that names them."""
+    try:
+        yield
+    except (OSError, ValueError, IndexError) as error:
+        raise CertificateError(f"{what}: {reason(error)}") from None
 
 
 class Certificates:
@@ -199,12 +202,10 @@ def _expiry(path: str | None) -> float:
     if path is None:
         return math.inf
     begin, end = ssl.PEM_HEADER, ssl.PEM_FOOTER
-    try:
+    with _blaming(path):
         text = Path(path).read_text("ascii", "replace")
         leaf = text.partition(begin)[2].partition(end)[0]
         return _not_after(ssl.PEM_cert_to_DER_cert(begin + leaf + end))
-    except (OSError, ValueError, IndexError) as error:
-        raise CertificateError(f"{path}: {reason(error)}") from None
 
 
 def _not_after(der: bytes) -> float:

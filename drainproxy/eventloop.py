@@ -6,14 +6,10 @@ once. The object's own close, or the collector's, then hits whoever has got the 
 aiohttp's client makes all its connections so (docs/decisions/0014-descriptors.md). Called by cli.py.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+import socket
+from typing import Any
 
 import uvloop
-
-if TYPE_CHECKING:
-    import socket
 
 
 class Loop(uvloop.Loop):

@@ -327,13 +327,13 @@ class Controller(News):
             drain.entered[phase] = now
             if was is Phase.PROPAGATING and drain.propagation_ended is None:
                 self._end_propagation(drain, Reason.DEADLINE)
+            if phase is Phase.DRAINED:
+                drain.ended(self._evidence, unused_s=max(0.0, self.deadline - now), by=why)
         self.journal.entered(phase, in_flight=len(self._inflight), why=why)
         self._publish(phase)
-        if phase is Phase.DRAINED and drain is not None:
-            drain.ended(self._evidence, unused_s=max(0.0, self.deadline - now), by=why)
-            if event is Event.DEADLINE:
-                for work in self._inflight:
-                    work.cut("drain-deadline")
+        if phase is Phase.DRAINED and event is Event.DEADLINE:
+            for work in self._inflight:
+                work.cut("drain-deadline")
         self._review()
 
     # Publication.
