@@ -234,6 +234,9 @@ def response_head(
             lines.append(b"Transfer-Encoding: chunked\r\n")
     if close:
         lines.append(b"Connection: close\r\n")
+    if response.status == 426 and b"upgrade" in response.noted:
+        # RFC 9110 section 15.5.22: it must name the protocol that it asks for.
+        lines.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % response.noted[b"upgrade"])
     lines.append(b"\r\n")
     return b"".join(lines)
 
