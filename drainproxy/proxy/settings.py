@@ -26,7 +26,7 @@ class ProxySettings:
 
     connect_timeout: float = 3.0
     """How long connecting to the application may take; while starting, refused connects are retried that
-    long."""
+    long. Where full backlogs are usual, and callers used to wait for room in them, give it more."""
 
     breaker_cooldown: float | None = 0.25
     """After five connects in a row that were refused or took too long, requests that need a new connection
@@ -54,7 +54,8 @@ class ProxySettings:
 
     upstream_idle: float = 4.0
     """Idle connections to the application are closed after this long. Node and uvicorn close theirs after
-    5 s; an announced Keep-Alive timeout shortens it further."""
+    5 s; an announced Keep-Alive timeout shortens it further. An application whose threads or processes each
+    serve one kept connection to its end needs 1ms: an idle one would keep others waiting."""
 
     allow_half_close: bool = False
     """Serve on when a client has shut down its sending side. Default: it counts as gone, as in nginx."""

@@ -191,8 +191,8 @@ class Pool:
             elif not repeatable and (
                 now - connection.idle_since > UNSAFE_IDLE_S or connection.looks_closed()
             ):
-                # It stays good for others, if it is good at all: its timer or its close will tell.
-                self._idle.append(connection)
+                # It makes way: an application that serves one connection at a time would wait for its end.
+                self.discard(connection)
                 return None
             else:
                 connection.reused = True
