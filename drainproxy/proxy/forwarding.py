@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MAX_HOPS = 32
 """Of X-Forwarded-For that are looked at: no chain of proxies that are all trusted is so long."""
+MAX_ENTRY_BYTES = 128
+"""Of one of them: no address is so long, and what was looked at is remembered."""
 
 Mode = Literal["keep", "append", "replace"]
 
@@ -84,7 +86,10 @@ class Forwarder:
             rest = head.noted.get(b"x-forwarded-for", b"")
             for _ in range(MAX_HOPS):
                 rest, _, last = rest.rstrip(b" \t,").rpartition(b",")
-                if not self._trust.holds(client) or (address := _address(last)) is None:
+                last = last.strip(b' \t"')
+                if len(last) > MAX_ENTRY_BYTES or not self._trust.holds(client):
+                    break
+                if (address := _address(last)) is None:
                     break
                 client = address
         return client
@@ -134,7 +139,7 @@ def _node(address: bytes) -> bytes:
 @lru_cache(maxsize=1024)
 def _address(entry: bytes) -> bytes | None:
     """Return the address in an entry of X-Forwarded-For, which may have a port."""
-    text = entry.strip(b' \t"').decode("ascii", "replace")
+    text = entry.decode("ascii", "replace")
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

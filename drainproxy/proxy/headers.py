@@ -29,6 +29,8 @@ IDEMPOTENT = words(b"GET HEAD OPTIONS PUT DELETE TRACE")
 """RFC 9110 section 9.2.2."""
 
 MAX_REMEMBERED_HOSTS = 64
+MAX_REMEMBERED_BYTES = 256
+"""Of a Host: a longer one is no name that any DNS has, and is not kept for who sent it."""
 _valid_hosts: set[bytes] = set()
 """A pod is called by few names, and by each of them many times a second."""
 
@@ -104,7 +106,7 @@ def _check_host(head: RequestHead) -> bytes:
     host = host.rstrip(b" \t")
     if not _HOST.fullmatch(host):
         raise InvalidHost
-    if len(_valid_hosts) < MAX_REMEMBERED_HOSTS:
+    if len(_valid_hosts) < MAX_REMEMBERED_HOSTS and len(host) <= MAX_REMEMBERED_BYTES:
         _valid_hosts.add(host)
     return host
 
@@ -142,7 +144,7 @@ def forwarding(head: RequestHead, peer: bytes, scheme: bytes, host: bytes) -> by
     noted: Collection[bytes] = head.noted
     if head.named and not head.named <= _PERSISTENCE:
         noted = head.noted.keys() - head.named
-    if peer and host and X_FORWARDED.isdisjoint(noted):
+    if peer and 0 < len(host) <= MAX_REMEMBERED_BYTES and X_FORWARDED.isdisjoint(noted):
         return _all_forwarded(peer, scheme, host)
     lines = b""
     if b"x-forwarded-for" not in noted and peer:

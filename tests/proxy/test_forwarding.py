@@ -14,6 +14,7 @@ from drainproxy.proxy.edge import EdgeSettings, forwarder
 from drainproxy.proxy.forwarding import Forwarder, Mode, Trust
 from tests.proxy import feeding
 from tests.support.house import House
+from tests.support.memory import kept_by
 from tests.support.upstream import OK, Upstream
 
 CLIENT, BALANCER, INGRESS = b"203.0.113.7", b"10.0.0.1", b"10.9.9.9"
@@ -51,6 +52,18 @@ LIES = (
     b"X-Forwarded-For: 1.1.1.1\r\nForwarded: for=1.1.1.1\r\nX-Real-IP: 1.1.1.1\r\nX-Forwarded-Proto: http\r\n"
     b"X-Forwarded-Host: evil\r\nX-Forwarded-Port: 1\r\nX-Forwarded-Prefix: /x\r\nX-Request-Id: 1\r\n"
 )
+
+
+def test_a_chain_of_any_length_goes_on_and_is_not_kept():
+    """What was looked at is remembered, but not what is too long to be an address."""
+
+    def ask() -> None:
+        for number in range(300):
+            lie = b"%d" % number * 20_000
+            told = sent(made("append"), b"X-Forwarded-For: %b\r\n" % lie, peer=BALANCER)
+            assert b"X-Forwarded-For: %b, 10.0.0.1\r\nX-Real-IP: 10.0.0.1\r\n" % lie in told
+
+    assert kept_by(ask) < 1_000_000
 
 
 @pytest.mark.parametrize("peer", [CLIENT, BALANCER])

@@ -7,6 +7,7 @@ import pytest
 from drainproxy.errors import MalformedHead
 from drainproxy.proxy import framing, headers
 from tests.proxy import feeding
+from tests.support.memory import kept_by
 
 OURS = b"X-Forwarded-For: 10.0.0.9\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\n"
 
@@ -18,6 +19,18 @@ def test_a_plain_request_goes_on_as_it_came_with_three_fields_added() -> None:
     assert sent(b"GET /x?y HTTP/1.1\r\nX-b: 1\r\nhOST: a\r\nx-A: 2\r\nX-b: 3\r\n\r\n") == (
         b"GET /x?y HTTP/1.1\r\nX-b: 1\r\nhOST: a\r\nx-A: 2\r\nX-b: 3\r\n" + OURS + b"\r\n"
     )
+
+
+def test_a_host_of_any_length_goes_on_and_is_not_kept() -> None:
+    """What strangers write is forgotten with their requests: 300 of 60 kB would be 36 MB for ever."""
+
+    def ask() -> None:
+        for number in range(300):
+            name = b"%d" % number * 20_000
+            raw = sent(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % name)
+            assert raw.endswith(b"X-Forwarded-Host: %b\r\n\r\n" % name)
+
+    assert kept_by(ask) < 1_000_000
 
 
 @pytest.mark.parametrize(
