@@ -64,10 +64,7 @@ class KubernetesError(DrainproxyError):
 
 
 class RequestError(DrainproxyError):
-    """One request that gets an error reply, or a cut where its response has already begun.
-
-    `sent` is True once a byte of the request was handed to the application's connection.
-    """
+    """One request that gets an error reply, or a cut where its response has already begun."""
 
     blame: ClassVar[Blame]
     status: ClassVar[int]
@@ -77,16 +74,17 @@ class RequestError(DrainproxyError):
     retry_after_s: ClassVar[int | None] = None
     closes: ClassVar[bool] = False
     """The client's connection cannot, or should not, carry another request after it."""
+    sent = False
+    """It had been handed to a connection to the application: told by its exchange, and by nobody else."""
 
     def __init_subclass__(cls, **facts: Any) -> None:
         """Take the facts that a class names beside its root."""
         for name, value in facts.items():
             setattr(cls, name, value)
 
-    def __init__(self, detail: str = "", *, sent: bool = False) -> None:
+    def __init__(self, detail: str = "") -> None:
         super().__init__(detail or self.reason)
         self.detail = detail
-        self.sent = sent
 
 
 class ClientError(

@@ -107,13 +107,6 @@ def test_the_status_tells_whose_doing_it_is(leaf):
         assert leaf.retry_after_s is not None
 
 
-def test_an_error_has_not_sent_anything_unless_it_says_so():
-    """`sent` decides whether another attempt may be made."""
-    for leaf in leaves():
-        assert leaf().sent is False
-        assert leaf(sent=True).sent is True
-
-
 def test_an_error_reads_as_its_detail_or_its_reason():
     """A log line without words helps nobody."""
     assert str(errors.MalformedHead("bad byte 0x00")) == "bad byte 0x00"

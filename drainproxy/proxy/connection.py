@@ -208,8 +208,10 @@ class ClientConnection(ClientSocket):
         """Tell the client what happened, in the way that is still open."""
         begun = exchange.status != 0
         gone = self.gone or isinstance(error, errors.ClientGone)
-        if gone:
-            error = errors.ClientGone(sent=error.sent)
+        if gone and not isinstance(error, errors.ClientGone):
+            left = errors.ClientGone()
+            left.sent = error.sent
+            error = left
         self.server.books.failed(self, error, exchange.head, exchange, begun=begun and not gone)
         self._end_exchange(exchange)
         if gone:

@@ -165,7 +165,7 @@ class Exchange(TimedWork):
         try:
             payload, rest = body.feed(data)
         except ValueError as fault:
-            self.fail(errors.MalformedBody(str(fault), sent=True))
+            self.fail(errors.MalformedBody(str(fault)))
             return None
         except errors.RequestError as error:
             self.fail(error)
@@ -185,7 +185,7 @@ class Exchange(TimedWork):
 
     def client_gone(self) -> None:
         """The client will not read an answer any more."""
-        self.fail(errors.ClientGone(sent=self._upstream is not None))
+        self.fail(errors.ClientGone())
 
     def client_writable(self, *, writable: bool) -> None:
         """Hold the response back while the client cannot take more."""
@@ -231,7 +231,7 @@ class Exchange(TimedWork):
             self._upstream = None
             self._server.tasks.spawn(self._connect(), "connect")
         else:
-            self.fail(errors.UpstreamGone(sent=True))
+            self.fail(errors.UpstreamGone())
 
     def _untouched(self) -> bool:
         """Tell whether sending the request again cannot do anything twice."""
@@ -257,7 +257,7 @@ class Exchange(TimedWork):
                 return
             self._interim += 1
             if self._interim > MAX_INTERIM_RESPONSES:
-                raise errors.UpstreamMalformed("too many interim responses", sent=True)
+                raise errors.UpstreamMalformed("too many interim responses")
             if self.head.http_1_1:
                 # RFC 9110 section 15.2: a 1.0 client knows none.
                 self._client.write(headers.interim_head(response))
@@ -267,7 +267,7 @@ class Exchange(TimedWork):
         protocol = upgrade.switched_to(response, self._request.upgrade)
         client, upstream = self._client, self._upstream
         if not protocol or not response.http_1_1 or upstream is None:
-            raise errors.UpstreamMalformed("101 to what was not asked for", sent=True)
+            raise errors.UpstreamMalformed("101 to what was not asked for")
         self.status, self.head_at = response.status, client.loop.time()
         client.write(upgrade.switching_head(response))
         self._ended, self._upstream = True, None
@@ -305,7 +305,7 @@ class Exchange(TimedWork):
         except ValueError as fault:
             if start:
                 self.status = 0  # the head has not left: the client gets a 502 instead
-            self.fail(errors.UpstreamMalformed(str(fault), sent=True))
+            self.fail(errors.UpstreamMalformed(str(fault)))
             return
         self.bytes_sent += len(payload)
         self.moved()
@@ -356,6 +356,7 @@ class Exchange(TimedWork):
         """End with `error`, unless it has ended."""
         if not self._ended:
             self._ended = True
+            error.sent = self._begun_in_turn >= 0
             self._leave_upstream(reusable=False)
             self._client.exchange_failed(self, error)
 
@@ -376,7 +377,7 @@ class Exchange(TimedWork):
 
     def cut(self, reason: str) -> None:
         """End at the drain's deadline (Work): a 503 where no head was sent, else a visible cut."""
-        self.fail(errors.DrainDeadline(sent=self._upstream is not None))
+        self.fail(errors.DrainDeadline())
 
     def describe(self) -> dict[str, str]:
         """Return method and path (Work): no query string, which may hold secrets."""

@@ -164,7 +164,7 @@ class ChunkedBody:
             self._left = int(match[1], 16)
             self.room -= self._left
             if self.room < 0:
-                raise errors.BodyTooLarge(sent=True)
+                raise errors.BodyTooLarge
             self._state = self._DATA if self._left else self._TRAILERS
             return False
         if self._state == self._DATA_END:
@@ -235,13 +235,13 @@ def response_body(head: ResponseHead, method: bytes) -> Body | None:
     lengths = noted.get(b"content-length")
     if b"transfer-encoding" in noted:
         if lengths is not None or not head.http_1_1 or tokens(noted[b"transfer-encoding"]) != [b"chunked"]:
-            raise errors.UpstreamMalformed("ambiguous framing", sent=True)
+            raise errors.UpstreamMalformed("ambiguous framing")
         return ChunkedBody()
     if lengths is None:
         return UntilCloseBody()
     length = _content_length(lengths)
     if length is None:
-        raise errors.UpstreamMalformed("Content-Length is not one decimal", sent=True)
+        raise errors.UpstreamMalformed("Content-Length is not one decimal")
     return LengthBody(length) if length else None
 
 

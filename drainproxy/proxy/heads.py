@@ -269,11 +269,11 @@ def _status(line: bytes) -> tuple[int, bool]:
     """Return an unusual status line's status, and whether it is HTTP/1.1. Raises UpstreamMalformed."""
     # llhttp knows more protocols than HTTP, and 1.1 is the highest version this side speaks.
     if line[:9] not in {b"HTTP/1.0 ", b"HTTP/1.1 "}:
-        raise errors.UpstreamMalformed("not HTTP/1", sent=True)
+        raise errors.UpstreamMalformed("not HTTP/1")
     if not line[9:12].isdigit() or line[12:13] not in {b" ", b""} or not 100 <= int(line[9:12]) <= 599:
-        raise errors.UpstreamMalformed("the status is not one of 100 to 599", sent=True)
+        raise errors.UpstreamMalformed("the status is not one of 100 to 599")
     if not _REASON.fullmatch(line, 12):
-        raise errors.UpstreamMalformed("a control character in the reason", sent=True)
+        raise errors.UpstreamMalformed("a control character in the reason")
     return int(line[9:12]), line[:8] == b"HTTP/1.1"
 
 
@@ -301,7 +301,7 @@ class ResponseReader:
         end = data.find(_END, max(0, known - 3))
         if end < 0:
             if len(data) > MAX_RESPONSE_HEAD_BYTES:
-                raise errors.UpstreamMalformed("the head is too large", sent=True)
+                raise errors.UpstreamMalformed("the head is too large")
             self._parse(data[known:])
             self._partial = data
             return None
@@ -309,7 +309,7 @@ class ResponseReader:
         self._parse(data[known:end])
         head = self._head
         if self._complete != 1 or len(head.fields) > MAX_RESPONSE_FIELDS or end > MAX_RESPONSE_HEAD_BYTES:
-            raise errors.UpstreamMalformed("the head is too large or has no end", sent=True)
+            raise errors.UpstreamMalformed("the head is too large or has no end")
         line = data[: data.find(b"\r\n", 0, end)]
         head.status = _USUAL_LINES.get(line, 0)
         if not head.status:
@@ -371,4 +371,4 @@ class ResponseReader:
         except httptools.HttpParserUpgrade:
             self._parser = None
         except httptools.HttpParserError as fault:
-            raise errors.UpstreamMalformed(str(fault), sent=True) from None
+            raise errors.UpstreamMalformed(str(fault)) from None

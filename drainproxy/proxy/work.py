@@ -69,11 +69,11 @@ class TimedWork:
         if now >= self._drain_deadline():
             self.cut("drain-deadline")
         elif now >= self.deadline:
-            self.fail(TotalTimeout(sent=True))
+            self.fail(TotalTimeout())
         elif now >= self._head_deadline:
-            self.fail(ResponseHeadTimeout(sent=True))
+            self.fail(ResponseHeadTimeout())
         elif now >= self._idle_deadline:
-            self.fail(ClientIdle(sent=True) if self._client.awaited else IdleTimeout(sent=True))
+            self.fail(ClientIdle() if self._client.awaited else IdleTimeout())
         else:
             self.arm()
 

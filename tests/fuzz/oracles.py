@@ -146,7 +146,7 @@ class Answer:
         while self._head is None and data and (read := self._reader.feed(data)):
             response, data = read
             if response.status == 101:
-                raise UpstreamMalformed("101 without an upgrade", sent=True)
+                raise UpstreamMalformed("101 without an upgrade")
             if response.status < 200:
                 line = b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason)
                 self.out += line + b"".join(headers.response_fields(response)) + b"\r\n"

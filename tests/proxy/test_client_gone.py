@@ -63,6 +63,22 @@ async def test_a_client_that_leaves_in_the_middle_of_the_answer_ends_it(how: str
         await gone_soon(application)
 
 
+async def test_a_client_that_leaves_before_its_socket_has_the_answer_was_not_refused() -> None:
+    """The application has answered already; its connection is somebody else's by now."""
+    async with Upstream() as upstream, House(upstream, send_buffer=4096) as house:
+        client = await house.client(receive_buffer=4096)
+        await client.send(GET)
+        application = await upstream.connection()
+        await application.read_request()
+        await application.send(ok(b"x" * 60_000))
+        await house.until(lambda: house.pool.idle_count == 1)
+        client.reset()
+        await house.until(lambda: not house.server.clients)
+        assert house.refused() == {}
+        assert house.metrics.errors.value("client-gone") == 1
+        assert [(line["reason"], line["sent"]) for line in house.access] == [("client-gone", True)]
+
+
 @each_way
 async def test_a_client_that_leaves_in_the_middle_of_its_body_ends_the_request(how: str) -> None:
     """What came is no request."""

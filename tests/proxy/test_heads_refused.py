@@ -165,4 +165,3 @@ def refused_with(kind: type[RequestError], status: int, raw: bytes, way: str, **
     with pytest.raises(RequestError) as caught:
         feeding.request(raw, way, **limits)
     assert (type(caught.value), caught.value.status) == (kind, status)
-    assert caught.value.sent is False

@@ -207,3 +207,16 @@ async def test_without_the_setting_nobody_waits() -> None:
     async with Upstream(answering()) as upstream, House(upstream) as house:
         assert house.turns is None
         assert (await house.ask(GET)).body == b"ok"
+
+
+async def test_a_request_whose_time_is_up_in_the_queue_is_said_not_to_have_been_sent() -> None:
+    """The application has seen nothing of it, and the access line must not say that it has."""
+    async with (
+        Upstream() as upstream,
+        House(upstream, max_in_flight=1, queue_timeout=60.0, total_timeout=0.5) as house,
+    ):
+        first = await asking(house, "/1")
+        await served(upstream, "/1")
+        second = await asking(house, "/2")
+        assert (await first.final()).status == (await second.final()).status == 504
+        assert [(line["path"], line["sent"]) for line in house.access] == [("/1", True), ("/2", False)]
