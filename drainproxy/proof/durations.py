@@ -1,22 +1,19 @@
-"""Durations on the command lines of the proof: `30s`, `500ms`, `2m`.
+"""Durations of the proof: on its command lines, and as a person reads them.
 
-A number without a unit is refused, as everywhere in drainproxy: 30 what?
-Both verbs use it as an argparse type.
+Both verbs use `duration` as an argparse type; what a duration is, `values.py` says for all of drainproxy.
 """
 
 import argparse
-import re
 
-_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+from drainproxy import values
 
 
 def duration(text: str) -> float:
     """Seconds; raises ArgumentTypeError with the sentence argparse prints."""
-    match = _DURATION.fullmatch(text.strip())
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a duration: write 30s, 500ms or 2m")
-    return float(match[1]) * _UNITS_S[match[2]]
+    try:
+        return values.duration(text.strip())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}: write 30s, 500ms or 2m") from None
 
 
 def shown(seconds: float) -> str:
