@@ -40,6 +40,20 @@ async def test_an_application_that_speaks_first_is_heard() -> None:
             assert await client.read_until_close() == b"221 bye\r\n"
 
 
+async def test_an_application_that_says_one_thing_and_leaves_is_heard() -> None:
+    """It may have gone in the very moment it is reached, as daytime does (RFC 867)."""
+
+    async def tell(connection) -> None:
+        await connection.send(b"noon\r\n")
+        connection.close()
+
+    async with Upstream(tell) as upstream, House(tcp(upstream)) as house:
+        for _ in range(50):
+            client = await house.client()
+            assert await client.read_until_close() == b"noon\r\n"
+            assert client.end is End.FIN
+
+
 async def test_bytes_that_look_like_http_are_bytes() -> None:
     """Nothing is added, nothing refused; a half-close is passed on, and the answer after it."""
     async with Upstream() as upstream, House(tcp(upstream)) as house:
