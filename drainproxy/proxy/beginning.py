@@ -3,14 +3,8 @@
 One Work (lifecycle/inflight.py) for what comes before a request, a stream or a tunnel has one of its own.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from drainproxy.errors import DrainDeadline
-
-if TYPE_CHECKING:
-    from drainproxy.proxy.client import ClientSocket
+from drainproxy.proxy.client import ClientSocket
 
 
 class Beginning:

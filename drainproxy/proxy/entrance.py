@@ -4,24 +4,20 @@ Nothing of the data plane knows of it but the factory in server.py; a listener w
 that has begun is waited for like one that has begun a request: its request comes next.
 """
 
-from __future__ import annotations
-
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from drainproxy import certificates
+from drainproxy.certificates import Certificates, Rotation
 from drainproxy.errors import ProxyHeaderRefused
 from drainproxy.proxy import proxy_header
 from drainproxy.proxy.beginning import Beginning
+from drainproxy.proxy.connection import ClientConnection
+from drainproxy.proxy.edge import EdgeSettings
 from drainproxy.proxy.forwarding import Trust
+from drainproxy.proxy.settings import ProxySettings
 from drainproxy.proxy.tls import Tls
-
-if TYPE_CHECKING:
-    from drainproxy.certificates import Certificates, Rotation
-    from drainproxy.proxy.connection import ClientConnection
-    from drainproxy.proxy.edge import EdgeSettings
-    from drainproxy.proxy.settings import ProxySettings
 
 
 class Arrival(Beginning):

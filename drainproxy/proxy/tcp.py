@@ -4,20 +4,14 @@ A connection is work from its accept to its end: a drain waits for it until its 
 knows a word for leaving.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+import asyncio
 
 from drainproxy.errors import Blame, RequestError
 from drainproxy.proxy import proxy_header
 from drainproxy.proxy.beginning import Beginning
 from drainproxy.proxy.client import ClientSocket
 from drainproxy.proxy.tunnel import Tunnel
-
-if TYPE_CHECKING:
-    import asyncio
-
-    from drainproxy.proxy.upstream import UpstreamConnection
+from drainproxy.proxy.upstream import UpstreamConnection
 
 PROTOCOL = b"tcp"
 MAX_EARLY_BYTES = 64 * 1024

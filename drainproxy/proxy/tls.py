@@ -5,17 +5,13 @@ on and not only after its handshake, the plain socket's buffer is what counts as
 a cut look as they do without TLS. Knows nothing of HTTP; made by entrance.py, upstream.py and the webhook.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import ssl
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from typing import Any, cast
 
 from drainproxy.proxy import kernel
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 READ_BYTES = 64 * 1024
 """More than a record holds: what is left after a read is the beginning of the next record."""

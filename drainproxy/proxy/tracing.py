@@ -4,34 +4,26 @@ The only import of opentelemetry, and itself imported by app.py only where `trac
 leave by a thread of their own, from a bounded queue: one that does not fit is dropped and counted.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from drainproxy import __version__
-from drainproxy.metrics import METHODS
+from drainproxy.metrics import METHODS, Metrics
 from drainproxy.proxy.books import shown, shown_path
 from drainproxy.proxy.headers import name_of
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from opentelemetry.sdk.trace import ReadableSpan
-
-    from drainproxy.metrics import Metrics
-    from drainproxy.proxy.heads import RequestHead
+from drainproxy.proxy.heads import RequestHead
 
 MAX_QUEUED = 2048
 """Ended spans that may wait or be on their way: some 6 MB (2026-11-25)."""

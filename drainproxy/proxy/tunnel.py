@@ -5,23 +5,17 @@ for leaving says it through a conversation (websocket.py). Begun by an exchange;
 any connection to the application will do.
 """
 
-from __future__ import annotations
-
+import asyncio
 import math
-from typing import TYPE_CHECKING
 
+from drainproxy.errors import RequestError
 from drainproxy.lifecycle.budget import LEAVE_MARGIN_S
 from drainproxy.proxy import kernel
 from drainproxy.proxy.client import UNREAD_LINGER_S, ClientSocket
+from drainproxy.proxy.routes import Timeouts
+from drainproxy.proxy.upstream import UpstreamConnection
 from drainproxy.proxy.websocket import Conversation
 from drainproxy.proxy.work import TimedWork
-
-if TYPE_CHECKING:
-    import asyncio
-
-    from drainproxy.errors import RequestError
-    from drainproxy.proxy.routes import Timeouts
-    from drainproxy.proxy.upstream import UpstreamConnection
 
 
 class TunnelSocket(ClientSocket):
@@ -29,7 +23,7 @@ class TunnelSocket(ClientSocket):
 
     __slots__ = ("_tunnel",)
 
-    def __init__(self, before: ClientSocket, tunnel: Tunnel) -> None:
+    def __init__(self, before: ClientSocket, tunnel: "Tunnel") -> None:
         super().__init__(before.server)
         self.inherit(before)
         self._tunnel = tunnel

@@ -3,25 +3,19 @@
 Called by upstream.py where the application is https://; a pool without it never comes here.
 """
 
-from __future__ import annotations
-
 import asyncio
+import ssl
+from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
 
 from drainproxy import certificates
+from drainproxy.certificates import Certificates, Rotation
+from drainproxy.proxy.edge import EdgeSettings
 from drainproxy.proxy.tls import Tls
+from drainproxy.proxy.upstream import Pool, UpstreamConnection
 
-if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Callable
-
-    from drainproxy.certificates import Certificates, Rotation
-    from drainproxy.proxy.edge import EdgeSettings
-    from drainproxy.proxy.upstream import Pool, UpstreamConnection
-
-    Http2Contexts = Callable[[ssl.SSLContext], ssl.SSLContext]
-    """The newest context -> one of the same files that asks for HTTP/2."""
+Http2Contexts = Callable[[ssl.SSLContext], ssl.SSLContext]
+"""The newest context -> one of the same files that asks for HTTP/2."""
 
 
 class UpstreamTls:

@@ -3,14 +3,8 @@
 Every number is a mean over WINDOW_S, so that a burst passes and a flood does not.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from drainproxy.proxy.http2.frames import Code, FrameFault
-
-if TYPE_CHECKING:
-    from drainproxy.proxy.settings import ProxySettings
+from drainproxy.proxy.settings import ProxySettings
 
 WINDOW_S = 10.0
 MAX_SETTINGS_A_SECOND = 10

@@ -3,18 +3,13 @@
 What a frame means is asked of `meanings`, which each direction has of its own (table.py).
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from drainproxy.proxy.http2 import frames
 from drainproxy.proxy.http2.frames import Code, FrameFault
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Meanings = dict[int, Callable[[int, int, memoryview], bytes | None]]
-    """Type -> (flags, stream, payload) -> None to pass the frame on, or what goes instead. Others pass."""
+Meanings = dict[int, Callable[[int, int, memoryview], bytes | None]]
+"""Type -> (flags, stream, payload) -> None to pass the frame on, or what goes instead. Others pass."""
 
 
 MIN_HELD_BYTES = 4 * 1024
@@ -29,7 +24,7 @@ class Half:
         "block_frames", "max_bytes", "settled",
     )  # fmt: skip
 
-    def __init__(self, meanings: Meanings, hold: Callable[[Half, int], None]) -> None:
+    def __init__(self, meanings: Meanings, hold: Callable[["Half", int], None]) -> None:
         self._meanings = meanings
         self._hold = hold
         self._held = False

@@ -4,17 +4,13 @@ Switched on with `h2_inspect`. The only import of hpack. Every header block of t
 order, for the table of header compression to stay in step (RFC 7541 section 2.2).
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hpack
 
 from drainproxy.proxy.http2 import frames
 from drainproxy.proxy.http2.frames import Code, FrameFault
-
-if TYPE_CHECKING:
-    from drainproxy.proxy.http2.stream import Stream
+from drainproxy.proxy.http2.stream import Stream
 
 PADDED, PRIORITY = 0x8, 0x20
 MAX_KNOWN, MAX_KNOWN_BYTES = 64, 512
