@@ -4,15 +4,33 @@ Each step is a method that `stage.py` calls for all columns at once, so that the
 """
 
 import asyncio
+import random
 from dataclasses import dataclass
 from pathlib import Path
 
+from drainproxy.proof.client import Address
 from drainproxy.proof.demo.crowd import Crowd, Role
 from drainproxy.proof.demo.kubelet import Gone, delete_pod
 from drainproxy.proof.demo.pods import Pod, PodMaker, log_event
 from drainproxy.proof.demo.results import ColumnResult
-from drainproxy.proof.demo.router import Router
 from drainproxy.proof.demo.sitters import Sitters
+
+
+class Router:
+    """The Service of a column. It picks a pod for each new connection and leaves it alone after.
+
+    This is how kube-proxy works: the kernel rewrites the destination of a connection's first packet, and
+    neither a later change of endpoints nor the proxy itself ever touches an established connection. The
+    clients therefore connect to the picked pod themselves, and see its refusals and resets unaltered.
+    """
+
+    def __init__(self, *pods: Address) -> None:
+        self.pods = list(pods)
+        # kube-proxy's choice is random too; the seed makes two runs alike.
+        self._random = random.Random(1)  # noqa: S311 - nobody must be kept from guessing it
+
+    def choose(self) -> Address:
+        return self._random.choice(self.pods)
 
 
 @dataclass(frozen=True, slots=True)

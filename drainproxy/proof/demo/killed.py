@@ -7,10 +7,10 @@ here, and the kubelet starts the container again at once, as it does after a fir
 import asyncio
 from pathlib import Path
 
+from drainproxy.proof.demo.column import Router
 from drainproxy.proof.demo.crowd import Crowd, roles
 from drainproxy.proof.demo.pods import Pod, PodMaker
 from drainproxy.proof.demo.results import KilledResult
-from drainproxy.proof.demo.router import Router
 
 _BEFORE_S = 1.2  # longer than a slow answer here takes: some are under way when the axe falls
 _AFTER_S = 1.0

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from drainproxy.proof.client import Address, Client, Request
+from drainproxy.proof.client import Client, Request
 from drainproxy.proof.demo.pods import GRACE_S, Pod, Sidecar
 
 
@@ -31,10 +31,10 @@ async def delete_pod(
             if pod.sidecar:
                 pod.sidecar.process.terminate()
                 await _drain_wait(pod.sidecar)
-            elif pre_stop_s:
-                note(f"preStop: sleep {pre_stop_s:g}")
-                await asyncio.sleep(pre_stop_s)
-            if not pod.sidecar:
+            else:
+                if pre_stop_s:
+                    note(f"preStop: sleep {pre_stop_s:g}")
+                    await asyncio.sleep(pre_stop_s)
                 note("SIGTERM")
             pod.app.terminate()
             for process in pod.processes:
@@ -51,9 +51,6 @@ async def delete_pod(
 
 async def _drain_wait(sidecar: Sidecar) -> None:
     """The application's preStop httpGet: whatever comes of it, SIGTERM is next."""
+    host, port = sidecar.admin
     client = Client(choose=lambda: sidecar.admin, keep_alive=False, timeout_s=GRACE_S)
-    await client.send(Request(method="GET", path="/drain/wait", host=_host(sidecar.admin)))
-
-
-def _host(address: Address) -> str:
-    return f"{address[0]}:{address[1]}"
+    await client.send(Request(method="GET", path="/drain/wait", host=f"{host}:{port}"))

@@ -79,26 +79,18 @@ class PodMaker:
             *("--control-socket", str(self.directory / f"{name.replace(' ', '-')}.sock")),
             *("--log-format", "json"),
         )
-        starting = _Starting()
-        traffic, admin = await process.says(starting.look)
-        return Sidecar(process=process, traffic=traffic, admin=admin)
+        addresses: dict[str, Address] = {}
 
+        def ready(line: str) -> Sidecar | None:
+            event = log_event(line)
+            if event.get("event") == "listening":
+                host, _, port = str(event["address"]).rpartition(":")
+                addresses["admin" if event["listener"] == "admin" else "traffic"] = (host, int(port))
+            if event.get("event") == "phase" and event.get("phase") == "ready":
+                return Sidecar(process, traffic=addresses["traffic"], admin=addresses["admin"])
+            return None
 
-class _Starting:
-    """Reads a starting drainproxy's log: both addresses, then that it is ready."""
-
-    def __init__(self) -> None:
-        self._addresses: dict[str, Address] = {}
-
-    def look(self, line: str) -> tuple[Address, Address] | None:
-        event = log_event(line)
-        if event.get("event") == "listening":
-            host, _, port = str(event["address"]).rpartition(":")
-            role = "admin" if event["listener"] == "admin" else "traffic"
-            self._addresses[role] = (host, int(port))
-        if event.get("event") == "phase" and event.get("phase") == "ready":
-            return self._addresses["traffic"], self._addresses["admin"]
-        return None
+        return await process.says(ready)
 
 
 def log_event(line: str) -> dict[str, object]:

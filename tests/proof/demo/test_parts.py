@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from drainproxy.proof.demo import tables
+from drainproxy.proof.demo.column import Router
 from drainproxy.proof.demo.kubelet import Gone
 from drainproxy.proof.demo.ledger import Orders, read_orders
 from drainproxy.proof.demo.results import (
@@ -18,7 +19,6 @@ from drainproxy.proof.demo.results import (
     SittersResult,
     StageResult,
 )
-from drainproxy.proof.demo.router import Router
 from drainproxy.proof.demo.strip import CELLS, ruler, strip
 from drainproxy.proof.outcomes import Kind
 
