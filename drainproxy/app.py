@@ -40,11 +40,11 @@ from drainproxy.proxy.http2.connection import Http2Connection
 from drainproxy.proxy.listener import Listener, address_of, bind
 from drainproxy.proxy.outbox import Outbox
 from drainproxy.proxy.places import Places
-from drainproxy.proxy.probe import Probe
+from drainproxy.proxy.probe import Answer, Probe
 from drainproxy.proxy.routes import Routes, default_timeouts
 from drainproxy.proxy.server import ProxyServer
 from drainproxy.proxy.turns import Turns
-from drainproxy.proxy.upstream import Answer, Pool
+from drainproxy.proxy.upstream import Pool
 from drainproxy.proxy.upstream_tls import secure
 from drainproxy.tasks import Connections
 

@@ -15,7 +15,7 @@ from drainproxy.proxy.headers import name_of
 
 if TYPE_CHECKING:
     from drainproxy.proxy.framing import Body
-    from drainproxy.proxy.heads import Line, ResponseHead
+    from drainproxy.proxy.heads import ResponseHead
 
 _EMPTY_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 """The end of a line and an empty one, in any of the three forms."""
@@ -37,7 +37,8 @@ def is_stream(start: bytes, response: ResponseHead) -> bool:
 class EventStream:
     """See Body. Written by its exchange."""
 
-    __slots__ = ("_body", "_coded", "_leaving", "_tail", "framing", "length", "trailers")
+    __slots__ = ("_body", "_coded", "_leaving", "_tail", "framing", "trailers")
+    length = 0
 
     def __init__(self, body: Body, response: ResponseHead) -> None:
         self._body = body
@@ -46,8 +47,7 @@ class EventStream:
         self._tail = b"\n\n"
         """The last bytes that passed: before the first one is a boundary too."""
         self.framing: Framing = body.framing
-        self.length = 0
-        self.trailers: list[Line] = body.trailers
+        self.trailers = body.trailers
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """See Body."""

@@ -15,6 +15,8 @@ from drainproxy import errors
 from drainproxy.proxy.heads import tokens
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from drainproxy.proxy.heads import Line, Noted, RequestHead, ResponseHead
 
 MAX_LENGTH_DIGITS = 18
@@ -47,7 +49,10 @@ class Body(Protocol):
     framing: Framing
     length: int
     """Content-Length, for LENGTH."""
-    trailers: list[Line]
+
+    @property
+    def trailers(self) -> Sequence[Line]:
+        """What has come after a chunked body."""
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """Take bytes; return payload, and what follows the message once it is complete (else None).
@@ -59,13 +64,13 @@ class Body(Protocol):
 class LengthBody:
     """Exactly `length` bytes."""
 
-    __slots__ = ("left", "length", "trailers")
+    __slots__ = ("left", "length")
     framing = Framing.LENGTH
+    trailers: Sequence[Line] = ()
 
     def __init__(self, length: int) -> None:
         self.length = length
         self.left = length
-        self.trailers: list[Line] = []
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """See Body."""
@@ -82,12 +87,10 @@ class LengthBody:
 class UntilCloseBody:
     """Whatever comes until the connection ends: responses only."""
 
-    __slots__ = ("length", "trailers")
+    __slots__ = ()
     framing = Framing.UNTIL_CLOSE
-
-    def __init__(self) -> None:
-        self.length = 0
-        self.trailers: list[Line] = []
+    length = 0
+    trailers: Sequence[Line] = ()
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """See Body."""
@@ -97,12 +100,12 @@ class UntilCloseBody:
 class ChunkedBody:
     """Chunks, a last chunk, trailers (RFC 9112 section 7.1). Strict: CRLF only, no spaces around sizes."""
 
-    __slots__ = ("_left", "_state", "_tail", "length", "room", "trailers")
+    __slots__ = ("_left", "_state", "_tail", "room", "trailers")
     framing = Framing.CHUNKED
+    length = 0
     _SIZE, _DATA, _DATA_END, _TRAILERS = range(4)
 
     def __init__(self) -> None:
-        self.length = 0
         self.room = math.inf
         """Bytes that may still come."""
         self.trailers: list[Line] = []

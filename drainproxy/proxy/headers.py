@@ -15,7 +15,7 @@ from drainproxy.proxy.framing import LAST_CHUNK, Framing, advertised_length
 from drainproxy.proxy.heads import HOP_BY_HOP, OF_CLIENTS, X_FORWARDED, Line, tokens, words
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from drainproxy.proxy.framing import Body
     from drainproxy.proxy.heads import RequestHead, ResponseHead
@@ -243,7 +243,7 @@ def response_head(
     return b"".join(lines)
 
 
-def last_chunk(trailers: list[Line], named: frozenset[bytes]) -> bytes:
+def last_chunk(trailers: Sequence[Line], named: frozenset[bytes]) -> bytes:
     """Return the end of a chunked body, with the trailers that may go on (RFC 9110 section 6.5.1)."""
     if not trailers:
         return LAST_CHUNK

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 import aiohttp
 
-from drainproxy.proxy.upstream import Answer, ask
+from drainproxy import errors
 
 if TYPE_CHECKING:
     from drainproxy.lifecycle.controller import Controller
@@ -27,6 +28,14 @@ CONFIRM_EVERY_S = 5.0
 """While it answers: about as often as a kubelet's readiness probe."""
 REFUSED_FOR_S = 10.0
 TIMEOUT_S = 2.0
+
+
+class Answer(IntEnum):
+    """How the application takes a connection attempt, the worst last."""
+
+    ACCEPTS = 0
+    SILENT = 1
+    REFUSES = 2
 
 
 class Probe:
@@ -70,17 +79,26 @@ class Probe:
 
     async def ask(self) -> Answer:
         """Return the worst answer of all upstreams."""
-        answers = [await self._ask(pool) for pool in self._pools]
-        for worst in (Answer.REFUSES, Answer.SILENT):
-            if worst in answers:
-                return worst
-        return Answer.ACCEPTS
+        return max([await self._ask(pool) for pool in self._pools])
 
     async def _ask(self, pool: Pool) -> Answer:
         answer = await ask(pool, self._loop.time() + TIMEOUT_S)
-        if answer is Answer.ACCEPTS and self._path is not None and not await _get(pool, self._path):
-            return Answer.SILENT
-        return answer
+        if answer is not Answer.ACCEPTS or self._path is None or pool.address.tcp:
+            # What speaks another protocol has no paths.
+            return answer
+        return answer if await _get(pool, self._path) else Answer.SILENT
+
+
+async def ask(pool: Pool, deadline: float) -> Answer:
+    """Connect and hang up, before loop time `deadline`."""
+    try:
+        pool.discard(await pool.connect(deadline))
+    except (errors.UpstreamRefused, errors.UpstreamUntrusted, errors.UpstreamHandshakeFailed):
+        # A handshake that fails is no overload: it will fail for everybody.
+        return Answer.REFUSES
+    except (errors.ConnectTimeout, errors.OutOfDescriptors):
+        return Answer.SILENT
+    return Answer.ACCEPTS
 
 
 async def _get(pool: Pool, path: str) -> bool:

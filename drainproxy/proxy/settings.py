@@ -132,4 +132,4 @@ class ProxySettings:
 
     probe_path: str | None = None
     """GET this path of the application to learn that it is up: any answer below 500 will do.
-    Default: a TCP connect."""
+    Default: a TCP connect, which a tcp:// upstream gets always."""

@@ -11,7 +11,6 @@ import asyncio
 import math
 import re
 import ssl
-from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from drainproxy import certificates, errors
@@ -321,23 +320,3 @@ class Pool:
         for connection in [one for one in self._idle if one.idle_until <= now]:
             self.discard(connection)
         self._timer.set(min((one.idle_until for one in self._idle), default=math.inf))
-
-
-class Answer(Enum):
-    """How the application takes a connection attempt."""
-
-    ACCEPTS = "accepts"
-    REFUSES = "refuses"
-    SILENT = "silent"
-
-
-async def ask(pool: Pool, deadline: float) -> Answer:
-    """Connect and hang up, before loop time `deadline`."""
-    try:
-        pool.discard(await pool.connect(deadline))
-    except (errors.UpstreamRefused, errors.UpstreamUntrusted, errors.UpstreamHandshakeFailed):
-        # A handshake that fails is no overload: it will fail for everybody.
-        return Answer.REFUSES
-    except (errors.ConnectTimeout, errors.OutOfDescriptors):
-        return Answer.SILENT
-    return Answer.ACCEPTS

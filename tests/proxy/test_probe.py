@@ -229,3 +229,10 @@ async def test_a_probe_of_a_path_asks_for_that_path() -> None:
         await application.send(OK)
         assert await asking is probing.Answer.ACCEPTS
         await application.read_until_close()
+
+
+async def test_a_path_is_not_asked_of_what_speaks_another_protocol() -> None:
+    """One path for every upstream: a database beside an application would never have been ready."""
+    async with Upstream() as upstream, House(upstream.address.replace("http://", "tcp://")) as house:
+        probe = Probe([house.pool], "/ready", house.controller, house.metrics)
+        assert await probe.ask() is probing.Answer.ACCEPTS

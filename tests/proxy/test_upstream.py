@@ -13,8 +13,9 @@ from drainproxy.errors import ConnectTimeout, UpstreamRefused
 from drainproxy.metrics import Metrics
 from drainproxy.proxy.buffers import Buffers
 from drainproxy.proxy.outbox import Outbox
+from drainproxy.proxy.probe import Answer, ask
 from drainproxy.proxy.settings import ProxySettings
-from drainproxy.proxy.upstream import MAX_IDLE, UNSAFE_IDLE_S, Answer, Pool, UpstreamConnection, ask
+from drainproxy.proxy.upstream import MAX_IDLE, UNSAFE_IDLE_S, Pool, UpstreamConnection
 from tests.proxy.words import GET, OK, ok
 from tests.support.clock import in_fake_time
 from tests.support.house import House

@@ -6,7 +6,7 @@ import pytest
 
 from drainproxy import certificates
 from drainproxy.certificates import Certificates, Files
-from drainproxy.proxy.upstream import Answer, ask
+from drainproxy.proxy.probe import Answer, ask
 from drainproxy.proxy.upstream_tls import UpstreamTls
 from tests.support.authority import Authority
 from tests.support.house import House
