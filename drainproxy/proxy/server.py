@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from drainproxy.errors import ConnectTimeout, UpstreamRefused
+from drainproxy.errors import Blame, ConnectTimeout, RequestError, UpstreamRefused
 from drainproxy.lifecycle.machine import NewRequest
 from drainproxy.proxy import kernel
 from drainproxy.proxy.connection import ClientConnection
@@ -111,6 +111,11 @@ class ProxyServer(web.Server):
         self.places.leave(client)
         if not self.clients:
             self._emptied.set()
+
+    def count(self, error: RequestError) -> None:
+        """Count what ended a connection that has no requests of its own, by who is to blame."""
+        refused = error.blame is Blame.POLICY
+        (self.metrics.refused if refused else self.metrics.errors).inc(error.reason)
 
     def _tell_http2(self) -> None:
         # A connection of HTTP/1.1 looks at the policy when it answers; one of HTTP/2 has to say something.

@@ -6,7 +6,7 @@ knows a word for leaving.
 
 import asyncio
 
-from drainproxy.errors import Blame, RequestError
+from drainproxy.errors import RequestError
 from drainproxy.proxy import proxy_header
 from drainproxy.proxy.beginning import Beginning
 from drainproxy.proxy.client import ClientSocket
@@ -96,8 +96,7 @@ class TcpConnection(ClientSocket):
         self.abort()
 
     def _turn_away(self, error: RequestError) -> None:
-        metrics = self.server.metrics
-        (metrics.refused if error.blame is Blame.POLICY else metrics.errors).inc(error.reason)
+        self.server.count(error)
         self.server.books.turned_away(self.peer, error.reason, error.detail)
 
 

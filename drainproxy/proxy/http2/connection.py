@@ -86,7 +86,7 @@ class Http2Connection(ClientSocket):
         try:
             upstream = await server.connect(deadline, self)
         except RequestError as error:
-            server.metrics.errors.inc(error.reason)
+            server.count(error)
             # Nothing was sent on, so every stream may be tried again elsewhere: none was taken.
             self._table.last = 0
             self.end(Code.NO_ERROR, "upstream")

@@ -358,6 +358,18 @@ async def test_an_application_that_is_down_refuses_every_stream_safely() -> None
         assert (away.last, away.code) == (0, NO_ERROR)
 
 
+async def test_who_comes_while_the_breaker_is_open_is_counted_as_refused() -> None:
+    """By policy and not by an error, as a request of HTTP/1.1 is."""
+    async with Upstream() as upstream, House(upstream, breaker_cooldown=60.0) as house:
+        await upstream.close()
+        for _ in range(6):
+            client = Http2(await house.client())
+            await client.introduce()
+            assert (await client.next(GOAWAY)).last == 0
+        assert house.metrics.errors.value("upstream-refused") == 5
+        assert house.refused() == {"breaker-open": 1}
+
+
 async def test_an_application_that_dies_ends_its_clients_connection_alone() -> None:
     """With INTERNAL_ERROR; another connection goes on."""
     async with Upstream() as upstream, House(upstream) as house:
