@@ -224,7 +224,11 @@ class Exchange(TimedWork):
         body = self._response_body
         if body is not None and body.framing is Framing.UNTIL_CLOSE and not reset:
             self._end_body()
-        elif self._upstream_reused and not self._received and self._untouched() and not self._client.gone:
+            return
+        stale = self._upstream_reused and not self._received
+        if stale:
+            self._server.pool.distrust()
+        if stale and self._untouched() and not self._client.gone:
             # A connection that idled may close as a request meets it. What was not touched is sent again,
             # once, on a connection that never idled.
             self._server.metrics.retries.inc()

@@ -36,6 +36,9 @@ UNSAFE_IDLE_S = 0.5
 """A request that must not be sent twice takes no connection idle for longer. Applications that keep theirs
 for 1 s exist; a connect over loopback costs 50 us."""
 
+DISTRUST_S = 60.0
+"""For how long it takes none at all, once one that was no older was closed without a word."""
+
 _KEEP_ALIVE_TIMEOUT = re.compile(rb"(?:^|[,;\s])timeout=([0-9]{1,9})(?:$|[,;\s])")
 
 
@@ -100,11 +103,14 @@ class UpstreamConnection(Side):
         """See asyncio.Protocol. An application that has stopped sending has ended its response."""
         if self.tunnel is not None:
             return self.tunnel.upstream_eof()
+        self._closed_by_application()
         self._gone(reset=False)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
+        if exc is not None:
+            self._closed_by_application()
         if exc is not None and self.borrower is not None and (last := kernel.last_words(self.transport)):
             self.borrower.upstream_data(last)
         self._gone(reset=exc is not None)
@@ -129,6 +135,10 @@ class UpstreamConnection(Side):
     def looks_closed(self) -> bool:
         """Tell whether a close (or stray bytes) has come that the loop has not been told of yet."""
         return kernel.has_bytes(self.transport) or kernel.hung_up(self.transport, half=True)
+
+    def _closed_by_application(self) -> None:
+        if self.borrower is None and self._pool.is_young(self):
+            self._pool.distrust()
 
     def _gone(self, *, reset: bool) -> None:
         self.lost = True
@@ -159,6 +169,7 @@ class Pool:
         """The longest idle first; the most recently used is taken."""
         self._open: set[UpstreamConnection] = set()
         buffers.sides.append(self._open)
+        self._distrust_until = -math.inf
         self._timer = LazyTimer(loop, self._expire)
         self.tls: UpstreamTls | None = None
         """Set before the first connect, or not at all."""
@@ -188,7 +199,7 @@ class Pool:
             if connection.lost or connection.transport.is_closing() or now >= connection.idle_until:
                 self.discard(connection)
             elif not repeatable and (
-                now - connection.idle_since > UNSAFE_IDLE_S or connection.looks_closed()
+                now < self._distrust_until or not self.is_young(connection) or connection.looks_closed()
             ):
                 # It makes way: an application that serves one connection at a time would wait for its end.
                 self.discard(connection)
@@ -262,6 +273,14 @@ class Pool:
         self._idle.append(connection)
         if connection.idle_until < self._timer.when:
             self._timer.set(connection.idle_until)
+
+    def is_young(self, connection: UpstreamConnection) -> bool:
+        """Tell whether it has idled so shortly that the application should still keep it."""
+        return self._loop.time() - connection.idle_since <= UNSAFE_IDLE_S
+
+    def distrust(self) -> None:
+        """The application has closed a young connection, and had not announced it: it may do so again."""
+        self._distrust_until = self._loop.time() + DISTRUST_S
 
     def discard(self, connection: UpstreamConnection) -> None:
         """Close a connection at once; what it still had to send or say is of no use."""

@@ -165,6 +165,35 @@ async def test_posts_survive_an_application_with_a_short_keep_alive() -> None:
         assert upstream.accepted > 1
 
 
+async def test_posts_survive_an_application_that_closes_without_a_word() -> None:
+    """A moment after each answer. One POST at most meets that; the others take connections of their own."""
+
+    async def answer_once(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.send(OK)
+        await turns(connection.number % 12)
+
+    async with Upstream(answer_once) as upstream, House(upstream) as house:
+        client = await house.client()
+        statuses = [(await client.ask(post(b"x"))).status for _ in range(60)]
+        assert statuses.count(200) >= 59
+        assert upstream.accepted >= 59
+
+
+async def test_an_idle_connection_that_is_closed_young_is_a_warning() -> None:
+    """Nothing was lost by it; the next POST takes no connection that was used before."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client, application = await warmed(house, upstream)
+        application.close()
+        await house.until(lambda: house.pool.open_count == 0)
+        for _ in range(2):
+            await client.send(post(b"x"))
+            application = await upstream.connection()
+            await application.read_request()
+            await application.send(OK)
+            assert (await client.final()).status == 200
+
+
 async def test_a_retried_request_that_answers_is_one_request_in_the_books() -> None:
     """Counted once, with its answer."""
     async with Upstream() as upstream, House(upstream) as house:
