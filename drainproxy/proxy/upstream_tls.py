@@ -34,10 +34,6 @@ class UpstreamTls:
         """The newest."""
         return self._certificates.context
 
-    def _context(self, *, http2: bool) -> ssl.SSLContext:
-        newest = self._certificates.context
-        return self._http2(newest) if http2 and self._http2 is not None else newest
-
     async def connect(self, connection: UpstreamConnection) -> None:
         """Connect, and shake hands. Raises ssl.SSLError, and what connecting raises.
 
@@ -53,7 +49,9 @@ class UpstreamTls:
             if not shaken.done():
                 shaken.set_result(failure)
 
-        context = self._context(http2=borrower is not None)
+        context = self.context
+        if borrower is not None and self._http2 is not None:
+            context = self._http2(context)
         tls = Tls(connection, context, ended, server_name=self.server_name)
         transport = await connection.dial(lambda: tls)
         try:

@@ -52,7 +52,6 @@ class FrameFault(Exception):
     def __init__(self, code: Code, why: str) -> None:
         super().__init__(why)
         self.code = code
-        self.why = why
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
