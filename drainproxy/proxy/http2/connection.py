@@ -220,7 +220,8 @@ class Http2Connection(ClientSocket):
         server = self.server
         server.inflight.discard(stream)
         server.books.stream_ended(self, stream, outcome)
-        if not self._table.streams:
+        # A connection that is lost ends its streams, and idles no more: a timer would keep it.
+        if not self._table.streams and not self._lost:
             self._idle_since = self.loop.time()
             self.wake_by(self._idle_since + server.settings.keepalive_idle)
             if server.places.idle is not None:
