@@ -9,6 +9,7 @@ import pytest
 
 from drainproxy.lifecycle.machine import Phase
 from drainproxy.lifecycle.propagation import Rules
+from drainproxy.proxy.routes import Route, Timeouts
 from tests.proxy.words import GET, OK, get, ok, post
 from tests.support.house import House
 from tests.support.upstream import Upstream, answering
@@ -211,12 +212,16 @@ async def test_without_the_setting_nobody_waits() -> None:
 
 async def test_a_request_whose_time_is_up_in_the_queue_is_said_not_to_have_been_sent() -> None:
     """The application has seen nothing of it, and the access line must not say that it has."""
+    # The one in the application outlasts the other: its end would let that one in.
+    routes = tuple(
+        Route(path, frozenset(), Timeouts(total=total)) for path, total in ((b"/1", 3.0), (b"/2", 0.5))
+    )
     async with (
         Upstream() as upstream,
-        House(upstream, max_in_flight=1, queue_timeout=60.0, total_timeout=0.5) as house,
+        House(upstream, max_in_flight=1, queue_timeout=60.0, routes=routes) as house,
     ):
         first = await asking(house, "/1")
         await served(upstream, "/1")
         second = await asking(house, "/2")
         assert (await first.final()).status == (await second.final()).status == 504
-        assert [(line["path"], line["sent"]) for line in house.access] == [("/1", True), ("/2", False)]
+        assert [(line["path"], line["sent"]) for line in house.access] == [("/2", False), ("/1", True)]
