@@ -66,12 +66,7 @@ async def test_a_client_that_leaves_in_the_middle_of_the_answer_ends_it(how: str
 async def test_a_client_that_leaves_before_its_socket_has_the_answer_was_not_refused() -> None:
     """The application has answered already; its connection is somebody else's by now."""
     async with Upstream() as upstream, House(upstream, send_buffer=4096) as house:
-        client = await house.client(receive_buffer=4096)
-        await client.send(GET)
-        application = await upstream.connection()
-        await application.read_request()
-        await application.send(ok(b"x" * 60_000))
-        await house.until(lambda: house.pool.idle_count == 1)
+        client, _ = await house.unread(upstream, GET, ok(b"x" * 60_000))
         client.reset()
         await house.until(lambda: not house.server.clients)
         assert house.refused() == {}
@@ -148,12 +143,7 @@ async def test_a_client_that_does_not_read_and_leaves_is_noticed() -> None:
 async def test_a_client_that_leaves_while_its_answer_waits_in_the_socket_is_noticed() -> None:
     """The application's connection is free already; the exchange ends with the client."""
     async with Upstream() as upstream, House(upstream, send_buffer=4096) as house:
-        client = await house.client(receive_buffer=4096)
-        await client.send(GET)
-        application = await upstream.connection()
-        await application.read_request()
-        await application.send(ok(b"x" * 60_000))
-        await house.until(lambda: house.pool.idle_count == 1)
+        client, _ = await house.unread(upstream, GET, ok(b"x" * 60_000))
         assert len(house.inflight) == 1
         client.reset()
         await house.until(lambda: not len(house.inflight))
@@ -162,12 +152,7 @@ async def test_a_client_that_leaves_while_its_answer_waits_in_the_socket_is_noti
 async def test_an_answer_that_waits_in_the_socket_is_work_until_it_is_delivered() -> None:
     """A drain waits for it; then the connection carries the next request."""
     async with Upstream() as upstream, House(upstream, send_buffer=4096) as house:
-        client = await house.client(receive_buffer=4096)
-        await client.send(GET)
-        application = await upstream.connection()
-        await application.read_request()
-        await application.send(ok(b"x" * 60_000))
-        await house.until(lambda: house.pool.idle_count == 1)
+        client, application = await house.unread(upstream, GET, ok(b"x" * 60_000))
         assert len(house.inflight) == 1
         assert house.access == []
         assert len((await client.final()).body) == 60_000

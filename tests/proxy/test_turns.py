@@ -139,12 +139,7 @@ async def test_a_request_that_fails_ends_its_turn() -> None:
 async def test_a_client_that_does_not_read_its_answer_holds_no_turn() -> None:
     """The application has done its part."""
     async with Upstream() as upstream, House(upstream, max_in_flight=1, send_buffer=4096) as house:
-        slow = await house.client(receive_buffer=4096)
-        await slow.send(GET)
-        application = await upstream.connection()
-        await application.read_request()
-        await application.send(ok(b"x" * 60_000))
-        await house.until(lambda: house.pool.idle_count == 1)
+        slow, application = await house.unread(upstream, GET, ok(b"x" * 60_000))
         other = await asking(house, "/2")
         assert (await application.read_request()).start == b"GET /2 HTTP/1.1"
         await application.send(OK)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from drainproxy.proxy.routes import Route
     from drainproxy.proxy.upstream_tls import UpstreamTls
     from tests.support.message import Message
-    from tests.support.upstream import Upstream
+    from tests.support.upstream import Connection, Upstream
 
 
 class Diary:
@@ -192,6 +192,19 @@ class House:
         client = await Client.connect(("127.0.0.1", self.port), **how)
         self._clients.append(client)
         return client
+
+    async def unread(self, upstream: Upstream, request: bytes, answer: bytes) -> tuple[Client, Connection]:
+        """A client whose answer the application has given whole, and which has not read it.
+
+        It waits in the sockets, so `answer` is larger than they are: with `send_buffer=4096`, 60,000 bytes.
+        """
+        client = await self.client(receive_buffer=4096)
+        await client.send(request)
+        application = await upstream.connection()
+        await application.read_request()
+        await application.send(answer)
+        await self.until(lambda: self.pool.idle_count == 1)
+        return client, application
 
     async def ask(self, request: bytes) -> Message:
         """Send one request on a connection of its own and read its final response."""
