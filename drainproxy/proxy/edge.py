@@ -58,10 +58,11 @@ class EdgeSettings:
     """PEM file with that certificate's private key, without a password."""
 
     forwarding: Mode = "keep"
-    """What the application is told of a client. keep: what came, and what is missing of X-Forwarded-For,
-    -Proto and -Host. append: this hop is added to X-Forwarded-For and Forwarded, and X-Real-IP is the first
-    address from the right that is not in `trusted_proxies`; only they are believed about scheme, host and
-    X-Request-Id. replace: what came is dropped and all of these are set from the connection."""
+    """What the application is told of a client. keep: what came; X-Forwarded-For is added where no usual
+    field names a client's address, X-Forwarded-Proto where TLS ends here. append: this hop is added to
+    X-Forwarded-For and Forwarded, and X-Real-IP is the first address from the right that is not in
+    `trusted_proxies`; only they are believed about scheme, host and X-Request-Id. replace: what came is
+    dropped, in fields of other proxies too, and all of these are set from the connection."""
 
     trusted_proxies: tuple[str, ...] = ()
     """Networks of the proxies in front of this pod, such as 10.0.0.0/8,2001:db8::/32."""

@@ -174,7 +174,7 @@ class Exchange(TimedWork):
         if body.framing is Framing.CHUNKED:
             out = framing.chunk(payload) if payload else b""
             if rest is not None:
-                out += headers.last_chunk(body.trailers, self.head.named)
+                out += headers.last_chunk(body.trailers, self.head.named, of_request=True)
         if rest is not None:
             self.request_read = True
         if out and upstream is not None:

@@ -12,8 +12,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from drainproxy.errors import LoopDetected
-from drainproxy.proxy.headers import name_of
-from drainproxy.proxy.heads import OF_CLIENTS, X_FORWARDED, words
+from drainproxy.proxy.field_names import (
+    CLIENT_ADDRESS,
+    CLIENT_SCHEME,
+    OF_CLIENTS,
+    X_FORWARDED,
+    X_FORWARDED_PREFIX,
+    words,
+)
+from drainproxy.proxy.headers import name_of, twin_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,8 +35,8 @@ MAX_ENTRY_BYTES = 128
 
 Mode = Literal["keep", "append", "replace"]
 
-_PREFIX = b"x-forwarded-"
-_OTHERS = OF_CLIENTS - X_FORWARDED
+_OTHERS = (OF_CLIENTS | CLIENT_ADDRESS | CLIENT_SCHEME) - X_FORWARDED
+"""Nobody but a trusted proxy may say these, besides all that begin with X_FORWARDED_PREFIX."""
 _SET = OF_CLIENTS | {b"via"}
 _ALWAYS_ANEW = words(b"x-forwarded-for x-real-ip forwarded")
 
@@ -119,8 +126,8 @@ class Forwarder:
         kept = [
             line
             for line in head.fields
-            if (name := name_of(line).replace(b"_", b"-")) not in set_anew
-            and (believed or not (name in _OTHERS or name.startswith(_PREFIX)))
+            if (name := twin_of(name_of(line))) not in set_anew
+            and (believed or not (name in _OTHERS or name.startswith(X_FORWARDED_PREFIX)))
         ]
         for name, value in said.items():
             noted[name.lower()] = value

@@ -194,8 +194,6 @@ def chunk(payload: bytes) -> bytes:
 
 def _content_length(value: bytes) -> int | None:
     """Return the one plain decimal, or None where it is repeated or anything else."""
-    if not value.isdigit():
-        value = value.rstrip(b" \t")
     return int(value) if value.isdigit() and len(value) <= MAX_LENGTH_DIGITS else None
 
 

@@ -11,8 +11,17 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from drainproxy.errors import InvalidHost, InvalidTarget, MalformedHead, MethodRefused
+from drainproxy.proxy.field_names import (
+    CLIENT_ADDRESS,
+    CLIENT_SCHEME,
+    HOP_BY_HOP,
+    OF_CLIENTS,
+    X_FORWARDED,
+    X_FORWARDED_PREFIX,
+    words,
+)
 from drainproxy.proxy.framing import LAST_CHUNK, Framing, advertised_length
-from drainproxy.proxy.heads import HOP_BY_HOP, OF_CLIENTS, X_FORWARDED, Line, tokens, words
+from drainproxy.proxy.heads import Line, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -34,6 +43,12 @@ MAX_REMEMBERED_BYTES = 256
 _valid_hosts: set[bytes] = set()
 """A pod is called by few names, and by each of them many times a second."""
 
+COMMON_MAX_FIELDS = 100 - 5
+"""gunicorn, granian, Tomcat and Python's http.server take 100 in a head; this many before those that are
+written afresh (Host, the body's length, two for an upgrade) and X-Forwarded-For."""
+COMMON_MAX_HEAD_BYTES = 8 * 1024 - 64
+"""Tomcat takes 8 KiB; this many before X-Forwarded-For."""
+
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)(.*)", re.DOTALL)
 _UNREMOVABLE = words(b"content-length host transfer-encoding")
 _PERSISTENCE = words(b"close keep-alive")
@@ -44,6 +59,10 @@ _NOT_IN_TRAILERS = words(
 )
 _NOT_IN_TRAILERS |= HOP_BY_HOP | X_FORWARDED | _UNREMOVABLE
 """Framing, routing, authentication, content fields: never meaningful in a trailer (RFC 9110 6.5.1)."""
+_NOT_IN_REQUEST_TRAILERS = _NOT_IN_TRAILERS | OF_CLIENTS | CLIENT_ADDRESS | CLIENT_SCHEME
+"""And who the client is, besides all that begin with X_FORWARDED_PREFIX: not to be said there past what the
+head has lost."""
+_NOT_A_NAME = re.compile(rb"[^0-9a-z]")
 
 
 class Target:
@@ -103,7 +122,6 @@ def _check_host(head: RequestHead) -> bytes:
         if head.http_1_1:
             raise InvalidHost("missing")
         return b""
-    host = host.rstrip(b" \t")
     if not _HOST.fullmatch(host):
         raise InvalidHost
     if len(_valid_hosts) < MAX_REMEMBERED_HOSTS and len(host) <= MAX_REMEMBERED_BYTES:
@@ -136,30 +154,32 @@ def request_fields(head: RequestHead, target: Target) -> tuple[list[Line], int]:
     return fields, dropped
 
 
-def forwarding(head: RequestHead, peer: bytes, scheme: bytes, host: bytes) -> bytes:
-    """Return the X-Forwarded fields that are missing, as bytes: received ones pass as they are.
+def forwarding(head: RequestHead, peer: bytes, scheme: bytes, count: int) -> bytes:
+    """Return what is said of the client, of whom no field of `count` says anything: where it comes from, and
+    TLS that has ended here. Host and the plain scheme the application sees for itself.
 
-    One that Connection names has been removed, and is set: no client can make it missing.
+    A field that Connection names has been removed, and says nothing. Nothing is added to a head that is as
+    large as common applications take: what they took without us they have to take still.
     """
     noted: Collection[bytes] = head.noted
     if head.named and not head.named <= _PERSISTENCE:
         noted = head.noted.keys() - head.named
-    if peer and 0 < len(host) <= MAX_REMEMBERED_BYTES and X_FORWARDED.isdisjoint(noted):
-        return _all_forwarded(peer, scheme, host)
     lines = b""
-    if b"x-forwarded-for" not in noted and peer:
-        lines = b"X-Forwarded-For: " + peer + b"\r\n"
-    if b"x-forwarded-proto" not in noted:
-        lines += b"X-Forwarded-Proto: " + scheme + b"\r\n"
-    if b"x-forwarded-host" not in noted and host:
-        lines += b"X-Forwarded-Host: " + host + b"\r\n"
+    if scheme == b"https" and CLIENT_SCHEME.isdisjoint(noted):
+        lines = b"X-Forwarded-Proto: https\r\n"
+    if (
+        peer
+        and CLIENT_ADDRESS.isdisjoint(noted)
+        and count < COMMON_MAX_FIELDS
+        and head.size < COMMON_MAX_HEAD_BYTES
+    ):
+        lines += _forwarded_for(peer)
     return lines
 
 
 @lru_cache(maxsize=256)
-def _all_forwarded(peer: bytes, scheme: bytes, host: bytes) -> bytes:
-    # Nearly every request of a connection has the same three.
-    return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n" % (peer, scheme, host)
+def _forwarded_for(peer: bytes) -> bytes:
+    return b"X-Forwarded-For: %b\r\n" % peer
 
 
 def response_fields(head: ResponseHead) -> list[Line]:
@@ -189,7 +209,7 @@ def request_head(
     if b"host" not in head.noted and not target.replaces_host:
         # An HTTP/1.0 client may leave it out; what is sent on is 1.1, where it is required.
         lines.append(b"Host: %b\r\n" % host)
-    lines.append(forwarding(head, peer, scheme, target.host))
+    lines.append(forwarding(head, peer, scheme, len(fields)))
     if body is not None:
         if body.framing is Framing.LENGTH:
             lines.append(b"Content-Length: %d\r\n" % body.length)
@@ -243,12 +263,25 @@ def response_head(
     return b"".join(lines)
 
 
-def last_chunk(trailers: Sequence[Line], named: frozenset[bytes]) -> bytes:
+def last_chunk(trailers: Sequence[Line], named: frozenset[bytes], *, of_request: bool = False) -> bytes:
     """Return the end of a chunked body, with the trailers that may go on (RFC 9110 section 6.5.1)."""
     if not trailers:
         return LAST_CHUNK
-    forbidden = _NOT_IN_TRAILERS | named
-    return b"".join((b"0\r\n", *(line for line in trailers if name_of(line) not in forbidden), b"\r\n"))
+    kept = (line for line in trailers if _may_trail(name_of(line), named, of_request=of_request))
+    return b"".join((b"0\r\n", *kept, b"\r\n"))
+
+
+def _may_trail(name: bytes, named: frozenset[bytes], *, of_request: bool) -> bool:
+    if name in named or name in _NOT_IN_TRAILERS:
+        return False
+    twin = twin_of(name)
+    return not of_request or not (twin in _NOT_IN_REQUEST_TRAILERS or twin.startswith(X_FORWARDED_PREFIX))
+
+
+def twin_of(name: bytes) -> bytes:
+    """Return the name that `name`, lower-case, is taken for where only letters and digits count: CGI and what
+    comes from it make one variable of X.Forwarded_For and X-Forwarded-For (RFC 3875 section 4.1.18)."""
+    return _NOT_A_NAME.sub(b"-", name)
 
 
 def name_of(line: Line) -> bytes:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import httptools
 
 from drainproxy import errors
+from drainproxy.proxy.field_names import CLIENT_ADDRESS, CLIENT_SCHEME, HOP_BY_HOP, OF_CLIENTS, words
 
 if TYPE_CHECKING:
     from drainproxy.proxy.settings import ProxySettings
@@ -37,21 +38,7 @@ MAX_RESPONSE_FIELDS = 1000
 """An application's own heads are bounded only against a runaway: they were fine without us."""
 
 
-def words(listed: bytes) -> frozenset[bytes]:
-    """Return the words of a list as a set."""
-    return frozenset(listed.split())
-
-
-HOP_BY_HOP = words(
-    b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te transfer-encoding"
-    b" upgrade http2-settings"
-)
-"""Not forwarded (RFC 9110 section 7.6.1); what must go on is set afresh."""
-X_FORWARDED = words(b"x-forwarded-for x-forwarded-proto x-forwarded-host")
-OF_CLIENTS = X_FORWARDED | words(b"x-real-ip x-request-id forwarded")
-"""What proxies say of a client."""
-
-_REQUEST_NOTED = HOP_BY_HOP | OF_CLIENTS
+_REQUEST_NOTED = HOP_BY_HOP | OF_CLIENTS | CLIENT_ADDRESS | CLIENT_SCHEME
 _REQUEST_NOTED |= words(b"host content-length expect max-forwards user-agent via trailer")
 _RESPONSE_NOTED = HOP_BY_HOP | words(b"content-length date trailer")
 _LEFT_OUT = HOP_BY_HOP | {b"content-length"}
@@ -62,7 +49,7 @@ class RequestHead:
     """What a client asked. `fields` holds the end-to-end fields in order, `noted` those that mean something
     here, by lower-case name."""
 
-    __slots__ = ("fields", "http_1_1", "method", "named", "noted", "span", "target", "underscored")
+    __slots__ = ("fields", "http_1_1", "method", "named", "noted", "size", "span", "target", "underscored")
     span: Any
     """Of its trace; not even unset where there is none (tracing.py)."""
 
@@ -74,6 +61,8 @@ class RequestHead:
         self.noted: Noted = {}
         self.named = _NONE
         """What Connection names, lower-case: `close`, `keep-alive` and fields for this hop only."""
+        self.size = 0
+        """Bytes of it as they came."""
         self.underscored = False
         """Some field's name has an underscore: headers.py looks whether it is a twin."""
 
@@ -216,6 +205,9 @@ class RequestReader:
         elif version != b"HTTP/1.1":
             is_http = version[:5] == b"HTTP/" and version[5:6] != b"0"
             raise errors.UnsupportedVersion if is_http else errors.MalformedHead
+        head.size = end
+        if data.find(b" \r\n", 0, end) >= 0 or data.find(b"\t\r\n", 0, end) >= 0:
+            _trim(head)
         if b"connection" in head.noted:
             head.named = _nominated(head.noted[b"connection"])
         if b"content-length" in head.noted or b"transfer-encoding" in head.noted:
@@ -240,6 +232,16 @@ class RequestReader:
 def _nominated(value: bytes) -> frozenset[bytes]:
     usual = _USUAL.get(value)
     return frozenset(tokens(value)) if usual is None else usual
+
+
+def _trim(head: RequestHead | ResponseHead) -> None:
+    """Take the whitespace behind values away, which is no part of them (RFC 9112 section 5.1): llhttp takes
+    spaces alone."""
+    split = (line.partition(b": ") for line in head.fields)
+    head.fields = [b"%b: %b\r\n" % (name, value.strip()) for name, _, value in split]
+    noted = head.noted
+    for name in noted:
+        noted[name] = noted[name].strip(b" \t")
 
 
 def tokens(value: bytes) -> list[bytes]:
@@ -310,6 +312,8 @@ class ResponseReader:
         head = self._head
         if self._complete != 1 or len(head.fields) > MAX_RESPONSE_FIELDS or end > MAX_RESPONSE_HEAD_BYTES:
             raise errors.UpstreamMalformed("the head is too large or has no end")
+        if data.find(b" \r\n", 0, end) >= 0 or data.find(b"\t\r\n", 0, end) >= 0:
+            _trim(head)
         line = data[: data.find(b"\r\n", 0, end)]
         head.status = _USUAL_LINES.get(line, 0)
         if not head.status:

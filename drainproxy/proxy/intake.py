@@ -66,7 +66,7 @@ def receive(head: RequestHead, routes: Routes, settings: ProxySettings) -> Reque
 
 def _count_down(head: RequestHead) -> bool:
     """Take one off Max-Forwards; tell whether none was left (RFC 9110 section 7.6.2)."""
-    value = head.noted[b"max-forwards"].rstrip(b" \t")
+    value = head.noted[b"max-forwards"]
     if not value.isdigit() or len(value) > framing.MAX_LENGTH_DIGITS:
         raise MalformedHead("Max-Forwards is not one decimal")
     left = b"Max-Forwards: %d\r\n" % min(max(int(value) - 1, 0), MAX_FORWARDS)

@@ -10,7 +10,7 @@ from aiohttp import web
 from tests.integration.scene import get, on_one_loop, post
 from tests.support.client import Client
 
-OURS = {b"X-Forwarded-For", b"X-Forwarded-Proto", b"X-Forwarded-Host"}
+OURS = {b"X-Forwarded-For"}
 """What the application is told beside what it was told before."""
 FRAMING = {b"content-length", b"transfer-encoding"}
 """Said afresh, behind the other fields."""

@@ -78,6 +78,26 @@ def test_replace_is_not_fooled_by_underscores():
     assert sent(made("replace"), twins) == anew(CLIENT)
 
 
+@pytest.mark.parametrize("mark", [b".", b"~", b"!", b"*", b"'", b"|", b"_"])
+@pytest.mark.parametrize("mode", ["replace", "append"])
+def test_no_twin_of_a_field_that_names_a_client_passes(mode, mark):
+    """PHP, CGI and WSGI make one variable of names that differ in what is no letter."""
+    names = (b"X-Forwarded-For", b"X-Real-IP", b"X-Forwarded-Port", b"True-Client-IP", b"X-Request-Id")
+    lines = b"".join(name.replace(b"-", mark) + b": 1.1.1.1\r\n" for name in names)
+    assert sent(made(mode), lines) == anew(CLIENT)
+
+
+@pytest.mark.parametrize(
+    "name", [b"CF-Connecting-IP", b"True-Client-IP", b"X-Client-IP", b"Front-End-Https", b"X-Scheme"]
+)
+def test_a_stranger_names_no_client_by_a_field_of_another_proxy(name):
+    """Only what stands in front and is trusted may."""
+    line = name + b": 1.1.1.1\r\n"
+    assert sent(made("replace"), line) == anew(CLIENT)
+    assert sent(made("append"), line) == anew(CLIENT)
+    assert sent(made("append"), line, peer=BALANCER).startswith(line)
+
+
 def test_append_adds_the_hop_and_believes_a_stranger_nothing_else():
     assert sent(made("append"), LIES) == anew(
         CLIENT, chain=b"1.1.1.1, " + CLIENT, hop=b'for=1.1.1.1, for=203.0.113.7;proto=https;host="shop"'
@@ -161,7 +181,7 @@ def test_an_ipv6_address_is_quoted_where_rfc_7239_wants_it():
 
 def test_via_is_added_behind_those_of_others_and_nothing_else_changes():
     keep = made("keep", via=b"us")
-    usual = b"X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: shop\r\n"
+    usual = b"X-Forwarded-Proto: https\r\nX-Forwarded-For: 203.0.113.7\r\n"
     assert sent(keep, b"Via: 1.1 cdn\r\nA: 1\r\n") == b"Via: 1.1 cdn\r\nA: 1\r\nVia: 1.1 us\r\n" + usual
     old = sent(keep, b"", start=b"GET / HTTP/1.0\r\nHost: shop\r\n")
     assert old == b"Via: 1.0 us\r\n" + usual
