@@ -6,12 +6,16 @@ import asyncio
 import contextlib
 import shutil
 import socket
+import struct
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.integration.test_tls import run
 from tests.support.authority import Authority
+from tests.support.http2 import DATA, END_STREAM, GOAWAY, HEADERS, PING, Http2, frame
+from tests.support.upstream import Upstream
+from tests.support.wire import Ended
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -81,3 +85,32 @@ async def test_over_tls_http2_is_offered_only_where_the_application_is_known_to_
         assert "from nghttpd" in said
         proxy.signal()
         assert await proxy.exit_code() == 0
+
+
+async def spoken_to(upstream: Upstream) -> Http2:
+    """The application's end of the first connection that is no probe."""
+    while True:
+        application = Http2(await upstream.connection())
+        with contextlib.suppress(Ended):
+            await application.greet()
+            return application
+
+
+async def test_nghttp_gets_its_answer_when_the_application_and_the_drain_both_say_goaway(start):
+    """It ends a connection on which the last stream of a GOAWAY rises (RFC 9113 section 6.8)."""
+    async with Upstream() as upstream:
+        proxy = await start(upstream.address)
+        asking = asyncio.create_task(run("nghttp", f"http://127.0.0.1:{proxy.addresses[0][1]}/f"))
+        application = await spoken_to(upstream)
+        stream = (await application.next(HEADERS)).stream
+        await application.send(frame(GOAWAY, 0, 0, struct.pack(">II", stream, 0)))
+        proxy.signal()
+        await proxy.line("phase", phase="draining")
+        await application.send(frame(PING, 0, 0, b"heard it"))
+        await application.next(PING, ack=True)
+        await application.send(application.response(stream), frame(DATA, END_STREAM, stream, b"whole"))
+        code, said = await asking
+        assert (code, said) == (0, "whole")
+        assert await proxy.exit_code() == 0
+        report = await proxy.line("drain_report")
+        assert report["requests"]["finished"] == 1

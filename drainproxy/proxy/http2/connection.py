@@ -88,7 +88,7 @@ class Http2Connection(ClientSocket):
         except RequestError as error:
             server.count(error)
             # Nothing was sent on, so every stream may be tried again elsewhere: none was taken.
-            self._table.last = 0
+            self._table.announce(0)
             self.end(Code.NO_ERROR, "upstream")
             return
         if self._lost or self._lingering or upstream.lost:
@@ -150,7 +150,7 @@ class Http2Connection(ClientSocket):
     def _upstream_failed(self) -> None:
         if not self.from_upstream.begun:
             # Without SETTINGS it speaks something else, HTTP/1.1 most likely: no stream was taken.
-            self._table.last = 0
+            self._table.announce(0)
             self.server.no_http2_until = self.loop.time() + ASK_AGAIN_S
             self.end(Code.HTTP_1_1_REQUIRED, "http1")
         else:
@@ -269,6 +269,10 @@ class Http2Connection(ClientSocket):
             return
         self._told = True
         self.server.metrics.h2_goaway.inc(why)
+        if self._table.announced < frames.LAST_STREAM:
+            # The application has told it, and takes no stream beyond that one: a warning would name a higher.
+            self.heard()
+            return
         self.say_client(
             frames.goaway(frames.LAST_STREAM, Code.NO_ERROR) + frames.frame(frames.PING, 0, 0, OUR_PING)
         )
@@ -288,16 +292,21 @@ class Http2Connection(ClientSocket):
         """Say goodbye and close. `why` is a label of `h2_goaway_total`, empty if it was counted."""
         if self._lost or self._lingering:
             return
+        if why != "upstream" or not self._table.parted:
+            # Else the application has said itself why it goes.
+            self._say_goodbye(code, why)
+        self._let_go("lost" if code in {Code.INTERNAL_ERROR, Code.HTTP_1_1_REQUIRED} else "reset")
+        super().close()
+
+    def _say_goodbye(self, code: Code, why: str) -> None:
         if why:
             self.server.metrics.h2_goaway.inc(why)
-        goodbye = frames.goaway(self._table.last, code)
+        goodbye = frames.goaway(self._table.announce(self._table.last), code)
         if self.from_upstream.settled:
             self.say_client(goodbye)
         else:
             # Whatever comes, SETTINGS come first (section 3.4).
             self.write(frames.frame(frames.SETTINGS, 0, 0) + goodbye)
-        self._let_go("lost" if code in {Code.INTERNAL_ERROR, Code.HTTP_1_1_REQUIRED} else "reset")
-        super().close()
 
     def close(self, *, unread: bool = False) -> None:
         """See ClientSocket: nothing more is served."""

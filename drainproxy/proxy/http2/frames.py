@@ -60,9 +60,20 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return _HEADER.pack(size >> 8, size & 0xFF, kind, flags, stream) + payload
 
 
-def goaway(last: int, code: Code) -> bytes:
+_GOAWAY = struct.Struct(">II")
+GOAWAY_BYTES = _GOAWAY.size
+"""What a GOAWAY has at least; the rest is for people."""
+
+
+def goaway(last: int, code: int, debug: bytes = b"") -> bytes:
     """Say that no stream above `last` is taken any more."""
-    return frame(GOAWAY, 0, 0, struct.pack(">II", last, code))
+    return frame(GOAWAY, 0, 0, _GOAWAY.pack(last, code) + debug)
+
+
+def read_goaway(payload: memoryview) -> tuple[int, int]:
+    """Return the last stream and the code of a GOAWAY."""
+    last, code = _GOAWAY.unpack_from(payload)
+    return last & LAST_STREAM, code
 
 
 def rst_stream(stream: int, code: Code) -> bytes:

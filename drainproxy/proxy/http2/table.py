@@ -29,7 +29,7 @@ _NOTHING = b""
 class Table:
     """Of one connection. Written by the frames that pass."""
 
-    __slots__ = ("_bounds", "_connection", "_reset", "last", "streams")
+    __slots__ = ("_bounds", "_connection", "_reset", "announced", "last", "parted", "streams")
 
     def __init__(self, connection: Http2Connection) -> None:
         self._connection = connection
@@ -43,6 +43,11 @@ class Table:
         self.streams: dict[int, Stream] = {}
         self.last = 0
         """The highest stream the client has opened."""
+        self.announced = frames.LAST_STREAM
+        """The lowest last stream that a GOAWAY has told the client, the application's or ours: a later one
+        must not name a higher one (section 6.8)."""
+        self.parted = False
+        """The application's GOAWAY was its last: it named a stream or an error."""
         self._reset: dict[int, bool] = {}
         """Streams that ended with a reset; True: it was ours, and neither side hears of them any more."""
 
@@ -93,6 +98,8 @@ class Table:
             stream.client_ended = True
             if stream.upstream_ended:
                 self._close(stream, "finished")
+        if number > self.announced:
+            self._not_taken(stream)
 
     def _client_continuation(self, flags: int, number: int, payload: memoryview) -> None:
         half = self._connection.from_client
@@ -140,6 +147,7 @@ class Table:
             frames.RST_STREAM: self._reset_by,
             frames.SETTINGS: self._upstream_settings,
             frames.PUSH_PROMISE: self._push,
+            frames.GOAWAY: self._upstream_goaway,
             frames.CONTINUATION: self._upstream_continuation,
         }
 
@@ -176,6 +184,23 @@ class Table:
             # Once they have gone out: what the client may have to be told cannot go before them.
             connection.loop.call_soon(connection.policy_changed)
         return self._settings(flags, number, payload, half, other, frames.MAX_CONCURRENT_STREAMS)
+
+    def _upstream_goaway(self, flags: int, number: int, payload: memoryview) -> bytes | None:
+        if number:
+            raise FrameFault(Code.PROTOCOL_ERROR, "a GOAWAY of one stream")
+        if len(payload) < frames.GOAWAY_BYTES:
+            raise FrameFault(Code.FRAME_SIZE_ERROR, "a frame of no possible size")
+        said, code = frames.read_goaway(payload)
+        last = self.announce(said)
+        self.parted = self.parted or code != Code.NO_ERROR or last < frames.LAST_STREAM
+        for stream in [stream for stream in self.streams.values() if stream.id > last]:
+            self._not_taken(stream)
+        return None if said == last else frames.goaway(last, code, bytes(payload[frames.GOAWAY_BYTES :]))
+
+    def announce(self, last: int) -> int:
+        """Return the stream that a GOAWAY to the client may name where it would be `last`."""
+        self.announced = min(self.announced, last)
+        return self.announced
 
     # Both.
 
@@ -231,6 +256,14 @@ class Table:
         # Never lowered: frames made under the larger limit may be on their way.
         other.max_bytes = max(other.max_bytes, said.get(frames.MAX_FRAME_SIZE, 0))
         return frames.settings(said)
+
+    def _not_taken(self, stream: Stream) -> None:
+        """The application will not answer this stream, and its client knows or will: the GOAWAY says so.
+
+        Frames of it that come late pass all the same: they count in windows and header compression.
+        """
+        self._forget(stream.id, ours=False)
+        self._close(stream, "refused")
 
     def _forget(self, number: int, *, ours: bool) -> None:
         self._reset[number] = ours
