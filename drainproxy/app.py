@@ -30,7 +30,7 @@ from drainproxy.lifecycle.inflight import InFlight
 from drainproxy.lifecycle.report import Cause
 from drainproxy.log import Log, adopt_libraries
 from drainproxy.metrics import Metrics
-from drainproxy.proxy import edge, entrance
+from drainproxy.proxy import edge, entrance, keepalive
 from drainproxy.proxy.admission import Admission
 from drainproxy.proxy.books import Books
 from drainproxy.proxy.buffers import Buffers
@@ -64,8 +64,9 @@ async def run(config: Config) -> int:
 
     Raises ListenError where an address cannot be bound.
     """
-    wires = [bind(address) for address in config.proxy.listen]
-    admin_wire = bind(config.admin.admin)
+    keep_alive = keepalive.options(config.proxy)
+    wires = [bind(address, keep_alive) for address in config.proxy.listen]
+    admin_wire = bind(config.admin.admin, keep_alive)
     with contextlib.closing(Log(config.process.log_format)) as log:
         adopt_libraries(log)
         for warning in config.warnings:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 from aiohttp import web
 
 from drainproxy.errors import ListenError
-from drainproxy.proxy import kernel
+from drainproxy.proxy import keepalive, kernel
 from drainproxy.proxy.side import bound_unsent
 from drainproxy.tasks import let_the_loop_turn
 
@@ -59,12 +59,13 @@ class ListeningSocket(socket.socket):
         raise ConnectionAbortedError
 
 
-def bind(address: ListenAddress) -> socket.socket:
-    """Return a bound, listening, non-blocking socket. Raises ListenError."""
+def bind(address: ListenAddress, options: keepalive.Options = ()) -> socket.socket:
+    """Return a bound, listening, non-blocking socket. Who is accepted inherits its `options`. Raises
+    ListenError."""
     if address.host is None:
         # One socket for both families: hooks and probes go to the pod's IP, whichever it is.
         with contextlib.suppress(OSError):
-            return _listen(socket.AF_INET6, "::", address.port)
+            return _listen(socket.AF_INET6, "::", address.port, options)
         family, host = socket.AF_INET, "0.0.0.0"  # noqa: S104 - every address was asked for
     else:
         try:
@@ -73,18 +74,19 @@ def bind(address: ListenAddress) -> socket.socket:
             raise ListenError(f"cannot listen on {address}: {error.strerror}") from None
         family, host = info[0], str(info[4][0])
     try:
-        return _listen(family, host, address.port)
+        return _listen(family, host, address.port, options)
     except OSError as error:
         raise ListenError(f"cannot listen on {address}: {error.strerror}") from None
 
 
-def _listen(family: int, host: str, port: int) -> socket.socket:
+def _listen(family: int, host: str, port: int, options: keepalive.Options) -> socket.socket:
     wire = ListeningSocket(family, socket.SOCK_STREAM)
     try:
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             wire.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
         bound_unsent(wire)
+        keepalive.apply(wire, options)
         wire.bind((host, port))
         wire.listen(BACKLOG)
         wire.setblocking(False)

@@ -47,6 +47,23 @@ class ProxySettings:
     """Idle client connections are closed after this long. Google's balancer keeps its own for 600 s and must
     be outlived."""
 
+    tcp_keepalive_idle: float | None = 15.0
+    """A connection, of a client or to the application, on which nothing has come for so long is asked by the
+    kernel whether its peer is still there (SO_KEEPALIVE, TCP_KEEPIDLE; whole seconds). A peer that vanished
+    is gone after 90 s in all, and balancers that forget idle flows see none. off: never asked."""
+
+    tcp_keepalive_interval: float = 15.0
+    """With `tcp_keepalive_idle`: it is asked again after so long (TCP_KEEPINTVL)."""
+
+    tcp_keepalive_probes: int = 5
+    """With `tcp_keepalive_idle`: so many questions without an answer, and the connection is gone
+    (TCP_KEEPCNT, at most 127)."""
+
+    tcp_user_timeout: float | None = None
+    """Data that a peer has not acknowledged, or has no room for, ends the connection after so long
+    (TCP_USER_TIMEOUT). Default: off, since a client that pauses a download has no room and is there; a
+    vanished one is given up by the kernel after a quarter of an hour (net.ipv4.tcp_retries2)."""
+
     max_connection_age: float | None = None
     """A client connection this old is closed after its next answer, or at once while it is idle; each a tenth
     earlier or later, so that clients do not come back as one herd. For balancers that would never spread

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from drainproxy import certificates, errors
 from drainproxy.lifecycle.lazytimer import LazyTimer
-from drainproxy.proxy import kernel
+from drainproxy.proxy import keepalive, kernel
 from drainproxy.proxy.breaker import Breaker
 from drainproxy.proxy.heads import ResponseReader
 from drainproxy.proxy.side import Side, bound_received, bound_unsent, connect_small
@@ -88,6 +88,7 @@ class UpstreamConnection(Side):
         bound_unsent(wire)
         if not self.small:
             bound_received(wire)
+        keepalive.apply(wire, self._pool.keepalive)
         # Here and not where connecting is awaited: it may be lost again before that goes on.
         self._pool.opened(self)
         super().connection_made(transport)
@@ -174,6 +175,7 @@ class Pool:
         self.tls: UpstreamTls | None = None
         """Set before the first connect, or not at all."""
         self.breaker = Breaker(settings.breaker_cooldown, loop)
+        self.keepalive = keepalive.options(settings)
 
     @property
     def idle_count(self) -> int:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.integration.application import Application
 from tests.integration.scene import short
+from tests.support.network import joined
 from tests.support.process import Proxy
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from tests.integration.scene import Start
     from tests.support.authority import Authority
+    from tests.support.network import Namespace
 
 
 @pytest.fixture(params=["uvloop", "asyncio"])
@@ -98,6 +100,13 @@ async def start(loop_kind: str) -> AsyncIterator[Start]:
         assert proxy._child.stderr is not None
         said = (await proxy._child.stderr.read()).decode()
         assert not said, f"it wrote to stderr: {said[-2000:]}"
+
+
+@pytest.fixture
+async def neighbours() -> AsyncIterator[tuple[Namespace, Namespace]]:
+    """Two network namespaces with a cable between them: the pod's, and another pod's."""
+    async with joined() as both:
+        yield both
 
 
 @pytest.fixture

@@ -2,105 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.network import ADMIN, POD, POD_6, TRAFFIC
 from tests.support.process import Proxy
 from tests.support.upstream import Upstream, answering
 from tests.support.wire import PATIENCE_S
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-POD, NEIGHBOUR = "192.0.2.1", "192.0.2.2"
-POD_6, NEIGHBOUR_6 = "2001:db8::1", "2001:db8::2"
-ADMIN, TRAFFIC = 29900, 28080
-"""The defaults: in a namespace of its own every port is free."""
-
-ASK = """
-import socket, sys
-wire = socket.create_connection((sys.argv[1], int(sys.argv[2])), 20)
-wire.sendall(sys.stdin.buffer.read())
-while data := wire.recv(65536):
-    sys.stdout.buffer.write(data)
-"""
-JOIN = f"""
-ip link set lo up
-ip link add pod type veth peer name wire netns $1
-ip address add {POD}/24 dev pod && ip address add {POD_6}/64 dev pod nodad && ip link set pod up
-nsenter --net=/proc/$1/ns/net sh -c '
-  ip link set lo up
-  ip address add {NEIGHBOUR}/24 dev wire && ip address add {NEIGHBOUR_6}/64 dev wire nodad
-  ip link set wire up
-'
-"""
-
-
-class Namespace:
-    """A network namespace that lives as long as the process that holds it."""
-
-    def __init__(self) -> None:
-        self._holder = subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE)
-        self.pid = self._holder.pid
-
-    async def entered(self) -> None:
-        """Wait until it is there."""
-        async with asyncio.timeout(PATIENCE_S):
-            while Path(f"/proc/{self.pid}/ns/net").readlink() == Path("/proc/self/ns/net").readlink():
-                await asyncio.sleep(0.002)
-
-    async def run(self, *command: str, said: bytes = b"") -> bytes:
-        """Run a command in it; return what it wrote."""
-        child = await asyncio.create_subprocess_exec(
-            *("nsenter", f"--net=/proc/{self.pid}/ns/net", *command),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        async with asyncio.timeout(2 * PATIENCE_S):
-            out, _ = await child.communicate(said)
-        assert child.returncode == 0, out.decode()
-        return out
-
-    async def ask(self, line: str, *fields: str, to: str = POD, port: int = ADMIN, before: str = "") -> str:
-        """Send one request from here; return the answer."""
-        head = "\r\n".join([f"{line} HTTP/1.1", *(fields or ("Host: localhost",)), "Connection: close"])
-        said = f"{before}{head}\r\n\r\n".encode()
-        return (await self.run(sys.executable, "-c", ASK, to, str(port), said=said)).decode()
-
-    def close(self) -> None:
-        """Let it go, and what is in it."""
-        self._holder.communicate()
-
-
-def may_make_one() -> bool:
-    """Root within a container may lack the right to."""
-    return subprocess.run(["unshare", "--net", "true"], check=False, capture_output=True).returncode == 0
-
-
-@pytest.fixture
-async def neighbours() -> AsyncIterator[tuple[Namespace, Namespace]]:
-    """Two network namespaces with a cable between them: the pod's, and another pod's."""
-    if os.geteuid() or not may_make_one():
-        pytest.skip("network namespaces need root: run this as root, or in CI")
-    if not shutil.which("ip"):
-        pytest.skip("ip is not installed; apt-get install iproute2")
-    with contextlib.ExitStack() as stack:
-        pod, neighbour = Namespace(), Namespace()
-        for each in (pod, neighbour):
-            stack.callback(each.close)
-            await each.entered()
-        await pod.run("sh", "-ec", JOIN, "sh", str(neighbour.pid))
-        yield pod, neighbour
-
+    from tests.support.network import Namespace
 
 CLAIMS = {
     "nothing": ((), ""),
