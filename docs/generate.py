@@ -37,7 +37,7 @@ EVENTS = {
     Event.UPSTREAM_UP: "the application accepts connections",
     Event.UPSTREAM_DOWN: "the application refuses connections; a request then gets 503 and `Retry-After`",
     Event.TERMINATE: "SIGTERM, `drainproxy drain`, or the pod's preStop hook",
-    Event.RESUME: "`drainproxy undrain`",
+    Event.RESUME: "`drainproxy undrain`, of a drain by hand only",
     Event.FORGOTTEN: "the cluster has stopped choosing this pod:"
     " see [the presets](configuration.md#propagation-presets)",
     Event.IDLE: "nothing is in flight, and no request has come for `settle`",

@@ -41,7 +41,7 @@ VERBS = {
     "run": "forward requests until the pod ends, then drain",
     "config": "show the settings in effect and how the grace period is divided",
     "drain": "begin to drain, as SIGTERM does, and stay until SIGTERM comes",
-    "undrain": "take a drain back, as long as the cluster is still being told",
+    "undrain": "take a drain by hand back, before its tunnels are told to leave or once it is over",
     "wait": "block until the proxy has drained",
     "status": "show what the proxy is doing, and what it waits for",
     "inject": "put the sidecar into the workloads of a YAML file that ask for it",

@@ -190,7 +190,7 @@ class Cluster:
     def _tell_events(self) -> None:
         drain, report, every = self.controller.drain, self.controller.report, self._writes == "all"
         if drain is None:
-            self._announced = False
+            self._announced = self._reported = False
         elif not self._announced:
             self._announced = True
             if every:

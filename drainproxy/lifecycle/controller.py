@@ -116,11 +116,19 @@ class Controller(News):
             return "not draining"
         if self.drain.final:
             return "the pod is terminating"
-        if phase is not Phase.PROPAGATING:
-            return f"{phase} cannot be taken back"
+        if phase is Phase.DRAINING:
+            return "draining cannot be taken back: tunnels were told to leave; ask again once it is drained"
+        if phase is Phase.DRAINED:
+            if self.hook_waits:
+                return "a preStop hook has come, so the pod may be terminating"
+            if self.drain.report is None:
+                self._close_books(self.drain)
+            # Nothing was counted meanwhile: what was heard before says nothing of now.
+            self.sound.since = self._loop.time()
         self.drain = None
         self._evidence = propagation.UNKNOWN
         self._close_window()
+        self._timer.cancel()
         self._inflight.on_empty = None
         self._metrics.termination_cause_info.choose("")
         self._fire(Event.RESUME, "undrain")
@@ -235,7 +243,9 @@ class Controller(News):
         if phase is Phase.DRAINING:
             count = len(self._inflight)
             return f"{count} in flight" if count else "settle, after the last byte"
-        return "exit" if self.sigterm_at is not None else "SIGTERM"
+        if self.sigterm_at is not None:
+            return "exit"
+        return "SIGTERM" if drain is None or drain.final else "SIGTERM, or undrain"
 
     # Decisions.
 
@@ -304,11 +314,14 @@ class Controller(News):
         until = drain.entered[Phase.DRAINED] + CUT_WITHIN_S
         if len(self._inflight) and now < until:
             return until
+        self._close_books(drain)
+        return math.inf
+
+    def _close_books(self, drain: Drain) -> None:
         self._inflight.on_empty = None
         report = drain.close()
         self._log.event("drain_report", **report.fields())
         self.tell()
-        return math.inf
 
     def _end_propagation(self, drain: Drain, reason: Reason) -> None:
         drain.propagation_ended = reason

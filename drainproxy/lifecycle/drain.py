@@ -26,7 +26,7 @@ class Drain:
     requests_before: Tally = field(init=False)
     tunnels_before: dict[str, Tally] = field(init=False)
     final: bool = False
-    """The pod is ending for certain: `undrain` is refused."""
+    """The pod is ending for certain: `undrain` is refused in every phase."""
     last_late: float | None = None
     propagation_ended: Reason | None = None
     entered: dict[Phase, float] = field(default_factory=dict)

@@ -53,6 +53,10 @@ class Leaving:
 
     def _look(self) -> None:
         published = self._controller.published
+        if published.policy.streams is Streams.RUN:
+            # Nobody leaves yet; or the drain was taken back, and the next one begins anew.
+            self._begun = False
+            self._waiting.clear()
         if self._begun or published.policy.streams is not Streams.LEAVE:
             return
         self._begun = True

@@ -16,7 +16,7 @@ class Phase(StrEnum):
     READY = "ready"  # nothing: the steady state
     PROPAGATING = "propagating"  # the cluster to stop choosing this pod
     DRAINING = "draining"  # admitted work to finish
-    DRAINED = "drained"  # SIGTERM, if it has not come yet
+    DRAINED = "drained"  # SIGTERM, if it has not come yet; after a manual drain, perhaps `undrain`
 
 
 class Event(StrEnum):
@@ -50,8 +50,8 @@ _FOLLOWING: dict[Event, tuple[Phase | IfRoutable, ...]] = {
     # A restart of the application is not our end: new requests get 503 + Retry-After.
     Event.UPSTREAM_DOWN: (_STARTING,  _READY,       _PROPAGATING, _DRAINING, _DRAINED),
     Event.TERMINATE:     (_BY_SLICES, _PROPAGATING, _PROPAGATING, _DRAINING, _DRAINED),
-    # Once tunnels were told to leave there is nothing to take back. `undrain` answers 409.
-    Event.RESUME:        (_STARTING,  _READY,       _READY,       _DRAINING, _DRAINED),
+    # Tunnels that were told to leave do leave: a manual drain goes on to its end, and is taken back there.
+    Event.RESUME:        (_STARTING,  _READY,       _READY,       _DRAINING, _READY),
     Event.FORGOTTEN:     (_STARTING,  _READY,       _DRAINING,    _DRAINING, _DRAINED),
     # No reason to leave while callers are still being sent here.
     Event.IDLE:          (_STARTING,  _READY,       _PROPAGATING, _DRAINED,  _DRAINED),

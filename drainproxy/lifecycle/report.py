@@ -31,7 +31,7 @@ PLANS = {
     Cause.DELETION: "leave when the slices have flipped and callers are quiet",
     Cause.RESTART: "leave by time and quiet; failing readiness probes tell the cluster",
     Cause.NODE_SHUTDOWN: "leave by time and quiet within node_shutdown_grace: nobody tells the cluster",
-    Cause.MANUAL: "leave as for a deletion, and stay; undrain takes it back while propagating",
+    Cause.MANUAL: "leave as for a deletion, and stay; undrain takes it back, but not in draining",
     Cause.UNKNOWN: "leave by what the slices say, or by time and quiet",
 }
 """What each cause means for a drain, in the words of docs/kubernetes.md."""

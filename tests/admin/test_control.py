@@ -62,13 +62,21 @@ async def test_drain_twice_is_one_drain(premises):
 
 
 async def test_undrain_is_refused_with_a_reason_when_there_is_nothing_to_take_back(premises):
-    """Not draining, and drained already."""
+    """Nobody drains."""
     answer = await premises.ask("POST /undrain", control=True)
     assert (answer.status, answer.text) == (409, "not draining\n")
+
+
+async def test_a_drain_by_hand_that_is_over_can_be_taken_back(premises):
+    """The pod would stay without callers for good."""
     await premises.ask("POST /drain", control=True)
     premises.finish()
+    shown = (await premises.ask("GET /status", control=True)).json
+    assert (shown["phase"], shown["waiting_for"]) == ("drained", "SIGTERM, or undrain")
     answer = await premises.ask("POST /undrain", control=True)
-    assert (answer.status, answer.text) == (409, "drained cannot be taken back\n")
+    assert (answer.status, answer.text) == (200, "ready\n")
+    shown = (await premises.ask("GET /status", control=True)).json
+    assert (shown["phase"], shown["drain"], shown["ready"]) == ("ready", None, True)
 
 
 async def test_status_and_wait_are_there_too(premises):

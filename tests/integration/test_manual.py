@@ -87,18 +87,40 @@ async def test_undrain_is_refused_where_there_is_nothing_to_take_back(start):
 
 
 @on_one_loop
-async def test_undrain_is_refused_once_work_was_told_to_end(start, upstream):
-    """In `draining` and in `drained`."""
+async def test_undrain_is_refused_while_work_was_told_to_end_and_not_after(start, upstream):
+    """Not in `draining`; in `drained` it is taken back, as often as there are drains."""
     proxy = await start(upstream)
     client, application = await held(proxy, upstream)
     assert (await command(proxy, "drain"))[0] == 0
     await proxy.line("phase", phase="draining")
-    await refused(proxy, "draining cannot be taken back")
-    await application.send(OK)
+    await refused(
+        proxy, "draining cannot be taken back: tunnels were told to leave; ask again once it is drained"
+    )
+    await application.send(OK_CLOSE)
     assert (await client.final()).raw == OK_CLOSE
     client.close()
-    await proxy.line("phase", phase="drained")
-    await refused(proxy, "drained cannot be taken back")
+    await proxy.line("drain_report")
+    for drains in (1, 2):
+        assert (await proxy.get("/readyz")).status == 503
+        assert await command(proxy, "undrain") == (0, "ready")
+        assert (await proxy.get("/readyz")).status == 200
+        client = await proxy.client()
+        for _ in range(2):
+            # Kept: nothing of the drain is left.
+            await client.send(get())
+            await (await entered(upstream)).send(OK_CLOSE)
+            assert (await client.final()).raw == OK
+        assert len(events(proxy, "drain_report")) == drains
+        await client.send(get())
+        application = await entered(upstream)
+        assert await command(proxy, "drain") == (0, "draining, waits for 1 in flight")
+        await application.send(OK_CLOSE)
+        assert (await client.final()).raw == OK_CLOSE
+        client.close()
+        assert (await proxy.nth("drain_report", drains))["requests"]["finished"] == 1
+    proxy.signal()
+    assert await proxy.exit_code() == 0
+    assert len(events(proxy, "drain_report")) == 3
 
 
 @on_one_loop

@@ -101,6 +101,34 @@ async def test_what_is_forbidden_is_not_tried_again(authority, credentials, monk
         assert here.metrics.kubernetes_events_dropped.value() == 1
 
 
+def cluster_of(here) -> tuple[Cluster, Connections]:
+    """Return what tells the cluster of a pod's drains, and its tasks."""
+    metrics, log, loop = here.metrics, Diary(), asyncio.get_running_loop()
+    lifecycle = LifecycleSettings()
+    controller = Controller(
+        settings=lifecycle,
+        rules=Rules(60, 60, 0, 60),
+        inflight=InFlight(),
+        metrics=metrics,
+        log=log,
+        loop=loop,
+    )
+    tasks = Connections(lambda name, failure: log.event(name, failure=repr(failure)))
+    settings = replace(here.settings, rbac="slices+pod+events", events="all")
+    cluster = Cluster(
+        me=ME,
+        settings=settings,
+        lifecycle=lifecycle,
+        controller=controller,
+        metrics=metrics,
+        log=log,
+        tasks=tasks,
+    )
+    controller.on_change(cluster._changed)
+    controller.upstream_answers()
+    return cluster, tasks
+
+
 @over_sockets
 async def test_what_is_left_at_the_end_is_counted(authority, credentials, monkeypatch):
     """Dropped is dropped, for whatever reason."""
@@ -123,29 +151,8 @@ async def test_an_event_that_comes_while_the_session_closes_is_sent(authority, c
     """A short drain: its end is told just when its beginning has been written."""
     async with premises(authority, credentials, monkeypatch) as here:
         here.server.script |= {"event": [say({})], "list": [page([])]}
-        metrics, log, loop = here.metrics, Diary(), asyncio.get_running_loop()
-        lifecycle = LifecycleSettings()
-        controller = Controller(
-            settings=lifecycle,
-            rules=Rules(60, 60, 0, 60),
-            inflight=InFlight(),
-            metrics=metrics,
-            log=log,
-            loop=loop,
-        )
-        tasks = Connections(lambda name, failure: log.event(name, failure=repr(failure)))
-        settings = replace(here.settings, rbac="slices+pod+events", events="all")
-        cluster = Cluster(
-            me=ME,
-            settings=settings,
-            lifecycle=lifecycle,
-            controller=controller,
-            metrics=metrics,
-            log=log,
-            tasks=tasks,
-        )
-        controller.on_change(cluster._changed)
-        controller.upstream_answers()
+        cluster, tasks = cluster_of(here)
+        controller = cluster.controller
         close = aiohttp.ClientSession.close
 
         async def closing(session):
@@ -157,5 +164,21 @@ async def test_an_event_that_comes_while_the_session_closes_is_sent(authority, c
         controller.terminate(Cause.MANUAL)
         asked = await here.server.nth("event", 2)
         assert asked.body["reason"] == "DrainCompleted"
+        await cluster.stop()
+        await tasks.cancel()
+
+
+@over_sockets
+async def test_a_second_drain_has_its_own_events(authority, credentials, monkeypatch):
+    """The first was by hand, and was taken back when it was over."""
+    async with premises(authority, credentials, monkeypatch) as here:
+        here.server.script |= {"event": [say({})], "list": [page([])]}
+        cluster, tasks = cluster_of(here)
+        for drain in range(2):
+            cluster.controller.terminate(Cause.MANUAL)
+            assert (await here.server.nth("event", 2 * drain + 1)).body["reason"] == "DrainStarted"
+            cluster.controller.abandon("the test says so")
+            assert (await here.server.nth("event", 2 * drain + 2)).body["reason"] == "DrainCompleted"
+            assert cluster.controller.resume() is None
         await cluster.stop()
         await tasks.cancel()

@@ -153,16 +153,18 @@ async def test_drained_by_sigterm_may_exit():
     assert house.controller.waiting_for() == "exit"
 
 
-@pytest.mark.parametrize("begin", [House.drain, House.prestop])
+@pytest.mark.parametrize(
+    ("begin", "waits_for"), [(House.drain, "SIGTERM, or undrain"), (House.prestop, "SIGTERM")]
+)
 @in_fake_time
-async def test_drained_without_sigterm_stays_until_it_comes(begin):
+async def test_drained_without_sigterm_stays_until_it_comes(begin, waits_for):
     """A native sidecar outlives its drain; SIGTERM comes once every main container has exited."""
     house = House("none")
     begin(house)
     await house.reach(Phase.DRAINED)
     await at(9.0)
     assert not house.controller.may_exit
-    assert house.controller.waiting_for() == "SIGTERM"
+    assert house.controller.waiting_for() == waits_for
     leaving = asyncio.create_task(house.controller.until(lambda: house.controller.may_exit))
     await soon()
     house.sigterm()

@@ -50,9 +50,28 @@ async def _draining(house: House) -> None:
     house.loop.call_at(clock.START_S + 10.0, request.end)
 
 
-async def _drained(house: House) -> None:
+async def _drained_and_told_to_end(house: House) -> None:
     house.drain()
     await house.reach(Phase.DRAINED)
+    house.sigterm()
+
+
+async def _drained_and_prestop(house: House) -> None:
+    house.drain()
+    await house.reach(Phase.DRAINED)
+    house.prestop()
+
+
+async def _drained_and_deleted(house: House) -> None:
+    house.drain()
+    await house.reach(Phase.DRAINED)
+    house.controller.learn(Cause.DELETION)
+
+
+async def _drained_and_asked_by_a_hook(house: House) -> None:
+    house.drain()
+    await house.reach(Phase.DRAINED)
+    assert await house.controller.released() == "drained"
 
 
 async def _sigterm(house: House) -> None:
@@ -85,8 +104,17 @@ async def _deletion_after_manual(house: House) -> None:
 
 REFUSED = {
     "not draining": (_not_draining, "not draining"),
-    "draining": (_draining, "draining cannot be taken back"),
-    "drained": (_drained, "drained cannot be taken back"),
+    "draining": (
+        _draining,
+        "draining cannot be taken back: tunnels were told to leave; ask again once it is drained",
+    ),
+    "drained and SIGTERM": (_drained_and_told_to_end, "the pod is terminating"),
+    "drained and preStop": (_drained_and_prestop, "the pod is terminating"),
+    "drained and deleted": (_drained_and_deleted, "the pod is terminating"),
+    "drained and a hook": (
+        _drained_and_asked_by_a_hook,
+        "a preStop hook has come, so the pod may be terminating",
+    ),
     "after SIGTERM": (_sigterm, "the pod is terminating"),
     "SIGTERM after manual": (_sigterm_after_manual, "the pod is terminating"),
     "after preStop": (_prestop, "the pod is terminating"),
@@ -210,3 +238,101 @@ async def test_work_that_ends_after_resume_moves_nothing():
     await at(30.0)
     assert house.phase is Phase.READY
     assert house.inflight.on_empty is None
+
+
+@in_fake_time
+async def test_a_manual_drain_that_is_over_is_taken_back():
+    """Ready again as if nothing had been, and nothing that the drain set up still happens."""
+    house = busy()
+    before = house.controller.published
+    house.drain()
+    await house.reach(Phase.DRAINED)
+    await at(60.0)
+    assert house.controller.waiting_for() == "SIGTERM, or undrain"
+    assert not house.controller.ready
+    assert house.controller.resume() is None
+    assert house.controller.ready
+    assert house.controller.published == before
+    assert (house.controller.report, house.controller.deadline) == (None, math.inf)
+    assert not house.controller.may_exit
+    assert sum(house.metrics.termination_cause_info.values.values()) == 0
+    assert house.loop.pending_timers() == []
+    await at(300.0)
+    assert [phase for phase, _ in house.course()] == ["ready", "propagating", "draining", "drained", "ready"]
+    assert len(house.diary.of("drain_report")) == 1
+
+
+@in_fake_time
+async def test_the_drain_after_one_that_was_over_is_a_whole_one():
+    """Its own clock, evidence, counts and report; and its tunnels are told to leave."""
+    house = busy()
+    house.drain()
+    house.gone()
+    house.metrics.drain_requests.inc("finished")
+    await house.reach(Phase.DRAINED)
+    await soon()
+    assert house.controller.report.requests.finished == 1
+    assert house.controller.resume() is None
+    await at(100.0)
+    house.traffic(per_s=10)
+    request = house.request()
+    await soon()
+    house.sigterm()
+    assert house.controller.deadline == clock.START_S + 122.0
+    await house.reach(Phase.DRAINING)
+    assert clock.now() == 105.0
+    request.end()
+    await house.reach(Phase.DRAINED)
+    await soon()
+    report = house.controller.report
+    assert (report.requests.finished, report.in_flight_at_start) == (1, 1)
+    assert report.phases_s == {"propagating": pytest.approx(5.0), "draining": pytest.approx(0.0)}
+    assert house.controller.may_exit
+    assert len(house.diary.of("drain_report")) == 2
+
+
+@in_fake_time
+async def test_what_was_cut_is_in_the_books_though_undrain_is_quicker():
+    """The report of a drain that has just ended is not lost with it."""
+    house = House("none", grace_period=10.0)
+    stuck = house.request()
+    await soon()
+    house.drain()
+    await house.reach(Phase.DRAINED)
+    assert house.controller.report is None
+    assert house.controller.resume() is None
+    assert len(house.diary.of("drain_report")) == 1
+    await soon()
+    assert stuck.outcome == "cut"
+    await at(30.0)
+    assert house.phase is Phase.READY
+    assert house.inflight.on_empty is None
+
+
+@in_fake_time
+async def test_a_hook_that_was_an_applications_restart_takes_undrain_away_for_a_moment_only():
+    """Drained by hand, the application restarted: no signal follows within `restart_window`."""
+    house = busy()
+    house.drain()
+    await house.reach(Phase.DRAINED)
+    await at(60.0)
+    assert await house.controller.released() == "drained"
+    await at(64.9)
+    assert house.controller.resume() is not None
+    await at(65.1)
+    assert house.controller.resume() is None
+    assert house.phase is Phase.READY
+
+
+@in_fake_time
+async def test_what_was_not_heard_while_drained_is_no_silence():
+    """Callers were away for a minute: soon after, a busy process is not called sparse for it."""
+    house = busy()
+    house.drain()
+    await house.reach(Phase.DRAINED)
+    await at(60.0)
+    assert house.controller.resume() is None
+    for second in range(60, 80):
+        for _ in range(5):
+            house.controller.sound.arrived(clock.START_S + second)
+    assert house.controller.sound.arrivals_per_s(clock.START_S + 80.0) == pytest.approx(5.0, rel=0.1)

@@ -83,7 +83,8 @@ class Walk:
             raise self.wrong[0]
         published_is_consistent(self.house)
         metrics_are_consistent(self.house)
-        assert len(self.house.diary.of("drain_report")) <= 1
+        drains = [line.fields["was"] for line in self.house.diary.of("phase")].count("drained")
+        assert len(self.house.diary.of("drain_report")) <= 1 + drains
 
 
 def edges(phase: Phase) -> set[Phase]:
@@ -152,7 +153,7 @@ async def it_is_over(walk: Walk) -> None:
     for request in walk.requests:
         request.end()
     await house.controller.until(lambda: house.controller.may_exit)
-    (line,) = house.diary.of("drain_report")
+    line = house.diary.of("drain_report")[-1]
     assert line.fields == {"level": "info", **house.controller.report.fields()}
     spent = sum(house.controller.report.phases_s.values())
     drained_at = clock.START_S + house.diary.of("phase")[-1].at

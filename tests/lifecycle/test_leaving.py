@@ -124,3 +124,21 @@ async def test_nobody_is_told_by_a_drain_that_is_taken_back():
     await at(60.0)
     assert not talk.told
     house.inflight.discard(talk)
+
+
+@in_fake_time
+async def test_the_drain_after_one_that_was_taken_back_at_its_end_tells_everybody_again():
+    """Once a drain, not once a process."""
+    house = House("none")
+    first = Talk(house)
+    house.drain()
+    await house.reach(Phase.DRAINED)
+    assert len(first.told) == 1
+    assert house.controller.resume() is None
+    second = Talk(house)
+    await soon()
+    assert not second.told
+    await at(100.0)
+    house.drain()
+    await house.reach(Phase.DRAINED)
+    assert (len(first.told), len(second.told)) == (1, 1)

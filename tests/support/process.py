@@ -100,7 +100,7 @@ class Proxy:
         self._reading = asyncio.get_running_loop().create_task(self._read())
         try:
             for number in range(1 + self._listeners):
-                line = await self._nth("listening", number)
+                line = await self.nth("listening", number)
                 host, _, port = str(line["address"]).rpartition(":")
                 address = (host.strip("[]"), int(port))
                 if line["listener"] == "admin":
@@ -127,6 +127,13 @@ class Proxy:
             while (found := next(filter(fits, self.lines), None)) is None:
                 await self._next_line()
         return found
+
+    async def nth(self, event: str, number: int) -> dict[str, Any]:
+        """Return the line of `event` that `number` of its lines came before; wait for it if need be."""
+        async with self._patience(f"no {number + 1}. line {event}"):
+            while len(found := [line for line in self.lines if line["event"] == event]) <= number:
+                await self._next_line()
+        return found[number]
 
     async def ready(self) -> None:
         """Wait until the application answers."""
@@ -192,12 +199,6 @@ class Proxy:
             self.lines.append(json.loads(raw))
             self._changed.set()
         self._changed.set()
-
-    async def _nth(self, event: str, number: int) -> dict[str, Any]:
-        async with self._patience(f"no {number + 1}. line {event}"):
-            while len(found := [line for line in self.lines if line["event"] == event]) <= number:
-                await self._next_line()
-        return found[number]
 
     async def _next_line(self) -> None:
         if self._reading.done():
