@@ -222,6 +222,10 @@ class Metrics(Table):
             "Connections from elsewhere that reach the application around this proxy."
         )
         self.headers_dropped = Counter("Request fields not forwarded.", reason=("underscore",))
+        self.upgrades_ignored = Counter(
+            "Requests forwarded without their Upgrade.",
+            reason=("h2c", "http_1_0", "malformed", "not_nominated"),
+        )
         # TLS.
         self.tls_handshakes = Counter("TLS handshakes that callers began.", result=("ok", "failed"))
         # Process.

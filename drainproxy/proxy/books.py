@@ -86,6 +86,13 @@ class Books:
             line = {"listener": self.name, "client": peer.decode(), "reason": reason}
             self._log.condition("turned_away", reason, **line, detail=detail)
 
+    def upgrade_ignored(self, peer: bytes, reason: str) -> None:
+        """Account for a request that goes on without its Upgrade."""
+        self._metrics.upgrades_ignored.inc(reason)
+        if self._access_log != "off":
+            line = {"listener": self.name, "client": peer.decode(), "reason": reason}
+            self._log.condition("upgrade_ignored", f"upgrade_ignored_{reason}", "info", **line)
+
     def stream_ended(self, client: ClientSocket, stream: Stream, outcome: str) -> None:
         """Account for an HTTP/2 stream: `finished`, `reset` or what a drain or a failure made of it."""
         self._metrics.h2_streams.inc(outcome)

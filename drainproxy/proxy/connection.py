@@ -178,6 +178,8 @@ class ClientConnection(ClientSocket):
         now = self.loop.time()
         try:
             request = intake.receive(head, server.routes, server.settings)
+            if request.upgrade_ignored:
+                server.books.upgrade_ignored(self.peer, request.upgrade_ignored)
             if server.forwarder is not None:
                 server.forwarder.prepare(head, self.peer, self.scheme, request.target.host)
             if first or server.controller.published.draining:
@@ -229,6 +231,9 @@ class ClientConnection(ClientSocket):
         if self._held:
             self._hold(0)
         tunnel.begin(self, self._ahead, rest, eof=self._eof)
+        if self._body_paused:
+            # The application has not taken what it has got of the body yet.
+            tunnel.upstream_writable(writable=False)
         self._end_exchange(exchange)
 
     def _end_exchange(self, exchange: Exchange) -> None:

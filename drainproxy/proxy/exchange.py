@@ -31,8 +31,8 @@ class Exchange(TimedWork):
     """Written by its client connection and its upstream connection."""
 
     __slots__ = (
-        "_begun_in_turn", "_body", "_ended", "_flushing", "_interim", "_reader", "_received", "_request",
-        "_response", "_response_body", "_upstream", "_upstream_reused", "answered",
+        "_begun_in_turn", "_body", "_body_read", "_ended", "_flushing", "_interim", "_reader", "_received",
+        "_request", "_response", "_response_body", "_upstream", "_upstream_reused", "answered",
         "bytes_received", "bytes_sent", "chunked_out", "close", "head", "head_at", "request_read", "status",
     )  # fmt: skip
     _client: ClientConnection
@@ -42,6 +42,7 @@ class Exchange(TimedWork):
         self.head = request.head
         self._request = request
         self._body = body = request.body
+        self._body_read = body is None
         self._ended = False
         self._begun_in_turn, self._interim = -1, 0
         self._upstream: UpstreamConnection | None = None
@@ -49,7 +50,7 @@ class Exchange(TimedWork):
         self._response: ResponseHead | None = None
         self._response_body: Body | None = None
         self._upstream_reused = False
-        self.request_read = body is None and not request.upgrade
+        self.request_read = self._body_read and not request.upgrade
         """The request was complete, and was handed on. What follows an upgrade may be in its protocol: where
         the upgrade is refused, neither connection is used again (RFC 9931)."""
         self._received = False
@@ -176,7 +177,8 @@ class Exchange(TimedWork):
             if rest is not None:
                 out += headers.last_chunk(body.trailers, self.head.named, of_request=True)
         if rest is not None:
-            self.request_read = True
+            self._body_read = True
+            self.request_read = not self._request.upgrade
         if out and upstream is not None:
             self._server.outbox.write(upstream.transport, out)
         self.bytes_received += len(payload)
@@ -272,10 +274,13 @@ class Exchange(TimedWork):
         client, upstream = self._client, self._upstream
         if not protocol or not response.http_1_1 or upstream is None:
             raise errors.UpstreamMalformed("101 to what was not asked for")
+        if self._body is not None and not self._body_read and self._body.framing is Framing.CHUNKED:
+            # The rest of it and what follows could not be told apart any more.
+            raise errors.UpstreamMalformed("101 in the middle of a chunked body")
         self.status, self.head_at = response.status, client.loop.time()
         client.write(upgrade.switching_head(response))
         self._ended, self._upstream = True, None
-        tunnel = Tunnel(client, upstream, self._request.timeouts, self._request.path, protocol)
+        tunnel = Tunnel(client, upstream, self._request.timeouts, self.describe(), protocol)
         client.exchange_switched(self, tunnel, rest)
 
     def _respond(self, response: ResponseHead, rest: bytes) -> None:

@@ -26,7 +26,7 @@ MAX_SHOWN_CHARS = 200
 class Request:
     """A head that has passed, and what it means."""
 
-    __slots__ = ("body", "for_us", "head", "target", "timeouts", "upgrade")
+    __slots__ = ("body", "for_us", "head", "target", "timeouts", "upgrade", "upgrade_ignored")
 
     def __init__(self, head: RequestHead, target: Target, body: Body | None, timeouts: Timeouts) -> None:
         self.head = head
@@ -36,6 +36,8 @@ class Request:
         self.timeouts = timeouts
         self.upgrade = b""
         """The protocols that it would rather speak; empty for none."""
+        self.upgrade_ignored = ""
+        """Why its Upgrade is none, if it has one (upgrade.IGNORED)."""
         self.for_us = False
         """It goes no further: Max-Forwards has run out."""
 
@@ -57,8 +59,8 @@ def receive(head: RequestHead, routes: Routes, settings: ProxySettings) -> Reque
         framing.bound(body, settings.max_body_bytes)
     target = headers.check_target(head)
     request = Request(head, target, body, routes.find(head.method, target.target))
-    if b"upgrade" in head.named and body is None:
-        request.upgrade = upgrade.wanted(head)
+    if b"upgrade" in head.noted:
+        request.upgrade, request.upgrade_ignored = upgrade.wanted(head)
     if b"max-forwards" in head.noted and head.method == b"OPTIONS":
         request.for_us = _count_down(head)
     return request

@@ -107,7 +107,7 @@ class TcpTunnel(Tunnel):
     __slots__ = ("_accepted_at",)
 
     def __init__(self, before: TcpConnection, upstream: UpstreamConnection) -> None:
-        super().__init__(before, upstream, before.server.routes.default, "", PROTOCOL)
+        super().__init__(before, upstream, before.server.routes.default, {}, PROTOCOL)
         self._accepted_at = before.accepted_at
 
     def client_data(self, data: bytes) -> None:

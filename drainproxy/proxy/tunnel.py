@@ -7,6 +7,7 @@ any connection to the application will do.
 
 import asyncio
 import math
+from collections.abc import Mapping
 
 from drainproxy.errors import RequestError
 from drainproxy.lifecycle.budget import LEAVE_MARGIN_S
@@ -84,8 +85,8 @@ class Tunnel(TimedWork):
     nobody knows how long a conversation should take."""
 
     __slots__ = (
-        "_client_done", "_closing", "_due", "_ended", "_said", "_talk", "_upstream", "_upstream_done",
-        "bytes_received", "bytes_sent", "path", "protocol",
+        "_asked", "_client_done", "_closing", "_due", "_ended", "_said", "_talk", "_upstream",
+        "_upstream_done", "bytes_received", "bytes_sent", "protocol",
     )  # fmt: skip
     kind = "tunnel"
     _client: TunnelSocket
@@ -95,9 +96,10 @@ class Tunnel(TimedWork):
         before: ClientSocket,
         upstream: UpstreamConnection,
         timeouts: Timeouts,
-        path: str,
+        asked: Mapping[str, str],
         protocol: bytes,
     ) -> None:
+        """`asked`: what described the request that led here."""
         super().__init__(TunnelSocket(before, self), timeouts, before.loop.time())
         self._head_deadline = self._total_deadline = math.inf
         self.deadline = self._drain_deadline()
@@ -115,7 +117,7 @@ class Tunnel(TimedWork):
         """When the next step of an end is due."""
         self._ended = False
         self.bytes_received = self.bytes_sent = 0
-        self.path = path
+        self._asked = asked
         self.protocol = protocol
 
     def begin(self, before: ClientSocket, from_client: bytes, from_upstream: bytes, *, eof: bool) -> None:
@@ -313,4 +315,4 @@ class Tunnel(TimedWork):
 
     def describe(self) -> dict[str, str]:
         """See Work."""
-        return {"method": "GET", "path": self.path, "protocol": self.protocol.decode("ascii")}
+        return {**self._asked, "protocol": self.protocol.decode("ascii")}

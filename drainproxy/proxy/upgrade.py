@@ -18,16 +18,25 @@ _NAME = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _PROTOCOL = re.compile(rb"%b(?:/%b)?" % (_NAME, _NAME))
 
 
-def wanted(head: RequestHead) -> bytes:
-    """Return the protocols of an Upgrade to take seriously, as they are sent on (RFC 9110 section 7.8).
+IGNORED = ("h2c", "http_1_0", "malformed", "not_nominated")
+"""Why an Upgrade is not taken seriously: a closed set of labels."""
 
-    Empty where there are none: h2c (RFC 9113 has removed it) and what is no list of protocols are ignored.
+
+def wanted(head: RequestHead) -> tuple[bytes, str]:
+    """Return the protocols of an Upgrade to take seriously, as they are sent on, and why there are none.
+
+    RFC 9110 section 7.8 has no rule about methods and bodies. h2c is ignored, since RFC 9113 has removed it
+    and clients ask for it routinely; what is no list of protocols is, too.
     """
-    if head.method != b"GET" or not head.http_1_1:
-        return b""
-    asked = [each.strip(b" \t") for each in head.noted.get(b"upgrade", b"").split(b",")]
+    if not head.http_1_1:
+        return b"", "http_1_0"
+    if b"upgrade" not in head.named:
+        return b"", "not_nominated"
+    asked = [each.strip(b" \t") for each in head.noted[b"upgrade"].split(b",")]
     wanted = [each for each in asked if each and each.lower() != b"h2c"]
-    return b", ".join(wanted) if all(map(_PROTOCOL.fullmatch, wanted)) else b""
+    if not all(map(_PROTOCOL.fullmatch, wanted)) or not any(asked):
+        return b"", "malformed"
+    return b", ".join(wanted), "" if wanted else "h2c"
 
 
 def switched_to(response: ResponseHead, asked: bytes) -> bytes:

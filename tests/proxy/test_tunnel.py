@@ -122,6 +122,118 @@ async def test_what_is_asked_for_is_a_list_of_protocols(asked: bytes, sent_on: b
         assert (await client.final()).body == b"ok"
 
 
+BODY = b"{}"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "OPTIONS", "DELETE", "HEAD", "REPORT"])
+@pytest.mark.parametrize(
+    ("lines", "body", "comes"),
+    [
+        ((), b"", b""),
+        (("Content-Length: 0",), b"", b""),
+        (("Content-Length: 2",), BODY, BODY),
+        (("Transfer-Encoding: chunked",), b"2\r\n{}\r\n0\r\n\r\n", b"2\r\n{}\r\n0\r\n\r\n"),
+    ],
+    ids=["no length", "length 0", "length", "chunked"],
+)
+async def test_any_method_may_upgrade_with_a_body_or_without(
+    method: str, lines: tuple[str, ...], body: bytes, comes: bytes
+) -> None:
+    """RFC 9110 section 7.8 has no rule about either: tailscale posts with length 0, docker exec with JSON,
+    kubectl's SPDY with nothing. What follows the body is kept until the 101."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client = await house.client()
+        head = get("/exec", "Connection: Upgrade", "Upgrade: SPDY/3.1", *lines).replace(
+            b"GET", method.encode(), 1
+        )
+        await client.send(head + body + b"early")
+        application = await upstream.connection()
+        assert b"\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n" in await application.read_head()
+        assert await application.read_exactly(len(comes)) == comes
+        await turns(10)
+        assert not application.received
+        await application.send(AGREE.replace(b"chat/2", b"SPDY/3.1") + b"hello")
+        assert b" 101 " in await client.read_head()
+        assert await client.read_exactly(5) == b"hello"
+        assert await application.read_exactly(5) == b"early"
+        (work,) = house.inflight
+        assert work.describe() == {"method": method, "path": "/exec", "protocol": "spdy/3.1"}
+        client.reset()
+        await application.read_until_close()
+
+
+async def test_an_upgrade_with_a_body_that_is_refused_ends_both_connections() -> None:
+    """Its body went on as any other; the bytes behind it nobody reads as a request."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client = await house.client()
+        ask = get("/", "Connection: upgrade", "Upgrade: tcp", "Content-Length: 2").replace(b"GET", b"POST", 1)
+        await client.send(ask + BODY + GET)
+        application = await upstream.connection()
+        assert (await application.read_request()).body == BODY
+        await application.send(ok(b"no"))
+        response = await client.final("POST")
+        assert (response.body, response.one(b"connection")) == (b"no", b"close")
+        assert await client.read_eof() is End.FIN
+        assert house.pool.idle_count == 0
+        assert upstream.accepted == 1
+
+
+async def test_a_101_before_the_end_of_a_body_of_known_length_is_passed_on() -> None:
+    """Its rest and what follows go the same way, in order."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client = await house.client()
+        ask = get("/", "Connection: upgrade", "Upgrade: chat/2", "Content-Length: 6").replace(
+            b"GET", b"POST", 1
+        )
+        await client.send(ask + b"abc")
+        application = await upstream.connection()
+        await application.read_head()
+        assert await application.read_exactly(3) == b"abc"
+        await application.send(AGREE)
+        assert b" 101 " in await client.read_head()
+        await client.send(b"defchat")
+        assert await application.read_exactly(7) == b"defchat"
+        client.reset()
+        await application.read_until_close()
+
+
+async def test_a_101_in_the_middle_of_a_chunked_body_is_no_answer() -> None:
+    """Chunks are written anew: nobody could say where the body ends and the protocol begins."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client = await house.client()
+        ask = get("/", "Connection: upgrade", "Upgrade: chat/2", "Transfer-Encoding: chunked")
+        await client.send(ask.replace(b"GET", b"POST", 1) + b"3\r\nabc\r\n")
+        application = await upstream.connection()
+        await application.read_head()
+        assert await application.read_exactly(8) == b"3\r\nabc\r\n"
+        await application.send(AGREE)
+        assert (await client.final("POST")).status == 502
+        await application.read_until_close()
+
+
+@pytest.mark.parametrize(
+    ("head", "why"),
+    [
+        (get("/", "Connection: upgrade", "Upgrade: h2c"), "h2c"),
+        (get("/", "Connection: upgrade", "Upgrade: two words"), "malformed"),
+        (get("/", "Upgrade: websocket"), "not_nominated"),
+        (b"GET / HTTP/1.0\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", "http_1_0"),
+    ],
+)
+async def test_an_upgrade_that_is_ignored_is_counted_and_told(head: bytes, why: str) -> None:
+    """Whose client waits for a 101 in vain finds the reason."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client = await house.client()
+        await client.send(head)
+        application = await upstream.connection()
+        assert (await application.read_request()).one(b"upgrade") is None
+        await application.send(OK)
+        assert (await client.final()).body == b"ok"
+        assert house.metrics.upgrades_ignored.value(why) == 1
+        (line,) = house.diary.of("upgrade_ignored")
+        assert line["reason"] == why
+
+
 async def test_a_refused_upgrade_is_an_answer_after_which_both_connections_end() -> None:
     """What the client has sent already may be in the other protocol: nobody reads it as a request."""
     async with Upstream() as upstream, House(upstream) as house:
