@@ -21,6 +21,7 @@ from drainproxy.proxy.http2.connection import Http2Connection
 
 if TYPE_CHECKING:
     from drainproxy.proxy.heads import RequestHead
+    from drainproxy.proxy.private import Private
     from drainproxy.proxy.server import ProxyServer
     from drainproxy.proxy.tunnel import Tunnel
 
@@ -30,7 +31,7 @@ class ClientConnection(ClientSocket):
 
     __slots__ = (
         "_ahead", "_exchange", "_partial", "_reader", "_replying",
-        "_requests",
+        "_requests", "private",
     )  # fmt: skip
 
     def __init__(self, server: ProxyServer) -> None:
@@ -42,6 +43,8 @@ class ClientConnection(ClientSocket):
         self._replying = False
         """An error reply is on its way, after which the next request is looked at."""
         self._requests = 0
+        self.private: Private | None = None
+        """Its own connection to the application, between two requests."""
 
     # asyncio.Protocol.
 
@@ -80,6 +83,8 @@ class ClientConnection(ClientSocket):
         self._end_head()
         if self._exchange is not None:
             self._exchange.client_gone()
+        if self.private is not None:
+            self.private.end()
         if self._requests == 0 and self.accepted_at >= self.server.controller.published.drain_started:
             self.server.metrics.late_connections.inc("empty")
 
@@ -286,6 +291,8 @@ class ClientConnection(ClientSocket):
         """See ClientSocket. What has come of further requests is not answered."""
         self._ahead = b""
         self._end_head()
+        if self.private is not None:
+            self.private.end()
         super().close(unread=unread)
 
     # Reading.

@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING
 
 from drainproxy import errors
-from drainproxy.proxy import events, framing, headers, upgrade
+from drainproxy.proxy import events, framing, headers, reuse, upgrade
 from drainproxy.proxy.date import date_line
 from drainproxy.proxy.framing import Framing
 from drainproxy.proxy.tunnel import Tunnel
@@ -87,8 +87,10 @@ class Exchange(TimedWork):
 
     def _go(self) -> None:
         """Claim a connection and send the request."""
-        repeatable, changes = self._repeatable(), self._request.upgrade
-        if changes or (upstream := self._server.pool.take(repeatable=repeatable)) is None:
+        repeatable, changes, private = self._repeatable(), self._request.upgrade, self._client.private
+        if private is not None and (upstream := private.take()) is not None:
+            self._begin(upstream)
+        elif changes or (upstream := self._server.pool.take(repeatable=repeatable)) is None:
             self._server.tasks.spawn(self._connect(), "connect")
         else:
             self._begin(upstream)
@@ -133,6 +135,8 @@ class Exchange(TimedWork):
         )  # fmt: skip
         if dropped:
             server.metrics.headers_dropped.inc("underscore", by=dropped)
+        if self._body is not None or b"authorization" in self.head.noted:
+            reuse.sent(upstream, self.head, self._body)
         self._begun_in_turn = outbox.turn
         outbox.write(upstream.transport, head)
         if self._body is not None:
@@ -143,19 +147,11 @@ class Exchange(TimedWork):
         response = self._response
         if upstream is None:
             return
-        pool = self._server.pool
-        if (
-            not reusable
-            or response is None
-            or not self.request_read
-            or upstream.lost
-            or not response.http_1_1
-            or b"close" in response.named
-            or (self._body is not None and upstream.transport.get_write_buffer_size() > 0)
-        ):
-            pool.discard(upstream)
-            return
-        pool.give_back(upstream, pool.keep_for(response.noted))
+        unsent = self._body is not None and upstream.transport.get_write_buffer_size() > 0
+        if not reusable or response is None or not self.request_read or unsent:
+            self._server.pool.discard(upstream)
+        else:
+            reuse.give_back(self._client, upstream, response)
 
     # From the client.
 
@@ -179,6 +175,9 @@ class Exchange(TimedWork):
         if rest is not None:
             self._body_read = True
             self.request_read = not self._request.upgrade
+            if body.trailers and upstream is not None:
+                # aiohttp's parser holds the last one: it would be a field of the next request's head.
+                upstream.spent = True
         if out and upstream is not None:
             self._server.outbox.write(upstream.transport, out)
         self.bytes_received += len(payload)
@@ -292,6 +291,8 @@ class Exchange(TimedWork):
         self._head_deadline = math.inf
         self.chunked_out = self.head.http_1_1 and body is not None and body.framing is not Framing.LENGTH
         self.close = not self.request_read or client.closes_after(self.head)
+        if (upstream := self._upstream) is not None:
+            self.close |= reuse.answered(upstream, response, request_read=self.request_read)
         start = headers.response_head(
             response, body, self.head, date=date_line(), chunked=self.chunked_out, close=self.close
         )

@@ -54,8 +54,8 @@ class UpstreamConnection(Side):
     """One connection to the application."""
 
     __slots__ = (
-        "_pool", "borrower", "held", "idle_since", "idle_until", "lost", "reader", "reused", "small",
-        "tunnel",
+        "_pool", "borrower", "held", "idle_since", "idle_until", "lost", "private", "reader", "reused",
+        "small", "spent", "tunnel",
     )  # fmt: skip
 
     def __init__(self, pool: Pool) -> None:
@@ -69,6 +69,10 @@ class UpstreamConnection(Side):
         self.reused = False
         self.small = pool.buffers.tight and pool.address.is_ip
         """Made while too much was held; it is slow, and nobody gets it a second time."""
+        self.private = False
+        """The application may hold whoever speaks on it for one client's user (private.py)."""
+        self.spent = False
+        """Nobody gets it a second time: see reuse.py."""
         self.lost = False
         self.held = False
         """It is not read from: what it says could not be passed on."""
@@ -163,11 +167,14 @@ class Pool:
     ) -> None:
         self.address = address
         self.buffers = buffers
-        self._settings = settings
+        self.idle_s = settings.upstream_idle
+        """How long a connection may idle whose application has announced nothing."""
         self._metrics = metrics
         self._loop = loop
         self._idle: list[UpstreamConnection] = []
         """The longest idle first; the most recently used is taken."""
+        self._aside: set[UpstreamConnection] = set()
+        """Those that wait for one client's next request."""
         self._open: set[UpstreamConnection] = set()
         buffers.sides.append(self._open)
         self._distrust_until = -math.inf
@@ -180,7 +187,7 @@ class Pool:
     @property
     def idle_count(self) -> int:
         """How many connections wait for a request."""
-        return len(self._idle)
+        return len(self._idle) + len(self._aside)
 
     @property
     def open_count(self) -> int:
@@ -190,7 +197,7 @@ class Pool:
     @property
     def active_count(self) -> int:
         """How many connections are lent."""
-        return len(self._open) - len(self._idle)
+        return len(self._open) - self.idle_count
 
     def take(self, *, repeatable: bool) -> UpstreamConnection | None:
         """Lend an idle connection, or None. `repeatable`: the request may be sent again if it meets a
@@ -276,6 +283,19 @@ class Pool:
         if connection.idle_until < self._timer.when:
             self._timer.set(connection.idle_until)
 
+    def set_aside(self, connection: UpstreamConnection, until_used: Borrower) -> None:
+        """Have a clean connection wait for the client whose it is."""
+        connection.borrower = until_used
+        if connection.held:
+            connection.hold(held=False)
+        self._aside.add(connection)
+
+    def take_aside(self, connection: UpstreamConnection) -> UpstreamConnection:
+        """Lend it again."""
+        self._aside.discard(connection)
+        connection.reused = True
+        return connection
+
     def is_young(self, connection: UpstreamConnection) -> bool:
         """Tell whether it has idled so shortly that the application should still keep it."""
         return self._loop.time() - connection.idle_since <= UNSAFE_IDLE_S
@@ -289,6 +309,7 @@ class Pool:
         connection.borrower = None
         if connection in self._idle:
             self._idle.remove(connection)
+        self._aside.discard(connection)
         connection.transport.abort()
 
     def opened(self, connection: UpstreamConnection) -> None:
@@ -298,6 +319,7 @@ class Pool:
     def closed(self, connection: UpstreamConnection) -> None:
         """Forget a connection whose transport has ended."""
         self._open.discard(connection)
+        self._aside.discard(connection)
 
     def close_idle(self) -> None:
         """Close what nobody uses."""
@@ -310,7 +332,7 @@ class Pool:
 
         An announced `Keep-Alive: timeout` is undercut by a second, or by half if it is shorter than two.
         """
-        limit = self._settings.upstream_idle
+        limit = self.idle_s
         if b"keep-alive" not in noted:
             return limit
         if match := _KEEP_ALIVE_TIMEOUT.search(noted[b"keep-alive"]):

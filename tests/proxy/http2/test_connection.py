@@ -422,3 +422,17 @@ async def test_a_client_that_leaves_takes_its_connection_along(how: str) -> None
         await ended(application)
         await house.until(lambda: not len(house.inflight))
         assert application.wire.end in {End.FIN, End.RESET}
+
+
+async def test_whoever_logs_in_over_http_2_has_a_connection_to_the_application_of_its_own() -> None:
+    """NTLM and Negotiate authenticate the connection: it is no other client's, and ends with this one."""
+    async with pair() as (house, client, application):
+        await asked(client, application, 1)
+        before = house.pool.open_count
+        other = await house.client()
+        await other.send(GET)
+        await house.until(lambda: house.pool.open_count == before + 1)
+        assert house.pool.idle_count == 0
+        client.wire.close()
+        other.close()
+        await house.until(lambda: not house.pool.open_count)

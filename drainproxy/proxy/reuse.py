@@ -1,0 +1,76 @@
+"""May the application's connection be used again, and by whom?
+
+By nobody, where a parser behind it may still hold something of the last request; by its client alone, where
+the application may hold whoever speaks on it for the user who logged in over it. Bare clients share no
+connections: what an application keeps with one between two requests was harmless without us.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from drainproxy.proxy.field_names import words
+from drainproxy.proxy.private import Private
+
+if TYPE_CHECKING:
+    from drainproxy.proxy.connection import ClientConnection
+    from drainproxy.proxy.framing import Body
+    from drainproxy.proxy.heads import RequestHead, ResponseHead
+    from drainproxy.proxy.upstream import UpstreamConnection
+
+_OF_CONNECTIONS = re.compile(
+    rb"(?:^|,)[ \t]*(?:ntlm|negotiate|nego2|kerberos|credssp)(?=[ \t,]|$)", re.IGNORECASE
+)
+"""Schemes that authenticate the connection: later requests on it carry no credentials, and are answered as
+the user who logged in (RFC 4559 section 6; NTLM, Kerberos and CredSSP over HTTP do the same)."""
+
+_WITHOUT_CONTENT = words(b"GET HEAD DELETE OPTIONS")
+"""Content has no meaning in them (RFC 9110 section 9.3.1): some applications do not read it, and would take
+it for the next request."""
+
+
+def sent(upstream: UpstreamConnection, head: RequestHead, body: Body | None) -> None:
+    """Note what a request with a body, or with credentials, makes of the connection it goes on."""
+    if body is not None and head.method in _WITHOUT_CONTENT:
+        upstream.spent = True
+    if _OF_CONNECTIONS.search(head.noted.get(b"authorization", b"")):
+        upstream.private = True
+
+
+def answered(upstream: UpstreamConnection, response: ResponseHead, *, request_read: bool) -> bool:
+    """Note what a response's head says; tell whether a connection ends of which its client must hear.
+
+    It has logged in over it, and would go on as nobody. `request_read`: the request was complete by then.
+    """
+    if not request_read:
+        # Answered early: what became of the rest of the request, nobody says.
+        upstream.spent = True
+    noted = response.noted
+    if b"persistent-auth" in noted or _OF_CONNECTIONS.search(noted.get(b"www-authenticate", b"")):
+        upstream.private = True
+    return upstream.private and (upstream.spent or _ends(response))
+
+
+def give_back(client: ClientConnection, upstream: UpstreamConnection, response: ResponseHead) -> None:
+    """Have a connection whose request and answer are complete wait for the next one, or close it."""
+    pool, noted = client.server.pool, response.noted
+    if upstream.spent or upstream.lost or _ends(response):
+        pool.discard(upstream)
+    elif upstream.private:
+        client.private = Private(client, upstream)
+    else:
+        pool.give_back(upstream, pool.keep_for(noted) if b"keep-alive" in noted else pool.idle_s)
+
+
+def _ends(response: ResponseHead) -> bool:
+    """Tell whether this answer is the last one on its connection (RFC 9112 section 9.3).
+
+    A 204 that announces a body may be followed by one (RFC 9110 section 8.6).
+    """
+    if not response.http_1_1 or b"close" in response.named:
+        return True
+    if response.status != 204:
+        return False
+    noted = response.noted
+    return b"transfer-encoding" in noted or noted.get(b"content-length", b"0") != b"0"
