@@ -27,7 +27,11 @@ _CHUNK_LINE = re.compile(
     rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED)
 )
 """chunk-size and chunk-ext (RFC 9112 section 7.1.1): what is no extension is a trick."""
+_ANSWERS_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\xff]*)?")
+"""Of an answer: RFC 2616 allowed blanks behind the size, and servers pad it. There is one reading, and chunks
+are written afresh."""
 _TRAILER = re.compile(rb"(%b):([^\x00-\x08\x0a-\x1f\x7f]*)" % _TOKEN)
+_ANSWERS_TRAILER = re.compile(rb"(%b):([\t\x20-\xff]*)" % _TOKEN)
 MAX_CHUNK_LINE_BYTES = 4096
 """A chunk size line with its extensions, which are read over (RFC 9112 section 7.1.1)."""
 MAX_TRAILER_BYTES = 16 * 1024
@@ -104,6 +108,7 @@ class ChunkedBody:
     framing = Framing.CHUNKED
     length = 0
     _SIZE, _DATA, _DATA_END, _TRAILERS = range(4)
+    _chunk_line, _trailer = _CHUNK_LINE, _TRAILER
 
     def __init__(self) -> None:
         self.room = math.inf
@@ -161,7 +166,7 @@ class ChunkedBody:
     def _take_line(self, line: bytes) -> bool:
         """Act on one line; True when it ends the message."""
         if self._state == self._SIZE:
-            match = _CHUNK_LINE.fullmatch(line)
+            match = self._chunk_line.fullmatch(line)
             if match is None:
                 raise ValueError("not a chunk size")
             self._left = int(match[1], 16)
@@ -177,7 +182,7 @@ class ChunkedBody:
             return False
         if not line:
             return True
-        match = _TRAILER.fullmatch(line)
+        match = self._trailer.fullmatch(line)
         if match is None:
             raise ValueError("not a trailer field")
         self._left += len(line)
@@ -185,6 +190,14 @@ class ChunkedBody:
             raise ValueError("too many trailers")
         self.trailers.append(b"%b: %b\r\n" % (match[1], match[2].strip(b" \t")))
         return False
+
+
+class AnswersChunkedBody(ChunkedBody):
+    """The same from an application, which is not believed less without us: what every other proxy passes on
+    is passed on."""
+
+    __slots__ = ()
+    _chunk_line, _trailer = _ANSWERS_CHUNK_LINE, _ANSWERS_TRAILER
 
 
 def chunk(payload: bytes) -> bytes:
@@ -237,7 +250,7 @@ def response_body(head: ResponseHead, method: bytes) -> Body | None:
     if b"transfer-encoding" in noted:
         if lengths is not None or not head.http_1_1 or tokens(noted[b"transfer-encoding"]) != [b"chunked"]:
             raise errors.UpstreamMalformed("ambiguous framing")
-        return ChunkedBody()
+        return AnswersChunkedBody()
     if lengths is None:
         return UntilCloseBody()
     length = _content_length(lengths)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import httptools
 
 from drainproxy import errors
+from drainproxy.proxy import lenient
 from drainproxy.proxy.field_names import CLIENT_ADDRESS, CLIENT_SCHEME, HOP_BY_HOP, OF_CLIENTS, words
 
 if TYPE_CHECKING:
@@ -272,8 +273,8 @@ def _status(line: bytes) -> tuple[int, bool]:
     # llhttp knows more protocols than HTTP, and 1.1 is the highest version this side speaks.
     if line[:9] not in {b"HTTP/1.0 ", b"HTTP/1.1 "}:
         raise errors.UpstreamMalformed("not HTTP/1")
-    if not line[9:12].isdigit() or line[12:13] not in {b" ", b""} or not 100 <= int(line[9:12]) <= 599:
-        raise errors.UpstreamMalformed("the status is not one of 100 to 599")
+    if not line[9:12].isdigit() or line[12:13] not in {b" ", b""} or int(line[9:12]) < 100:
+        raise errors.UpstreamMalformed("the status is not one of 100 to 999")
     if not _REASON.fullmatch(line, 12):
         raise errors.UpstreamMalformed("a control character in the reason")
     return int(line[9:12]), line[:8] == b"HTTP/1.1"
@@ -282,7 +283,7 @@ def _status(line: bytes) -> tuple[int, bool]:
 class ResponseReader:
     """Reads the response heads of one connection to the application."""
 
-    __slots__ = ("_clean", "_complete", "_head", "_parser", "_partial")
+    __slots__ = ("_clean", "_complete", "_doubtful", "_head", "_parser", "_partial")
 
     def __init__(self) -> None:
         self._head = ResponseHead()
@@ -291,6 +292,8 @@ class ResponseReader:
         self._complete = 0
         self._clean = False
         """The parser has seen the whole of its message, and can be given another."""
+        self._doubtful = False
+        """It has refused a head that may have one reading all the same."""
 
     def feed(self, data: bytes) -> tuple[ResponseHead, bytes] | None:
         """Return the head and the bytes after it, or None while it is incomplete.
@@ -309,6 +312,8 @@ class ResponseReader:
             return None
         end += 4
         self._parse(data[known:end])
+        if self._doubtful:
+            self._read_again(data[:end])
         head = self._head
         if self._complete != 1 or len(head.fields) > MAX_RESPONSE_FIELDS or end > MAX_RESPONSE_HEAD_BYTES:
             raise errors.UpstreamMalformed("the head is too large or has no end")
@@ -366,7 +371,20 @@ class ResponseReader:
         """Take the end of the head from the parser (httptools callback)."""
         self._complete += 1
 
+    def _read_again(self, data: bytes) -> None:
+        """Take a head that llhttp has refused, if there is one reading of it."""
+        try:
+            fields = lenient.read_fields(data)
+        except ValueError as fault:
+            raise errors.UpstreamMalformed(str(fault)) from None
+        self._head, self._parser, self._doubtful = ResponseHead(), None, False
+        for name, value in fields:
+            self.on_header(name, value)
+        self._complete = 1
+
     def _parse(self, data: bytes) -> None:
+        if self._doubtful:
+            return
         parser = self._parser
         if parser is None:
             parser = self._parser = httptools.HttpResponseParser(self)
@@ -375,4 +393,6 @@ class ResponseReader:
         except httptools.HttpParserUpgrade:
             self._parser = None
         except httptools.HttpParserError as fault:
-            raise errors.UpstreamMalformed(str(fault)) from None
+            self._doubtful = not self._complete and str(fault) in lenient.FAULTS
+            if not self._doubtful:
+                raise errors.UpstreamMalformed(str(fault)) from None

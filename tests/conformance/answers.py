@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from tests.conformance import grammar
 from tests.conformance.grammar import Cursor, FaultError, Fields, ShortError
 
-STATUS_LINE = re.compile(rb"HTTP/(1\.[01]) ([1-5][0-9][0-9]) [\t\x20-\x7e\x80-\xff]*")
+STATUS_LINE = re.compile(rb"HTTP/(1\.[01]) ([1-9][0-9][0-9]) [\t\x20-\x7e\x80-\xff]*")
 
 
 class Ended(enum.Enum):

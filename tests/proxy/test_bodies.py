@@ -34,6 +34,34 @@ async def test_a_large_body_that_comes_at_once_is_forwarded_whole(warm: bool) ->
         await sending
 
 
+@pytest.mark.parametrize("chunked", [True, False], ids=["chunked", "length"])
+async def test_an_answer_and_a_body_pass_at_the_same_time(chunked: bool) -> None:
+    """Full duplex: each piece is answered before the next one is sent, as some RPCs and uploads do."""
+    pieces = [b"one", b"two", b"three"]
+    length = b"Content-Length: %d\r\n" % len(b"".join(pieces))
+
+    def framed(piece: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
+
+    async with Upstream() as upstream, House(upstream) as house:
+        client = await house.client()
+        await client.send(
+            CHUNKED + b"\r\n" if chunked else post(b"").replace(b"Content-Length: 0\r\n", length)
+        )
+        application = await upstream.connection()
+        await application.read_head()
+        await application.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await client.read_head()
+        for piece in pieces:
+            await client.send(framed(piece))
+            assert await application.read_exactly(len(framed(piece))) == framed(piece)
+            await application.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+            assert await client.read_exactly(len(piece) + 5) == b"%x\r\n%b\r\n" % (len(piece), piece)
+        await client.send(b"0\r\n\r\n" if chunked else b"")
+        await application.send(b"0\r\n\r\n")
+        assert await client.read_exactly(5) == b"0\r\n\r\n"
+
+
 async def test_large_bodies_behind_each_other_are_forwarded_whole() -> None:
     """A pipelined body waits in the socket until its turn, and then is read."""
     async with Upstream(answering_bodies) as upstream, House(upstream) as house:

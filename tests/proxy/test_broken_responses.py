@@ -24,7 +24,19 @@ MALFORMED = {
     "chunks in 1.0": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "101 unasked": b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
     "101 without a word": b"HTTP/1.1 101 Switching\r\n\r\n",
-    "a status out of range": b"HTTP/1.1 999 What\r\n\r\n",
+    "a status out of range": b"HTTP/1.1 099 What\r\n\r\n",
+    "a status of four digits": b"HTTP/1.1 2000 What\r\n\r\n",
+    "two lengths in one": b"HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\nok",
+    "a length that is none": b"HTTP/1.1 200 OK\r\nContent-Length: 2, x\r\n\r\nok",
+    "a length that is none, twice": b"HTTP/1.1 200 OK\r\nContent-Length: x\r\nContent-Length: x\r\n\r\nok",
+    "both framings behind DEL": (
+        b"HTTP/1.1 200 OK\r\nX: \x7f\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nok"
+    ),
+    "a space in a name behind DEL": b"HTTP/1.1 200 OK\r\nX: \x7f\r\nA b: c\r\n\r\n",
+    "a folded line behind DEL": b"HTTP/1.1 200 OK\r\nX: \x7f\r\n b\r\n\r\n",
+    "a bare LF behind DEL": b"HTTP/1.1 200 OK\r\nX: \x7f\nY: z\r\n\r\n",
+    "another control character": b"HTTP/1.1 200 OK\r\nX: \x01\r\n\r\n",
+    "NUL": b"HTTP/1.1 200 OK\r\nX: a\0b\r\n\r\n",
     "HTTP/2": b"HTTP/2.0 200 OK\r\n\r\n",
     "a bad first chunk": CHUNKED + b"zz\r\n",
     "an endless head": b"HTTP/1.1 200 OK\r\nX: " + b"y" * 300_000,
@@ -57,6 +69,53 @@ async def test_a_malformed_response_is_a_502_and_its_connection_ends(raw: bytes)
         await application.read_request()
         await application.send(OK)
         assert (await client.final()).body == b"ok"
+
+
+# What has one reading.
+
+ODD = {
+    "status 600": (b"HTTP/1.1 600 Odd\r\nContent-Length: 2\r\n\r\nok", 600, b"ok"),
+    "status 999": (b"HTTP/1.1 999 Request Denied\r\nContent-Length: 2\r\n\r\nok", 999, b"ok"),
+    "one length twice": (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: y\r\ncontent-length: 2\r\n\r\nok",
+        200,
+        b"ok",
+    ),
+    "one length twice in one": (b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok", 200, b"ok"),
+    "DEL": (b"HTTP/1.1 200 OK\r\nX: a\x7fb\r\nContent-Length: 2\r\n\r\nok", 200, b"ok"),
+    "a blank behind a size": (CHUNKED + b"2 \r\nok\r\n0\r\n\r\n", 200, b"ok"),
+    "blanks behind every size": (CHUNKED + b"2   \r\nok\r\n0\t \r\n\r\n", 200, b"ok"),
+    "an extension that is none": (CHUNKED + b"2; {a b}\r\nok\r\n0;\r\n\r\n", 200, b"ok"),
+    "DEL in a trailer": (CHUNKED + b"2\r\nok\r\n0\r\nX: \x7f\r\n\r\n", 200, b"ok"),
+}
+
+
+@pytest.mark.parametrize("way", ["whole", "bytewise"])
+@pytest.mark.parametrize(("raw", "status", "body"), ODD.values(), ids=ODD)
+async def test_an_odd_answer_with_one_reading_passes(raw: bytes, status: int, body: bytes, way: str) -> None:
+    """Every other proxy passes it; framing is written afresh, so the client has one reading too. The
+    application's connection is used again."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client = await house.client()
+        await client.send(GET)
+        application = await upstream.connection()
+        await application.read_request()
+        for at in range(len(raw)) if way == "bytewise" else ():
+            await application.send(raw[at : at + 1])
+            await turns(1)
+        if way == "whole":
+            await application.send(raw)
+        response = await client.final()
+        assert (response.status, response.body) == (status, body)
+        lengths = response.all(b"content-length")
+        assert lengths == ([b"2"] if CHUNKED not in raw else [])
+        if b"X: a" in raw:
+            assert response.one(b"x") == b"a\x7fb"
+        await client.send(GET)
+        await application.read_request()
+        await application.send(OK)
+        assert (await client.final()).body == b"ok"
+        assert upstream.accepted == 1
 
 
 EXTRA = {
