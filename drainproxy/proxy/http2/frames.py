@@ -12,6 +12,9 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEADER_BYTES = 9
 MIN_MAX_FRAME_BYTES = 16_384
 """What either side may send before the other has said more (section 4.2)."""
+MAX_MAX_FRAME_BYTES = 2**24 - 1
+MAX_WINDOW = 2**31 - 1
+"""The largest that SETTINGS may say of each (section 6.5.2)."""
 LAST_STREAM = 2**31 - 1
 """The stream of a GOAWAY that refuses nothing yet (section 6.8)."""
 
@@ -21,7 +24,7 @@ DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDO
 END_STREAM = ACK = 0x1
 END_HEADERS = 0x4
 
-HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_CONCURRENT_STREAMS, MAX_FRAME_SIZE = 0x1, 0x2, 0x3, 0x5
+HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE = range(1, 6)
 
 _HEADER = struct.Struct(">HBBBI")
 read_header = _HEADER.unpack_from
@@ -35,6 +38,7 @@ class Code(IntEnum):
     NO_ERROR = 0x0
     PROTOCOL_ERROR = 0x1
     INTERNAL_ERROR = 0x2
+    FLOW_CONTROL_ERROR = 0x3
     FRAME_SIZE_ERROR = 0x6
     REFUSED_STREAM = 0x7
     CANCEL = 0x8
@@ -96,13 +100,30 @@ def window_update(size: int) -> bytes:
     return frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", size))
 
 
-def bounded_settings(payload: memoryview, bounds: dict[int, int], added: tuple[int, ...]) -> dict[int, int]:
-    """Return what a SETTINGS payload says, with nothing above its bound; one of `added` that it does not
-    mention is said with its bound. What is lowered is a limit on the other side, and safe to lower."""
-    said = {name: min(value, bounds.get(name, value)) for name, value in _SETTING.iter_unpack(payload)}
-    return {**{name: bounds[name] for name in added}, **said}
+def read_settings(payload: memoryview, *, client: bool) -> list[tuple[int, int]]:
+    """Return what a SETTINGS payload says, in order. Raises FrameFault for a value that it must not have:
+    what is sent on is lowered and made anew, so the other side would not see it (section 6.5.2)."""
+    said = list(_SETTING.iter_unpack(payload))
+    for name, value in said:
+        if name == ENABLE_PUSH and value > (1 if client else 0):
+            raise FrameFault(Code.PROTOCOL_ERROR, "a push that is neither on nor off, or is a server's")
+        if name == INITIAL_WINDOW_SIZE and value > MAX_WINDOW:
+            raise FrameFault(Code.FLOW_CONTROL_ERROR, "a window beyond the largest")
+        if name == MAX_FRAME_SIZE and not MIN_MAX_FRAME_BYTES <= value <= MAX_MAX_FRAME_BYTES:
+            raise FrameFault(Code.PROTOCOL_ERROR, "a frame size out of range")
+    return said
 
 
-def settings(values: dict[int, int]) -> bytes:
+def bounded_settings(
+    said: list[tuple[int, int]], bounds: dict[int, int], added: tuple[int, ...]
+) -> list[tuple[int, int]]:
+    """Return the same with nothing above its bound; one of `added` that is not mentioned is said with its
+    bound. What is lowered is a limit on the other side, and safe to lower."""
+    names = {name for name, _ in said}
+    more = [(name, bounds[name]) for name in added if name not in names]
+    return more + [(name, min(value, bounds.get(name, value))) for name, value in said]
+
+
+def settings(values: list[tuple[int, int]]) -> bytes:
     """Return a SETTINGS frame."""
-    return frame(SETTINGS, 0, 0, b"".join(_SETTING.pack(*entry) for entry in values.items()))
+    return frame(SETTINGS, 0, 0, b"".join(_SETTING.pack(*entry) for entry in values))

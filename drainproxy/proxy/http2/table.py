@@ -244,17 +244,23 @@ class Table:
     def _settings(
         self, flags: int, number: int, payload: memoryview, half: Half, other: Half, added: int
     ) -> bytes | None:
-        if number or len(payload) % 6 or (flags & frames.ACK and payload):
+        if number:
+            raise FrameFault(Code.PROTOCOL_ERROR, "SETTINGS of one stream")
+        if len(payload) % 6 or (flags & frames.ACK and payload):
             raise FrameFault(Code.FRAME_SIZE_ERROR, "SETTINGS of no possible size")
         if flags & frames.ACK:
             return None
         inspection = self._connection.inspection
-        said = frames.bounded_settings(payload, self._bounds, () if half.settled else (added,))
+        client = added == frames.ENABLE_PUSH
+        asked = frames.read_settings(payload, client=client)
+        said = frames.bounded_settings(asked, self._bounds, () if half.settled else (added,))
         half.settled = True
-        if inspection is not None and frames.HEADER_TABLE_SIZE in said and added != frames.ENABLE_PUSH:
-            inspection.allow_table(said[frames.HEADER_TABLE_SIZE])
-        # Never lowered: frames made under the larger limit may be on their way.
-        other.max_bytes = max(other.max_bytes, said.get(frames.MAX_FRAME_SIZE, 0))
+        for name, value in said:
+            if name == frames.HEADER_TABLE_SIZE and inspection is not None and not client:
+                inspection.allow_table(value)
+            elif name == frames.MAX_FRAME_SIZE:
+                # Never lowered: frames made under the larger limit may be on their way.
+                other.max_bytes = max(other.max_bytes, value)
         return frames.settings(said)
 
     def _not_taken(self, stream: Stream) -> None:
