@@ -85,7 +85,8 @@ class _Findings:
 
 
 def quote(text: str) -> str:
-    """Return `text` as an error may show it: bounded, on one line, without control characters."""
+    """Return `text` as an error may show it: bounded, on one line, without control characters or secrets."""
+    text = values.without_secrets(text)
     if len(text) > MAX_SHOWN_CHARS:
         return json.dumps(text[:MAX_SHOWN_CHARS]) + "..."
     return json.dumps(text)

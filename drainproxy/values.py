@@ -33,6 +33,7 @@ _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h)")
 _SIZE = re.compile(r"([0-9]{1,13})(KiB|MiB|GiB)?")
 _SIZE_UNITS = {None: 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _SWITCH = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
+_SECRETS = re.compile(r"(?<=://)[^/?#]*@|\?[^#]*")
 _HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([A-Za-z0-9._-]*)):([0-9]{1,5})", re.ASCII)
 
 
@@ -222,6 +223,13 @@ def _matching(pattern: str, wrong: str, make: Callable[[str], Any] = str) -> Cal
     return read
 
 
+def without_secrets(text: str) -> str:
+    """Return a URL without its user, password and query: what is shown ends up in tickets and logs."""
+    if "://" not in text:
+        return text
+    return _SECRETS.sub(lambda match: "***@" if match[0].endswith("@") else "?***", text)
+
+
 def _port(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) <= 65535:
         raise ValueError("is not a port")
@@ -283,7 +291,12 @@ _BY_ENDING: tuple[tuple[Any, str | tuple[str, ...], Kind], ...] = (
     (
         str,
         "_endpoint",
-        _pattern("URL", "an http:// or https:// URL with its path", r"https?://[!-~]{1,2000}"),
+        Kind(
+            "URL",
+            "an http:// or https:// URL with its path",
+            _matching(r"https?://[!-~]{1,2000}", "is not one"),
+            without_secrets,
+        ),
     ),
     (str, ("_certificate", "_key", "_ca", "_log", "_credentials", "config", "routes"), _FILE),
     (str, "propagation", _choice(*PRESETS)),

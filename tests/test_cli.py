@@ -133,6 +133,19 @@ def test_config_shows_what_was_written():
     assert shown["health_paths"] == "/a[/b]"
 
 
+@pytest.mark.parametrize("more", [[], ["--json"], ["--check"]])
+@pytest.mark.parametrize("scheme", ["https", "ftp"])
+def test_config_shows_no_password_of_an_address(scheme, more):
+    """Not where it is in effect, and not where it is refused: both end up in tickets."""
+    url = f"{scheme}://me:hunter2@collector:4318/v1/traces?key=hunter2"
+    done = drainproxy("config", *more, env={"DRAINPROXY_TRACE_ENDPOINT": url})
+    assert "hunter2" not in done.stdout + done.stderr
+    if "--check" not in more or scheme == "ftp":
+        assert f"{scheme}://***@collector:4318/v1/traces?***" in done.stdout + done.stderr
+    upstream = drainproxy("config", *more, env={"DRAINPROXY_UPSTREAM": "http://me:hunter2@app:80"})
+    assert "hunter2" not in upstream.stdout + upstream.stderr
+
+
 def test_config_explains_the_sum():
     """`config` says in words how the grace period is divided."""
     out = drainproxy("config", "--propagation", "cluster", "--grace-period", "40s").stdout

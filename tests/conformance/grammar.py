@@ -18,7 +18,10 @@ LENGTH = re.compile(rb"[0-9]+")
 QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
 EXTENSION = rb"[ \t]*;[ \t]*" + TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + TOKEN + rb"|" + QUOTED + rb"))?"
 CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]+)(?:" + EXTENSION + rb")*")
-HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?")
+ZONE = rb"(?:%25[A-Za-z0-9\-._~]+)?"  # RFC 6874: clients leave it in, though it means something to them alone
+HOST = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.]+" + ZONE + rb"\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
+)
 
 MAX_LENGTH = 2**63 - 1  # what a signed 64-bit length holds; RFC 9112 6.3 warns of overflow
 
