@@ -65,13 +65,16 @@ class ProxyServer(web.Server):
     clients: set[ClientSocket] = field(default_factory=set)
     """Every open client connection."""
     no_http2_until: float = 0.0
-    """Loop time; the application is known not to speak HTTP/2 until then."""
+    """Loop time; the application is taken not to speak HTTP/2 until then."""
+    speaks_http2: bool = False
+    """The application has spoken HTTP/2, or is said to: nothing makes it forget."""
 
     def __post_init__(self) -> None:
         super().__init__(_unused)
         self.loop = asyncio.get_running_loop()
         self.controller.on_change(self._tell_http2)
         self.upstream_host = _host_of(self.pool)
+        self.speaks_http2 = self.settings.upstream_http2 == "on"
         self.buffers.sides.append(self.clients)
         self._emptied = asyncio.Event()
 
@@ -140,6 +143,11 @@ class ProxyServer(web.Server):
                     await self._emptied.wait()
 
     # The application.
+
+    def found_http2(self) -> None:
+        """The application has sent SETTINGS."""
+        self.speaks_http2 = True
+        self.no_http2_until = 0.0
 
     async def connect(self, deadline: float, borrower: Borrower | None = None) -> UpstreamConnection:
         """Connect for a request, as the phase says.

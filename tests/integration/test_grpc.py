@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
+from tests.support.client import Client
+from tests.support.http2 import PREFACE
 from tests.support.process import Proxy
+from tests.support.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from tests.support.upstream import Connection
+    from tests.support.wire import Wire
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 PATH = "/test.Echo/"
@@ -160,6 +166,40 @@ async def test_a_call_that_was_read_ends_with_a_status_of_grpc() -> None:
         assert answered.value.code() is grpc.StatusCode.UNAVAILABLE
         assert answered.value.details() == "the server is draining"
         assert await proxy.exit_code() == 0
+
+
+async def test_a_call_succeeds_though_the_application_hangs_up_on_its_first_connection() -> None:
+    """Killed before its SETTINGS, and back at once: GOAWAY says that the call was not taken."""
+    server, met = grpc.aio.server(), asyncio.Event()
+    server.add_generic_rpc_handlers((Echo(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+
+    async def front(connection: Connection) -> None:
+        preface = await connection.read_exactly(len(PREFACE))
+        if not met.is_set():
+            met.set()
+            connection.reset()
+            return
+        behind = await Client.connect(("127.0.0.1", port))
+        await behind.send(preface)
+        await asyncio.gather(_pump(connection, behind), _pump(behind, connection))
+
+    try:
+        async with Upstream(front) as upstream, Proxy(upstreams=[upstream.address]) as proxy:
+            await proxy.ready()
+            host, listening = proxy.addresses[0]
+            async with grpc.aio.insecure_channel(f"{host}:{listening}") as channel:
+                assert await channel.unary_unary(PATH + "Unary")(b"x") == b"x"
+            assert met.is_set()
+    finally:
+        await server.stop(0)
+
+
+async def _pump(source: Wire, sink: Wire) -> None:
+    while await source.more():
+        await sink.send(source.take(len(source.received)))
+    sink.close()
 
 
 @pytest.mark.slow

@@ -134,7 +134,10 @@ class Http2Connection(ClientSocket):
         except FrameFault as fault:
             self.server.metrics.errors.inc("upstream-malformed")
             self.write(fault.before)
-            self._upstream_failed()
+            if self.from_upstream.begun:
+                self._upstream_failed()
+            else:
+                self._speaks_no_http2()
             return
         if out:
             self.write(out)
@@ -149,12 +152,18 @@ class Http2Connection(ClientSocket):
 
     def _upstream_failed(self) -> None:
         if not self.from_upstream.begun:
-            # Without SETTINGS it speaks something else, HTTP/1.1 most likely: no stream was taken.
+            # An application that is killed, or not up yet, hangs up like this: that says nothing of what it
+            # speaks. A server's SETTINGS come before it takes a stream (section 3.4).
             self._table.announce(0)
+        lost = self._table.streams and self.from_upstream.begun
+        self.end(Code.INTERNAL_ERROR if lost else Code.NO_ERROR, "upstream")
+
+    def _speaks_no_http2(self) -> None:
+        """The application has said something that is no SETTINGS, HTTP/1.1 most likely: it took no stream."""
+        self._table.announce(0)
+        if not self.server.speaks_http2:
             self.server.no_http2_until = self.loop.time() + ASK_AGAIN_S
-            self.end(Code.HTTP_1_1_REQUIRED, "http1")
-        else:
-            self.end(Code.INTERNAL_ERROR if self._table.streams else Code.NO_ERROR, "upstream")
+        self.end(Code.HTTP_1_1_REQUIRED, "http1")
 
     def upstream_writable(self, *, writable: bool) -> None:
         """Hold the client back while the application cannot take more (Borrower)."""
@@ -341,7 +350,8 @@ class Http2Connection(ClientSocket):
         if self._ping_by <= now:
             self._ping_by = math.inf
             self.heard()
-        ready = self.from_client.begun and self.from_upstream.begun
+        # The application may take as long as the client waits, as with HTTP/1.1.
+        ready = self.from_client.begun
         idle_at = math.inf if streams else self._idle_since + self.server.settings.keepalive_idle
         if not ready and self._ready_by <= now:
             self.end(Code.NO_ERROR, "error")

@@ -73,17 +73,24 @@ class Half:
             fault.before = b"".join((*out, data[run:at]))
             raise
         if at < size:
-            self._pieces = [data[at:]]
-            self._missing = missing - (size - at)
-            if missing >= MIN_HELD_BYTES:
-                self._held = True
-                self._hold(self, missing)
+            self._keep(data[at:], missing)
         if run or at < size:
             out.append(data[run:at])
             data = b"".join(out)
         if self._waiting and self.begun and not self.block:
             data, self._waiting = data + self._waiting, b""
         return data
+
+    def _keep(self, rest: bytes, missing: int) -> None:
+        """Hold the beginning of a frame, of which so many bytes are wanted before it is looked at again."""
+        if rest[0] and not self.begun:
+            # No SETTINGS are that long: who hangs up after a few bytes has said enough.
+            raise FrameFault(Code.FRAME_SIZE_ERROR, "a first frame that is larger than may be")
+        self._pieces = [rest]
+        self._missing = missing - len(rest)
+        if missing >= MIN_HELD_BYTES:
+            self._held = True
+            self._hold(self, missing)
 
     def _gathered(self, data: bytes) -> bytes:
         """Return what has come of the frame that has begun, once that is enough to look at."""

@@ -181,6 +181,7 @@ class Table:
         connection = self._connection
         half, other = connection.from_upstream, connection.from_client
         if not half.settled:
+            connection.server.found_http2()
             # Once they have gone out: what the client may have to be told cannot go before them.
             connection.loop.call_soon(connection.policy_changed)
         return self._settings(flags, number, payload, half, other, frames.MAX_CONCURRENT_STREAMS)
@@ -212,9 +213,9 @@ class Table:
         self._close(stream, outcome)
 
     def drop(self, outcome: str) -> None:
-        """Every stream has ended with its connection."""
+        """Every stream has ended with its connection; one that GOAWAY says was not taken, as refused."""
         for stream in list(self.streams.values()):
-            self._close(stream, outcome)
+            self._close(stream, "refused" if stream.id > self.announced else outcome)
 
     def _known(self, number: int) -> bool:
         return 0 < number <= self.last and number % 2 == 1

@@ -325,6 +325,101 @@ async def test_an_application_without_http2_is_found_out_once() -> None:
         assert upstream.accepted == 1
 
 
+@pytest.mark.parametrize("how", ["reset", "close"])
+async def test_an_application_that_hangs_up_before_its_settings_has_said_nothing_of_http2(how: str) -> None:
+    """It was killed, or is not up yet. The stream was not taken, and the next connection is served."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client = Http2(await house.client())
+        await client.introduce()
+        await client.send(client.request(1))
+        application = Http2(await upstream.connection())
+        assert (await application.wire.read_exactly(len(PREFACE))) == PREFACE
+        await application.next(HEADERS)
+        getattr(application.wire, how)()
+        first, away = await ended(client)
+        assert (first.kind, away.kind, away.last, away.code) == (SETTINGS, GOAWAY, 0, NO_ERROR)
+        assert house.metrics.h2_streams.value("refused") == 1
+        second = Http2(await house.client())
+        await second.introduce()
+        application = Http2(await upstream.connection())
+        await application.greet()
+        await asked(second, application, 1)
+        await application.send(application.response(1, end=True))
+        assert (await second.next(HEADERS)).stream == 1
+
+
+@pytest.mark.parametrize(
+    "said", [b"no\n", b"HTTP/1.0 400 Bad Request\r\n\r\n", b"\x15\x03\x01\0\x02\x02\x46"]
+)
+async def test_a_few_bytes_that_are_no_settings_are_enough(said: bytes) -> None:
+    """However short: no SETTINGS begin like that."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client = Http2(await house.client())
+        await client.introduce()
+        application = await upstream.connection()
+        await application.send(said)
+        application.close()
+        assert (await client.next(GOAWAY)).code == HTTP_1_1_REQUIRED
+        second = Http2(await house.client())
+        await second.introduce()
+        assert (await second.next(GOAWAY)).code == HTTP_1_1_REQUIRED
+        assert upstream.accepted == 1
+
+
+@pytest.mark.parametrize("setting", ["auto", "on"])
+async def test_an_application_that_has_spoken_http2_is_asked_again_at_once(setting: str) -> None:
+    """Whatever it says on one connection; also where the operator says that it does."""
+    async with Upstream() as upstream, House(upstream, upstream_http2=setting) as house:
+        if setting == "auto":
+            spoken = Http2(await house.client())
+            await spoken.introduce()
+            await Http2(await upstream.connection()).greet()
+            await spoken.next(SETTINGS)
+        client = Http2(await house.client())
+        await client.introduce()
+        application = await upstream.connection()
+        await application.send(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
+        assert (await client.next(GOAWAY)).code == HTTP_1_1_REQUIRED
+        second = Http2(await house.client())
+        await second.introduce()
+        await Http2(await upstream.connection()).greet()
+        await second.next(SETTINGS)
+
+
+async def test_settings_on_one_connection_end_the_doubt_that_another_has_left() -> None:
+    """Both were under way when the first answer came."""
+    async with Upstream() as upstream, House(upstream) as house:
+        peers = []
+        for _ in range(2):
+            client = Http2(await house.client())
+            await client.introduce()
+            peers.append((client, await upstream.connection()))
+        await peers[0][1].send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        assert (await peers[0][0].next(GOAWAY)).code == HTTP_1_1_REQUIRED
+        await Http2(peers[1][1]).greet()
+        await peers[1][0].next(SETTINGS)
+        third = Http2(await house.client())
+        await third.introduce()
+        await Http2(await upstream.connection()).greet()
+        await third.next(SETTINGS)
+
+
+async def test_an_application_that_is_slow_with_its_settings_is_waited_for() -> None:
+    """The time for a head is the client's: who has said what is due waits as long as it likes."""
+    async with Upstream() as upstream, House(upstream, head_timeout=0.2) as house:
+        client = Http2(await house.client())
+        await client.introduce()
+        await client.send(client.request(1))
+        application = Http2(await upstream.connection())
+        late = Http2(await house.client())
+        await late.send(PREFACE)
+        await late.next(GOAWAY)
+        await application.greet()
+        await client.next(SETTINGS)
+        await application.send(application.response(1, end=True))
+        assert (await client.next(HEADERS)).stream == 1
+
+
 async def test_http2_can_be_switched_off() -> None:
     """The application hears nothing of it."""
     async with Upstream() as upstream, House(upstream, upstream_http2="off") as house:
