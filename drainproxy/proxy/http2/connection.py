@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from drainproxy.errors import RequestError
+from drainproxy.errors import HeadTimeout, RequestError
+from drainproxy.proxy import kernel
 from drainproxy.proxy.client import ClientSocket
 from drainproxy.proxy.http2 import frames
 from drainproxy.proxy.http2.frames import Code, FrameFault
 from drainproxy.proxy.http2.guard import Abuse, Guard
-from drainproxy.proxy.http2.half import Half
+from drainproxy.proxy.http2.half import Half, Rest
 from drainproxy.proxy.http2.stream import Stream
 from drainproxy.proxy.http2.table import OUR_PING, Table
 
@@ -34,7 +35,7 @@ class Http2Connection(ClientSocket):
     """Written by its two transports and its timer, all on the loop's thread."""
 
     __slots__ = (
-        "_heard", "_idle_since", "_magic", "_ping_by", "_ready_by", "_spoken", "_table", "_told",
+        "_heard", "_idle_since", "_magic", "_ping_by", "_ready_by", "_rest", "_spoken", "_table", "_told",
         "_unsent", "_upstream", "from_client", "from_upstream", "guard", "inspection",
     )  # fmt: skip
 
@@ -64,6 +65,7 @@ class Http2Connection(ClientSocket):
         """GOAWAY was sent; and the client is known to have read it."""
         self._ping_by = math.inf
         self._ready_by = now + server.settings.head_timeout
+        self._rest = Rest(server.settings.head_timeout)
         self._idle_since = now
 
     # The course of it.
@@ -119,6 +121,10 @@ class Http2Connection(ClientSocket):
             return
         if out:
             self._to_upstream(out)
+        half, rest = self.from_client, self._rest
+        if half.pieces or half.block or rest.by < math.inf:
+            rest.look(half, self._table.streams, self.loop.time())
+            self.wake_by(rest.by)
 
     def _read_magic(self, data: bytes) -> bytes:
         magic, size = self._magic, len(self._magic)
@@ -129,6 +135,9 @@ class Http2Connection(ClientSocket):
 
     def upstream_data(self, data: bytes) -> None:
         """Pass on what the application has sent (Borrower)."""
+        if self._lingering or self._lost:
+            # It was being connected to when the client's end came: nobody reads this.
+            return
         try:
             out = self.from_upstream.feed(data)
         except FrameFault as fault:
@@ -146,7 +155,7 @@ class Http2Connection(ClientSocket):
     def upstream_lost(self, *, reset: bool) -> None:
         """The application has ended the connection (Borrower), and with it every stream."""
         self._upstream = None
-        if self._table.streams:
+        if self._table.streams and not self._lingering:
             self.server.metrics.errors.inc("upstream-gone")
         self._upstream_failed()
 
@@ -310,7 +319,7 @@ class Http2Connection(ClientSocket):
     def _say_goodbye(self, code: Code, why: str) -> None:
         if why:
             self.server.metrics.h2_goaway.inc(why)
-        goodbye = frames.goaway(self._table.announce(self._table.last), code)
+        goodbye = frames.goaway(self._table.announce(self._table.taken), code)
         if self.from_upstream.settled:
             self.say_client(goodbye)
         else:
@@ -353,10 +362,22 @@ class Http2Connection(ClientSocket):
         # The application may take as long as the client waits, as with HTTP/1.1.
         ready = self.from_client.begun
         idle_at = math.inf if streams else self._idle_since + self.server.settings.keepalive_idle
+        if self._rest.by <= now and (self._reading_paused or kernel.has_bytes(self.transport)):
+            # It may be here, and was not read.
+            self._rest.grant(now)
         if not ready and self._ready_by <= now:
+            self.end(Code.NO_ERROR, "error")
+        elif self._rest.by <= now:
+            self._turn_away(HeadTimeout.reason, "header block" if self.from_client.block else "frame")
             self.end(Code.NO_ERROR, "error")
         elif idle_at <= now:
             self.end(Code.NO_ERROR, "idle")
         else:
             next_deadline = min((stream.deadline for stream in streams.values()), default=math.inf)
-            self.timer.set(min(self._ping_by, math.inf if ready else self._ready_by, idle_at, next_deadline))
+            ready_by = math.inf if ready else self._ready_by
+            self.timer.set(min(self._ping_by, ready_by, self._rest.by, idle_at, next_deadline))
+
+    def _turn_away(self, reason: str, what: str) -> None:
+        """Account for a client whose connection ends through a fault of its own."""
+        self.server.metrics.refused.inc(reason)
+        self.server.books.turned_away(self.peer, reason, f"HTTP/2: {what}")

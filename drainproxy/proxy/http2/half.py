@@ -3,7 +3,8 @@
 What a frame means is asked of `meanings`, which each direction has of its own (table.py).
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Container
 
 from drainproxy.proxy.http2 import frames
 from drainproxy.proxy.http2.frames import Code, FrameFault
@@ -20,15 +21,18 @@ class Half:
     """Holds at most one incomplete frame, and says so to `hold` if it is large (buffers.py)."""
 
     __slots__ = (
-        "_held", "_hold", "_meanings", "_missing", "_pieces", "_waiting", "begun", "block", "block_bytes",
-        "block_frames", "max_bytes", "settled",
+        "_held", "_hold", "_meanings", "_missing", "_waiting", "begun", "block", "block_bytes",
+        "block_frames", "max_bytes", "moved", "pieces", "settled",
     )  # fmt: skip
 
     def __init__(self, meanings: Meanings, hold: Callable[["Half", int], None]) -> None:
         self._meanings = meanings
         self._hold = hold
         self._held = False
-        self._pieces: list[bytes] = []
+        self.pieces: list[bytes] = []
+        """Of the frame that has begun."""
+        self.moved = False
+        """It began after others that were whole."""
         self._missing = 0
         """Bytes until the frame that has begun is complete, as far as is known."""
         self._waiting = b""
@@ -43,7 +47,7 @@ class Half:
 
     def feed(self, data: bytes) -> bytes:  # noqa: C901 - one loop without calls: it runs for every frame
         """Return the frames that are complete and pass. Raises FrameFault."""
-        if self._pieces:
+        if self.pieces:
             data = self._gathered(data)
         size, at, run = len(data), 0, 0
         out: list[bytes] = []
@@ -73,6 +77,7 @@ class Half:
             fault.before = b"".join((*out, data[run:at]))
             raise
         if at < size:
+            self.moved = at > 0
             self._keep(data[at:], missing)
         if run or at < size:
             out.append(data[run:at])
@@ -86,7 +91,7 @@ class Half:
         if rest[0] and not self.begun:
             # No SETTINGS are that long: who hangs up after a few bytes has said enough.
             raise FrameFault(Code.FRAME_SIZE_ERROR, "a first frame that is larger than may be")
-        self._pieces = [rest]
+        self.pieces = [rest]
         self._missing = missing - len(rest)
         if missing >= MIN_HELD_BYTES:
             self._held = True
@@ -94,15 +99,25 @@ class Half:
 
     def _gathered(self, data: bytes) -> bytes:
         """Return what has come of the frame that has begun, once that is enough to look at."""
-        self._pieces.append(data)
+        self.pieces.append(data)
         self._missing -= len(data)
         if self._missing > 0:
             return b""
         if self._held:
             self._held = False
             self._hold(self, 0)
-        gathered, self._pieces = b"".join(self._pieces), []
+        gathered, self.pieces = b"".join(self.pieces), []
         return gathered
+
+    def unfinished(self, streams: Container[int]) -> bool:
+        """Tell whether something has begun that is sent at once: a header block, or a frame. Data of an open
+        stream is a body, and takes its time."""
+        if self.block or not self.pieces:
+            return self.block != 0
+        first = self.pieces[0]
+        if len(first) < frames.HEADER_BYTES or first[3] != frames.DATA:
+            return True
+        return frames.read_header(first)[-1] & frames.LAST_STREAM not in streams
 
     def say(self, frame: bytes) -> bytes:
         """Return a frame of ours if it may go now; else keep it until SETTINGS have gone first, and until the
@@ -131,3 +146,24 @@ class Half:
             self.begun = kind == frames.SETTINGS and not flags & frames.ACK
             return self.begun
         return kind == frames.CONTINUATION and stream == self.block
+
+
+class Rest:
+    """Until when a client is to have sent the rest of what it has begun: `by`, a loop time."""
+
+    __slots__ = ("_limit_s", "by")
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self.by = math.inf
+
+    def look(self, half: Half, streams: Container[int], now: float) -> None:
+        """See what a read has left. A block has its time as a whole, however many frames it is of."""
+        if not half.unfinished(streams):
+            self.by = math.inf
+        elif self.by == math.inf or (half.moved and not half.block):
+            self.grant(now)
+
+    def grant(self, now: float) -> None:
+        """Give it its time from now on."""
+        self.by = now + self._limit_s

@@ -43,9 +43,11 @@ class Inspection:
         self._block, self._stream = bytes(payload[start:end]), stream
         self._ended(flags)
 
-    def continuation(self, flags: int, payload: memoryview) -> None:
-        """Take a CONTINUATION. Raises FrameFault."""
+    def continuation(self, flags: int, payload: memoryview, opened: Stream | None) -> None:
+        """Take a CONTINUATION, and the stream that it has opened, if it has. Raises FrameFault."""
         self._block += payload
+        if opened is not None:
+            self._stream = opened
         self._ended(flags)
 
     def _ended(self, flags: int) -> None:

@@ -29,7 +29,9 @@ _NOTHING = b""
 class Table:
     """Of one connection. Written by the frames that pass."""
 
-    __slots__ = ("_bounds", "_connection", "_reset", "announced", "last", "parted", "streams")
+    __slots__ = (
+        "_bounds", "_connection", "_opening", "_reset", "announced", "last", "parted", "streams", "taken",
+    )  # fmt: skip
 
     def __init__(self, connection: Http2Connection) -> None:
         self._connection = connection
@@ -42,7 +44,11 @@ class Table:
         """What SETTINGS may say at most: a frame has to fit into our buffer, and nobody pushes."""
         self.streams: dict[int, Stream] = {}
         self.last = 0
-        """The highest stream the client has opened."""
+        """The highest stream the client has opened, or begun to."""
+        self.taken = 0
+        """The highest whose header block is whole: nobody can have acted on a part of one."""
+        self._opening: int | None = None
+        """The flags of `last`, while its header block is open: it is no work before that has ended."""
         self.announced = frames.LAST_STREAM
         """The lowest last stream that a GOAWAY has told the client, the application's or ours: a later one
         must not name a higher one (section 6.8)."""
@@ -91,22 +97,43 @@ class Table:
                     return
                 raise FrameFault(Code.PROTOCOL_ERROR, "a stream that cannot be opened")
             self.last = number
-            self.streams[number] = stream = connection.opened(number)
+            if not flags & frames.END_HEADERS:
+                self._opening = flags
+                if connection.inspection is not None:
+                    connection.inspection.headers(flags, payload, None)
+                return
+            stream = self._open(number)
         if connection.inspection is not None:
             connection.inspection.headers(flags, payload, stream)
+        self._asked(stream, flags)
+
+    def _open(self, number: int) -> Stream:
+        self.taken = number
+        self.streams[number] = stream = self._connection.opened(number)
+        return stream
+
+    def _asked(self, stream: Stream, flags: int) -> None:
+        """Act on the flags of a header block of the client."""
         if flags & frames.END_STREAM:
             stream.client_ended = True
             if stream.upstream_ended:
                 self._close(stream, "finished")
-        if number > self.announced:
+        if stream.id > self.announced:
             self._not_taken(stream)
 
     def _client_continuation(self, flags: int, number: int, payload: memoryview) -> None:
-        half = self._connection.from_client
+        half, inspection = self._connection.from_client, self._connection.inspection
         half.continue_block(flags, len(payload))
         self._connection.guard.block(half.block_bytes, half.block_frames)
-        if self._connection.inspection is not None:
-            self._connection.inspection.continuation(flags, payload)
+        opened = None
+        if self._opening is not None and flags & frames.END_HEADERS:
+            opening, self._opening = self._opening, None
+            if number not in self._reset:
+                opened = self._open(number)
+        if inspection is not None:
+            inspection.continuation(flags, payload, opened)
+        if opened is not None:
+            self._asked(opened, opening)
 
     def _client_reset(self, flags: int, number: int, payload: memoryview) -> bytes | None:
         self._count("reset")
@@ -240,6 +267,8 @@ class Table:
             self._forget(number, ours=False)
             # A reset after the whole answer is how a server says that it needs no more of the request.
             self._close(stream, "finished" if stream.upstream_ended else "reset")
+        elif self._opening is not None and number == self.last:
+            self._forget(number, ours=False)
         return _NOTHING if self._reset.get(number) else None
 
     def _settings(
