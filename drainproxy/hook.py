@@ -14,7 +14,7 @@ import sys
 
 VERBS = ("drain", "undrain", "wait")
 
-DEFAULT_CONTROL_SOCKET = "/run/drainproxy/control.sock"
+DEFAULT_CONTROL_SOCKET = "@drainproxy"
 """AdminSettings.control_socket, which is a dataclass and would cost an import; a test compares them."""
 
 TIMEOUT_S = 5.0
@@ -80,7 +80,8 @@ def _ask(path: str, request: str, timeout_s: float | None) -> tuple[int, str]:
     with socket.socket(socket.AF_UNIX) as peer:
         peer.settimeout(timeout_s)
         try:
-            peer.connect(path)
+            peer.connect("\0" + path[1:] if path.startswith("@") else path)
+            _look_at(peer)
             peer.sendall(message.encode())
             while len(answer) < MAX_ANSWER_BYTES and (data := peer.recv(4096)):
                 answer += data
@@ -93,6 +94,16 @@ def _ask(path: str, request: str, timeout_s: float | None) -> tuple[int, str]:
     if not blank or not version.startswith(b"HTTP/1.") or not rest[:3].isdigit():
         raise _Unreachable("closed without an answer")
     return int(rest[:3]), body.decode("utf-8", "replace").strip()
+
+
+def _look_at(peer: socket.socket) -> None:
+    """Insist on a process of this user behind the name: an abstract one any container of the pod may take."""
+    pid, uid = (
+        int.from_bytes(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[at : at + 4], sys.byteorder)
+        for at in (0, 4)
+    )
+    if uid != os.geteuid() or not pid:
+        raise _Unreachable("it belongs to another user or container")
 
 
 def _why(error: OSError) -> str:

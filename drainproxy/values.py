@@ -286,7 +286,7 @@ _BY_ENDING: tuple[tuple[Any, str | tuple[str, ...], Kind], ...] = (
     (str, "_path", Kind("/PATH", "a percent-encoded path such as /healthz", _url_path)),
     (ListenAddress, "listen", _TRAFFIC),
     (str, "trusted_proxies", Kind("NETWORK", "a network such as 10.0.0.0/8 or 2001:db8::/32", _network)),
-    (str, "_socket", Kind("FILE", "the path of a Unix socket", _socket_path)),
+    (str, "_socket", Kind("FILE", "the path of a Unix socket, or @NAME for an abstract one", _socket_path)),
     (float, "_ratio", Kind("RATIO", "a number from 0 to 1 such as 0.05", _RATIO, "{:g}".format)),
     (
         str,

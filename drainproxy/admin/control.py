@@ -2,16 +2,21 @@
 
 Never over TCP: a POST inside the pod's network namespace could be forged through the application. A
 process that cannot have the socket runs without it, since a drain by SIGTERM needs none.
+
+An abstract socket (unix(7)) needs no directory, and so no emptyDir, for which `kubectl drain` and the cluster
+autoscaler would leave the pod alone. Every container of a pod can reach it, so the kernel is asked who does.
 """
 
+import asyncio
 import os
 import socket
 import stat
+import struct
 from pathlib import Path
 
 from aiohttp import web
 
-from drainproxy.admin.door import Routes, line
+from drainproxy.admin.door import Door, Routes, line
 from drainproxy.lifecycle.controller import Controller
 from drainproxy.lifecycle.report import Cause
 from drainproxy.log import Log
@@ -33,19 +38,39 @@ def routes(controller: Controller) -> Routes:
     return {"/drain": {"POST": drain}, "/undrain": {"POST": undrain}}
 
 
+class ControlDoor(Door):
+    """A door for this container's user and nobody else, whoever can reach the socket."""
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """See Door. A stranger takes no place."""
+        super().connection_made(handler, transport)
+        if not is_own(transport.get_extra_info("socket")):
+            transport.abort()
+
+
+def is_own(peer: socket.socket) -> bool:
+    """Tell whether the other end is a process of this user in this container (SO_PEERCRED, unix(7))."""
+    pid, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    # In another container's PID namespace it has no number here; where the pod shares one, its files differ.
+    return uid == os.geteuid() and pid > 0 and _files_of(pid) == _files_of("self")
+
+
+def _files_of(process: int | str) -> str | None:
+    """Return the name of a process's mount namespace; None where that is not told (proc(5))."""
+    try:
+        return str(Path(f"/proc/{process}/ns/mnt").readlink())
+    except OSError:
+        return None
+
+
 def bind(path: str, log: Log) -> socket.socket | None:
-    """Return a Unix socket bound to `path`, for this user only, or None after one warning."""
+    """Return a Unix socket bound to `path` (`@name`: an abstract one), or None after one warning."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # Whoever may enter the directory may replace the socket in it.
-        Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _remove_stale(path)
-        # The file is born with its mode: a chmod afterwards would leave a moment in between.
-        umask = os.umask(0o177)
-        try:
-            sock.bind(path)
-        finally:
-            os.umask(umask)
+        if path.startswith("@"):
+            sock.bind("\0" + path[1:])
+        else:
+            _bind_file(sock, path)
     except OSError as failure:
         sock.close()
         log.event(
@@ -59,9 +84,23 @@ def bind(path: str, log: Log) -> socket.socket | None:
     return sock
 
 
+def _bind_file(sock: socket.socket, path: str) -> None:
+    """Make the socket's file, for this user only. Raises OSError."""
+    # Whoever may enter the directory may replace the socket in it.
+    Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _remove_stale(path)
+    # The file is born with its mode: a chmod afterwards would leave a moment in between.
+    umask = os.umask(0o177)
+    try:
+        sock.bind(path)
+    finally:
+        os.umask(umask)
+
+
 def unlink(path: str) -> None:
-    """Remove the socket file of this process."""
-    Path(path).unlink(missing_ok=True)
+    """Remove the socket file of this process. An abstract socket ends with its process."""
+    if not path.startswith("@"):
+        Path(path).unlink(missing_ok=True)
 
 
 def _remove_stale(path: str) -> None:

@@ -67,11 +67,11 @@ class AdminServer:
 
     async def start(self, sock: socket.socket) -> None:
         """Serve on `sock`, already bound, and on the control socket if it can be had."""
-        await self._open(self._routes(), sock)
+        await self._open(Door(self._routes()), sock)
         control_socket = control.bind(self.settings.control_socket, self.log)
         if control_socket is not None:
             self._has_control = True
-            await self._open(self._control_routes(), control_socket)
+            await self._open(control.ControlDoor(self._control_routes()), control_socket)
 
     async def stop(self) -> None:
         """Close the listeners, finish answers under way, remove the control socket."""
@@ -105,8 +105,7 @@ class AdminServer:
                 async with asyncio.timeout_at(max(give_ups)):
                     await self._fetched.wait()
 
-    async def _open(self, routes: Routes, sock: socket.socket) -> None:
-        door = Door(routes)
+    async def _open(self, door: Door, sock: socket.socket) -> None:
         self._doors.append(door)
         await door.open(sock)
 

@@ -12,8 +12,9 @@ class AdminSettings:
     admin: ListenAddress = ListenAddress(None, 29900)  # noqa: RUF009 - frozen
     """Address of health checks, metrics, status and /drain/wait."""
 
-    control_socket: str = "/run/drainproxy/control.sock"
-    """Unix socket for `drain` and `undrain`, in a directory that only the sidecar mounts."""
+    control_socket: str = "@drainproxy"
+    """Unix socket for `drain` and `undrain`: the path of a file, or `@` and a name for an abstract one, which
+    needs no directory. Only processes of the same user in the same container are heard."""
 
     final_scrape_wait: float = 15.0
     """After draining, wait for one more scrape from each Prometheus whose next is due within this long."""

@@ -30,7 +30,7 @@ from drainproxy.podspec import DEFAULT_GRACE_S, sidecar
 NAME = "drainproxy"
 _ENV = re.compile(r"env DRAINPROXY_(\w+)")
 """How a problem names the source of a setting."""
-RUN_VOLUME, TOKEN_VOLUME, ROUTES_VOLUME = "drainproxy-run", "drainproxy-token", "drainproxy-routes"
+TOKEN_VOLUME, ROUTES_VOLUME = "drainproxy-token", "drainproxy-routes"
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a directory
 ROUTES_PATH = "/etc/drainproxy"
 DOWNWARD = {
@@ -115,7 +115,8 @@ def _inject(pod: Pod, house: House, namespace: str) -> Injected:
         say.append(f"callers reach {', '.join(around)} around the sidecar, where nothing drains")
     key = "containers" if options.mode == "plain" else "initContainers"
     spec[key] = [*(spec.get(key) or ()), _container(image, environment, taken, options)]
-    spec["volumes"] = [*(spec.get("volumes") or ()), *_volumes(environment, options)]
+    if volumes := list(_volumes(environment, options)):
+        spec["volumes"] = [*(spec.get("volumes") or ()), *volumes]
     metadata["labels"] = {**(metadata.get("labels") or {}), INJECTED_LABEL: "true"}
     return Injected(pod, tuple(taken), loaded, tuple(say))
 
@@ -193,7 +194,7 @@ def _container(
             "capabilities": {"drop": ["ALL"]},
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "volumeMounts": list(_mounts(environment, options)),
+        **({"volumeMounts": mounts} if (mounts := list(_mounts(environment, options))) else {}),
     }
 
 
@@ -211,7 +212,6 @@ def _probe(path: str, options: Options, **numbers: int) -> dict[str, Any]:
 
 
 def _mounts(environment: Mapping[str, str], options: Options) -> Iterator[dict[str, Any]]:
-    yield {"name": RUN_VOLUME, "mountPath": "/run/drainproxy"}
     if environment["DRAINPROXY_RBAC"] != "none":
         yield {"name": TOKEN_VOLUME, "mountPath": TOKEN_PATH, "readOnly": True}
     if options.routes_config_map:
@@ -219,8 +219,8 @@ def _mounts(environment: Mapping[str, str], options: Options) -> Iterator[dict[s
 
 
 def _volumes(environment: Mapping[str, str], options: Options) -> Iterator[dict[str, Any]]:
-    """Yield what only the sidecar mounts: whoever reaches the control socket may drain the pod."""
-    yield {"name": RUN_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
+    """Yield what only the sidecar mounts. No emptyDir: `kubectl drain` and the cluster autoscaler leave pods
+    with local storage alone unless they are told otherwise (Kubernetes: Safely Drain a Node)."""
     if environment["DRAINPROXY_RBAC"] != "none":
         authority = {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
         token = {"path": "token", "expirationSeconds": 3607}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import stat
+import subprocess
+from pathlib import Path
 
 import pytest
 
+from drainproxy import hook
 from drainproxy.lifecycle.machine import Phase
 from drainproxy.lifecycle.report import Cause
 from tests.admin.premises import Premises
@@ -156,3 +160,101 @@ async def test_without_a_place_for_it_the_proxy_runs_and_says_so_once(tmp_path):
         assert (line["level"], line["path"]) == ("warning", str(path))
         assert (await premises.ask("GET /livez")).status == 200
         await premises.close()
+
+
+# An abstract socket: no directory, and so no emptyDir.
+
+
+@pytest.fixture
+async def abstract(tmp_path):
+    """Premises whose control socket has a name of this test's own."""
+    premises = Premises(tmp_path)
+    premises.control_path = f"@{tmp_path}"
+    premises.admin.settings = type(premises.admin.settings)(control_socket=premises.control_path)
+    await premises.open()
+    yield premises
+    await premises.close()
+
+
+def command(path: str, *before: str) -> subprocess.Popen[str]:
+    """Start what `drainproxy drain` runs as another program, with an interpreter that everybody may use;
+    before it stands who runs it."""
+    code = Path(hook.__file__).read_text() + f"\nsys.exit(run('drain', {path!r}))"
+    return subprocess.Popen(
+        [*before, "/usr/bin/python3", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+async def finished(child: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Return a program's exit code and what it said, while this process serves it."""
+    out, error = await asyncio.to_thread(child.communicate, timeout=60)
+    return child.returncode, out, error
+
+
+async def test_an_abstract_socket_needs_no_directory(abstract):
+    """And leaves nothing behind."""
+    assert await finished(command(abstract.control_path)) == (
+        0,
+        "propagating, waits for min, without the cluster's word\n",
+        "",
+    )
+    assert abstract.controller.published.draining
+
+
+AS_ROOT = pytest.mark.skipif(
+    os.geteuid() != 0, reason="to be somebody else takes root: run this as root, or in CI"
+)
+STRANGERS = {
+    "another user": ("setpriv", "--reuid", "65534", "--clear-groups"),
+    "another container": ("unshare", "--mount"),
+    "another container with processes of its own": ("unshare", "--mount", "--pid", "--fork"),
+}
+
+
+SQUAT = """
+import socket, sys
+taken = socket.socket(socket.AF_UNIX)
+taken.bind(chr(0) + sys.argv[1])
+taken.listen()
+print(flush=True)
+taken.accept()[0].recv(1)
+"""
+
+
+@AS_ROOT
+@pytest.mark.parametrize("who", STRANGERS.values(), ids=STRANGERS)
+async def test_no_other_user_or_container_is_heard(abstract, who):
+    """The whole pod can reach an abstract socket: the kernel is asked who does."""
+    code, out, error = await finished(command(abstract.control_path, *who))
+    assert (code, out) == (69, "")
+    assert f"drainproxy drain: {abstract.control_path}: " in error
+    assert not abstract.controller.published.draining
+
+
+@AS_ROOT
+async def test_who_takes_the_name_is_not_taken_for_the_proxy(tmp_path):
+    """A container of the pod that was there first would swallow the pod's own hook without a word."""
+    squatter = subprocess.Popen(  # noqa: ASYNC220 - it only starts
+        [*STRANGERS["another user"], "/usr/bin/python3", "-c", SQUAT, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with squatter:
+        try:
+            assert squatter.stdout.readline() == "\n"
+            code, _, error = await finished(command(f"@{tmp_path}"))
+            assert code == 69
+            assert "it belongs to another user or container" in error
+        finally:
+            squatter.kill()
+
+
+async def test_a_second_process_with_the_same_name_runs_without_it(abstract, tmp_path):
+    """The first keeps it; the second says so once."""
+    second = Premises(tmp_path)
+    second.admin.settings = abstract.admin.settings
+    second.control_path = abstract.control_path
+    await second.open()
+    (line,) = second.diary.of("control_socket")
+    assert (line["level"], line["error"]) == ("warning", "Address already in use")
+    await second.close()

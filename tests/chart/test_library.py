@@ -55,7 +55,7 @@ def test_the_program_finds_nothing_wrong_with_what_the_library_writes(options, t
     native = options.get("mode", "native") == "native"
     assert (sidecar.get("restartPolicy") == "Always") == native
     assert ("lifecycle" in sidecar) == native
-    mounted = {each["name"] for each in sidecar["volumeMounts"]}
+    mounted = {each["name"] for each in sidecar.get("volumeMounts", ())}
     assert mounted == {each["name"] for each in spec["volumes"]}
     assert ("drainproxy-token" in mounted) == (options.get("rbac") != "none")
     assert "cpu" not in sidecar["resources"]["limits"]

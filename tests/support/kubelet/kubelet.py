@@ -291,7 +291,6 @@ _DEFAULTS = {
     "DRAINPROXY_LISTEN": ":28080",
     "DRAINPROXY_ADMIN": ":29900",
     "DRAINPROXY_UPSTREAM": "http://127.0.0.1:8080",
-    "DRAINPROXY_CONTROL_SOCKET": "/run/drainproxy/control.sock",
     "DRAINPROXY_KUBERNETES_CREDENTIALS": "/var/run/secrets/kubernetes.io/serviceaccount",
     "DRAINPROXY_TERMINATION_LOG": "/dev/termination-log",
 }
@@ -308,6 +307,8 @@ def _environment(pod: Pod, manifest: dict[str, Any]) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(entry or "." for entry in sys.path),
         "PYTHONUNBUFFERED": "1",
         **pod.sandbox.environment,
+        # Abstract names are a network namespace's own, and these pods share one.
+        "DRAINPROXY_CONTROL_SOCKET": f"@{pod.sandbox.directory}",
         **{name: pod.sandbox.rewrite(value) for name, value in {**_DEFAULTS, **said}.items()},
     }
 

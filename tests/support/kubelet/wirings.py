@@ -65,7 +65,6 @@ def _sidecar(settings: dict[str, str]) -> Manifest:
         ],
         "readinessProbe": READY_PROBE,
         "startupProbe": {"tcpSocket": {"port": TRAFFIC_PORT}, "periodSeconds": 1},
-        "volumeMounts": [{"name": "control", "mountPath": "/run/drainproxy"}],
     }
 
 

@@ -131,23 +131,17 @@ It owns the port's name: take `name: http` away from the application's port, so 
       drop: [ALL]
     seccompProfile:
       type: RuntimeDefault
+  {{- if ne $options.rbac "none" }}
   volumeMounts:
-    - name: drainproxy-run
-      mountPath: /run/drainproxy
-    {{- if ne $options.rbac "none" }}
     - name: drainproxy-token
       mountPath: /var/run/secrets/kubernetes.io/serviceaccount
       readOnly: true
-    {{- end }}
+  {{- end }}
 {{- end -}}
 
-{{/* The volumes beside it: the control socket's directory, and a token that no other container mounts. */}}
+{{/* The volumes beside it: a token that no other container mounts. */}}
 {{- define "drainproxy.volumes" -}}
 {{- $options := include "drainproxy.options" . | fromYaml -}}
-- name: drainproxy-run
-  emptyDir:
-    medium: Memory
-    sizeLimit: 1Mi
 {{- if ne $options.rbac "none" }}
 - name: drainproxy-token
   projected:
@@ -160,6 +154,8 @@ It owns the port's name: take `name: http` away from the application's port, so 
           items:
             - key: ca.crt
               path: ca.crt
+{{- else }}
+[]
 {{- end }}
 {{- end -}}
 
