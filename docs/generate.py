@@ -48,7 +48,7 @@ POLICY_TITLES = {
     "readyz": "`/readyz`",
     "new_request": "a new request is",
     "reuse": "a connection is",
-    "streams": "WebSockets, event streams",
+    "streams": "WebSockets, EventSources",
 }
 
 

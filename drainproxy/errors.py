@@ -229,6 +229,11 @@ class DrainDeadline(Refusal, reason="drain-deadline"):
     """The drain's deadline passed while the request was being answered."""
 
 
+class LeaveOverdue(Refusal, reason="leave-overdue"):
+    """An event stream or a WebSocket that a drain had told to leave, and whose application has stopped in
+    the middle of an event or a frame: cut."""
+
+
 class LimitReached(Refusal):
     """A limit of this process: what is under way goes on, what is new has to come again."""
 

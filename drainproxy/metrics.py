@@ -23,6 +23,9 @@ LAG_BUCKETS_S = (0.005, 0.025, 0.1, 0.5, 2.5)
 PHASES = ("starting", "ready", "propagating", "draining", "drained")
 CAUSES = ("deletion", "restart", "node-shutdown", "manual", "unknown")
 OUTCOMES = ("finished", "timed_out", "cut", "refused", "lost")
+TOLD_TO_LEAVE = "told_to_leave"
+"""What has no end of its own, and was given one so that it goes on elsewhere, has not finished."""
+TUNNEL_OUTCOMES = (*OUTCOMES, TOLD_TO_LEAVE)
 TUNNELS = ("websocket", "stream", "other")
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"))
 
@@ -173,7 +176,8 @@ class Metrics(Table):
             "Requests that ended, or were refused, after the drain began.", outcome=OUTCOMES
         )
         self.drain_tunnels = CounterByKind(
-            "Tunnels and event streams that ended, or were refused, after the drain began.", outcome=OUTCOMES
+            "Tunnels and event streams that ended, or were refused, after the drain began.",
+            outcome=TUNNEL_OUTCOMES,
         )
         self.drain_unused_seconds = Gauge("Seconds that were left until the deadline when the drain ended.")
         # Traffic. `listener`, `method` and `code` are bounded where they are counted.

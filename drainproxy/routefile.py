@@ -11,6 +11,7 @@ from drainproxy.proxy.routes import MAX_ROUTES, PROFILES, Route, Timeouts
 from drainproxy.values import positive_duration
 
 TIMEOUTS = tuple(each.name for each in fields(Timeouts))
+_CHOICES = {"leave": "leave", "finish": "finish"}
 
 
 def read(top: Iterable[tuple[Any, Any]], default: Timeouts) -> tuple[tuple[Route, ...], list[str]]:
@@ -77,5 +78,6 @@ _READERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "method": (_matching(r"[A-Z]{1,32}"), "GET or [PUT, POST]"),
     "profile": (PROFILES.__getitem__, f"one of {', '.join(PROFILES)}"),
     **dict.fromkeys(TIMEOUTS, (_timeout, "a duration like 500ms or 30s, or off")),
+    **dict.fromkeys(("streams", "websockets"), (_CHOICES.__getitem__, "leave or finish")),
 }
 """What a route may say, how it is read, and what to write where it cannot be read."""

@@ -137,7 +137,7 @@ ROWS: dict[str, list[Panel]] = {
         ),
         Panel(
             "Tunnels and event streams ended since their drain began",
-            "finished: they left when they were told to.",
+            "told_to_leave: they got an end, and go on elsewhere. finished: they ended by themselves.",
             THIRD,
             "short",
             {"{{outcome}}": grown("drainproxy_drain_tunnels_total", "outcome")},

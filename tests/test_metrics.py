@@ -40,7 +40,7 @@ CONTRACT = {
     "after_drained_total": ("counter", {}),
     "late_connection_age_seconds": ("histogram", {}),
     "drain_requests_total": ("counter", {"outcome": OUTCOMES}),
-    "drain_tunnels_total": ("counter", {"outcome": OUTCOMES}),
+    "drain_tunnels_total": ("counter", {"outcome": f"{OUTCOMES} told_to_leave"}),
     "drain_unused_seconds": ("gauge", {}),
     "requests_total": ("counter", {"listener": "*", "method": "*", "code": "*", "phase": "*"}),
     "request_duration_seconds": ("histogram", {}),

@@ -20,6 +20,8 @@ routes:
     method: GET
     idle: off
     total: 1h
+    streams: finish
+    websockets: leave
   - path: /
     profile: api
     response_head: 500ms
@@ -35,10 +37,11 @@ def load(tmp_path, text: str, **env: str) -> config.Config:
 
 def test_routes_are_read_in_order_with_profiles_and_numbers(tmp_path) -> None:
     """A number beside a profile wins; what neither says is as the settings have it."""
+    events = Timeouts(connect=7, idle=math.inf, total=3600, streams="finish", websockets="leave")
     loaded = load(tmp_path, GOOD, DRAINPROXY_CONNECT_TIMEOUT="7s", DRAINPROXY_TOTAL_TIMEOUT="9s")
     assert loaded.routes == (
         Route(b"/upload", frozenset((b"POST", b"PUT")), Timeouts(connect=5, idle=30, drain=60)),
-        Route(b"/events", frozenset((b"GET",)), Timeouts(connect=7, idle=math.inf, total=3600)),
+        Route(b"/events", frozenset((b"GET",)), events),
         Route(b"/", frozenset(), Timeouts(connect=3, response_head=0.5, idle=5, total=10)),
     )
     assert PROFILES["api"].response_head == 5
@@ -64,6 +67,9 @@ def test_a_file_without_routes_is_none(tmp_path, text: str) -> None:
         ("routes:\n  - path: /\n    profile: fast", "write one of api, upload, internal, stream"),
         ("routes:\n  - path: /\n    idle: 30", "write a duration like 500ms or 30s, or off"),
         ("routes:\n  - path: /\n    idle: 0s", "line 3"),
+        ("routes:\n  - path: /\n    streams: 3s", 'line 3: "3s" is not good here; write leave or finish'),
+        ("routes:\n  - path: /\n    websockets: off", "write leave or finish"),
+        ("routes:\n  - path: /\n    streams: [leave, finish]", "write leave or finish"),
         ("routes:\n  - path: /\n    timeout: 3s", 'line 3: "timeout" is not good here; write one of path,'),
         ("routes:\n  - path: /\n    idle: 1s\n    idle: 2s", 'line 4: "2s" is not good here; write it once'),
         ("routes:\n  - path: /\n    ? [idle]\n    : 1s", "line 3: "),

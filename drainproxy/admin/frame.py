@@ -100,6 +100,8 @@ def _facts(status: Mapping[str, Any], *, gone: bool) -> Table:
     if drain:
         facts.add_row("drain", Text(_drain(drain)))
         facts.add_row("since then", Text(_counts(drain["outcomes"])))
+        if tunnels := _tunnels(drain["tunnels"]):
+            facts.add_row("tunnels", Text(tunnels))
     if not gone:
         facts.add_row("application", _application(status))
     elif not status["report"]:
@@ -177,9 +179,8 @@ def _report(report: Mapping[str, Any]) -> Table:
         verdict = Text(f"{bad} request{'s' if bad > 1 else ''} not answered in full", style="bold red")
     said.add_row("last drain", verdict)
     said.add_row("requests", Text(_counts(requests)))
-    tunnels = [f"{kind} {_counts(of)}" for kind, of in report["tunnels"].items() if any(of.values())]
-    if tunnels:
-        said.add_row("tunnels", Text("; ".join(tunnels)))
+    if tunnels := _tunnels(report["tunnels"]):
+        said.add_row("tunnels", Text(tunnels))
     phases = ", ".join(f"{plain(phase)} {_duration(spent)}" for phase, spent in report["phases_s"].items())
     said.add_row("took", Text(f"{phases}; {_duration(report['unused_s'])} unused"))
     said.add_row("ended by", Text(plain(report["ended_by"])))
@@ -208,6 +209,10 @@ def _progress(value: float, total: float, color: str) -> ProgressBar:
 def _counts(tally: Mapping[str, int]) -> str:
     parts = [f"{count} {plain(name).replace('_', ' ')}" for name, count in tally.items() if count]
     return ", ".join(parts) or "none"
+
+
+def _tunnels(tallies: Mapping[str, Mapping[str, int]]) -> str:
+    return "; ".join(f"{plain(kind)} {_counts(of)}" for kind, of in tallies.items() if any(of.values()))
 
 
 def _duration(seconds: float) -> str:

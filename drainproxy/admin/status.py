@@ -9,6 +9,7 @@ come here.
 import math
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
@@ -66,6 +67,7 @@ def _drain(drain: Drain, deadline: float, metrics: Metrics, now: float) -> dict[
             outcome: int(metrics.drain_requests.value(outcome)) - getattr(before, outcome)
             for outcome in OUTCOMES
         },
+        "tunnels": {kind: asdict(tally) for kind, tally in drain.tunnels().items()},
     }
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from drainproxy.lifecycle.machine import Phase
 from drainproxy.lifecycle.propagation import Evidence, Reason, Routability
-from drainproxy.lifecycle.report import Cause, Report, Tally
-from drainproxy.metrics import OUTCOMES, TUNNELS, Metrics
+from drainproxy.lifecycle.report import Cause, Report, Tally, TunnelTally
+from drainproxy.metrics import OUTCOMES, TUNNEL_OUTCOMES, TUNNELS, Metrics
 
 
 @dataclass(slots=True)
@@ -24,7 +24,7 @@ class Drain:
     """Before it began."""
     metrics: Metrics
     requests_before: Tally = field(init=False)
-    tunnels_before: dict[str, Tally] = field(init=False)
+    tunnels_before: dict[str, TunnelTally] = field(init=False)
     final: bool = False
     """The pod is ending for certain: `undrain` is refused in every phase."""
     last_late: float | None = None
@@ -45,10 +45,15 @@ class Drain:
         self.unused_s, self.ended_by = unused_s, by
         self.metrics.drain_unused_seconds.set(unused_s)
 
+    def tunnels(self) -> dict[str, TunnelTally]:
+        """Return what has become of tunnels and event streams so far, by kind."""
+        return {
+            kind: tally.minus(self.tunnels_before[kind]) for kind, tally in _tunnels(self.metrics).items()
+        }
+
     def close(self) -> Report:
         """Close the books."""
         phases, times = list(self.entered), list(self.entered.values())
-        tunnels = _tunnels(self.metrics)
         self.report = Report(
             cause=self.cause,
             # The last one is drained, which is not over.
@@ -57,7 +62,7 @@ class Drain:
             last_late_after_flip_s=self.last_late_after_flip_s,
             in_flight_at_start=self.in_flight_at_start,
             requests=_requests(self.metrics).minus(self.requests_before),
-            tunnels={kind: tally.minus(self.tunnels_before[kind]) for kind, tally in tunnels.items()},
+            tunnels=self.tunnels(),
             unused_s=self.unused_s,
             ended_by=self.ended_by,
         )
@@ -69,10 +74,10 @@ def _requests(metrics: Metrics) -> Tally:
     return Tally(**outcomes, late=int(metrics.late_requests.value()))
 
 
-def _tunnels(metrics: Metrics) -> dict[str, Tally]:
+def _tunnels(metrics: Metrics) -> dict[str, TunnelTally]:
     counts = metrics.drain_tunnels.by_kind
     return {
-        kind: Tally(**{outcome: int(counts.get((kind, outcome), 0)) for outcome in OUTCOMES})
+        kind: TunnelTally(**{outcome: int(counts.get((kind, outcome), 0)) for outcome in TUNNEL_OUTCOMES})
         for kind in TUNNELS
     }
 

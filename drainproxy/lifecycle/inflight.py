@@ -24,7 +24,7 @@ class Work(Protocol):
         """End by loop time `deadline`, or earlier if its own time is up earlier; `math.inf` takes it back."""
 
     def leave(self) -> None:
-        """Asked to end early, if it knows how: requests just finish."""
+        """Asked to end early, if it knows how: requests just finish. Asked again while it is still here."""
 
     def cut(self, reason: str) -> None:
         """End now, so that the other side sees that it was cut. `reason` goes to the log."""

@@ -1,7 +1,8 @@
 """When does each tunnel and stream leave? In a turn of its own, so that they do not come back as one herd.
 
 Once propagation is over everything long-lived is told to leave, over a while that grows with how many there
-are. Who comes later is told as it comes. Tells only; how to leave is each Work's business.
+are. Who comes later is told as it comes, and who is still there a while later is told again. Tells only;
+how to leave is each Work's business.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 EACH_S = 0.01
 """A few leave in no time; `leave_spread` is for many."""
+AGAIN_S = 5.0
+"""Longer than an application's usual pauses. Who has not come further in this time has stopped."""
 LONG_LIVED = frozenset(("stream", "tunnel"))
 """Kinds of Work that would not end by themselves."""
 
@@ -43,13 +46,16 @@ class Leaving:
         self._loop = loop
         self._begun = False
         self._waiting: deque[tuple[float, Work]] = deque()
+        """Who has not been told, and when to."""
+        self._told: deque[tuple[float, Work]] = deque()
+        """Who has been, and when to tell it again."""
         controller.on_change(self._look)
 
     def joined(self, work: Work) -> None:
         """Long-lived work has begun."""
         if self._controller.published.policy.streams is not Streams.RUN:
             # In a turn of its own: it has only just begun, and its beginning goes out first.
-            self._loop.call_soon(work.leave)
+            self._loop.call_soon(self._tell, work)
 
     def _look(self) -> None:
         published = self._controller.published
@@ -66,11 +72,22 @@ class Leaving:
         spread_s = min(self._spread_s, max(0.0, published.deadline - LEAVE_MARGIN_S - now))
         at = [now + turn for turn in turns(len(leaving), spread_s)]
         self._waiting.extend(zip(at, leaving, strict=True))
-        self._tell()
+        self._tell_due(self._waiting)
 
-    def _tell(self) -> None:
+    def _tell(self, work: Work) -> None:
+        work.leave()
+        if work in self._inflight.works:
+            self._told.append((self._loop.time() + AGAIN_S, work))
+            if len(self._told) == 1:
+                self._loop.call_later(AGAIN_S, self._tell_due, self._told)
+
+    def _tell_due(self, turns: deque[tuple[float, Work]]) -> None:
+        """Tell whose turn has come, and come back for the next one; each of the two has one timer."""
         now = self._loop.time()
-        while self._waiting and self._waiting[0][0] <= now:
-            self._waiting.popleft()[1].leave()
-        if self._waiting:
-            self._loop.call_at(self._waiting[0][0], self._tell)
+        while turns and turns[0][0] <= now:
+            work = turns[0][1]
+            if work in self._inflight.works:
+                self._tell(work)
+            turns.popleft()
+        if turns:
+            self._loop.call_at(turns[0][0], self._tell_due, turns)

@@ -99,7 +99,7 @@ class Reuse(StrEnum):
 
 
 class Streams(StrEnum):
-    """What long-lived work is told: WebSockets and event streams."""
+    """What long-lived work is told: WebSockets and EventSources, unless their settings say `finish`."""
 
     RUN = "run; new ones allowed"
     LEAVE = "told to leave, spread over `leave_spread`; new upgrades 503"

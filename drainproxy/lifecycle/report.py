@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 MAX_MESSAGE_BYTES = 4096
 """What the kubelet keeps of a termination message (Kubernetes: Determine the Reason for Pod Failure)."""
@@ -48,10 +48,17 @@ class Tally:
     lost: int = 0
     late: int = 0
 
-    def minus(self, earlier: "Tally") -> "Tally":
+    def minus(self, earlier: Self) -> Self:
         """Return what has been counted since `earlier`."""
         mine, theirs = asdict(self), asdict(earlier)
-        return Tally(**{key: mine[key] - theirs[key] for key in mine})
+        return type(self)(**{key: mine[key] - theirs[key] for key in mine})
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelTally(Tally):
+    """The same of tunnels and event streams, some of which were told to leave and have."""
+
+    told_to_leave: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,7 @@ class Report:
     last_late_after_flip_s: float | None
     in_flight_at_start: int
     requests: Tally
-    tunnels: Mapping[str, Tally]
+    tunnels: Mapping[str, TunnelTally]
     """By kind; event streams are among them."""
     unused_s: float
 

@@ -9,8 +9,8 @@ import asyncio
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from drainproxy.errors import Blame, BodyTooLarge, DrainDeadline, LimitReached, leaves
-from drainproxy.metrics import METHODS
+from drainproxy.errors import Blame, BodyTooLarge, DrainDeadline, LeaveOverdue, LimitReached, leaves
+from drainproxy.metrics import METHODS, TOLD_TO_LEAVE
 from drainproxy.proxy.upgrade import kind_of
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Books:
         """Account for a request whose answer was relayed in full."""
         self._note(client, exchange.head, exchange.status, exchange)
         if self._controller.published.draining and exchange.status != 101:
-            self._drained(exchange, "finished")
+            self._drained(exchange, _end_of(exchange))
 
     def replied(self, client: ClientConnection, head: RequestHead, status: int) -> None:
         """Account for a request that was answered here, and was nobody's fault."""
@@ -210,6 +210,8 @@ class Books:
                 line["head_s"] = round(exchange.head_at - started, 4)
             line["bytes"] = exchange.bytes_sent
             line["bytes_received"] = exchange.bytes_received
+            if exchange.stream is not None and error is None:
+                line["outcome"] = _end_of(exchange)
         if error is None:
             self._log.event("request", **line)
         else:
@@ -230,9 +232,14 @@ def shown_path(target: bytes) -> str:
     return shown(target.split(b"?", 1)[0]) if target[:1] == b"/" else ""
 
 
+def _end_of(exchange: Exchange) -> str:
+    """Return the `outcome` of what was answered in full."""
+    return TOLD_TO_LEAVE if exchange.stream is not None and exchange.stream.told else "finished"
+
+
 def _drain_outcome(error: RequestError, *, begun: bool) -> str | None:
     """Return the `outcome` of a request that failed while draining; None where the client left."""
-    if isinstance(error, DrainDeadline):
+    if isinstance(error, (DrainDeadline, LeaveOverdue)):
         return "cut" if begun else "timed_out"
     if error.blame is Blame.CLIENT:
         return None

@@ -214,9 +214,9 @@ class ClientSocket(Side):
         if data and not self._lost:
             self.server.outbox.write(self.transport, data)
 
-    def unsent(self) -> bool:
-        """Tell whether the socket has not taken everything that was written."""
-        return not self._lost and self.transport.get_write_buffer_size() > 0
+    def unsent(self) -> int:
+        """Return how many bytes of what was written the socket has not taken."""
+        return 0 if self._lost else self.transport.get_write_buffer_size()
 
     def pause_until_flushed(self, *, on: bool) -> None:
         """Have the exchange told (`client_writable`) only once nothing is left to send, or as usual again."""

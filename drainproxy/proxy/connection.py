@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from drainproxy import errors
-from drainproxy.proxy import headers, intake, kernel, replies
+from drainproxy.proxy import events, headers, intake, kernel, replies
 from drainproxy.proxy.beginning import Beginning
 from drainproxy.proxy.buffers import MAX_PARTIAL_BYTES
 from drainproxy.proxy.client import ClientSocket
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from drainproxy.proxy.private import Private
     from drainproxy.proxy.server import ProxyServer
     from drainproxy.proxy.tunnel import Tunnel
+
+
+_ENDS = (errors.DrainEnding, errors.DrainDeadline)
+"""What a request hears for which the drain has no time any more."""
 
 
 class ClientConnection(ClientSocket):
@@ -259,6 +263,10 @@ class ClientConnection(ClientSocket):
         self, error: errors.RequestError, head: RequestHead | None, *, body_read: bool = False
     ) -> None:
         """Send an error reply, and close unless the connection can carry another request."""
+        if isinstance(error, _ENDS) and head is not None and events.comes_back(head):
+            # It would stay away for good after a 503, and comes back after a close (HTML section 9.2.3).
+            self.close(unread=not body_read)
+            return
         keep = head is not None and body_read and not error.closes and not self.closes_after(head)
         head_only = head is not None and head.method == b"HEAD"
         self.write(replies.reply(error, date=date_line(), head_only=head_only, close=not keep))

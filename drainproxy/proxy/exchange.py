@@ -300,9 +300,12 @@ class Exchange(TimedWork):
             client.write(start)
             self._finish(clean=not rest)
             return
-        if body.framing is not Framing.LENGTH and events.is_stream(start, response):
-            self._response_body = events.EventStream(body, response)
-            self._server.controller.leaving.joined(self)
+        settings, controller = self._server.settings, self._server.controller
+        if body.framing is not Framing.LENGTH and events.leaves(
+            start, response, self.head, self._timeouts.streams or settings.streams
+        ):
+            self._response_body = events.EventStream(body, response, silent=not controller.published.draining)
+            controller.leaving.joined(self)
         self._relay(start, rest)
 
     def _relay(self, start: bytes, data: bytes) -> None:
@@ -373,17 +376,25 @@ class Exchange(TimedWork):
     # The drain (Work).
 
     @property
+    def stream(self) -> events.EventStream | None:
+        """The event stream that it has become, if that is one to be told to leave."""
+        return self._response_body if isinstance(self._response_body, events.EventStream) else None
+
+    @property
     def kind(self) -> str:
         """See Work."""
-        return "stream" if isinstance(self._response_body, events.EventStream) else "http"
+        return "http" if self.stream is None else "stream"
 
     def leave(self) -> None:
         """A request just finishes; an event stream ends between two events, to go on elsewhere (Work)."""
-        body = self._response_body
-        if isinstance(body, events.EventStream) and not self._ended and not self.answered:
-            self.close = True
-            if body.leave():
-                self._end_body()
+        if (stream := self.stream) is None or self._ended or self.answered:
+            return
+        self.close = True
+        unsent = self._client.unsent()
+        if stream.stuck(unsent):
+            self.fail(errors.LeaveOverdue())
+        elif stream.leave(unsent):
+            self._end_body()
 
     def cut(self, reason: str) -> None:
         """End at the drain's deadline (Work): a 503 where no head was sent, else a visible cut."""

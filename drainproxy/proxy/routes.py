@@ -21,7 +21,7 @@ MAX_ROUTES = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """Durations in seconds; `math.inf` for none."""
+    """Durations in seconds, `math.inf` for none; and whether long-lived work may be told to leave earlier."""
 
     connect: float = 3.0
     """Until a connection to the application stands."""
@@ -33,6 +33,10 @@ class Timeouts:
     """From the request's head to the answer's last byte."""
     drain: float | None = None
     """From the beginning of a drain; None: the setting `drain_timeout`."""
+    streams: str | None = None
+    """What a drain asks of event streams, `leave` or `finish`; None: the setting `streams`."""
+    websockets: str | None = None
+    """The same of WebSockets; None: the setting `websockets`."""
 
     def ends_by(self, published: Published) -> float:
         """Return the loop time by which a drain wants a request with these timeouts to end."""

@@ -81,6 +81,16 @@ class ProxySettings:
     """Status of the Close that WebSockets are sent in a drain: 1001 says that the server goes away
     (RFC 6455 section 7.4.1). Some clients come back sooner after 1012."""
 
+    streams: Literal["leave", "finish"] | None = None
+    """What a drain asks of event streams. leave: end between two events, for the client to come back
+    elsewhere. finish: they are requests, which run to the drain's deadline and are then cut so that it shows.
+    Default: leave for a GET that says `Accept: text/event-stream`, as EventSource does, which comes back by
+    itself; finish for all others, whose readers would take half an answer for the whole."""
+
+    websockets: Literal["leave", "finish"] = "leave"
+    """What a drain asks of WebSockets. leave: they get a Close between two messages. finish: they run until
+    shortly before the drain's deadline. For work that is not taken up again by coming back."""
+
     max_connections: int | None = None
     """Beyond so many client connections, of all listeners together, the longest idle one is closed to make
     room; if none is idle, a new one gets 503. Default: the least of 10000, one for each 72KiB of the memory

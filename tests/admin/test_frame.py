@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from drainproxy.admin.frame import render
-from drainproxy.lifecycle.report import Report, Tally
+from drainproxy.lifecycle.report import Report, Tally, TunnelTally
 
 READY = {
     "version": "1.2.3",
@@ -38,6 +38,7 @@ DRAIN = {
     "late_requests": 2,
     "last_late_ago_s": 0.5,
     "outcomes": {"finished": 3, "timed_out": 1, "lost": 0},
+    "tunnels": {"websocket": {"finished": 0, "cut": 0}, "stream": {"finished": 0, "told_to_leave": 0}},
 }
 
 
@@ -72,7 +73,7 @@ REPORT = Report(
     last_late_after_flip_s=None,
     in_flight_at_start=4,
     requests=Tally(finished=7, late=2),
-    tunnels={"websocket": Tally(), "stream": Tally(), "other": Tally()},
+    tunnels={"websocket": TunnelTally(), "stream": TunnelTally(), "other": TunnelTally()},
     unused_s=15.0,
     ended_by="nothing is in flight",
 )
@@ -112,6 +113,17 @@ def test_a_drain_says_what_it_waits_for_and_how_long_it_may():
     assert row(lines, "drain") == "began 5.0 s ago, cause deletion; 2 came late, the last 0.5 s ago"
     assert row(lines, "since then") == "3 finished, 1 timed out"
     assert row(lines, "application") == "accepts connections; the pod is not ready"
+
+
+def test_who_was_told_to_leave_is_shown_apart_while_a_drain_runs_and_after_it():
+    """It has not finished: it goes on elsewhere."""
+    tallies = {"websocket": TunnelTally(told_to_leave=500, cut=1), "stream": TunnelTally(told_to_leave=6)}
+    said = "websocket 1 cut, 500 told to leave; stream 6 told to leave"
+    now = {**DRAIN, "tunnels": {kind: asdict(tally) for kind, tally in tallies.items()}}
+    assert row(seen({**PROPAGATING, "drain": now}), "tunnels") == said
+    ended = replace(REPORT, tunnels=tallies)
+    assert row(seen({**READY, "report": ended.fields()}), "tunnels") == said
+    assert "6 stream tunnels told to leave" in ended.sentence()
 
 
 def test_work_is_listed_with_age_and_deadline():

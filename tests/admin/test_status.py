@@ -115,6 +115,11 @@ def test_a_drain_shows_its_clock_and_who_came_late():
         "late_requests": 2,
         "last_late_ago_s": 0.5,
         "outcomes": {"finished": 1, "timed_out": 0, "cut": 0, "refused": 0, "lost": 0},
+        "tunnels": {
+            kind: {"finished": 0, "timed_out": 0, "cut": 0, "refused": 0, "lost": 0, "late": 0}
+            | {"told_to_leave": 0}
+            for kind in ("websocket", "stream", "other")
+        },
     }
 
 

@@ -68,6 +68,22 @@ def test_only_what_changes():
     assert out(out(DEPLOYMENT)) == out(DEPLOYMENT)
 
 
+def test_what_a_drain_asks_of_streams_is_an_annotation():
+    """As every setting is; a word that it does not know leaves the pod as it is."""
+    asked = """      annotations:
+        drainproxy.io/streams: finish
+        drainproxy.io/websockets: finish
+"""
+    wished = DEPLOYMENT.replace("    spec:\n      containers", f"{asked}    spec:\n      containers")
+    pod = yaml.safe_load(out(wished))["spec"]["template"]["spec"]
+    env = {each["name"]: each.get("value") for each in pod["initContainers"][-1]["env"]}
+    assert (env["DRAINPROXY_STREAMS"], env["DRAINPROXY_WEBSOCKETS"]) == ("finish", "finish")
+    wrong = wished.replace("streams: finish", "streams: stay")
+    (workload,) = [each for document in process(wrong, HOUSE, every=False) for each in document.workloads]
+    assert workload.injected is None
+    assert "drainproxy.io/streams" in str(workload.refusal)
+
+
 @pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob", "Pod", "List"])
 def test_kinds(kind):
     """Every kind of workload gets the sidecar where its pod is, and JSON is YAML."""

@@ -114,6 +114,26 @@ async def test_who_begins_while_others_leave_or_have_left_is_told_at_once():
 
 
 @in_fake_time
+async def test_who_is_still_there_is_told_again_every_five_seconds():
+    """What it is worth is the work's business; who has gone is not told."""
+    house = House("none", grace_period=60.0, leave_spread=0.0)
+    stays, goes = Talk(house, goes=False), Talk(house)
+    house.sigterm()
+    await at(7.0)
+    late = Talk(house, "stream", goes=False)
+    await at(18.0)
+    began = stays.told[0]
+    assert stays.told == pytest.approx([began, began + 5, began + 10, began + 15])
+    assert late.told == pytest.approx([7.0, 12.0, 17.0])
+    assert len(goes.told) == 1
+    for talk in (stays, late):
+        talk.cut("")
+    await house.reach(Phase.DRAINED)
+    await at(30.0)
+    assert len(stays.told) == 4
+
+
+@in_fake_time
 async def test_nobody_is_told_by_a_drain_that_is_taken_back():
     """`undrain` comes while the cluster forgets: nobody has left yet."""
     house = House("cluster")

@@ -10,7 +10,7 @@ from drainproxy import metrics
 from drainproxy.lifecycle.drain import Drain
 from drainproxy.lifecycle.machine import Phase
 from drainproxy.lifecycle.propagation import UNKNOWN, Evidence, Reason, Routability
-from drainproxy.lifecycle.report import MAX_MESSAGE_BYTES, Cause, Report, Tally
+from drainproxy.lifecycle.report import MAX_MESSAGE_BYTES, Cause, Report, Tally, TunnelTally
 
 
 def report(**changes) -> Report:
@@ -22,7 +22,7 @@ def report(**changes) -> Report:
         "last_late_after_flip_s": 1.23456,
         "in_flight_at_start": 3,
         "requests": Tally(finished=40, late=7),
-        "tunnels": {"websocket": Tally(cut=1)},
+        "tunnels": {"websocket": TunnelTally(cut=1, told_to_leave=2)},
         "unused_s": 16.79951,
         "ended_by": "nothing is in flight",
     }
@@ -41,6 +41,7 @@ def test_the_fields_are_the_report_in_plain_words():
         "requests": {"finished": 40, "timed_out": 0, "cut": 0, "refused": 0, "lost": 0, "late": 7},
         "tunnels": {
             "websocket": {"finished": 0, "timed_out": 0, "cut": 1, "refused": 0, "lost": 0, "late": 0}
+            | {"told_to_leave": 2}
         },
         "unused_s": 16.8,
     }
@@ -115,10 +116,15 @@ def test_a_drains_report_counts_what_happened_in_it():
     for outcome in ("finished", "finished", "timed_out", "cut", "refused", "lost"):
         table.drain_requests.inc(outcome)
     table.drain_tunnels.inc("stream", "cut")
+    table.drain_tunnels.inc("websocket", "told_to_leave", by=3)
     table.late_requests.inc(by=3)
     made = closed(begun)
     assert made.requests == Tally(finished=2, timed_out=1, cut=1, refused=1, lost=1, late=3)
-    assert made.tunnels == {"websocket": Tally(), "stream": Tally(cut=1), "other": Tally()}
+    assert made.tunnels == {
+        "websocket": TunnelTally(told_to_leave=3),
+        "stream": TunnelTally(cut=1),
+        "other": TunnelTally(),
+    }
     assert made.in_flight_at_start == 2
 
 

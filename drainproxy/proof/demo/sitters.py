@@ -60,7 +60,7 @@ class Sitters:
     async def _listen(self, session: aiohttp.ClientSession) -> None:
         tail = b""
         try:
-            async with session.get("/events") as events:
+            async with session.get("/events", headers={"Accept": "text/event-stream"}) as events:
                 async for piece in events.content.iter_any():
                     tail = (tail + piece)[-2:]
             whole = tail == b"\n\n"

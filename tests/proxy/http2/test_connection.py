@@ -211,6 +211,29 @@ async def test_a_drain_tells_the_client_and_serves_what_raced() -> None:
         assert house.metrics.drain_requests.value("finished") == 2
 
 
+async def test_an_event_stream_over_http2_runs_to_its_end() -> None:
+    """Whoever asked for it: frames are passed on unread, and nobody knows where an event ends."""
+    async with pair(lifecycle={"leave_spread": 0.0}) as (house, client, application):
+        events = [(":status", "200"), ("content-type", "text/event-stream")]
+        for stream, accept in ((1, "text/event-stream"), (3, "*/*")):
+            ask = [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/")]
+            ask.append(("accept", accept))
+            await client.send(frame(HEADERS, END_HEADERS | END_STREAM, stream, client.block(*ask)))
+            await application.next(HEADERS, stream)
+            await application.send(frame(HEADERS, END_HEADERS, stream, application.block(*events)))
+            await application.send(frame(DATA, 0, stream, b"data: 1\n\n"))
+            assert (await client.next(DATA)).payload == b"data: 1\n\n"
+        house.sigterm()
+        await client.next(GOAWAY)
+        await house.until(lambda: house.controller.published.phase == "draining")
+        for stream in (1, 3):
+            await application.send(frame(DATA, END_STREAM, stream, b"data: [DONE]\n\n"))
+            last = await client.next(DATA)
+            assert (last.stream, last.flags, last.payload) == (stream, END_STREAM, b"data: [DONE]\n\n")
+        await house.until(lambda: house.controller.report is not None)
+        assert house.metrics.drain_requests.value("finished") == 2
+
+
 async def test_a_stream_refused_shortly_before_the_deadline_is_so_after_the_settings() -> None:
     """Nor is RST_STREAM a server's first frame; its HEADERS reach the application all the same."""
     async with (
