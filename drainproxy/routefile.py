@@ -55,6 +55,8 @@ def _route(node: Any, default: Timeouts, problems: list[str]) -> Route:
     if all(key.value != "path" for key, _ in node.value):
         problems.append(f"line {_line(node)}: a route needs a path")
     own = {name: said[name][0] for name in TIMEOUTS if name in said}
+    # A profile is about timeouts and says nothing of these.
+    own = {"streams": default.streams, "websockets": default.websockets, **own}
     timeouts = replace(said.get("profile", [default])[0], **own)
     return Route(said.get("path", [b"/"])[0], frozenset(said.get("method", ())), timeouts)
 

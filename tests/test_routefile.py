@@ -47,6 +47,14 @@ def test_routes_are_read_in_order_with_profiles_and_numbers(tmp_path) -> None:
     assert PROFILES["api"].response_head == 5
 
 
+def test_a_route_is_as_the_settings_say_where_it_says_nothing(tmp_path) -> None:
+    """A profile is about timeouts: who is told to leave a drain is not its business."""
+    text = "routes:\n  - path: /a\n    profile: api\n  - path: /b\n  - path: /c\n    streams: leave\n"
+    loaded = load(tmp_path, text, DRAINPROXY_STREAMS="finish", DRAINPROXY_WEBSOCKETS="finish")
+    assert [route.timeouts.streams for route in loaded.routes] == ["finish", "finish", "leave"]
+    assert {route.timeouts.websockets for route in loaded.routes} == {"finish"}
+
+
 @pytest.mark.parametrize("text", ["", "routes: []", "# nothing\n"])
 def test_a_file_without_routes_is_none(tmp_path, text: str) -> None:
     """A ConfigMap may be empty."""

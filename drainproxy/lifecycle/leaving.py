@@ -49,6 +49,7 @@ class Leaving:
         """Who has not been told, and when to."""
         self._told: deque[tuple[float, Work]] = deque()
         """Who has been, and when to tell it again."""
+        self._again: asyncio.TimerHandle | None = None
         controller.on_change(self._look)
 
     def joined(self, work: Work) -> None:
@@ -63,6 +64,7 @@ class Leaving:
             # Nobody leaves yet; or the drain was taken back, and the next one begins anew.
             self._begun = False
             self._waiting.clear()
+            self._told.clear()
         if self._begun or published.policy.streams is not Streams.LEAVE:
             return
         self._begun = True
@@ -72,22 +74,31 @@ class Leaving:
         spread_s = min(self._spread_s, max(0.0, published.deadline - LEAVE_MARGIN_S - now))
         at = [now + turn for turn in turns(len(leaving), spread_s)]
         self._waiting.extend(zip(at, leaving, strict=True))
-        self._tell_due(self._waiting)
+        self._tell_next()
+
+    def _tell_next(self) -> None:
+        """Tell whose turn has come."""
+        now = self._loop.time()
+        while self._waiting and self._waiting[0][0] <= now:
+            self._tell(self._waiting.popleft()[1])
+        if self._waiting:
+            self._loop.call_at(self._waiting[0][0], self._tell_next)
 
     def _tell(self, work: Work) -> None:
-        work.leave()
+        if work in self._inflight.works:
+            work.leave()
         if work in self._inflight.works:
             self._told.append((self._loop.time() + AGAIN_S, work))
-            if len(self._told) == 1:
-                self._loop.call_later(AGAIN_S, self._tell_due, self._told)
+            self._look_again_later()
 
-    def _tell_due(self, turns: deque[tuple[float, Work]]) -> None:
-        """Tell whose turn has come, and come back for the next one; each of the two has one timer."""
+    def _tell_again(self) -> None:
+        """Tell who was told a while ago and is still there."""
+        self._again = None
         now = self._loop.time()
-        while turns and turns[0][0] <= now:
-            work = turns[0][1]
-            if work in self._inflight.works:
-                self._tell(work)
-            turns.popleft()
-        if turns:
-            self._loop.call_at(turns[0][0], self._tell_due, turns)
+        while self._told and self._told[0][0] <= now:
+            self._tell(self._told.popleft()[1])
+        self._look_again_later()
+
+    def _look_again_later(self) -> None:
+        if self._told and self._again is None:
+            self._again = self._loop.call_at(self._told[0][0], self._tell_again)

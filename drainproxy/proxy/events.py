@@ -19,6 +19,7 @@ from drainproxy.proxy.headers import name_of
 if TYPE_CHECKING:
     from drainproxy.proxy.framing import Body
     from drainproxy.proxy.heads import RequestHead, ResponseHead
+    from drainproxy.proxy.routes import Timeouts
 
 CUT = b"\x00"
 """What a Body says follows it, so that the connection to the application is not used again."""
@@ -32,18 +33,15 @@ _TELLING_BYTES = len(_BYTE_ORDER_MARK) + len(b"data:")
 """So much of a line tells what it is."""
 
 
-def leaves(start: bytes, response: ResponseHead, asked: RequestHead, chosen: str | None) -> bool:
-    """Tell whether a response, whose head is sent as `start`, is an event stream to be told to leave.
-
-    `chosen` is what the settings say of such a request: `leave`, `finish`, or nothing.
-    """
-    if b"event-stream" not in start.lower() or chosen == "finish":
+def leaves(start: bytes, response: ResponseHead, asked: RequestHead, timeouts: Timeouts) -> bool:
+    """Tell whether a response, whose head is sent as `start`, is an event stream to be told to leave."""
+    if b"event-stream" not in start.lower() or timeouts.streams == "finish":
         return False
     media = _values(response, b"content-type").split(b";")[0]
     if media.strip(b" \t").lower() != b"text/event-stream":
         return False
     # After any other status an EventSource does not come back.
-    return chosen == "leave" or (response.status == 200 and comes_back(asked))
+    return timeouts.streams == "leave" or (response.status == 200 and comes_back(asked))
 
 
 def comes_back(asked: RequestHead) -> bool:

@@ -34,6 +34,7 @@ class Exchange(TimedWork):
         "_begun_in_turn", "_body", "_body_read", "_ended", "_flushing", "_interim", "_reader", "_received",
         "_request", "_response", "_response_body", "_upstream", "_upstream_reused", "answered",
         "bytes_received", "bytes_sent", "chunked_out", "close", "head", "head_at", "request_read", "status",
+        "stream",
     )  # fmt: skip
     _client: ClientConnection
 
@@ -49,6 +50,7 @@ class Exchange(TimedWork):
         self._reader: ResponseReader | None = None
         self._response: ResponseHead | None = None
         self._response_body: Body | None = None
+        self.stream: events.EventStream | None = None
         self._upstream_reused = False
         self.request_read = self._body_read and not request.upgrade
         """The request was complete, and was handed on. What follows an upgrade may be in its protocol: where
@@ -300,11 +302,10 @@ class Exchange(TimedWork):
             client.write(start)
             self._finish(clean=not rest)
             return
-        settings, controller = self._server.settings, self._server.controller
-        if body.framing is not Framing.LENGTH and events.leaves(
-            start, response, self.head, self._timeouts.streams or settings.streams
-        ):
-            self._response_body = events.EventStream(body, response, silent=not controller.published.draining)
+        if body.framing is not Framing.LENGTH and events.leaves(start, response, self.head, self._timeouts):
+            controller = self._server.controller
+            silent = not controller.published.draining
+            self._response_body = self.stream = events.EventStream(body, response, silent=silent)
             controller.leaving.joined(self)
         self._relay(start, rest)
 
@@ -376,11 +377,6 @@ class Exchange(TimedWork):
     # The drain (Work).
 
     @property
-    def stream(self) -> events.EventStream | None:
-        """The event stream that it has become, if that is one to be told to leave."""
-        return self._response_body if isinstance(self._response_body, events.EventStream) else None
-
-    @property
     def kind(self) -> str:
         """See Work."""
         return "http" if self.stream is None else "stream"
@@ -390,8 +386,7 @@ class Exchange(TimedWork):
         if (stream := self.stream) is None or self._ended or self.answered:
             return
         self.close = True
-        unsent = self._client.unsent()
-        if stream.stuck(unsent):
+        if stream.stuck(unsent := self._client.unsent()):
             self.fail(errors.LeaveOverdue())
         elif stream.leave(unsent):
             self._end_body()

@@ -34,9 +34,9 @@ class Timeouts:
     drain: float | None = None
     """From the beginning of a drain; None: the setting `drain_timeout`."""
     streams: str | None = None
-    """What a drain asks of event streams, `leave` or `finish`; None: the setting `streams`."""
-    websockets: str | None = None
-    """The same of WebSockets; None: the setting `websockets`."""
+    """What a drain asks of event streams, `leave` or `finish`; None: leave of who comes back by itself."""
+    websockets: str = "leave"
+    """The same of WebSockets."""
 
     def ends_by(self, published: Published) -> float:
         """Return the loop time by which a drain wants a request with these timeouts to end."""
@@ -60,6 +60,8 @@ def default_timeouts(settings: ProxySettings) -> Timeouts:
         connect=settings.connect_timeout,
         response_head=math.inf if settings.response_head_timeout is None else settings.response_head_timeout,
         total=math.inf if settings.total_timeout is None else settings.total_timeout,
+        streams=settings.streams,
+        websockets=settings.websockets,
     )
 
 

@@ -9,8 +9,9 @@ import asyncio
 import math
 from collections.abc import Mapping
 
-from drainproxy.errors import RequestError
+from drainproxy.errors import LeaveOverdue, RequestError
 from drainproxy.lifecycle.budget import LEAVE_MARGIN_S
+from drainproxy.metrics import TOLD_TO_LEAVE
 from drainproxy.proxy import kernel
 from drainproxy.proxy.client import UNREAD_LINGER_S, ClientSocket
 from drainproxy.proxy.routes import Timeouts
@@ -72,7 +73,7 @@ class TunnelSocket(ClientSocket):
 
     def grow_old(self) -> None:
         """See ClientSocket."""
-        self._tunnel.leave()
+        self._tunnel.grow_old()
 
     @property
     def gone(self) -> bool:
@@ -85,8 +86,8 @@ class Tunnel(TimedWork):
     nobody knows how long a conversation should take."""
 
     __slots__ = (
-        "_asked", "_client_done", "_closing", "_due", "_ended", "_said", "_talk", "_upstream",
-        "_upstream_done", "bytes_received", "bytes_sent", "protocol",
+        "_asked", "_client_done", "_closing", "_due", "_ended", "_mark", "_said", "_stays", "_talk",
+        "_upstream", "_upstream_done", "bytes_received", "bytes_sent", "protocol",
     )  # fmt: skip
     kind = "tunnel"
     _client: TunnelSocket
@@ -111,8 +112,12 @@ class Tunnel(TimedWork):
         self._talk: Conversation | None = None
         if protocol == b"websocket":
             self._talk = Conversation(self._server.settings.websocket_close_code)
+        self._stays = timeouts.websockets == "finish"
+        """It is work like a request, and is not told to leave before its time is up."""
         self._said = False
         """The client was told to leave."""
+        self._mark: tuple[int, ...] | None = None
+        """How far it was when it was to leave, or again."""
         self._due = math.inf
         """When the next step of an end is due."""
         self._ended = False
@@ -235,6 +240,8 @@ class Tunnel(TimedWork):
         if self._ended:
             return
         self._ended = True
+        if self._said and outcome == "finished":
+            outcome = TOLD_TO_LEAVE
         self._server.outbox.flush()
         client, upstream = self._client, self._upstream
         client.timer.cancel()
@@ -251,7 +258,7 @@ class Tunnel(TimedWork):
         """End after a Close: with the client's, in time or not, and without a reset."""
         assert self._talk is not None
         gone = self._upstream_done or self._upstream.lost
-        self._end("finished" if self._talk.answered or gone else "timed_out")
+        self._end("finished" if self._talk.answered or gone else "cut")
 
     def fail(self, error: RequestError) -> None:
         """End with `error` (TimedWork)."""
@@ -289,8 +296,27 @@ class Tunnel(TimedWork):
             self.arm()
 
     def leave(self) -> None:
-        """See Work. Without a word for it, it runs to its deadline."""
-        self._leave(hurry=False)
+        """See Work. Without a word for it, it runs to its deadline.
+
+        A message that has begun is waited for, as long as it comes on. Then a Close goes between two of its
+        fragments (RFC 6455 section 5.4); in the middle of a frame there is no place for one.
+        """
+        talk = self._talk
+        if talk is None or talk.lost or self._stays or self._said or self._ended:
+            return
+        before, self._mark = self._mark, (*talk.progress, self._client.unsent())
+        self._leave(hurry=self._mark == before)
+        if self._mark == before and not self._said:
+            if talk.over:
+                self._end("finished")
+            else:
+                self._server.metrics.errors.inc(LeaveOverdue.reason)
+                self._end("cut", reset=True)
+
+    def grow_old(self) -> None:
+        """The client's connection has its `max_connection_age`."""
+        if not self._stays:
+            self._leave(hurry=False)
 
     def _leave(self, *, hurry: bool) -> None:
         if self._talk is not None and not self._said and not self._ended:

@@ -31,7 +31,7 @@ class Stop(IntEnum):
 class Frames:
     """One direction: knows whether it is between two frames, between two messages, or after a Close."""
 
-    __slots__ = ("_closing", "_fragmented", "_header", "_left", "_mask", "broken")
+    __slots__ = ("_closing", "_data_frames", "_fragmented", "_header", "_left", "_mask", "broken")
 
     def __init__(self, *, masked: bool) -> None:
         """`masked`: what a client sends is, what a server sends is not (section 5.1)."""
@@ -40,6 +40,7 @@ class Frames:
         """The beginning of a header that is not complete."""
         self._left = 0
         """Payload of the present frame that has not come."""
+        self._data_frames = 0
         self._fragmented = False
         """A message has begun, and its last frame has not."""
         self._closing = False
@@ -49,6 +50,11 @@ class Frames:
     def closed(self) -> bool:
         """A Close has passed in full: nothing of this side follows (section 5.5.1)."""
         return self._closing and not self._left
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """What changes with every piece of a message; control frames between its fragments are none."""
+        return self._data_frames, self._left
 
     def at(self, stop: Stop) -> bool:
         """Tell whether it is where `stop` means."""
@@ -91,6 +97,7 @@ class Frames:
             self._closing |= opcode == _CLOSE
         else:
             fits = opcode in _DATA and (opcode == 0) == self._fragmented
+            self._data_frames += 1
             self._fragmented = not final
         if not fits or second & _MASK != self._mask or self._left >> 63:
             self.broken = True
@@ -128,6 +135,21 @@ class Conversation:
     def answered(self) -> bool:
         """Our Close was answered, and the answer passed on: the application has been told too."""
         return self.said and self._client.closed
+
+    @property
+    def lost(self) -> bool:
+        """A side's framing is broken: nothing can be said of it, and nothing is ever added."""
+        return self._client.broken or self._server.broken
+
+    @property
+    def over(self) -> bool:
+        """Both have closed, by themselves."""
+        return self._client.closed and self._server.closed
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How far the message of the server has come; the same as before where it has stopped."""
+        return self._server.progress
 
     def leave(self, *, hurry: bool) -> bytes:
         """Say Close at the next chance; return it if that is now. `hurry`: between any two frames."""

@@ -513,7 +513,7 @@ def route(**words: str) -> dict[str, object]:
         (EVENTS, {"streams": "leave"}, True),
         (EVENTS, route(streams="finish"), False),
         (EVENTS, {"streams": "finish", **route(streams="leave")}, True),
-        (EVENTS, {"streams": "finish", **route(websockets="leave")}, False),
+        (EVENTS, {"streams": "finish", **route()}, True),
         (EVENTS, route(websockets="finish"), True),
         (COMPLETION, {"streams": "leave"}, True),
         (COMPLETION, route(streams="leave"), True),

@@ -12,6 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
 
+from drainproxy.lifecycle import leaving
 from drainproxy.lifecycle.propagation import PRESETS
 from drainproxy.proxy.routes import Route, Timeouts
 from tests.proxy.test_tunnel import outcomes
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tests.support.client import Client
 
 QUICK = {"grace_period": 10.0, "leave_spread": 0.2}
+LONG = {"grace_period": 30.0, "leave_spread": 0.2}
 ASK = get(
     "/ws",
     "Connection: Upgrade",
@@ -140,7 +142,7 @@ async def test_a_websocket_is_told_to_leave_between_two_messages() -> None:
         assert code == 1001
         await house.until(lambda: house.controller.report is not None)
     assert application.codes == [1001]
-    assert outcomes(house, "websocket") == {"finished": 1}
+    assert outcomes(house, "websocket") == {"told_to_leave": 1}
 
 
 async def test_an_idle_websocket_is_told_with_the_code_that_was_chosen() -> None:
@@ -151,7 +153,7 @@ async def test_an_idle_websocket_is_told_with_the_code_that_was_chosen() -> None
         assert await last(client) == ([], 1012)
         await house.until(lambda: house.controller.report is not None)
     assert application.codes == [1012]
-    assert outcomes(house, "websocket") == {"finished": 1}
+    assert outcomes(house, "websocket") == {"told_to_leave": 1}
 
 
 async def test_a_message_that_has_begun_is_waited_for() -> None:
@@ -206,7 +208,7 @@ async def test_shortly_before_the_deadline_a_close_goes_between_fragments() -> N
         assert house.loop.time() - began > 1.0
         await house.until(lambda: house.controller.report is not None)
     assert application.codes == [1002]  # which is how this library answers a Close in mid message
-    assert outcomes(house, "websocket") == {"finished": 1}
+    assert outcomes(house, "websocket") == {"told_to_leave": 1}
 
 
 async def test_a_frame_that_never_ends_is_cut_at_the_deadline() -> None:
@@ -234,7 +236,7 @@ async def test_a_client_that_does_not_answer_a_close_is_left_after_two_seconds()
         assert await client.read_eof() is End.FIN
         assert house.loop.time() - said > 1.5
         await application.read_until_close()
-    assert outcomes(house, "websocket") == {"timed_out": 1}
+    assert outcomes(house, "websocket") == {"cut": 1}
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["FIN", "RST"])
@@ -249,7 +251,7 @@ async def test_a_client_may_hang_up_with_its_answer(reset: bool) -> None:
         assert await application.read_exactly(len(ANSWER)) == ANSWER
         application.close()
         await house.until(lambda: not len(house.inflight))
-    assert outcomes(house, "websocket") == {"finished": 1}
+    assert outcomes(house, "websocket") == {"told_to_leave": 1}
 
 
 async def test_what_lost_its_framing_runs_to_the_deadline() -> None:
@@ -287,7 +289,7 @@ async def test_who_comes_while_others_leave_is_told_as_it_comes() -> None:
         assert await application.read_exactly(len(ANSWER)) == ANSWER
         application.close()
         assert await client.read_eof() is End.FIN
-    assert outcomes(house, "websocket") == {"finished": 1}
+    assert outcomes(house, "websocket") == {"told_to_leave": 1}
 
 
 async def test_an_old_connection_is_told_to_leave_too() -> None:
@@ -297,3 +299,205 @@ async def test_an_old_connection_is_told_to_leave_too() -> None:
             assert await last(client) == ([], 1001)
         await house.until(lambda: bool(application.codes))
     assert application.codes == [1001]
+
+
+# Applications that have stopped, and clients that say nothing.
+
+
+@pytest.mark.parametrize("pinging", [False, True])
+async def test_an_application_that_stops_between_two_fragments_is_waited_for_so_long(
+    pinging: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then a Close goes between them (RFC 6455 section 5.4), long before the deadline; pings do not count."""
+    monkeypatch.setattr(leaving, "AGAIN_S", 0.3)
+    async with Upstream() as upstream, House(upstream, lifecycle=LONG) as house:
+        client, application = await raw(house, upstream)
+        fragment, ping = frame(b"half ", opcode=1, final=False), frame(b"", opcode=9)
+        await application.send(fragment)
+        assert await client.read_exactly(len(fragment)) == fragment
+        house.sigterm()
+        await house.until(lambda: house.controller.published.phase == "draining")
+        if pinging:
+            await application.send(ping)
+            assert await client.read_exactly(len(ping)) == ping
+        assert await client.read_exactly(4) == CLOSE
+        await client.send(ANSWER)
+        assert await application.read_exactly(len(ANSWER)) == ANSWER
+        application.close()
+        assert await client.read_eof() is End.FIN
+        await unused(house)
+    assert outcomes(house, "websocket") == {"told_to_leave": 1}
+
+
+async def test_a_message_that_comes_on_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes: only who stands still has stopped."""
+    monkeypatch.setattr(leaving, "AGAIN_S", 0.3)
+    async with Upstream() as upstream, House(upstream, lifecycle=LONG) as house:
+        client, application = await raw(house, upstream)
+        whole = message([b"one", b"two", b"three", b"four", b"five", b"six"])
+        await application.send(whole[:3])
+        assert await client.read_exactly(3) == whole[:3]
+        house.sigterm()
+        began = house.loop.time()
+        for place in range(3, len(whole) - 1):
+            await application.send(whole[place : place + 1])
+            assert await client.read_exactly(1) == whole[place : place + 1]
+            await asyncio.sleep(0.05)
+        assert house.loop.time() - began > 3 * leaving.AGAIN_S
+        await application.send(whole[-1:])
+        assert await client.read_exactly(5) == whole[-1:] + CLOSE
+        await client.send(ANSWER)
+        application.close()
+        assert await client.read_eof() is End.FIN
+    assert outcomes(house, "websocket") == {"told_to_leave": 1}
+
+
+async def test_a_client_that_reads_slowly_has_not_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The application is held back for it, and its message is still under way."""
+    monkeypatch.setattr(leaving, "AGAIN_S", 0.3)
+    how = {"lifecycle": LONG, "send_buffer": 4096}
+    async with Upstream() as upstream, House(upstream, **how) as house:
+        client = await house.client(receive_buffer=4096)
+        await client.send(ASK)
+        application = await upstream.connection()
+        await application.read_request()
+        await application.send(AGREE)
+        await client.read_head()
+        whole = frame(b"x" * 1_000_000)
+        sending = asyncio.ensure_future(application.send(whole))
+        house.sigterm()
+        began, got = house.loop.time(), b""
+        while house.loop.time() - began < 4 * leaving.AGAIN_S:
+            got += await client.read_exactly(20_000)
+            await asyncio.sleep(0.05)
+        got += await client.read_exactly(len(whole) + 4 - len(got))
+        assert got == whole + CLOSE
+        await sending
+        await client.send(ANSWER)
+        application.close()
+        await client.read_eof()
+    assert outcomes(house, "websocket") == {"told_to_leave": 1}
+
+
+async def test_an_application_that_stops_inside_a_frame_is_cut_long_before_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There is no place for a Close: both sides see a reset, and the drain goes on."""
+    monkeypatch.setattr(leaving, "AGAIN_S", 0.3)
+    async with Upstream() as upstream, House(upstream, lifecycle=LONG) as house:
+        client, application = await raw(house, upstream)
+        await application.send(frame(b"x" * 100)[:50])
+        await client.read_exactly(50)
+        house.sigterm()
+        rest, _ = await asyncio.gather(client.read_until_close(), application.read_until_close())
+        assert (rest, client.end, application.end) == (b"", End.RESET, End.RESET)
+        await unused(house)
+    assert outcomes(house, "websocket") == {"cut": 1}
+    assert house.metrics.errors.value("leave-overdue") == 1
+
+
+@pytest.mark.parametrize("who", ["client", "application"])
+async def test_a_close_that_the_other_side_does_not_answer_holds_no_drain(
+    who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was said before the drain, by one of the two: nothing is left to tell them."""
+    monkeypatch.setattr(leaving, "AGAIN_S", 0.3)
+    async with Upstream() as upstream, House(upstream, lifecycle=LONG) as house:
+        client, application = await raw(house, upstream)
+        if who == "client":
+            await client.send(ANSWER)
+            assert await application.read_exactly(len(ANSWER)) == ANSWER
+        else:
+            await application.send(CLOSE)
+            assert await client.read_exactly(4) == CLOSE
+        house.sigterm()
+        await asyncio.gather(client.read_until_close(), application.read_until_close())
+        await unused(house)
+    assert outcomes(house, "websocket") == {"cut": 1}
+
+
+async def test_who_have_both_closed_and_hang_on_have_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither ends the connection under it; nothing is lost with that."""
+    monkeypatch.setattr(leaving, "AGAIN_S", 0.3)
+    async with Upstream() as upstream, House(upstream, lifecycle=LONG) as house:
+        client, application = await raw(house, upstream)
+        await client.send(ANSWER)
+        await application.send(CLOSE)
+        assert await client.read_exactly(4) == CLOSE
+        assert await application.read_exactly(len(ANSWER)) == ANSWER
+        house.sigterm()
+        await asyncio.gather(client.read_until_close(), application.read_until_close())
+        assert client.end is End.FIN
+        await unused(house)
+    assert outcomes(house, "websocket") == {"finished": 1}
+
+
+# What the settings say.
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"websockets": "finish"}, {"routes": (Route(b"/ws", frozenset(), Timeouts(websockets="finish")),)}],
+    ids=["setting", "route"],
+)
+async def test_websockets_that_finish_run_until_shortly_before_the_deadline(
+    how: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are told nothing while others leave, and get their Close in the last two seconds."""
+    monkeypatch.setattr(leaving, "AGAIN_S", 0.2)
+    lifecycle = {"grace_period": 6.0, "leave_spread": 0.0}
+    async with Upstream() as upstream, House(upstream, lifecycle=lifecycle, **how) as house:
+        client, application = await raw(house, upstream)
+        house.sigterm()
+        await house.until(lambda: house.controller.published.phase == "draining")
+        began = house.loop.time()
+        while house.loop.time() - began < 1.0:
+            await application.send(frame(b"more"))
+            assert await client.read_exactly(6) == frame(b"more")
+            await asyncio.sleep(0.05)
+        assert await client.read_exactly(4) == CLOSE
+        assert house.loop.time() >= house.controller.published.deadline - 2.0
+        await client.send(ANSWER)
+        assert await application.read_exactly(len(ANSWER)) == ANSWER
+        application.close()
+        assert await client.read_eof() is End.FIN
+    assert outcomes(house, "websocket") == {"told_to_leave": 1}
+
+
+async def test_a_websocket_that_finishes_has_finished() -> None:
+    """The drain waits for it, and ends with it."""
+    async with serving(echo, websockets="finish", lifecycle=LONG) as (house, application):
+        async with calling(house) as client:
+            house.sigterm()
+            await house.until(lambda: house.controller.published.phase == "draining")
+            await client.send("still there")
+            assert await client.recv() == "still there"
+        await unused(house)
+    assert application.codes == [1000]
+    assert outcomes(house, "websocket") == {"finished": 1}
+
+
+async def test_a_route_says_better_than_the_setting_who_leaves() -> None:
+    """`leave` there is told to leave, though all others finish."""
+    how = {"websockets": "finish", "routes": (Route(b"/ws", frozenset(), Timeouts(websockets="leave")),)}
+    async with serving(echo, lifecycle=QUICK, **how) as (house, application), calling(house) as client:
+        house.sigterm()
+        assert await last(client) == ([], 1001)
+        await unused(house)
+    assert application.codes == [1001]
+    assert outcomes(house, "websocket") == {"told_to_leave": 1}
+
+
+async def test_a_websocket_that_finishes_is_not_too_old() -> None:
+    """`max_connection_age` closes a connection after what is under way on it, and that is all of this one."""
+    how = {"websockets": "finish", "max_connection_age": 0.1}
+    async with serving(echo, **how) as (house, _), calling(house) as client:
+        await asyncio.sleep(0.3)
+        await client.send("still there")
+        assert await client.recv() == "still there"
+
+
+async def unused(house: House) -> None:
+    """Wait for the end of a drain, which has come long before its deadline."""
+    await house.until(lambda: house.controller.report is not None)
+    assert house.controller.report.unused_s > 5
