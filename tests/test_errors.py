@@ -40,6 +40,7 @@ total-timeout                504  upstream  http_response_timeout    -
 drain-ending                 503  policy    proxy_internal_response  1
 draining                     503  policy    proxy_internal_response  1
 drain-deadline               503  policy    proxy_internal_response  1
+leave-overdue                503  policy    proxy_internal_response  1
 too-many-connections         503  policy    proxy_internal_response  1
 too-many-per-client          503  policy    proxy_internal_response  1
 queue-full                   503  policy    connection_limit_reached  1
