@@ -21,7 +21,7 @@ from drainproxy import errors, metrics, settings  # noqa: E402
 from drainproxy.injector import annotations  # noqa: E402
 from drainproxy.lifecycle import budget  # noqa: E402
 from drainproxy.lifecycle.machine import POLICY, TRANSITIONS, Event, IfRoutable, Phase  # noqa: E402
-from drainproxy.lifecycle.propagation import PRESETS  # noqa: E402
+from drainproxy.lifecycle.propagation import PRESETS, Reason  # noqa: E402
 from drainproxy.lifecycle.settings import LifecycleSettings  # noqa: E402
 from drainproxy.proxy.routes import PROFILES  # noqa: E402
 from drainproxy.values import show_duration  # noqa: E402
@@ -41,7 +41,17 @@ EVENTS = {
     Event.FORGOTTEN: "the cluster has stopped choosing this pod:"
     " see [the presets](configuration.md#propagation-presets)",
     Event.IDLE: "nothing is in flight, and no request has come for `settle`",
-    Event.DEADLINE: "the drain's deadline has come: what is left is cut",
+    Event.DEADLINE: "the drain's deadline has come, or nobody can be served any more: what is left is cut",
+}
+
+REASONS = {
+    Reason.SLICES_QUIET: "the slices have flipped, `margin` has passed, and callers are quiet",
+    Reason.QUIET: "callers are quiet, without the cluster's word or, for twice as long, against it",
+    Reason.MAX: "`propagation_max` has passed: callers still came, or the cluster still said ready",
+    Reason.ALONE: "no other endpoint has become ready, and the time that is left is needed for leaving",
+    Reason.DEADLINE: "the drain's deadline has come: a hook had waited for long before the drain began",
+    Reason.UPSTREAM_GONE: "the application is gone: there is nobody left to serve",
+    Reason.INTERRUPTED: "a person insists: the second SIGINT",
 }
 
 POLICY_TITLES = {
@@ -152,6 +162,10 @@ def _events() -> str:
     return _table(["event", "means"], [[f"`{event}`", EVENTS[event]] for event in Event])
 
 
+def _reasons() -> str:
+    return _table(["reason", "means"], [[f"`{reason}`", REASONS[reason]] for reason in Reason])
+
+
 def _transitions() -> str:
     def cell(phase: Phase, event: Event) -> str:
         to = TRANSITIONS[phase][event]
@@ -256,6 +270,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "profiles": _profiles,
     "sum": _sum,
     "events": _events,
+    "reasons": _reasons,
     "transitions": _transitions,
     "policy": _policy,
     "metrics": _metrics,

@@ -27,6 +27,7 @@ from drainproxy.kube.identity import identity
 from drainproxy.lifecycle import signals
 from drainproxy.lifecycle.controller import Controller
 from drainproxy.lifecycle.inflight import InFlight
+from drainproxy.lifecycle.propagation import Reason
 from drainproxy.lifecycle.report import Cause
 from drainproxy.log import Log, adopt_libraries
 from drainproxy.metrics import Metrics
@@ -255,7 +256,7 @@ class _Process:
             return
         if name == "SIGINT":
             if self._interrupted:
-                self.controller.abandon("interrupted twice")
+                self.controller.abandon("interrupted twice", Reason.INTERRUPTED)
                 if self._patience is not None:
                     self._patience.reschedule(self._loop.time())
                     self._patience = None
@@ -270,7 +271,7 @@ class _Process:
         if await self._probe.ask() is Answer.REFUSES:
             # Many close their door first and then finish what is in them: that much is waited for.
             finishing = any(pool.active_count for pool in self._pools)
-            self.controller.abandon("the application is gone", cut=not finishing)
+            self.controller.abandon("the application is gone", Reason.UPSTREAM_GONE, cut=not finishing)
 
     # What others ask of the whole.
 

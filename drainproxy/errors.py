@@ -226,7 +226,8 @@ class Draining(Refusal, reason="draining", closes=True):
 
 
 class DrainDeadline(Refusal, reason="drain-deadline"):
-    """The drain's deadline passed while the request was being answered."""
+    """The drain's deadline passed while the request was being answered, or the drain was ended before that: a
+    person insisted (the second SIGINT), or the application was gone."""
 
 
 class LeaveOverdue(Refusal, reason="leave-overdue"):

@@ -22,6 +22,7 @@ LAG_BUCKETS_S = (0.005, 0.025, 0.1, 0.5, 2.5)
 
 PHASES = ("starting", "ready", "propagating", "draining", "drained")
 CAUSES = ("deletion", "restart", "node-shutdown", "manual", "unknown")
+PROPAGATION_ENDS = ("slices_quiet", "quiet", "max", "alone", "deadline", "upstream_gone", "interrupted")
 OUTCOMES = ("finished", "timed_out", "cut", "refused", "lost")
 TOLD_TO_LEAVE = "told_to_leave"
 """What has no end of its own, and was given one so that it goes on elsewhere, has not finished."""
@@ -147,9 +148,7 @@ class Metrics(Table):
         self.termination_cause_info = Gauge("1 for the cause of the current termination.", cause=CAUSES)
         self.config_problems = Gauge("Settings that do not fit together.")
         # Propagation.
-        self.propagation_end = Counter(
-            "Why propagation ended.", reason=("slices_quiet", "quiet", "max", "deadline")
-        )
+        self.propagation_end = Counter("Why propagation ended.", reason=PROPAGATION_ENDS)
         self.endpoint_flip_seconds = Gauge(
             "Seconds from drain start until every own EndpointSlice row was not ready."
         )

@@ -90,7 +90,7 @@ ROWS: dict[str, list[Panel]] = {
         ),
         Panel(
             "Why propagation ended",
-            "max: the cluster had not forgotten the pod yet. deadline: the grace period was too short.",
+            "max: the cluster had not forgotten the pod yet. alone: no successor was ready in time.",
             THIRD,
             "short",
             {"{{reason}}": grown("drainproxy_propagation_end_total", "reason")},

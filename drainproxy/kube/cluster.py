@@ -54,7 +54,8 @@ class Cluster:
             pace=self._pace,
             metrics=self.metrics,
             complain=self._complain,
-            peers_matter=self.lifecycle.readiness_on_drain.kind == "auto",
+            # With `fail` nobody is sent to a pod that terminates, however alone it is.
+            peers_matter=self.lifecycle.readiness_on_drain.kind != "fail",
             # A balancer that probes pods would go on choosing this one on every node with one pod only.
             node_matters=not self.controller.plan.rules.balancer,
         )
@@ -150,7 +151,7 @@ class Cluster:
         with self._complaining("endpointslices"):
             word = await self._slices.look(api)
             # Not-ready says nothing of later. Ready does, where SIGTERM comes before the application is up.
-            if word.state is Routability.ROUTABLE or word.terminating:
+            if word.state is Routability.ROUTABLE or word.terminating or word.stuck:
                 self.controller.evidence(word)
         if self._reads_pod:
             with self._complaining("pods"):

@@ -21,6 +21,8 @@ class OwnRow:
 
     ready: bool
     terminating: bool
+    stuck: bool = False
+    """Ready although it is not: publishNotReadyAddresses. It will not flip before the pod is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class Reading:
     others: int
     """Other ready endpoints in the Service of ours that has the fewest."""
     others_on_node: int
+    stuck: bool
+    """A row of ours says nothing (publishNotReadyAddresses)."""
 
 
 def version_of(metadata: Any) -> int:
@@ -65,9 +69,11 @@ def read(thing: dict[str, Any], me: PodIdentity) -> SliceFacts:
         # "A nil value should be interpreted as true" (EndpointConditions).
         ready = conditions.get("ready") is not False
         terminating = conditions.get("terminating") is True
+        # With publishNotReadyAddresses every row is ready.
+        serves = conditions.get("serving") is not False and not terminating
         if me.is_target(endpoint.get("targetRef") or {}):
-            own.append(OwnRow(ready, terminating))
-        elif ready and not terminating:
+            own.append(OwnRow(ready, terminating, stuck=ready and not serves))
+        elif ready and serves:
             others += 1
             near += bool(me.node) and endpoint.get("nodeName") == me.node
     return SliceFacts(
@@ -129,25 +135,30 @@ class View:
     def reading(self) -> Reading:
         """Say what all of it means."""
         rows = [row for each in self._slices.values() for row in each.own]
-        others, near = dict.fromkeys(self._groups, 0), dict.fromkeys(self._groups, 0)
+        # A Service that chooses this pod no more waits for nobody here.
+        choosing = {(each.service, each.family) for each in self._slices.values() if each.own}
+        others = dict.fromkeys(choosing or self._groups, 0)
+        near = dict(others)
         for each in self._slices.values():
-            others[each.service, each.family] += each.others
-            near[each.service, each.family] += each.others_on_node
+            if (group := (each.service, each.family)) in others:
+                others[group] += each.others
+                near[group] += each.others_on_node
         return Reading(
             state=self._state(rows),
             terminating=any(row.terminating for row in rows),
             slices=len(self.own_slices),
             others=min(others.values(), default=0),
             others_on_node=min(near.values(), default=0),
+            stuck=any(row.stuck for row in rows),
         )
 
     def _state(self, rows: list[OwnRow]) -> Routability:
         if not rows:
             return Routability.GONE if self.seen else Routability.UNKNOWN
-        if any(row.ready and row.terminating for row in rows):
-            # publishNotReadyAddresses: this row will never flip.
+        telling = [row.ready for row in rows if not row.stuck]
+        if not telling:
             return Routability.UNKNOWN
-        return Routability.ROUTABLE if any(row.ready for row in rows) else Routability.GONE
+        return Routability.ROUTABLE if any(telling) else Routability.GONE
 
     def _notice(self, version: int) -> None:
         self._groups |= {(each.service, each.family) for each in self._slices.values() if each.own}

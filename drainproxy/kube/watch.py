@@ -177,7 +177,9 @@ class SliceWatch:
             reading.state,
             since,
             terminating=reading.terminating,
-            alone=self.view.seen and (reading.others == 0 or lonely_here),
+            alone=bool(reading.slices) and (reading.others == 0 or lonely_here),
+            sole=bool(reading.slices) and reading.others == 0,
+            stuck=reading.stuck,
         )
 
     def _say(self) -> bool:

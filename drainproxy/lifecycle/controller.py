@@ -7,6 +7,7 @@ data plane may read is `published`, replaced whole at every change.
 
 import asyncio
 import math
+from dataclasses import replace
 from functools import partial
 
 from drainproxy.lifecycle import propagation
@@ -20,9 +21,11 @@ from drainproxy.lifecycle.machine import Event, Phase, Readiness, step
 from drainproxy.lifecycle.news import News
 from drainproxy.lifecycle.propagation import Evidence, Reason, Routability, Rules
 from drainproxy.lifecycle.published import picture
+from drainproxy.lifecycle.readiness import by_setting
 from drainproxy.lifecycle.report import Cause, Report
 from drainproxy.lifecycle.settings import LifecycleSettings
 from drainproxy.lifecycle.sound import Probes, Sound
+from drainproxy.lifecycle.weighing import STUCK, Known, Scales
 from drainproxy.log import Log
 from drainproxy.metrics import Metrics
 
@@ -50,6 +53,7 @@ class Controller(News):
         self._log = log
         self._loop = loop
         self.plan = Plan(settings, rules)
+        self._scales = Scales(self.plan, settings, inflight)
         self.journal = Journal(metrics, log, loop)
         self.sound = Sound(settings.health_check_agents)
         self.probes = Probes()
@@ -97,6 +101,9 @@ class Controller(News):
             self._last_request = now
             self._announce()
             self._fire(Event.TERMINATE, begun_by(sigterm=sigterm, prestop=prestop))
+            if self._evidence.state is Routability.ROUTABLE:
+                # Said before, maybe days ago: whether it still holds is asked anew.
+                self._evidence = replace(self._evidence, state=Routability.UNKNOWN, sole=False)
         elif self.drain.cause is Cause.MANUAL and cause is not Cause.MANUAL:
             # A manual drain has no SIGKILL behind it; a termination that follows has its own grace.
             self.drain.cause = cause
@@ -134,18 +141,27 @@ class Controller(News):
         self._fire(Event.RESUME, "undrain")
         return None
 
-    def abandon(self, why: str, *, cut: bool = True) -> None:
+    def abandon(self, why: str, reason: Reason = Reason.INTERRUPTED, *, cut: bool = True) -> None:
         """End the drain now and cut what is left, or only wait for that: nobody new can be served."""
         if self.drain is not None:
-            self._fire(Event.DEADLINE if cut else Event.FORGOTTEN, why)
+            self._fire(Event.DEADLINE if cut else Event.FORGOTTEN, why, reason)
 
     def evidence(self, word: Evidence) -> None:
         """Take the cluster's word, which may be that this pod is being deleted."""
-        self._evidence = word
-        if self.drain is not None and word.state is Routability.GONE:
-            self._metrics.endpoint_flip_seconds.set(max(0.0, word.since - self.drain.started))
+        before, self._evidence = self._evidence, word
         if word.terminating:
             self.learn(Cause.DELETION)
+            self._evidence = word
+        if word.stuck and word.state is Routability.UNKNOWN:
+            self.journal.note_once(STUCK)
+        drain = self.drain
+        if drain is not None:
+            if word.state is Routability.GONE:
+                self._metrics.endpoint_flip_seconds.set(max(0.0, word.since - drain.started))
+            if before.sole and not word.sole:
+                drain.followed = self._loop.time()
+            if self._scales.intent(self._known(drain)) != drain.intent:
+                self._announce()
         self._review()
 
     def learn(self, cause: Cause, grace_s: float | None = None) -> None:
@@ -209,11 +225,8 @@ class Controller(News):
         if readyz is Readiness.WHILE_UPSTREAM_UP:
             return self.upstream_up
         if readyz is Readiness.BY_SETTING and self.drain is not None:
-            setting = self._settings.readiness_on_drain
-            if setting.kind == "auto":
-                # kube-proxy falls back to endpoints that terminate and serve, if all terminate (KEP-1669).
-                return self.upstream_up and self._evidence.terminating and self._evidence.alone
-            return self.upstream_up and self._loop.time() < self.drain.started + setting.delay_s
+            setting, for_s = self._settings.readiness_on_drain, self._loop.time() - self.drain.started
+            return self.upstream_up and by_setting(setting, self._evidence, for_s)
         return False
 
     @property
@@ -239,19 +252,18 @@ class Controller(News):
         if phase is Phase.READY:
             return "nothing" if self.upstream_up else "the application to answer again"
         if phase is Phase.PROPAGATING and drain is not None:
-            return self._judge(drain, self._loop.time()).waiting_for
-        if phase is Phase.DRAINING:
-            count = len(self._inflight)
-            return f"{count} in flight" if count else "settle, after the last byte"
+            return self._scales.verdict(self._known(drain)).waiting_for
+        if phase is Phase.DRAINING and drain is not None:
+            count = self._inflight.pending
+            return f"{count} in flight" if count else self._scales.idle(self._known(drain))[1]
         if self.sigterm_at is not None:
             return "exit"
         return "SIGTERM" if drain is None or drain.final else "SIGTERM, or undrain"
 
     # Decisions.
 
-    def _judge(self, drain: Drain, now: float) -> propagation.Verdict:
-        facts = propagation.Facts(drain.started, self._evidence, drain.last_late, drain.arrivals_per_s)
-        return propagation.judge(self.plan.rules, facts, now)
+    def _known(self, drain: Drain) -> Known:
+        return Known(drain, self._evidence, self.upstream_up, self._last_request, self._loop.time())
 
     def _review(self, *, looked: bool = False) -> None:
         """Fire what is due; set the timer to when something may be due next.
@@ -274,13 +286,11 @@ class Controller(News):
 
     def _review_propagation(self, drain: Drain, now: float) -> float:
         if now >= self.deadline:
-            self._end_propagation(drain, Reason.DEADLINE)
-            self._fire(Event.DEADLINE, "the drain's deadline")
+            self._fire(Event.DEADLINE, "the drain's deadline", Reason.DEADLINE)
             return math.inf
-        verdict = self._judge(drain, now)
+        verdict = self._scales.verdict(self._known(drain))
         if verdict.over is not None:
-            self._end_propagation(drain, verdict.over)
-            self._fire(Event.FORGOTTEN, f"propagation is over: {verdict.over}")
+            self._fire(Event.FORGOTTEN, f"propagation is over: {verdict.over}", verdict.over)
             return math.inf
         close_from = drain.started + self.plan.rules.min_s
         if self.plan.rules.balancer and not self.published.discourage_reuse:
@@ -291,22 +301,19 @@ class Controller(News):
 
     def _review_draining(self, drain: Drain, now: float, *, looked: bool) -> float:
         if now >= self.deadline:
-            self._fire(Event.DEADLINE, "the drain's deadline")
+            self._fire(Event.DEADLINE, "the drain's deadline", Reason.DEADLINE)
             return math.inf
-        if len(self._inflight):
+        if self._inflight.pending:
             return self.deadline
-        idle_at = self._last_request + self._settings.settle
-        if drain.propagation_ended is Reason.MAX and drain.last_late is not None:
-            # The cap was reached while callers still came: their silence is the last evidence left.
-            quiet_at = drain.last_late + self.plan.rules.quiet_s
-            idle_at = max(idle_at, min(quiet_at, self.published.refuse_from))
+        idle_at, _ = self._scales.idle(self._known(drain))
         if now < idle_at:
             return min(idle_at, self.deadline)
         if not looked:
             # Timers run before sockets are read: after a stall, requests may be waiting behind this one.
             self._loop.call_soon(self._loop.call_soon, partial(self._review, looked=True))
             return self.deadline
-        self._fire(Event.IDLE, "nothing is in flight")
+        why = "who came in time is served" if len(self._inflight) else "nothing is in flight"
+        self._fire(Event.IDLE, why)
         return math.inf
 
     def _review_cut(self, drain: Drain, now: float) -> float:
@@ -326,21 +333,27 @@ class Controller(News):
     def _end_propagation(self, drain: Drain, reason: Reason) -> None:
         drain.propagation_ended = reason
         self._metrics.propagation_end.inc(reason)
+        if self._evidence.stuck and reason is Reason.MAX:
+            self._inflight.awaited = set(self._inflight)
 
-    def _fire(self, event: Event, why: str) -> None:
+    def _fire(self, event: Event, why: str, reason: Reason | None = None) -> None:
+        """Let an event happen; `reason`: why propagation ends, if it ends with it."""
         was = self.published.phase
-        routable = self._evidence.state is Routability.ROUTABLE
+        routable = self._evidence.state is Routability.ROUTABLE or self._evidence.stuck
         phase = step(was, event, routable=routable)
         if phase is was:
             if event in {Event.UPSTREAM_UP, Event.UPSTREAM_DOWN}:
                 self.tell()
+                self._review()
             return
         now, drain = self._loop.time(), self.drain
         if drain is not None:
             drain.entered[phase] = now
-            if was is Phase.PROPAGATING and drain.propagation_ended is None:
-                self._end_propagation(drain, Reason.DEADLINE)
+            if was is Phase.PROPAGATING:
+                assert reason is not None
+                self._end_propagation(drain, reason)
             if phase is Phase.DRAINED:
+                self._inflight.awaited = None
                 drain.ended(self._evidence, unused_s=max(0.0, self.deadline - now), by=why)
         self.journal.entered(phase, in_flight=len(self._inflight), why=why)
         self._publish(phase)
@@ -361,6 +374,7 @@ class Controller(News):
 
     def _announce(self) -> None:
         assert self.drain is not None
+        self.drain.intent = self._scales.intent(self._known(self.drain))
         self.journal.planned(self.drain, self.plan, in_flight=len(self._inflight))
 
     # Timers and numbers.

@@ -25,9 +25,13 @@ class Drain:
     metrics: Metrics
     requests_before: Tally = field(init=False)
     tunnels_before: dict[str, TunnelTally] = field(init=False)
+    intent: str = ""
+    """What it waits for as a whole, in the words of the plan."""
     final: bool = False
     """The pod is ending for certain: `undrain` is refused in every phase."""
     last_late: float | None = None
+    followed: float | None = None
+    """When another endpoint became ready, where there was none."""
     propagation_ended: Reason | None = None
     entered: dict[Phase, float] = field(default_factory=dict)
     last_late_after_flip_s: float | None = None

@@ -1,7 +1,7 @@
 """Who is still working? Everything that delays a drain is a Work and holds a hold.
 
-The data plane holds; the controller reads. Nothing polls: `on_empty` is called when the last hold is
-let go while a drain listens, and only then.
+The data plane holds; the controller reads. Nothing polls: `on_empty` is called when the last hold that is
+waited for is let go while a drain listens, and only then.
 """
 
 from collections.abc import Callable, Iterator
@@ -41,6 +41,8 @@ class InFlight:
         """Insertion-ordered, so that the oldest comes first in `/status`."""
         self.on_empty: Callable[[], object] | None = None
         """Set by the controller while it drains; None costs nothing in steady state."""
+        self.awaited: set[Work] | None = None
+        """Where new works never cease to come, those that are waited for; None: everybody is."""
 
     def add(self, work: Work) -> None:
         """Keep the drain waiting for `work`."""
@@ -49,8 +51,16 @@ class InFlight:
     def discard(self, work: Work) -> None:
         """Let `work` go. It may have gone already."""
         self.works.pop(work, None)
-        if self.on_empty is not None and not self.works:
-            self.on_empty()
+        if self.on_empty is not None:
+            if self.awaited is not None:
+                self.awaited.discard(work)
+            if not self.pending:
+                self.on_empty()
+
+    @property
+    def pending(self) -> int:
+        """How many works are waited for."""
+        return len(self.works if self.awaited is None else self.awaited)
 
     def __len__(self) -> int:
         return len(self.works)

@@ -11,7 +11,6 @@ from drainproxy.lifecycle import propagation
 from drainproxy.lifecycle.budget import Plan
 from drainproxy.lifecycle.drain import Drain
 from drainproxy.lifecycle.machine import Phase
-from drainproxy.lifecycle.report import PLANS
 from drainproxy.log import Log
 from drainproxy.metrics import Metrics
 
@@ -46,7 +45,7 @@ class Journal:
         self._log.event(
             "drain_plan",
             cause=drain.cause,
-            plan=PLANS[drain.cause],
+            plan=drain.intent,
             grace_s=plan.budget.grace_s,
             deadline_in_s=round(plan.budget.deadline(drain.t0) - self._loop.time(), 3),
             propagation_max_s=plan.rules.max_s,
@@ -59,6 +58,11 @@ class Journal:
         for problem in problems:
             self._log.event("config_problem", "warning", problem=problem)
             self.problems.append(problem)
+
+    def note_once(self, problem: str) -> None:
+        """Something is wrong that may be found again and again."""
+        if problem not in self.problems:
+            self.note([problem])
 
     def refresh(self, *, deadline: float, problems: int) -> None:
         """Bring the gauges up to the present."""

@@ -5,12 +5,17 @@ listener, always under a cap. It is asked again by the controller whenever a fac
 `check_at` comes; it never waits.
 """
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
 MIN_SOUND = 5
 """Arrivals expected within `quiet` below which silence says nothing: at 5 expected, a Poisson source
 is silent by chance in 0.7 % of the cases; at one per 5 s it is silent for 2 s in 67 %."""
+
+DOUBT = 2
+"""Times `quiet` that callers must be silent against the cluster's word "still ready": with ten arrivals
+expected a Poisson source is silent by chance in 0.005 % of the cases."""
 
 
 class Routability(StrEnum):
@@ -30,7 +35,11 @@ class Evidence:
     terminating: bool = False
     """The cluster says that this pod is being deleted."""
     alone: bool = False
-    """No other endpoint of this pod's Services is ready."""
+    """No other endpoint of this pod's Services is ready, in the cluster or on its node."""
+    sole: bool = False
+    """No other endpoint is ready anywhere: who is not served here is not served."""
+    stuck: bool = False
+    """A row of this pod stays ready until the pod is gone (publishNotReadyAddresses), and says nothing."""
 
 
 UNKNOWN = Evidence(Routability.UNKNOWN, since=0.0)
@@ -40,10 +49,13 @@ UNKNOWN = Evidence(Routability.UNKNOWN, since=0.0)
 class Reason(StrEnum):
     """Why propagation ended: the closed label set of `propagation_end_total`."""
 
-    SLICES_QUIET = "slices_quiet"
-    QUIET = "quiet"
-    MAX = "max"
-    DEADLINE = "deadline"
+    SLICES_QUIET = "slices_quiet"  # the slices have flipped, and callers are quiet
+    QUIET = "quiet"  # without the cluster's word, or against it: callers are quiet
+    MAX = "max"  # propagation_max has passed
+    ALONE = "alone"  # nobody else has become ready, and what is left is needed for leaving
+    DEADLINE = "deadline"  # the drain's deadline has come
+    UPSTREAM_GONE = "upstream_gone"  # the application is gone: nobody can be served
+    INTERRUPTED = "interrupted"  # a person insists (the second SIGINT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +95,10 @@ class Facts:
     last_late: float | None
     arrivals_per_s: float
     """Request-bearing connections a second before the drain, health checks left out."""
+    latest: float = -math.inf
+    """By when a pod that alone serves has to go over to draining; `-math.inf`: it is not to be held."""
+    followed: float | None = None
+    """Since when another endpoint has been ready, where there was none: only now can others be chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,26 +115,72 @@ def sparse(rules: Rules, arrivals_per_s: float) -> bool:
     return rules.quiet_s > 0 and arrivals_per_s * rules.quiet_s < MIN_SOUND
 
 
+def held_alone(rules: Rules, facts: Facts) -> bool:
+    """Tell whether a pod stays because nobody else serves.
+
+    kube-proxy falls back to endpoints that serve while they terminate (KEP-1669); a balancer does not.
+    """
+    word = facts.evidence
+    told = word.sole and word.state is not Routability.UNKNOWN
+    return told and facts.latest > -math.inf and rules.max_s > 0 and not rules.balancer
+
+
+def contradicted(rules: Rules, word: Evidence) -> bool:
+    """Tell whether the cluster says "still ready", whatever silence says. A balancer is not its slices."""
+    return word.state is Routability.ROUTABLE and rules.max_s > 0 and not rules.balancer
+
+
+def silence_s(rules: Rules, word: Evidence, arrivals_per_s: float) -> float:
+    """Return for how long callers must be quiet to be believed, once `max` has passed."""
+    if not contradicted(rules, word):
+        return rules.quiet_s
+    return rules.sparse_min_s if sparse(rules, arrivals_per_s) else DOUBT * rules.quiet_s
+
+
 def judge(rules: Rules, facts: Facts, now: float) -> Verdict:
     """Decide whether the cluster has forgotten this pod."""
     cap = facts.started + rules.max_s
-    waits: list[tuple[float, str]] = []
-    if facts.evidence.state is Routability.GONE:
-        reason = Reason.SLICES_QUIET
-        waits.append((facts.evidence.since + rules.margin_s, "margin after the slices flipped"))
-        if rules.hold_min:
-            waits.append((facts.started + rules.min_s, "min, for the balancer or DNS"))
-    else:
-        reason = Reason.QUIET
-        waits.append((facts.started + rules.min_s, "min, without the cluster's word"))
-    if rules.quiet_s > 0:
-        heard = facts.started if facts.last_late is None else facts.last_late
-        waits.append((heard + rules.quiet_s, "quiet after the last late arrival"))
-        if sparse(rules, facts.arrivals_per_s):
-            waits.append((facts.started + rules.sparse_min_s, "sparse_min, for want of traffic"))
+    if held_alone(rules, facts):
+        until = max(cap, facts.latest)
+        if now >= until:
+            return Verdict(Reason.ALONE, now, "nothing")
+        return Verdict(None, until, "another endpoint to be ready: this pod alone serves")
+    begun = facts.started
+    if facts.followed is not None:
+        # The data plane could not choose anybody else before: every wait begins now.
+        begun = max(begun, facts.followed)
+        cap = max(cap, min(begun + rules.max_s, facts.latest))
+    reason, waits = _waits(rules, facts, begun)
     ready_at, waiting_for = max(waits)
     if now >= ready_at:
         return Verdict(reason, now, "nothing")
     if now >= cap:
         return Verdict(Reason.MAX, now, "nothing")
     return Verdict(None, min(ready_at, cap), waiting_for)
+
+
+def _waits(rules: Rules, facts: Facts, begun: float) -> tuple[Reason, list[tuple[float, str]]]:
+    """Return what is waited for, each with its end, and the reason when all of it is over."""
+    word, thin = facts.evidence, sparse(rules, facts.arrivals_per_s)
+    heard = begun if facts.last_late is None else max(begun, facts.last_late)
+    if word.state is Routability.GONE:
+        reason = Reason.SLICES_QUIET
+        since = word.since if facts.followed is None else max(begun, word.since)
+        waits = [(since + rules.margin_s, "margin after the slices flipped")]
+        if rules.hold_min:
+            waits.append((begun + rules.min_s, "min, for the balancer or DNS"))
+    else:
+        reason = Reason.QUIET
+        waits = [(begun + rules.min_s, "min, without the cluster's word")]
+    if contradicted(rules, word):
+        # Silence has to weigh more than the word; where it weighs nothing, the word stands.
+        if thin or rules.quiet_s == 0:
+            waits.append((math.inf, "max: the cluster still says ready"))
+        else:
+            quiet_at = heard + DOUBT * rules.quiet_s
+            waits.append((quiet_at, "twice quiet: the cluster still says ready"))
+    elif rules.quiet_s > 0:
+        waits.append((heard + rules.quiet_s, "quiet after the last late arrival"))
+        if thin:
+            waits.append((begun + rules.sparse_min_s, "sparse_min, for want of traffic"))
+    return reason, waits

@@ -28,8 +28,8 @@ class Cause(StrEnum):
 
 
 PLANS = {
-    Cause.DELETION: "leave when the slices have flipped and callers are quiet",
-    Cause.RESTART: "leave by time and quiet; failing readiness probes tell the cluster",
+    Cause.DELETION: "leave when the slices have flipped, another endpoint is ready and callers are quiet",
+    Cause.RESTART: "leave when failing readiness probes have told the cluster, or by time and quiet",
     Cause.NODE_SHUTDOWN: "leave by time and quiet within node_shutdown_grace: nobody tells the cluster",
     Cause.MANUAL: "leave as for a deletion, and stay; undrain takes it back, but not in draining",
     Cause.UNKNOWN: "leave by what the slices say, or by time and quiet",

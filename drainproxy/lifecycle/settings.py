@@ -30,16 +30,17 @@ class LifecycleSettings:
     Default: the preset's."""
 
     propagation_quiet: float | None = None
-    """End propagation only after this long without a late arrival; 0s switches the rule
-    off. Default: the preset's."""
+    """End propagation only after this long without a late arrival, twice as long while the pod's EndpointSlice
+    row still reads ready; 0s switches the rule off. Default: the preset's."""
 
     propagation_max: float | None = None
-    """End propagation after this long whatever happens. Default: the preset's, shortened to fit
-    the grace period."""
+    """End propagation after this long, but where this pod alone serves (docs/kubernetes.md): then the grace
+    period is the bound. Default: the preset's, shortened to fit the grace period."""
 
     sparse_min: float = 8.0
     """Where fewer than five new connections within `propagation_quiet` were to be expected, or the process
-    had served for less than 10 s, silence means nothing: propagate at least this long.
+    had served for less than 10 s, silence means nothing: propagate at least this long, and to
+    `propagation_max` while the pod's EndpointSlice row still reads ready.
     kube-proxy's P99 after a slice flip is 6.8 s in a 100-node run (kubernetes #124272)."""
 
     settle: float = 0.2

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tests.integration.application import Application
 from tests.support.cluster.access import tier
 from tests.support.cluster.account import Account, server_tls
-from tests.support.cluster.objects import Membership
+from tests.support.cluster.objects import Endpoint, Membership
 from tests.support.cluster.resources import EVENTS
 from tests.support.cluster.server import ApiServer
 from tests.support.process import Proxy
@@ -87,20 +87,25 @@ async def pod(
     granted: str | None = None,
     serves: bool = True,
     up: bool = True,
+    alone: bool = False,
+    row: dict[str, bool] | None = None,
     spec: dict[str, Any] | None = None,
     **settings: str,
 ) -> AsyncIterator[Pod]:
     """Run a pod. `granted`: the tier its account has, if not the one that is asked for.
 
-    `serves`: its application answers by itself. `up`: there is one to be ready for.
+    `serves`: its application answers by itself. `up`: there is one to be ready for. `alone`: nobody else is.
+    `row`: conditions of the own row at first, if it is not ready and serving.
     """
     tls, authority = server_tls(directory / "tls")
     async with ApiServer(tls=tls) as api, Application(_answers if serves else None) as application:
         account = Account(
             api, directory / "account", tier(granted or rbac, "shop"), namespace="shop", authority=authority
         )
-        member = Membership(api.store)
+        member = Membership(api.store, others=[] if alone else [Endpoint("web-2", "other")])
         member.appear(grace_s=20, spec=spec)
+        if row is not None:
+            member.write(**row)
         env = {
             **account.environment(),
             "DRAINPROXY_POD_NAME": member.name,

@@ -19,6 +19,7 @@ def view(*slices, version: int = 10) -> View:
     return seen
 
 
+UNREADY = {"ready": True, "serving": False, "terminating": False}
 STATES = {
     "serving": ([own()], ROUTABLE),
     "nil conditions": ([own(ready=None)], ROUTABLE),
@@ -26,6 +27,7 @@ STATES = {
     "not ready": ([own(ready=False)], GONE),
     "terminating": ([own(ready=False, terminating=True)], GONE),
     "publishNotReadyAddresses": ([own(ready=True, terminating=True)], UNKNOWN),
+    "publishNotReadyAddresses of one that is not up": ([{**own(), "conditions": UNREADY}], UNKNOWN),
     "no row": ([other()], UNKNOWN),
     "no endpoint": ([], UNKNOWN),
 }
@@ -129,6 +131,39 @@ def test_the_service_with_the_fewest_others_counts():
     )
     assert seen.reading().others == 0
     assert seen.services == {"all", "one"}
+
+
+def test_others_that_are_not_up_yet_do_not_count():
+    """With publishNotReadyAddresses a successor is ready before it serves; `serving` tells."""
+    coming = {**other(1), "conditions": UNREADY}
+    assert view(slice_of(own(), coming, other(2))).reading().others == 1
+
+
+def test_two_that_are_deleted_together_are_both_alone():
+    """Neither can take over from the other."""
+    leaving = own(uid="other-1", ready=False, terminating=True)
+    assert view(slice_of(own(ready=False, terminating=True), leaving)).reading().others == 0
+
+
+@pytest.mark.parametrize(("flips", "state"), [(False, ROUTABLE), (True, GONE)])
+def test_a_row_that_says_nothing_does_not_silence_one_that_does(flips, state):
+    """A StatefulSet's headless Service for peers beside the one that callers use."""
+    peers = slice_of(own(ready=True, terminating=True), name="peers-1", service="peers")
+    callers = slice_of(own(ready=not flips, terminating=True), name="web-1")
+    if not flips:
+        callers["endpoints"][0]["conditions"] |= {"terminating": False}
+    reading = view(peers, callers).reading()
+    assert (reading.state, reading.stuck, reading.terminating) == (state, True, True)
+
+
+def test_a_service_that_chose_this_pod_once_has_no_say_in_who_is_alone():
+    """Its slices are gone, or its selector is another."""
+    seen = view(slice_of(own(), other(1), name="a", service="all"), slice_of(own(), name="b", service="once"))
+    assert seen.reading().others == 0
+    seen.drop("b")
+    assert seen.reading().others == 1
+    seen.put(read(slice_of(other(2), other(3), name="b", service="once", version=12), ME))
+    assert seen.reading().others == 1
 
 
 def test_foreign_slices_are_not_kept():

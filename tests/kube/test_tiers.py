@@ -51,7 +51,7 @@ async def test_slices_tell_that_the_cluster_has_forgotten_and_why(tmp_path):
         assert metrics["kubernetes_api_up"] == 1
         assert metrics['kubernetes_requests_total{result="ok",verb="read"}'] == 5
         assert metrics['kubernetes_requests_total{result="ok",verb="watch"}'] == 1
-        assert metrics["other_ready_endpoints"] == 0
+        assert metrics["other_ready_endpoints"] == 1
         # The five seconds stand in the pod alone.
         plans = [line["grace_s"] for line in it.proxy.lines if line["event"] == "drain_plan"]
         assert set(plans) == {20.0}
@@ -179,7 +179,7 @@ async def test_nothing_is_sent_while_serving_and_little_memory_is_taken(tmp_path
             async with await Client.connect(it.proxy.addresses[0]) as client:
                 await client.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         await it.proxy.metrics()
-        it.member.others = [Endpoint("web-2", "other")]
+        it.member.others = [Endpoint("web-3", "another")]
         it.member.write(ready=False)
         it.member.write()
         await asyncio.sleep(1.5)
@@ -190,7 +190,7 @@ async def test_nothing_is_sent_while_serving_and_little_memory_is_taken(tmp_path
 
 async def test_auto_readiness_is_given_back_to_the_last_replica(tmp_path):
     """503 from the start, 200 while nobody else is ready, 503 as soon as another is."""
-    async with pod(tmp_path, serves=False, **(BY_WORD | {"propagation_margin": "10s"})) as it:
+    async with pod(tmp_path, serves=False, alone=True, **(BY_WORD | {"propagation_margin": "10s"})) as it:
         await it.looked()
         assert (await it.proxy.get("/readyz")).status == 200
         it.proxy.signal()
@@ -206,6 +206,82 @@ async def test_auto_readiness_is_given_back_to_the_last_replica(tmp_path):
             while (await it.proxy.get("/readyz")).status != 503:
                 await asyncio.sleep(0.01)
         assert (await it.proxy.metrics())["other_ready_endpoints"] == 1
+
+
+async def test_a_lone_pod_stays_until_its_successor_is_ready(tmp_path):
+    """It knows that it alone serves: a caller long after quiet and sparse_min is still answered."""
+    times = {"propagation_max": "1s", "grace_period": "30s"}
+    async with pod(tmp_path, alone=True, **times) as it:
+        await it.looked()
+        it.proxy.signal()
+        await it.api.journal.nth("watch", "endpointslices")
+        it.member.flip()
+        await it.proxy.line("drain_plan", cause="deletion")
+        # Four times what silence, margin and cap would have taken.
+        for _ in range(8):
+            await asyncio.sleep(0.5)
+            async with await Client.connect(it.proxy.addresses[0]) as client:
+                assert (await client.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")).body == b"ok"
+        assert "this pod alone serves" in await _status(it)
+        it.member.others = [Endpoint("web-2", "other")]
+        it.member.flip()
+        assert await it.proxy.exit_code() == 0
+        report = await it.proxy.line("drain_report")
+        assert report["propagation_ended"] in {"slices_quiet", "max"}
+        assert report["requests"]["late"] == report["requests"]["finished"] == 8
+        assert report["unused_s"] > 5
+
+
+async def test_two_that_are_deleted_together_both_stay(tmp_path):
+    """Neither is the other's successor."""
+    async with pod(tmp_path, propagation_max="1s", grace_period="12s", leave_spread="0s") as it:
+        await it.looked()
+        it.proxy.signal()
+        await it.api.journal.nth("watch", "endpointslices")
+        it.member.others = [Endpoint("web-2", "other", ready=False, terminating=True)]
+        it.member.flip()
+        report = await it.end()
+        assert report["propagation_ended"] == "alone"
+        assert (await it.proxy.line("phase", phase="drained"))["why"] == "nothing is in flight"
+        # 12 s, less a fifth for the application, a fifth for the exit, and what is left to refuse in.
+        assert sum(report["phases_s"].values()) > 4
+
+
+TOLD = {"propagation_min": "2s", "sparse_min": "2s"}
+"""Long enough to be told: the first request of a drain waits its turn."""
+
+
+async def test_a_row_that_reads_ready_holds_a_quiet_pod_to_max(tmp_path):
+    """The endpoints controller stands still: nobody is told, and everybody still comes."""
+    async with pod(tmp_path, **TOLD) as it:
+        await it.looked()
+        it.proxy.signal()
+        await it.api.journal.nth("watch", "endpointslices")
+        report = await it.end()
+        assert report["propagation_ended"] == "max"
+        assert report["phases_s"]["propagating"] >= 2.99
+
+
+async def test_publish_not_ready_addresses_leaves_it_to_time_and_quiet(tmp_path):
+    """The only row is ready and terminating: no evidence, no hold, though nobody else is ready."""
+    async with pod(tmp_path, alone=True, **TOLD) as it:
+        await it.looked()
+        it.proxy.signal()
+        await it.api.journal.nth("watch", "endpointslices")
+        it.member.write(ready=True, terminating=True)
+        report = await it.end()
+        assert (report["cause"], report["propagation_ended"]) == ("deletion", "quiet")
+        plans = [line["plan"] for line in it.proxy.lines if line["event"] == "drain_plan"]
+        assert "publishNotReadyAddresses" in plans[-1]
+
+
+async def test_publish_not_ready_addresses_is_said_at_start_where_it_shows(tmp_path):
+    """A row that is ready before its pod serves: once in the log, and in /status for as long as it runs."""
+    async with pod(tmp_path, alone=True, row={"ready": True, "serving": False}) as it:
+        await it.looked()
+        problems = [line["problem"] for line in it.proxy.lines if line["event"] == "config_problem"]
+        assert sum("publishNotReadyAddresses" in problem for problem in problems) == 1
+        assert "publishNotReadyAddresses" in await _status(it)
 
 
 async def test_a_waiting_hook_is_told_of_a_deletion_at_once(tmp_path):

@@ -23,7 +23,7 @@ async def test_a_slice_that_has_flipped_is_the_answer(authority, credentials, mo
         here.server.script["list"] = [page([slice_of(GONE)])]
         await here.watch()
         ((at, word),) = here.words
-        assert (word.state.name, word.terminating, word.alone) == ("GONE", True, True)
+        assert (word.state.name, word.terminating, word.alone, word.sole) == ("GONE", True, True, True)
         assert at <= JITTER_S + 0.1
         (asked,) = here.server.asked
         assert asked.query == {"limit": str(PAGE_ITEMS), "resourceVersion": "0"}
@@ -326,7 +326,7 @@ async def test_a_row_that_never_flips_is_told_once(authority, credentials, monke
         here.server.script["list"] = [page([slice_of(own(ready=True, terminating=True), other())])]
         await here.watch()
         ((_, word),) = here.words
-        assert (word.state.name, word.terminating) == ("UNKNOWN", True)
+        assert (word.state.name, word.terminating, word.stuck) == ("UNKNOWN", True, True)
         assert len(here.server.asked) == 1
 
 
@@ -373,6 +373,8 @@ async def test_the_last_one_on_its_node_is_alone_there(authority, credentials, m
         here.server.script["list"] = [page([slice_of(GONE, other(1), other(2))])]
         await here.watch(peers=True, node=True)
         assert here.words[-1][1].alone
+        # Other nodes have endpoints: a rollout over many nodes waits for nobody.
+        assert not here.words[-1][1].sole
         here.server.script["list"] = [page([slice_of(GONE, other(1), other(2, node="node-a"))])]
         await here.watch(peers=True, node=True)
         assert not here.words[-1][1].alone

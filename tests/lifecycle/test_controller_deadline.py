@@ -8,6 +8,7 @@ import math
 import pytest
 
 from drainproxy.lifecycle.machine import Phase
+from drainproxy.lifecycle.propagation import Reason
 from drainproxy.lifecycle.report import Cause
 from tests.lifecycle.house import House, Request, at, soon
 from tests.support import clock
@@ -263,7 +264,7 @@ async def test_abandoning_ends_a_drain_at_once(preset):
     await soon()
     house.sigterm()
     await at(2.0)
-    house.controller.abandon("the application is gone")
+    house.controller.abandon("the application is gone", Reason.UPSTREAM_GONE)
     assert house.phase is Phase.DRAINED
     await house.controller.until(lambda: house.controller.may_exit)
     assert clock.now() == 2.0
@@ -271,7 +272,7 @@ async def test_abandoning_ends_a_drain_at_once(preset):
     report = house.controller.report
     assert (report.ended_by, report.requests.cut) == ("the application is gone", 1)
     assert report.unused_s == pytest.approx(20.0)
-    assert house.end_reason() == ({"deadline": 1} if preset == "cluster" else {"quiet": 1})
+    assert house.end_reason() == ({"upstream_gone": 1} if preset == "cluster" else {"quiet": 1})
 
 
 @in_fake_time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,7 @@ from drainproxy.lifecycle.propagation import (
     Routability,
     Rules,
     judge,
+    silence_s,
     sparse,
 )
 from drainproxy.metrics import Metrics
@@ -75,14 +77,18 @@ def test_every_reason_has_its_series():
     assert {(reason,) for reason in Reason} == set(Metrics().propagation_end.values)
 
 
-def gone(after: float) -> Evidence:
-    """The slices flipped `after` seconds into the drain."""
-    return Evidence(Routability.GONE, T0 + after)
+def gone(after: float, *, sole: bool = False) -> Evidence:
+    """The slices flipped `after` seconds into the drain; `sole`: and nobody else is ready."""
+    return Evidence(Routability.GONE, T0 + after, terminating=True, alone=sole, sole=sole)
 
 
-def routable(after: float = 0.0) -> Evidence:
+def routable(after: float = 0.0, *, sole: bool = False) -> Evidence:
     """The slices still name this pod."""
-    return Evidence(Routability.ROUTABLE, T0 + after)
+    return Evidence(Routability.ROUTABLE, T0 + after, alone=sole, sole=sole)
+
+
+STUCK = Evidence(Routability.UNKNOWN, T0, terminating=True, alone=True, sole=True, stuck=True)
+"""publishNotReadyAddresses: the only row is ready and terminating."""
 
 
 CLUSTER = PRESETS["cluster"][0]
@@ -96,8 +102,20 @@ NONE = PRESETS["none"][0]
 ENDS = {
     "none is over as it begins": (NONE, UNKNOWN, None, 0.0, 0, "quiet"),
     "none asks neither slices nor silence": (NONE, routable(), 0.0, BUSY, 0, "quiet"),
+    "none holds nobody, alone or not": (NONE, gone(0, sole=True), None, BUSY, 0, "slices_quiet"),
     "without the cluster's word: min": (CLUSTER, UNKNOWN, None, BUSY, 5, "quiet"),
-    "a pod that is still routable: min, as if unknown": (CLUSTER, routable(), None, BUSY, 5, "quiet"),
+    "still ready and busy: min, if callers never came": (CLUSTER, routable(), None, BUSY, 5, "quiet"),
+    "still ready and busy: quiet counts half": (CLUSTER, routable(), 4.9, BUSY, 8.9, "quiet"),
+    "still ready and busy: to the cap if need be": (CLUSTER, routable(), 11.5, BUSY, 15, "max"),
+    "still ready and sparse: silence says nothing": (CLUSTER, routable(), None, 1.0, 15, "max"),
+    "still ready and sparse: nor does a straggler": (CLUSTER, routable(), 3.0, 1.0, 15, "max"),
+    "still ready beside a mesh: no silence to weigh": (MESH, routable(), 1.0, BUSY, 25, "max"),
+    "still ready, and clients of DNS: min, then quiet": (DNS, routable(), 30.0, BUSY, 40, "quiet"),
+    "still ready, and sparse clients of DNS": (DNS, routable(), 30.0, 0.1, 60, "max"),
+    "still ready behind a balancer: its own rules": (ALB, routable(), None, 0.1, 35, "quiet"),
+    "never flips: as unknown": (CLUSTER, STUCK, 6.0, BUSY, 8, "quiet"),
+    "never flips, and sparse": (CLUSTER, STUCK, None, 1.0, 8, "quiet"),
+    "never flips, and callers come for ever: the cap": (CLUSTER, STUCK, 14.0, BUSY, 15, "max"),
     "a late arrival within min changes nothing": (CLUSTER, UNKNOWN, 2.5, BUSY, 5, "quiet"),
     "a late arrival near min: quiet after it": (CLUSTER, UNKNOWN, 4.9, BUSY, 6.9, "quiet"),
     "a late arrival near the cap: the cap": (CLUSTER, UNKNOWN, 13.5, BUSY, 15, "max"),
@@ -137,6 +155,66 @@ def test_propagation_ends_when_and_why(rules, evidence, late, arrivals, ends, wh
     assert verdict.waiting_for == "nothing"
 
 
+# Alone: rules, the cluster's word, arrivals, latest, since when another is ready -> when it is over, and why.
+NEVER = -math.inf
+"""What `latest` says where nothing holds a lone pod."""
+ALONE = {
+    "alone: to the deadline less what leaving needs": (
+        CLUSTER,
+        gone(0, sole=True),
+        BUSY,
+        50,
+        None,
+        50,
+        "alone",
+    ),
+    "alone and sparse: the same": (CLUSTER, gone(0, sole=True), 0.3, 50, None, 50, "alone"),
+    "alone with little grace: to max at least": (CLUSTER, gone(0, sole=True), BUSY, 9, None, 15, "alone"),
+    "alone while the cluster still says ready": (CLUSTER, routable(0, sole=True), 0.3, 50, None, 50, "alone"),
+    "alone and nothing holds it": (CLUSTER, gone(0, sole=True), BUSY, NEVER, None, 2, "slices_quiet"),
+    "alone beside a mesh": (MESH, gone(0, sole=True), BUSY, 50, None, 50, "alone"),
+    "alone behind a balancer: its own rules": (ALB, gone(0, sole=True), BUSY, 97, None, 35, "slices_quiet"),
+    "alone, but its row says nothing": (CLUSTER, STUCK, BUSY, 50, None, 5, "quiet"),
+    "not alone: never held": (CLUSTER, gone(0), BUSY, 50, None, 2, "slices_quiet"),
+    "another is ready: margin and quiet from then": (CLUSTER, gone(0), BUSY, 50, 9, 11, "slices_quiet"),
+    "another is ready, sparse: sparse_min from then": (CLUSTER, gone(0), 0.3, 50, 9, 17, "slices_quiet"),
+    "another is ready, late: max is counted anew": (CLUSTER, gone(0), 0.3, 50, 14.5, 22.5, "slices_quiet"),
+    "another is ready, very late: latest is the cap": (CLUSTER, gone(0), 0.3, 50, 45, 50, "max"),
+    "another is ready beside a mesh: margin from then": (MESH, gone(0), BUSY, 50, 20, 30, "slices_quiet"),
+    "another is ready, and the row flips after that": (CLUSTER, gone(12), BUSY, 50, 9, 14, "slices_quiet"),
+    "another is ready, and nothing holds it now": (CLUSTER, gone(0), BUSY, NEVER, 14.5, 15, "max"),
+}
+
+
+@pytest.mark.parametrize(
+    ("rules", "word", "arrivals", "latest", "followed", "ends", "why"), ALONE.values(), ids=ALONE.keys()
+)
+def test_a_pod_that_alone_serves_stays_until_another_does(rules, word, arrivals, latest, followed, ends, why):
+    """kube-proxy falls back to it (KEP-1669); from the moment another is ready everything counts anew."""
+    facts = Facts(T0, word, None, arrivals, T0 + latest, None if followed is None else T0 + followed)
+    now = T0 if followed is None else T0 + followed
+    while (verdict := judge(rules, facts, now)).over is None:
+        assert now < verdict.check_at
+        now = verdict.check_at
+    assert now == pytest.approx(T0 + ends)
+    assert verdict.over == why
+
+
+@pytest.mark.parametrize(
+    ("word", "arrivals", "expected"),
+    [
+        (UNKNOWN, BUSY, 2.0),
+        (UNKNOWN, 0.3, 2.0),
+        (gone(0), 0.3, 2.0),
+        (routable(), BUSY, 4.0),
+        (routable(), 0.3, 8.0),
+    ],
+)
+def test_after_max_silence_weighs_as_much_as_before(word, arrivals, expected):
+    """Against the word "still ready" it has to last longer, and where traffic is thin for `sparse_min`."""
+    assert silence_s(CLUSTER, word, arrivals) == expected
+
+
 # What is known after one second -> what it waits for.
 WAITS = {
     "without the word": (CLUSTER, UNKNOWN, None, BUSY, "min, without the cluster's word"),
@@ -144,6 +222,8 @@ WAITS = {
     "for silence": (CLUSTER, gone(-9), 1.0, BUSY, "quiet after the last late arrival"),
     "for want of sound": (CLUSTER, gone(0), None, 0.5, "sparse_min, for want of traffic"),
     "for a balancer": (ALB, gone(0), None, BUSY, "min, for the balancer or DNS"),
+    "against the word, sparse": (CLUSTER, routable(), None, 0.5, "max: the cluster still says ready"),
+    "against the word, busy": (CLUSTER, routable(), 1.5, BUSY, "twice quiet: the cluster still says ready"),
 }
 
 
@@ -171,7 +251,15 @@ rules_of_any_kind = st.builds(
     Rules, seconds, seconds, st.just(0.0) | seconds, seconds, st.booleans(), st.booleans(), seconds
 )
 moments = st.floats(-300, 600).map(lambda second: T0 + second)
-words = st.builds(Evidence, st.sampled_from(Routability), moments)
+words = st.builds(
+    Evidence,
+    st.sampled_from(Routability),
+    moments,
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
 rates = st.sampled_from([0.0, 0.2, 3.0, 500.0])
 
 
@@ -199,6 +287,18 @@ def test_whatever_happens_meanwhile_the_cap_holds(rules, news, arrivals):
         now = verdict.check_at
         facts = replace(facts, evidence=word, last_late=now if arrival else facts.last_late)
     assert judge(rules, facts, T0 + rules.max_s).over is not None
+
+
+@given(rules_of_any_kind, words, rates, st.just(NEVER) | moments, st.none() | moments)
+def test_a_lone_pod_leaves_by_latest_or_by_the_cap(rules, word, arrivals, latest, followed):
+    """Whoever else is or is not ready, and since when: the hold is bounded, and asked for a few times."""
+    facts = Facts(T0, word, None, arrivals, latest, followed)
+    bound = max(T0 + rules.max_s, latest)
+    now, asked = T0, 0
+    while (verdict := judge(rules, facts, now)).over is None:
+        assert now < verdict.check_at <= bound
+        now, asked = verdict.check_at, asked + 1
+        assert asked <= 2
 
 
 @given(rules_of_any_kind, words, moments, rates, st.floats(0, 300))

@@ -1,0 +1,109 @@
+"""What does a drain wait for, by all that is known of it? Facts from everybody, rules from propagation.py.
+
+Pure. The controller asks whenever something has changed, and tells what it knows.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from drainproxy.lifecycle.budget import LEAVE_MARGIN_S, Plan
+from drainproxy.lifecycle.drain import Drain
+from drainproxy.lifecycle.inflight import InFlight
+from drainproxy.lifecycle.leaving import LONG_LIVED
+from drainproxy.lifecycle.propagation import (
+    Evidence,
+    Facts,
+    Reason,
+    Routability,
+    Verdict,
+    held_alone,
+    judge,
+    silence_s,
+)
+from drainproxy.lifecycle.report import PLANS, Cause
+from drainproxy.lifecycle.settings import LifecycleSettings
+
+STUCK = (
+    "publishNotReadyAddresses keeps this pod's endpoint ready until the pod is gone: callers are sent here to"
+    " its last moment; take it off the Service that they use, and give peers a headless one of their own"
+)
+"""What is wrong where no row of the pod's can say anything."""
+
+
+@dataclass(slots=True)
+class Known:
+    """What the controller knows at one moment. Times are loop times in seconds."""
+
+    drain: Drain
+    word: Evidence
+    upstream_up: bool
+    last_request: float
+    now: float
+
+
+class Scales:
+    """Of one process."""
+
+    def __init__(self, plan: Plan, settings: LifecycleSettings, inflight: InFlight) -> None:
+        self._plan = plan
+        self._settings = settings
+        self._inflight = inflight
+
+    def verdict(self, known: Known) -> Verdict:
+        """Weigh whether propagation is over."""
+        return judge(self._plan.rules, self._facts(known), known.now)
+
+    def intent(self, known: Known) -> str:
+        """Say what a drain means to do."""
+        word = known.word
+        if held_alone(self._plan.rules, self._facts(known)):
+            return "stay until another endpoint is ready, or the deadline is near: this pod alone serves"
+        if word.stuck and word.state is Routability.UNKNOWN:
+            return "leave by time and quiet: publishNotReadyAddresses keeps the slices from saying anything"
+        return PLANS[known.drain.cause]
+
+    def idle(self, known: Known) -> tuple[float, str]:
+        """Return from when on a drain that waits for no work is over, and what it waits for until then."""
+        drain, settled_at = known.drain, known.last_request + self._settings.settle
+        refuse_from = self._plan.budget.deadline(drain.t0) - self._settings.refuse_window
+        if drain.propagation_ended is Reason.ALONE:
+            # Still nobody else: whoever comes is served here or not at all.
+            return max(settled_at, refuse_from), "refuse_window: this pod alone serves"
+        if drain.propagation_ended is Reason.MAX and known.word.stuck:
+            # Callers will come until the pod is gone: who came before is waited for, and nobody else.
+            return -math.inf, "nothing"
+        if drain.propagation_ended is Reason.MAX and drain.last_late is not None:
+            # The cap was reached while callers still came: their silence is the last evidence left.
+            quiet_s = silence_s(self._plan.rules, known.word, drain.arrivals_per_s)
+            if (at := min(drain.last_late + quiet_s, refuse_from)) > settled_at:
+                return at, "quiet after the last late arrival"
+        return settled_at, "settle, after the last byte"
+
+    def _facts(self, known: Known) -> Facts:
+        drain = known.drain
+        # Without the application nobody is served here either.
+        word = known.word if known.upstream_up else replace(known.word, sole=False)
+        return Facts(
+            started=drain.started,
+            evidence=word,
+            last_late=drain.last_late,
+            arrivals_per_s=drain.arrivals_per_s,
+            latest=self._latest(known),
+            followed=drain.followed,
+        )
+
+    def _latest(self, known: Known) -> float:
+        """Return by when a pod that alone serves has to go over to draining; `-math.inf`: nothing holds it.
+
+        A pod that is not being deleted gets no successor, and readiness `fail` forbids kube-proxy's fallback.
+        """
+        drain, readiness = known.drain, self._settings.readiness_on_drain
+        if readiness.kind == "fail" or not (known.word.terminating or drain.cause is Cause.DELETION):
+            return -math.inf
+        budget = self._plan.budget
+        deadline = budget.deadline(drain.t0)
+        # Tunnels and streams need their turns; requests are answered for longer. It is looked again then.
+        at = deadline - budget.leave_s
+        if known.now >= at and not any(work.kind in LONG_LIVED for work in self._inflight.works):
+            at = deadline - LEAVE_MARGIN_S
+        return at if readiness.kind == "auto" else min(at, drain.started + readiness.delay_s)
