@@ -28,7 +28,10 @@ CONTRACT = {
     "drain_deadline_seconds": ("gauge", {}),
     "termination_cause_info": ("gauge", {"cause": "deletion restart node-shutdown manual unknown"}),
     "config_problems": ("gauge", {}),
-    "propagation_end_total": ("counter", {"reason": "slices_quiet quiet max alone deadline upstream_gone interrupted"}),
+    "propagation_end_total": (
+        "counter",
+        {"reason": "slices_quiet quiet max alone deadline upstream_gone interrupted"},
+    ),
     "endpoint_flip_seconds": ("gauge", {}),
     "late_connections_total": ("counter", {"kind": "request probe empty"}),
     "other_ready_endpoints": ("gauge", {}),

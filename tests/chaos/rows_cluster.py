@@ -38,6 +38,7 @@ async def api(ground: Ground) -> Measured:
     async def play(name: str) -> None:
         nonlocal sent, lost
         async with room, cluster() as town:
+            town.neighbour()
             outcomes = await _ended(town, ground, faults[name], watch=name in WATCHES)
             sent += len(outcomes)
             lost += sum(each.lost for each in outcomes)

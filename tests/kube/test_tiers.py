@@ -208,16 +208,19 @@ async def test_auto_readiness_is_given_back_to_the_last_replica(tmp_path):
         assert (await it.proxy.metrics())["other_ready_endpoints"] == 1
 
 
+TOLD = {"propagation_min": "2s", "sparse_min": "2s"}
+"""Long enough to be told: the first request of a drain waits its turn."""
+
+
 async def test_a_lone_pod_stays_until_its_successor_is_ready(tmp_path):
     """It knows that it alone serves: a caller long after quiet and sparse_min is still answered."""
-    times = {"propagation_max": "1s", "grace_period": "30s"}
-    async with pod(tmp_path, alone=True, **times) as it:
+    async with pod(tmp_path, alone=True, propagation_max="2s", grace_period="30s", **TOLD) as it:
         await it.looked()
         it.proxy.signal()
         await it.api.journal.nth("watch", "endpointslices")
         it.member.flip()
         await it.proxy.line("drain_plan", cause="deletion")
-        # Four times what silence, margin and cap would have taken.
+        # Longer than silence, margin and cap would have taken.
         for _ in range(8):
             await asyncio.sleep(0.5)
             async with await Client.connect(it.proxy.addresses[0]) as client:
@@ -234,7 +237,7 @@ async def test_a_lone_pod_stays_until_its_successor_is_ready(tmp_path):
 
 async def test_two_that_are_deleted_together_both_stay(tmp_path):
     """Neither is the other's successor."""
-    async with pod(tmp_path, propagation_max="1s", grace_period="12s", leave_spread="0s") as it:
+    async with pod(tmp_path, propagation_max="2s", grace_period="12s", leave_spread="0s", **TOLD) as it:
         await it.looked()
         it.proxy.signal()
         await it.api.journal.nth("watch", "endpointslices")
@@ -245,10 +248,6 @@ async def test_two_that_are_deleted_together_both_stay(tmp_path):
         assert (await it.proxy.line("phase", phase="drained"))["why"] == "nothing is in flight"
         # 12 s, less a fifth for the application, a fifth for the exit, and what is left to refuse in.
         assert sum(report["phases_s"].values()) > 4
-
-
-TOLD = {"propagation_min": "2s", "sparse_min": "2s"}
-"""Long enough to be told: the first request of a drain waits its turn."""
 
 
 async def test_a_row_that_reads_ready_holds_a_quiet_pod_to_max(tmp_path):

@@ -20,8 +20,9 @@ def rbac() -> str:
 
 @pytest.fixture
 async def town(rbac: str) -> AsyncIterator[Cluster]:
-    """The cluster. At its end no sidecar may have logged a defect."""
+    """The cluster, in which no pod is alone. At its end no sidecar may have logged a defect."""
     async with cluster(rbac=rbac) as town:
+        town.neighbour()
         yield town
         sidecars = [each for pod in town.kubelet.pods for each in pod.containers if each.name == "drainproxy"]
         complaints = [line for each in sidecars for line in each.lines if line["event"] in {"defect", "text"}]

@@ -117,7 +117,7 @@ async def test_nothing_is_asked_while_serving(town):
 @pytest.mark.slow
 @pytest.mark.parametrize("rbac", ["slices+pod"])
 async def test_a_node_that_shuts_down(town):
-    """Nobody tells the cluster, no probe asks: the cause is found, and time and quiet decide."""
+    """Nobody tells the cluster, no probe asks: the cause is found; the row reads ready, and holds to max."""
     pod = await town.run(wirings.native(rbac="slices+pod", **{**SHORT, "propagation_min": "4s"}))
     async with traffic(pod) as calls:
         # Two probes, so that their interval is known.
@@ -128,4 +128,4 @@ async def test_a_node_that_shuts_down(town):
         await ending
     assert not calls.lost
     assert not pod.killed
-    assert only_report(pod)["propagation_ended"] == "quiet"
+    assert only_report(pod)["propagation_ended"] == "max"

@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import sys
 import tempfile
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.support.cluster.access import tier
 from tests.support.cluster.account import Account, server_tls
 from tests.support.cluster.endpoints import EndpointsController
+from tests.support.cluster.objects import pod
+from tests.support.cluster.resources import PODS
 from tests.support.cluster.server import ApiServer
 from tests.support.kubelet import application
 from tests.support.kubelet.kubelet import Image, Kubelet
@@ -31,12 +34,20 @@ _START_S = 60.0
 class Cluster:
     """`async with cluster(...) as it:` makes one; its pods end with the block."""
 
-    def __init__(self, api: ApiServer, account: Account, kubelet: Kubelet, ledger: Path) -> None:
+    def __init__(
+        self, api: ApiServer, account: Account, kubelet: Kubelet, ledger: Path, namespace: str
+    ) -> None:
         self.api = api
         self.account = account
         self.kubelet = kubelet
+        self._namespace = namespace
         self.ledger = ledger
         """What the applications write their orders into."""
+
+    def neighbour(self) -> None:
+        """Let a pod of another node be ready in the Service: nobody is alone then, and nobody calls it."""
+        thing = pod("web-elsewhere", str(uuid.uuid4()), namespace=self._namespace, node="node-2")
+        self.api.store.put(PODS, {**thing, "status": {**thing["status"], "podIP": "192.0.2.1"}})
 
     async def run(self, manifest: dict[str, Any]) -> Pod:
         """Start a pod; return it when it is ready."""
@@ -77,7 +88,7 @@ async def cluster(
             )
             try:
                 async with kubelet:
-                    yield Cluster(api, account, kubelet, ledger)
+                    yield Cluster(api, account, kubelet, ledger, namespace)
             finally:
                 controlling.cancel()
 
