@@ -30,8 +30,8 @@ class LifecycleSettings:
     Default: the preset's."""
 
     propagation_quiet: float | None = None
-    """End propagation only after this long without a late arrival, twice as long while the pod's EndpointSlice
-    row still reads ready; 0s switches the rule off. Default: the preset's."""
+    """End propagation only after this long without a late arrival, twice as long while the pod's
+    EndpointSlice row still reads ready; 0s switches the rule off. Default: the preset's."""
 
     propagation_max: float | None = None
     """End propagation after this long, but where this pod alone serves (docs/kubernetes.md): then the grace
