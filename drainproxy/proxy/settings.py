@@ -151,7 +151,9 @@ class ProxySettings:
     """Largest HTTP/2 frame that either side may announce to take: one is held until it is complete."""
 
     h2_max_resets: int = 200
-    """RST_STREAM frames a second from one client, as a mean over 10 s (rapid reset, CVE-2023-44487)."""
+    """Streams a second that one client has reset within a second and without an answer, or has made the
+    application reset, as a mean over 10 s; ten more for each stream that was answered, so that hedged and
+    cancelled calls pass and a flood does not (rapid reset, CVE-2023-44487; MadeYouReset, CVE-2025-8671)."""
 
     h2_max_pings: int = 2000
     """PING frames, and empty DATA frames, a second from one client, as a mean over 10 s. gRPC measures its

@@ -168,6 +168,24 @@ async def test_a_call_that_was_read_ends_with_a_status_of_grpc() -> None:
         assert await proxy.exit_code() == 0
 
 
+async def test_a_channel_that_cancels_most_of_its_calls_is_kept() -> None:
+    """Four of five, far above the limit for resets alone: the others show that it is no flood."""
+    async with served(h2_max_resets="5") as (echo, proxy, channel):
+        for _ in range(10):
+            held = [channel.unary_unary(PATH + "Held")(b"x") for _ in range(32)]
+            answers = await asyncio.gather(*(channel.unary_unary(PATH + "Unary")(b"x") for _ in range(8)))
+            assert answers == [b"x"] * 8
+            await echo.entered.wait()
+            for call in held:
+                call.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await held[-1]
+        assert await channel.unary_unary(PATH + "Unary")(b"x") == b"x"
+        counts = await proxy.metrics()
+        assert counts['h2_streams_total{outcome="reset"}'] > 200
+        assert counts["client_connections_accepted_total"] == 1
+
+
 async def test_a_call_succeeds_though_the_application_hangs_up_on_its_first_connection() -> None:
     """Killed before its SETTINGS, and back at once: GOAWAY says that the call was not taken."""
     server, met = grpc.aio.server(), asyncio.Event()

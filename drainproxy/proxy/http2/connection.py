@@ -113,11 +113,9 @@ class Http2Connection(ClientSocket):
                 data = self._read_magic(data)
             out = self.from_client.feed(data)
         except FrameFault as fault:
-            if isinstance(fault, Abuse):
-                self.server.metrics.h2_abuse.inc(fault.kind)
             self._to_upstream(fault.before)
             self.server.outbox.flush()
-            self.end(fault.code, "abuse" if isinstance(fault, Abuse) else "error")
+            self._client_failed(fault)
             return
         if out:
             self._to_upstream(out)
@@ -125,6 +123,15 @@ class Http2Connection(ClientSocket):
         if half.pieces or half.block or rest.by < math.inf:
             rest.look(half, self._table.streams, self.loop.time())
             self.wake_by(rest.by)
+
+    def _client_failed(self, fault: FrameFault) -> None:
+        """End the connection of a client that is against the protocol, or over a limit."""
+        why = "error"
+        if isinstance(fault, Abuse):
+            why = "abuse"
+            self.server.metrics.h2_abuse.inc(fault.kind)
+        self.server.books.turned_away(self.peer, f"http2-{why}", str(fault))
+        self.end(fault.code, why)
 
     def _read_magic(self, data: bytes) -> bytes:
         magic, size = self._magic, len(self._magic)
@@ -140,6 +147,11 @@ class Http2Connection(ClientSocket):
             return
         try:
             out = self.from_upstream.feed(data)
+        except Abuse as abuse:
+            # Of the client, whose frames have made the application say this.
+            self.write(abuse.before)
+            self._client_failed(abuse)
+            return
         except FrameFault as fault:
             self.server.metrics.errors.inc("upstream-malformed")
             self.write(fault.before)
@@ -216,7 +228,7 @@ class Http2Connection(ClientSocket):
         server, now = self.server, self.loop.time()
         if len(self._table.streams) >= server.settings.h2_max_streams:
             raise Abuse("streams")
-        stream = Stream(self, number, now)
+        stream = Stream(self, self._table, number, now)
         server.inflight.add(stream)
         published = server.controller.published
         first, self._spoken = not self._spoken, True
@@ -237,6 +249,7 @@ class Http2Connection(ClientSocket):
         """A stream has ended: finished, reset, refused, timed_out, cut or lost."""
         server = self.server
         server.inflight.discard(stream)
+        self.guard.answered += stream.answered
         server.books.stream_ended(self, stream, outcome)
         # A connection that is lost ends its streams, and idles no more: a timer would keep it.
         if not self._table.streams and not self._lost:
@@ -248,17 +261,6 @@ class Http2Connection(ClientSocket):
             if self._told:
                 # After the frame that ended it has gone out.
                 self.loop.call_soon(self._end_if_done)
-
-    def cut(self, stream: Stream) -> None:
-        """A stream's deadline has come. Without an answer it can be tried again safely (section 8.7)."""
-        if stream.id not in self._table.streams:
-            return
-        if not stream.answered:
-            self._table.cut(stream, frames.rst_stream(stream.id, Code.REFUSED_STREAM), "timed_out")
-        elif stream.grpc and not stream.upstream_ended:
-            self._table.cut(stream, frames.grpc_unavailable(stream.id), "cut")
-        else:
-            self._table.cut(stream, frames.rst_stream(stream.id, Code.CANCEL), "cut")
 
     @property
     def idle(self) -> bool:
@@ -355,7 +357,7 @@ class Http2Connection(ClientSocket):
         streams = self._table.streams
         for stream in list(streams.values()):
             if stream.deadline <= now:
-                self.cut(stream)
+                stream.cut("deadline")
         if self._ping_by <= now:
             self._ping_by = math.inf
             self.heard()

@@ -39,6 +39,7 @@ class Code(IntEnum):
     PROTOCOL_ERROR = 0x1
     INTERNAL_ERROR = 0x2
     FLOW_CONTROL_ERROR = 0x3
+    STREAM_CLOSED = 0x5
     FRAME_SIZE_ERROR = 0x6
     REFUSED_STREAM = 0x7
     CANCEL = 0x8
@@ -93,6 +94,11 @@ def grpc_unavailable(stream: int) -> bytes:
         b"\x10" + bytes((len(name),)) + name + bytes((len(value),)) + value for name, value in fields
     )
     return frame(HEADERS, END_STREAM | END_HEADERS, stream, block)
+
+
+def read_code(payload: memoryview) -> int:
+    """Return the code of a RST_STREAM."""
+    return int.from_bytes(payload)
 
 
 def window_update(size: int) -> bytes:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from drainproxy.proxy.http2 import frames
+from drainproxy.proxy.http2.frames import Code
+
 if TYPE_CHECKING:
     from drainproxy.proxy.http2.connection import Http2Connection
+    from drainproxy.proxy.http2.table import Table
 
 MAX_PATH_BYTES = 200
 
@@ -14,13 +18,14 @@ class Stream:
     """See lifecycle/inflight.py. Written by its connection."""
 
     __slots__ = (
-        "_connection", "_timeouts", "answered", "client_ended", "deadline", "grpc", "id", "method", "path",
-        "started", "upstream_ended",
+        "_connection", "_table", "_timeouts", "answered", "client_ended", "deadline", "grpc", "id", "method",
+        "path", "started", "upstream_ended",
     )  # fmt: skip
     kind = "http2"
 
-    def __init__(self, connection: Http2Connection, number: int, now: float) -> None:
+    def __init__(self, connection: Http2Connection, table: Table, number: int, now: float) -> None:
         self._connection = connection
+        self._table = table
         self.id = number
         self.started = now
         self.client_ended = False
@@ -55,8 +60,15 @@ class Stream:
         """A call just finishes; its connection has been told to open no further one (Work)."""
 
     def cut(self, reason: str) -> None:
-        """End at the drain's deadline (Work)."""
-        self._connection.cut(self)
+        """End at a deadline (Work). Without an answer it can be tried again safely (section 8.7)."""
+        if self.id not in self._table.streams:
+            return
+        if not self.answered:
+            self._table.cut(self, frames.rst_stream(self.id, Code.REFUSED_STREAM), "timed_out")
+        elif self.grpc and not self.upstream_ended:
+            self._table.cut(self, frames.grpc_unavailable(self.id), "cut")
+        else:
+            self._table.cut(self, frames.rst_stream(self.id, Code.CANCEL), "cut")
 
     def describe(self) -> dict[str, str]:
         """Say what is known of it (Work)."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from drainproxy.proxy.http2 import frames
 from drainproxy.proxy.http2.frames import Code, FrameFault
+from drainproxy.proxy.http2.guard import PROVOKED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,7 +137,8 @@ class Table:
             self._asked(opened, opening)
 
     def _client_reset(self, flags: int, number: int, payload: memoryview) -> bytes | None:
-        self._count("reset")
+        connection = self._connection
+        connection.guard.reset(self.streams.get(number), connection.loop.time())
         return self._reset_by(flags, number, payload)
 
     def _client_settings(self, flags: int, number: int, payload: memoryview) -> bytes | None:
@@ -171,7 +173,7 @@ class Table:
         return {
             frames.DATA: self._upstream_data,
             frames.HEADERS: self._upstream_headers,
-            frames.RST_STREAM: self._reset_by,
+            frames.RST_STREAM: self._upstream_reset,
             frames.SETTINGS: self._upstream_settings,
             frames.PUSH_PROMISE: self._push,
             frames.GOAWAY: self._upstream_goaway,
@@ -203,6 +205,11 @@ class Table:
 
     def _upstream_continuation(self, flags: int, number: int, payload: memoryview) -> None:
         self._connection.from_upstream.continue_block(flags, len(payload))
+
+    def _upstream_reset(self, flags: int, number: int, payload: memoryview) -> bytes | None:
+        if frames.read_code(payload) in PROVOKED:
+            self._count("reset")
+        return self._reset_by(flags, number, payload)
 
     def _upstream_settings(self, flags: int, number: int, payload: memoryview) -> bytes | None:
         connection = self._connection
