@@ -18,6 +18,9 @@ VERSION, KIND = "admission.k8s.io/v1", "AdmissionReview"
 MAX_WARNING_CHARS = 120
 """Longer ones may be cut by the API server (Kubernetes: Dynamic Admission Control, response)."""
 MAX_WARNINGS = 16
+MAX_CONTAINERS = 50_000
+"""Objects and lists in a review, roughly: 3 MiB could hold a million, which are 100 MB and two seconds. A pod
+with everything has a few thousand."""
 
 
 class Malformed(Exception):
@@ -36,6 +39,8 @@ class Answer:
 
 def answer(body: bytes, house: House) -> Answer:
     """Answer one review. Raises Malformed."""
+    if body.count(b"{") + body.count(b"[") > MAX_CONTAINERS:
+        raise Malformed(f"it has more than {MAX_CONTAINERS} objects and lists")
     try:
         review = json.loads(body)
         request = review["request"]

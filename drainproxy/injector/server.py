@@ -11,6 +11,7 @@ from contextlib import closing
 
 import aiohttp
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from drainproxy import __version__
 from drainproxy import metrics as exposition
@@ -26,10 +27,11 @@ from drainproxy.metrics import WebhookMetrics
 from drainproxy.proxy.listener import address_of, bind
 from drainproxy.proxy.tls import Tls
 
-MAX_BODY_BYTES = 8 * 1024 * 1024
-"""A request to the API server may have 3 MiB, and a review holds an object as it is."""
+MAX_BODY_BYTES = 3 * 1024 * 1024
+"""What a request to the API server may have; etcd takes half of it. One that is parsed takes up to twelve
+times its size, and they are parsed one at a time."""
 
-MAX_HELD_BYTES = 32 * 1024 * 1024
+MAX_HELD_BYTES = 12 * 1024 * 1024
 """Of all reviews that are not whole yet: beyond it the largest is given up, since real ones are small."""
 
 READ_S = 10.0
@@ -115,6 +117,8 @@ class _Webhook:
             return self._malformed(503, "the review did not come whole, in time and beside others")
         except Malformed as reason:
             return self._malformed(400, str(reason))
+        except (HttpProcessingError, web.RequestPayloadError):
+            return self._malformed(400, "it cannot be decompressed, or its framing is broken")
         except web.HTTPRequestEntityTooLarge:
             return self._malformed(413, "the review is too large")
         self._metrics.webhook_reviews.inc(reply.result)

@@ -286,3 +286,17 @@ def test_custom_resources_are_the_only_ones_not_validated():
         for each in documents(values)
     }
     assert found >= OTHERS
+
+
+def test_the_webhooks_policy_keeps_pods_out_where_their_networks_are_named():
+    """Only the API server asks it, from the nodes' network; anybody else could only try to wear it down."""
+    values = {**WEBHOOK, "webhook": {"networkPolicy": {"podNetworks": ["10.244.0.0/16", "fd00:10::/56"]}}}
+    policy = one(documents(values), "NetworkPolicy")
+    assert_valid([policy])
+    own, metrics = policy["spec"]["ingress"]
+    assert own["from"] == [
+        {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.244.0.0/16"]}},
+        {"ipBlock": {"cidr": "::/0", "except": ["fd00:10::/56"]}},
+    ]
+    assert "from" not in metrics
+    assert "from" not in one(documents(WEBHOOK), "NetworkPolicy")["spec"]["ingress"][0]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gzip
 import io
 import json
+import re
 import signal
 import ssl
 import sys
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -177,22 +180,61 @@ async def test_what_is_no_review(webhook):
     for name, body in MALFORMED.items():
         status, text = await webhook.ask(body)
         assert (status, text.count("\n")) == (400, 1), name
-    assert (await webhook.ask(b" " * (9 * 1024 * 1024)))[0] == 413
+    assert (await webhook.ask(b" " * (3 * 1024 * 1024 + 1)))[0] == 413
     assert await webhook.count('webhook_reviews_total{result="malformed"}') == len(MALFORMED) + 1
     assert (await webhook.ask(review(pod())))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"hello", gzip.compress(b"{}")[:-9], gzip.compress(b"{}") + b"x" * 100],
+    ids=["none", "cut", "more"],
+)
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+async def test_broken_compression_is_no_review(webhook, body, coding):
+    """400 in one line, not a defect of ours; the API server compresses nothing."""
+    headers = {"Content-Encoding": coding}
+    async with webhook.session() as session, session.post(webhook.url, data=body, headers=headers) as answer:
+        assert (answer.status, (await answer.text()).count("\n")) == (400, 1)
+    assert (await webhook.ask(review(pod())))[0] == 200
+
+
+SIZE = 3 * 1024 * 1024 - 4096
+LARGEST = {
+    "lists": b"[" + b"[]," * (SIZE // 3 - 1) + b"0]",
+    "objects": b"[" + b'{"":{}},' * (SIZE // 8 - 1) + b"0]",
+    "strings": b"[" + b'"ab",' * (SIZE // 5 - 1) + b"0]",
+    "numbers": b"[" + b"1e1," * (SIZE // 4 - 1) + b"0]",
+    "a wide string": ('["' + "\U0001f600" * (SIZE // 4 - 4) + '"]').encode(),
+    "names": b"{" + b",".join(b'"%x":1' % number for number in range(SIZE // 10)) + b"}",
+}
+
+
+async def test_the_largest_reviews_fit_into_its_memory(webhook):
+    """The chart gives it 192 MiB; injection fails open where it dies, so nobody may kill it with a review."""
+    wish = review(wished()).replace(b'"metadata": {', b'"metadata": {"junk": 0, ', 1)
+    assert b'"junk": 0' in wish
+    for junk in LARGEST.values():
+        inside = wish.replace(b'"junk": 0', b'"junk": ' + junk, 1)
+        answers = await asyncio.gather(*(webhook.ask(inside) for _ in range(8)))
+        assert {status for status, _ in answers} <= {200, 400, 503}
+    assert (await webhook.ask(review(pod())))[0] == 200
+    status = Path(f"/proc/{webhook.process.pid}/status").read_text()
+    peak_kib = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
+    assert peak_kib < 150 * 1024
 
 
 async def test_a_crowd_of_unfinished_reviews_is_bounded(webhook):
     """Anybody on the pod network may begin large reviews: together they hold little, and real ones get in."""
     context = ssl.create_default_context(cafile=webhook.authority.file)
     port = int(webhook.url.rpartition(":")[2].removesuffix("/mutate"))
-    head = b"POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Length: 8000000\r\n\r\n"
+    head = b"POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n"
     crowd = []
     for _ in range(6):
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", port, ssl=context, server_hostname="localhost"
         )
-        writer.write(head + b" " * 7_000_000)
+        writer.write(head + b" " * 2_900_000)
         with contextlib.suppress(ConnectionError):
             await writer.drain()
         crowd.append((reader, writer))
