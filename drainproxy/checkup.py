@@ -51,6 +51,7 @@ def judge(found: Survey, config: Config) -> Iterator[Verdict]:
         ("hooks, probes", "", timers, "the application is kept until the drain is over"),
         ("grace period", "", _grace(spec, config), f"{budget.needed_s:g} s are enough"),
         ("targetPort", "services", _target_ports(found, ours, config), "every Service leads to drainproxy"),
+        ("endpoints", "services", _endpoints(found), "they say when this pod is chosen no more"),
         ("mesh", "", _mesh(found.pod, config), "none, or provided for"),
         ("gRPC", "services", _grpc(found, config), "none, or passed through"),
         ("HPA", "autoscalers", _autoscalers(found, ours), "none, or it has what it needs"),
@@ -89,6 +90,19 @@ def _target_ports(found: Survey, ours: Mapping[str, Any], config: Config) -> Ite
                 f"Service {name} sends port {port['port']} to {target}, around drainproxy;"
                 f" set its targetPort to {config.proxy.listen[0].port}"
             )
+
+
+def _endpoints(found: Survey) -> Iterator[str]:
+    ready = [each for each in found.services if each["spec"].get("publishNotReadyAddresses")]
+    for service in ready:
+        # A headless one for peers says nothing, and does no harm beside one that does.
+        if service["spec"].get("clusterIP") == "None" and len(ready) < len(found.services):
+            continue
+        yield (
+            f"Service {service['metadata']['name']} has publishNotReadyAddresses: its endpoints stay ready"
+            " until their pods are gone, and callers come to the last moment; take it off, and give peers a"
+            " headless Service of their own"
+        )
 
 
 def _service_ports(found: Survey) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -58,7 +58,7 @@ def the(found: Survey, what: str) -> str:
 def test_a_workload_that_drains_well_passes_everything():
     """Every verdict is ok, and each subject has one."""
     verdicts = list(judge(good(), wiring(ours(good()))))
-    assert [verdict.passed for verdict in verdicts] == [True] * 12
+    assert [verdict.passed for verdict in verdicts] == [True] * 13
 
 
 def test_without_a_sidecar_there_is_one_verdict():
@@ -259,6 +259,21 @@ def test_a_balancers_readiness_gate_tells_the_preset(gate, preset):
     found.pod["spec"] |= {"readinessGates": [{"conditionType": gate}], "terminationGracePeriodSeconds": 200}
     assert f"set propagation to {preset}" in the(found, "preset")
     assert failures(setting(found, propagation=preset)) == {}
+
+
+@pytest.mark.parametrize("headless", [{}, {"clusterIP": "None"}], ids=["ClusterIP", "headless"])
+def test_a_service_whose_endpoints_are_always_ready_is_named(headless):
+    """Its rows never flip, so that callers are sent to a pod until it is gone."""
+    found = good(services=[service(publishNotReadyAddresses=True, **headless)])
+    (detail,) = failures(found)["endpoints"]
+    assert "take it off, and give peers a headless Service of their own" in detail
+
+
+def test_a_headless_service_for_peers_does_no_harm_beside_another():
+    """StatefulSets have one; its rows are left out. One with a ClusterIP has callers of its own."""
+    peers = {"publishNotReadyAddresses": True}
+    assert failures(good(services=[service(clusterIP="None", **peers), service()])) == {}
+    assert "publishNotReadyAddresses" in the(good(services=[service(**peers), service()]), "endpoints")
 
 
 def test_a_headless_service_tells_the_preset():
