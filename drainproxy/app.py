@@ -108,6 +108,7 @@ class _Process:
         self._probe = Probe(self._pools, config.proxy.probe_path, self.controller, self.metrics)
         for pool in self._pools:
             pool.breaker.on_change = partial(self._breaker_changed, pool)
+            pool.starvation.on_change = partial(self._starvation_changed, pool)
         self._rotation = Rotation(self.metrics, log)
         secure(self._pools, config.edge, self._rotation)
         self._tracing = self._trace()
@@ -305,6 +306,7 @@ class _Process:
         metrics.requests_queued.set(0 if self._turns is None else self._turns.queued)
         metrics.buffered_bytes.set(self._buffers.held_bytes)
         metrics.buffered_bytes_limit.set(self._buffers.max_bytes)
+        metrics.upstream_reuse_off.set(float(any(pool.starvation.off for pool in self._pools)))
         metrics.breaker_open.set(float(any(pool.breaker.open for pool in self._pools)))
         metrics.log_lines_dropped.values["unwritten",] = self._log.unwritten
         for (kind,) in metrics.requests_in_flight.values:
@@ -334,6 +336,10 @@ class _Process:
         self._log.event("breaker", open=pool.breaker.open, upstream=str(pool.address))
         # While it is open the probe looks more often than requests may.
         self._probe.nudge()
+
+    def _starvation_changed(self, pool: Pool) -> None:
+        # Its threads or processes each serve one connection: which the next one waits for, if it is kept.
+        self._log.event("upstream_reuse", reuse=not pool.starvation.learnt, upstream=str(pool.address))
 
     def _task_failed(self, name: str, failure: BaseException) -> None:
         self._log.condition("defect", "defect", "error", task=name, failure=repr(failure))

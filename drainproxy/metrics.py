@@ -217,6 +217,9 @@ class Metrics(Table):
         self.upstream_up = Gauge("1 while the application accepts connections.")
         self.breaker_open = Gauge("1 while connects are given up on for a while.")
         self.upstream_connections = Gauge("Connections to the application.", state=("active", "idle"))
+        self.upstream_reuse_off = Gauge(
+            "1 while connections to the application are not kept: kept ones held its workers."
+        )
         self.upstream_connects = Counter(
             "Attempts to connect to the application.", result=("ok", "refused", "timeout", "error")
         )

@@ -67,6 +67,7 @@ CONTRACT = {
     "upstream_up": ("gauge", {}),
     "breaker_open": ("gauge", {}),
     "upstream_connections": ("gauge", {"state": "active idle"}),
+    "upstream_reuse_off": ("gauge", {}),
     "upstream_connects_total": ("counter", {"result": "ok refused timeout error"}),
     "upstream_connect_seconds": ("histogram", {}),
     "headers_dropped_total": ("counter", {"reason": "underscore"}),

@@ -16,7 +16,7 @@ from drainproxy.proxy.private import Private
 if TYPE_CHECKING:
     from drainproxy.proxy.connection import ClientConnection
     from drainproxy.proxy.framing import Body
-    from drainproxy.proxy.heads import RequestHead, ResponseHead
+    from drainproxy.proxy.heads import Noted, RequestHead, ResponseHead
     from drainproxy.proxy.upstream import UpstreamConnection
 
 _OF_CONNECTIONS = re.compile(
@@ -28,6 +28,8 @@ the user who logged in (RFC 4559 section 6; NTLM, Kerberos and CredSSP over HTTP
 _WITHOUT_CONTENT = words(b"GET HEAD DELETE OPTIONS")
 """Content has no meaning in them (RFC 9110 section 9.3.1): some applications do not read it, and would take
 it for the next request."""
+
+_KEEP_ALIVE_TIMEOUT = re.compile(rb"(?:^|[,;\s])timeout=([0-9]{1,9})(?:$|[,;\s])")
 
 
 def sent(upstream: UpstreamConnection, head: RequestHead, body: Body | None) -> None:
@@ -60,7 +62,18 @@ def give_back(client: ClientConnection, upstream: UpstreamConnection, response: 
     elif upstream.private:
         client.private = Private(client, upstream)
     else:
-        pool.give_back(upstream, pool.keep_for(noted) if b"keep-alive" in noted else pool.idle_s)
+        pool.give_back(upstream, keep_for(noted, pool.idle_s) if b"keep-alive" in noted else pool.idle_s)
+
+
+def keep_for(noted: Noted, limit_s: float) -> float:
+    """Return for how long a connection may idle after a response with these fields, in seconds.
+
+    An announced `Keep-Alive: timeout` is undercut by a second, or by half if it is shorter than two.
+    """
+    if match := _KEEP_ALIVE_TIMEOUT.search(noted.get(b"keep-alive", b"")):
+        announced = float(match[1])
+        return min(limit_s, max(announced - 1.0, announced / 2))
+    return limit_s
 
 
 def _ends(response: ResponseHead) -> bool:

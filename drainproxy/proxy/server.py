@@ -89,7 +89,7 @@ class ProxyServer(web.Server):
 
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - aiohttp's
         """Close what is left at the very end."""
-        self.pool.close_idle()
+        self.pool.stop()
 
     # Client connections.
 

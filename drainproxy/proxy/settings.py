@@ -71,8 +71,8 @@ class ProxySettings:
 
     upstream_idle: float = 4.0
     """Idle connections to the application are closed after this long. Node and uvicorn close theirs after
-    5 s; an announced Keep-Alive timeout shortens it further. An application whose threads or processes each
-    serve one kept connection to its end needs 1ms: an idle one would keep others waiting."""
+    5 s; an announced Keep-Alive timeout shortens it further. Where kept ones hold the threads or processes
+    that others wait for, that is found out, and none is kept for a while (`upstream_reuse_off`)."""
 
     allow_half_close: bool = False
     """Serve on when a client has shut down its sending side. Default: it counts as gone, as in nginx."""

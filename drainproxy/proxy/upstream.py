@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 import ssl
 from typing import TYPE_CHECKING, Protocol
 
 from drainproxy import certificates, errors
 from drainproxy.lifecycle.lazytimer import LazyTimer
-from drainproxy.proxy import keepalive, kernel
+from drainproxy.proxy import accepting, keepalive, kernel
 from drainproxy.proxy.breaker import Breaker
 from drainproxy.proxy.heads import ResponseReader
 from drainproxy.proxy.side import Side, bound_received, bound_unsent, connect_small
+from drainproxy.proxy.starvation import Starvation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from drainproxy.addresses import UpstreamAddress
     from drainproxy.metrics import Metrics
     from drainproxy.proxy.buffers import Buffers
-    from drainproxy.proxy.heads import Noted
     from drainproxy.proxy.settings import ProxySettings
     from drainproxy.proxy.tunnel import Tunnel
     from drainproxy.proxy.upstream_tls import UpstreamTls
@@ -36,10 +35,11 @@ UNSAFE_IDLE_S = 0.5
 """A request that must not be sent twice takes no connection idle for longer. Applications that keep theirs
 for 1 s exist; a connect over loopback costs 50 us."""
 
+PEAK_S = 2.0
+"""No more connections idle than were used at once within the last one or two of these."""
+
 DISTRUST_S = 60.0
 """For how long it takes none at all, once one that was no older was closed without a word."""
-
-_KEEP_ALIVE_TIMEOUT = re.compile(rb"(?:^|[,;\s])timeout=([0-9]{1,9})(?:$|[,;\s])")
 
 
 class Borrower(Protocol):
@@ -179,6 +179,9 @@ class Pool:
         buffers.sides.append(self._open)
         self._distrust_until = -math.inf
         self._timer = LazyTimer(loop, self._expire)
+        self._peak = self._peak_before = 0
+        self._peak_until = -math.inf
+        self.starvation = Starvation(self, loop)
         self.tls: UpstreamTls | None = None
         """Set before the first connect, or not at all."""
         self.breaker = Breaker(settings.breaker_cooldown, loop)
@@ -227,10 +230,12 @@ class Pool:
         """
         with self.breaker.admitted():
             try:
-                return await self.connect(deadline, borrower)
+                connection = await self.connect(deadline, borrower)
             except (errors.UpstreamRefused, errors.ConnectTimeout):
                 self.breaker.failed()
                 raise
+        self.starvation.sent(connection)
+        return connection
 
     async def connect(self, deadline: float, borrower: Borrower | None = None) -> UpstreamConnection:
         """Open a connection before loop time `deadline`.
@@ -266,22 +271,40 @@ class Pool:
 
     def give_back(self, connection: UpstreamConnection, keep_s: float) -> None:
         """Take a clean connection back; it may be used again for `keep_s` seconds."""
+        starvation = self.starvation
+        if starvation.waiting:
+            starvation.answered(connection)
         connection.borrower = None
         if (
             keep_s <= 0
+            or starvation.off
             or connection.small
             or len(self._idle) >= MAX_IDLE
             or connection.transport.is_closing()
         ):
             self.discard(connection)
             return
+        if starvation.owed:
+            starvation.owed -= 1
+            self.discard(connection)
+            return
         if connection.held:
             connection.hold(held=False)
-        connection.idle_since = self._loop.time()
-        connection.idle_until = connection.idle_since + keep_s
+        now = self._loop.time()
+        connection.idle_since = now
+        connection.idle_until = now + keep_s
+        active = len(self._open) - len(self._idle) - len(self._aside)
+        if now >= self._peak_until:
+            self._peak_before, self._peak, self._peak_until = self._peak, active, now + PEAK_S
+        elif active > self._peak:
+            self._peak = active
         self._idle.append(connection)
+        if len(self._idle) > self._peak and len(self._idle) > self._peak_before:
+            self.discard(self._idle[0])
         if connection.idle_until < self._timer.when:
             self._timer.set(connection.idle_until)
+        if starvation.asleep:
+            starvation.wake()
 
     def set_aside(self, connection: UpstreamConnection, until_used: Borrower) -> None:
         """Have a clean connection wait for the client whose it is."""
@@ -320,25 +343,25 @@ class Pool:
         """Forget a connection whose transport has ended."""
         self._open.discard(connection)
         self._aside.discard(connection)
+        self.starvation.waiting.pop(connection, None)
 
-    def close_idle(self) -> None:
-        """Close what nobody uses."""
-        self._timer.cancel()
-        for connection in list(self._idle):
+    def close_idle(self, most: int = MAX_IDLE) -> int:
+        """Close up to so many of those that nobody uses, the last used first; return how many there were."""
+        closing = self._idle[-most:]
+        for connection in closing:
             self.discard(connection)
+        return len(closing)
 
-    def keep_for(self, noted: Noted) -> float:
-        """Return for how long a connection may idle after a response with these fields, in seconds.
+    def stop(self) -> None:
+        """Close what nobody uses, and look after nothing any more."""
+        self._timer.cancel()
+        self.starvation.stop()
+        self.close_idle()
 
-        An announced `Keep-Alive: timeout` is undercut by a second, or by half if it is shorter than two.
-        """
-        limit = self.idle_s
-        if b"keep-alive" not in noted:
-            return limit
-        if match := _KEEP_ALIVE_TIMEOUT.search(noted[b"keep-alive"]):
-            announced = float(match[1])
-            limit = min(limit, max(announced - 1.0, announced / 2))
-        return limit
+    def backlog(self) -> int:
+        """Return how many connections wait for the application to accept them; 0 where nobody can tell."""
+        some = next(iter(self._open), None)
+        return 0 if some is None else accepting.backlog(some.transport)
 
     async def _open_connection(self, borrower: Borrower | None) -> UpstreamConnection:
         address, connection = self.address, UpstreamConnection(self)

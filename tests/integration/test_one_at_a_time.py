@@ -6,7 +6,8 @@ import asyncio
 
 from drainproxy.proxy.upstream import UNSAFE_IDLE_S
 from tests.integration.application import Application
-from tests.integration.scene import OK, get, post
+from tests.integration.scene import OK, get, in_flight, post
+from tests.support.prefork import Prefork
 from tests.support.upstream import answering
 
 
@@ -34,7 +35,7 @@ async def test_a_request_that_takes_no_old_connection_does_not_wait_behind_one(s
 
 
 async def test_with_the_least_idle_time_every_connection_gets_its_turn(start):
-    """What the manual says for such an application: nothing is kept that nobody uses."""
+    """Where the kernel cannot tell what kind of application it is, nothing is kept that nobody uses."""
     async with Application(OneAtATime()) as upstream:
         proxy = await start(upstream, upstream_idle="1ms")
         clients = [await proxy.client() for _ in range(5)]
@@ -42,3 +43,24 @@ async def test_with_the_least_idle_time_every_connection_gets_its_turn(start):
             await client.send(get())
         for client in clients:
             assert (await client.final()).raw == OK
+
+
+async def test_what_was_learnt_of_an_application_is_said_and_shown(start):
+    """A line when it begins, and a gauge for as long as it is so."""
+    with Prefork() as upstream:
+        proxy = await start(upstream.address, upstream_idle="10m")
+        assert (await proxy.metrics())["upstream_reuse_off"] == 0
+        for _ in range(3):
+            upstream.release.clear()
+            first, second = await proxy.client(), await proxy.client()
+            await first.send(get("/held"))
+            await asyncio.to_thread(upstream.entered.acquire)
+            await second.send(get())
+            await in_flight(proxy, 2)
+            upstream.release.set()
+            assert (await first.final()).body == (await second.final()).body == b"ok"
+            first.close()
+            second.close()
+        line = await proxy.line("upstream_reuse")
+        assert (line["reuse"], line["upstream"]) == (False, upstream.address)
+        assert (await proxy.metrics())["upstream_reuse_off"] == 1

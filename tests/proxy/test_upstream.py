@@ -14,6 +14,7 @@ from drainproxy.metrics import Metrics
 from drainproxy.proxy.buffers import Buffers
 from drainproxy.proxy.outbox import Outbox
 from drainproxy.proxy.probe import Answer, ask
+from drainproxy.proxy.reuse import keep_for
 from drainproxy.proxy.settings import ProxySettings
 from drainproxy.proxy.upstream import MAX_IDLE, UNSAFE_IDLE_S, Pool, UpstreamConnection
 from tests.proxy.words import GET, OK, ok
@@ -74,7 +75,7 @@ async def well(**settings: float) -> AsyncIterator[Well]:
     async with Upstream() as upstream:
         made = Well(upstream, **settings)
         yield made
-        made.pool.close_idle()
+        made.pool.stop()
         for connection in list(made.pool._open):
             made.pool.discard(connection)
         await turns(5)
@@ -116,9 +117,8 @@ async def test_what_idles_too_long_is_closed() -> None:
 async def test_each_has_its_own_time() -> None:
     """The one that announced less goes first."""
     async with well() as here:
-        await here.idle(1, keep_s=3)
-        await here.idle(1, keep_s=1)
-        await here.idle(1, keep_s=2)
+        for connection, keep_s in zip(await here.open(3), (3, 1, 2), strict=True):
+            here.pool.give_back(connection, keep_s)
         for left in (2, 1, 0):
             await asyncio.sleep(1.001)
             assert here.pool.idle_count == left
@@ -234,12 +234,9 @@ async def test_close_idle_leaves_what_is_lent() -> None:
         (b"timeout=999999999999999999", 4.0),
     ],
 )
-@in_fake_time
-async def test_an_announced_time_out_is_undercut(field: bytes | None, kept_s: float) -> None:
+def test_an_announced_time_out_is_undercut(field: bytes | None, kept_s: float) -> None:
     """By a second, or by half; what cannot be read is not believed."""
-    async with well() as here:
-        noted = {} if field is None else {b"keep-alive": field}
-        assert here.pool.keep_for(noted) == kept_s
+    assert keep_for({} if field is None else {b"keep-alive": field}, 4.0) == kept_s
 
 
 async def test_a_keep_alive_time_out_is_learnt_from_the_response() -> None:
