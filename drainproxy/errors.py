@@ -267,6 +267,10 @@ class OutOfDescriptors(LimitReached, reason="out-of-descriptors"):
     """No descriptor was left for a connection to the application."""
 
 
+LIMITS = (LimitReached, BodyTooLarge)
+"""What a limit refuses: the caller came, and was turned away here."""
+
+
 class InternalError(
     RequestError, blame=Blame.OURS, status=500, reason="internal", proxy_status="proxy_internal_error"
 ):

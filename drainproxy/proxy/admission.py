@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drainproxy.errors import DrainEnding, Draining
+from drainproxy.errors import LIMITS, Blame, DrainEnding, Draining
 from drainproxy.lifecycle.machine import NewRequest, Streams
 
 if TYPE_CHECKING:
+    from drainproxy.errors import RequestError
     from drainproxy.lifecycle.controller import Controller
     from drainproxy.metrics import Metrics
+    from drainproxy.proxy.client import ClientSocket
     from drainproxy.proxy.heads import RequestHead
 
 
@@ -34,10 +36,8 @@ class Admission:
         `accepted_at` is when its connection was accepted, `first` whether it is the first one on it, `tunnel`
         what kind of tunnel it would become, empty for none.
         """
-        path = head.target.split(b"?", 1)[0] if self._health_paths else b""
-        health_path = path in self._health_paths
-        agent = head.noted.get(b"user-agent", b"")
-        health_check = health_path or self._controller.sound.is_health_check(agent)
+        health_path = self._asks_health(head)
+        health_check = health_path or self._checks(head)
         self.came(health_check=health_check, accepted_at=accepted_at, first=first, now=now)
         if health_path and not self._controller.ready:
             raise Draining
@@ -47,6 +47,42 @@ class Admission:
         if self.ending(now):
             self._metrics.drain_requests.inc("refused")
             raise DrainEnding
+
+    def turned_away(
+        self,
+        client: ClientSocket,
+        error: RequestError,
+        head: RequestHead | None = None,
+        *,
+        first: bool = True,
+        tunnel: str = "",
+    ) -> None:
+        """Account for a caller that was not let in, with its head if that was read; once `admit` has said no,
+        it is accounted for. It came all the same: callers are still sent here."""
+        draining = self._controller.published.draining
+        if (head is not None and isinstance(error, DrainEnding | Draining)) or not (first or draining):
+            return
+        health_check = head is not None and (self._asks_health(head) or self._checks(head))
+        at, now = client.accepted_at, client.loop.time()
+        self.came(health_check=health_check, accepted_at=at, first=first, now=now)
+        if isinstance(error, LIMITS) or error.blame is Blame.POLICY:
+            self._ended("refused", tunnel)
+        elif error.blame is Blame.UPSTREAM:
+            self._ended("lost", tunnel)
+
+    def _ended(self, outcome: str, tunnel: str) -> None:
+        if not self._controller.published.draining:
+            return
+        if tunnel:
+            self._metrics.drain_tunnels.inc(tunnel, outcome)
+        else:
+            self._metrics.drain_requests.inc(outcome)
+
+    def _asks_health(self, head: RequestHead) -> bool:
+        return bool(self._health_paths) and head.target.split(b"?", 1)[0] in self._health_paths
+
+    def _checks(self, head: RequestHead) -> bool:
+        return self._controller.sound.is_health_check(head.noted.get(b"user-agent", b""))
 
     def ending(self, now: float) -> bool:
         """Tell whether too little of the drain is left to answer what comes at loop time `now`."""

@@ -9,7 +9,7 @@ import asyncio
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from drainproxy.errors import Blame, BodyTooLarge, DrainDeadline, LeaveOverdue, LimitReached, leaves
+from drainproxy.errors import LIMITS, Blame, DrainDeadline, LeaveOverdue, leaves
 from drainproxy.metrics import METHODS, TOLD_TO_LEAVE
 from drainproxy.proxy.upgrade import kind_of
 
@@ -46,7 +46,7 @@ class Books:
         """Answers by method, status and whether a drain ran."""
         self._bytes_to_client = self._bytes_to_upstream = 0
         self.tracing: Tracing | None = None
-        for leaf in [*leaves(LimitReached), *leaves(BodyTooLarge)]:
+        for leaf in [leaf for root in LIMITS for leaf in leaves(root)]:
             # An alert needs each at 0 before it is 1.
             metrics.refused.values.setdefault((leaf.reason,), 0.0)
         metrics.before_scrape.append(self._export_counts)
@@ -241,8 +241,6 @@ def _drain_outcome(error: RequestError, *, begun: bool) -> str | None:
     """Return the `outcome` of a request that failed while draining; None where the client left."""
     if isinstance(error, (DrainDeadline, LeaveOverdue)):
         return "cut" if begun else "timed_out"
-    if error.blame is Blame.CLIENT:
-        return None
-    if isinstance(error, LimitReached):
+    if isinstance(error, LIMITS) and not begun:
         return "refused"
-    return "lost"
+    return None if error.blame is Blame.CLIENT else "lost"

@@ -198,6 +198,7 @@ class ClientConnection(ClientSocket):
                 server.admission.admit(head, accepted_at=at, first=first, now=now, tunnel=tunnel)
         except errors.RequestError as error:
             server.books.failed(self, error, head, None, begun=False)
+            server.admission.turned_away(self, error, head, first=first)
             self._reply(error, head, body_read=headers.ends_with_head(head))
             return
         if request.for_us:
@@ -360,6 +361,8 @@ class ClientConnection(ClientSocket):
         self._end_head()
         self._requests += 1
         self.server.books.failed(self, error, None, None, begun=False)
+        if isinstance(error, errors.LimitReached):
+            self.server.admission.turned_away(self, error, first=self._requests == 1)
         self._reply(error, None)
 
     def grow_old(self) -> None:

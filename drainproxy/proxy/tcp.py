@@ -6,11 +6,12 @@ knows a word for leaving.
 
 import asyncio
 
-from drainproxy.errors import RequestError
+from drainproxy.errors import Blame, DrainEnding, RequestError
 from drainproxy.proxy import proxy_header
 from drainproxy.proxy.beginning import Beginning
 from drainproxy.proxy.client import ClientSocket
 from drainproxy.proxy.tunnel import Tunnel
+from drainproxy.proxy.upgrade import kind_of
 from drainproxy.proxy.upstream import UpstreamConnection
 
 PROTOCOL = b"tcp"
@@ -43,8 +44,7 @@ class TcpConnection(ClientSocket):
         server = self.server
         try:
             if server.admission.ending(self.loop.time()):
-                self.abort()
-                return
+                raise DrainEnding
             if self.over:
                 server.places.claim(self)
             upstream = await server.connect(self.loop.time() + server.routes.default.connect, self)
@@ -98,6 +98,8 @@ class TcpConnection(ClientSocket):
     def _turn_away(self, error: RequestError) -> None:
         self.server.count(error)
         self.server.books.turned_away(self.peer, error.reason, error.detail)
+        if self._asked or error.blame is Blame.POLICY:
+            self.server.admission.turned_away(self, error, tunnel=kind_of(PROTOCOL))
 
 
 class TcpTunnel(Tunnel):

@@ -55,6 +55,21 @@ async def test_a_connection_that_is_still_silent_may_speak_during_the_drain(star
     await report(proxy, finished=2, late=1)
 
 
+async def test_a_caller_beyond_the_limit_in_mid_drain_is_told_of(start, upstream):
+    """It came late and was refused: the report says both."""
+    proxy = await start(upstream, max_connections="1")
+    busy, application = await held(proxy, upstream)
+    proxy.signal()
+    await proxy.line("phase", phase="draining")
+    late = await proxy.client()
+    await late.send(get())
+    assert (await late.final()).status == 503
+    await application.send(OK_CLOSE)
+    assert (await busy.final()).raw == OK_CLOSE
+    assert await proxy.exit_code() == 0
+    await report(proxy, finished=1, refused=1, late=1)
+
+
 async def test_new_connections_are_served_as_long_as_the_process_lives(start, upstream):
     """The listener closes last: late callers are answered, counted late, and told to close."""
     proxy = await start(upstream)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from drainproxy.errors import HeadTimeout, RequestError
+from drainproxy.errors import HeadTimeout, LimitReached, RequestError
 from drainproxy.proxy import kernel
 from drainproxy.proxy.client import ClientSocket
 from drainproxy.proxy.http2 import frames
@@ -89,6 +89,9 @@ class Http2Connection(ClientSocket):
             upstream = await server.connect(deadline, self)
         except RequestError as error:
             server.count(error)
+            if isinstance(error, LimitReached) and not self._spoken:
+                # Its streams have come and are refused one by one; many clients wait for SETTINGS with them.
+                server.admission.turned_away(self, error)
             # Nothing was sent on, so every stream may be tried again elsewhere: none was taken.
             self._table.announce(0)
             self.end(Code.NO_ERROR, "upstream")
