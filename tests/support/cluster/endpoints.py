@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ class EndpointsController:
         self._namespace = namespace
         self._port = port
         self.name = f"{service}-abcde"
+        self.runs = asyncio.Event()
+        """Cleared, it stands still, as a controller-manager does that has lost its lease."""
+        self.runs.set()
 
     async def run(self) -> None:
         """Write the slice at each change of a pod."""
@@ -33,6 +37,7 @@ class EndpointsController:
                 self._store.put(SLICES, self._slice(rows))
                 version = self._store.version
             await self._store.changes(version)
+            await self.runs.wait()
 
     def _ours(self, pod: Object) -> bool:
         return pod["metadata"].get("labels", {}).get("app") == self._service

@@ -35,11 +35,18 @@ class Cluster:
     """`async with cluster(...) as it:` makes one; its pods end with the block."""
 
     def __init__(
-        self, api: ApiServer, account: Account, kubelet: Kubelet, ledger: Path, namespace: str
+        self,
+        api: ApiServer,
+        account: Account,
+        kubelet: Kubelet,
+        ledger: Path,
+        endpoints: EndpointsController,
+        namespace: str,
     ) -> None:
         self.api = api
         self.account = account
         self.kubelet = kubelet
+        self.endpoints = endpoints
         self._namespace = namespace
         self.ledger = ledger
         """What the applications write their orders into."""
@@ -88,7 +95,7 @@ async def cluster(
             )
             try:
                 async with kubelet:
-                    yield Cluster(api, account, kubelet, ledger, namespace)
+                    yield Cluster(api, account, kubelet, ledger, controller, namespace)
             finally:
                 controlling.cancel()
 
