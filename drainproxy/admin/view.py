@@ -23,7 +23,7 @@ MISSES = 3
 """Answers in a row that may fail before the proxy counts as gone: it may only be busy."""
 
 MIN_WORKS = 3
-OTHER_LINES = 17
+OTHER_LINES = 18
 """Lines of a frame at most, without the rows of work: what the terminal has beyond is theirs."""
 
 

@@ -58,9 +58,11 @@ def comes_back(asked: RequestHead) -> bool:
 class Position:
     """Where in a stream of events we are: pieces in, cut anywhere."""
 
-    __slots__ = ("_after_cr", "_field", "_first", "_has_data", "_line", "said")
+    __slots__ = ("_after_cr", "_field", "_first", "_has_data", "_line", "_silent", "said")
 
-    def __init__(self) -> None:
+    def __init__(self, *, silent: bool = True) -> None:
+        """`silent`: it may end without having said anything."""
+        self._silent = silent
         self._first = True
         """No line has ended yet: it may begin with a byte order mark."""
         self._line = b""
@@ -79,10 +81,14 @@ class Position:
         """Nothing that the reader still keeps has passed since the last event."""
         return not self._line and not self._field
 
-    def follow(self, data: bytes, place: int = 0, *, stop: bool = False) -> int:
-        """Follow `data` from `place` on, with `stop` up to the first end of an event; return how far."""
-        if place == 0 and self._after_cr and data[:1] == b"\n":
-            place = 1
+    @property
+    def may_end(self) -> bool:
+        """The stream may end here."""
+        return self.between_events and (self._silent or self.said)
+
+    def follow(self, data: bytes, *, stop: bool = False) -> int:
+        """Follow `data`, with `stop` up to the first place where it may end; return how far."""
+        place = 1 if self._after_cr and data[:1] == b"\n" else 0
         self._after_cr = data[-1:] == b"\r"
         if self.said and not stop and (known := _last_empty_line(data)) > place:
             self._line, self._field, self._has_data = b"", False, False
@@ -90,7 +96,7 @@ class Position:
         for end in _LINE_END.finditer(data, place):
             self._end_line(self._line + data[place : min(end.start(), place + _TELLING_BYTES)])
             place = end.end()
-            if stop and self.between_events:
+            if stop and self.may_end:
                 return place
         self._line = (self._line + data[place : place + _TELLING_BYTES])[:_TELLING_BYTES]
         return len(data)
@@ -124,10 +130,10 @@ class EventStream:
     length = 0
 
     def __init__(self, body: Body, response: ResponseHead, *, silent: bool = True) -> None:
-        """`silent`: it may end without having said anything."""
+        """`silent`: see Position."""
         self._body = body
         self._coded = _values(response, b"content-encoding") not in {b"", b"identity"}
-        self._position = Position()
+        self._position = Position(silent=silent)
         self._passed = 0
         self._silent = silent
         self._leaving = False
@@ -146,12 +152,8 @@ class EventStream:
         self._passed += len(payload)
         if self._coded:
             return payload, CUT if self._ends() else None
-        place = 0
-        while place < len(payload):
-            place = self._position.follow(payload, place, stop=self._leaving)
-            if self._ends():
-                return payload[:place], CUT
-        return payload, None
+        place = self._position.follow(payload, stop=self._leaving)
+        return (payload[:place], CUT) if self._ends() else (payload, None)
 
     def leave(self, unsent: int = 0) -> bool:
         """End at the next boundary from now on; tell whether it is at one already. `unsent`: see stuck."""
@@ -176,7 +178,7 @@ class EventStream:
             if self._coded:
                 self.told = self._between_chunks() and (self._silent or self._passed > 0)
             else:
-                self.told = self._position.between_events and (self._silent or self._position.said)
+                self.told = self._position.may_end
         return self.told
 
     def _between_chunks(self) -> bool:

@@ -87,7 +87,7 @@ class Tunnel(TimedWork):
 
     __slots__ = (
         "_asked", "_client_done", "_closing", "_due", "_ended", "_mark", "_said", "_stays", "_talk",
-        "_upstream", "_upstream_done", "bytes_received", "bytes_sent", "protocol",
+        "_unsent", "_upstream", "_upstream_done", "bytes_received", "bytes_sent", "protocol",
     )  # fmt: skip
     kind = "tunnel"
     _client: TunnelSocket
@@ -116,6 +116,8 @@ class Tunnel(TimedWork):
         """It is work like a request, and is not told to leave before its time is up."""
         self._said = False
         """The client was told to leave."""
+        self._unsent = math.inf
+        """What stood before its client's socket when its Close was last asked after."""
         self._mark: tuple[int, ...] | None = None
         """How far it was when it was to leave, or again."""
         self._due = math.inf
@@ -281,7 +283,13 @@ class Tunnel(TimedWork):
             return
         self._due = math.inf
         if self._said:
-            self._part()
+            before, self._unsent = self._unsent, self._client.unsent()
+            if self._unsent < before and (self._unsent or before < math.inf):
+                # It takes what was said before the Close, and has not seen that yet.
+                self._due = self._client.loop.time() + LEAVE_MARGIN_S
+                self.arm()
+            else:
+                self._part()
         elif self._closing:
             self._end("finished", reset=True)
         else:

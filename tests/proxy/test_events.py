@@ -7,6 +7,8 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from drainproxy.lifecycle import leaving
 from drainproxy.proxy.events import CUT, EventStream, Position, comes_back
@@ -14,6 +16,7 @@ from drainproxy.proxy.framing import ChunkedBody, UntilCloseBody
 from drainproxy.proxy.heads import RequestHead, ResponseHead
 from drainproxy.proxy.routes import Route, Timeouts
 from tests.proxy.test_tunnel import outcomes
+from tests.proxy.test_websocket import pieces
 from tests.proxy.words import GET, OK, get, post
 from tests.support.house import House
 from tests.support.message import Ending
@@ -132,21 +135,21 @@ WITHIN = [
 @pytest.mark.parametrize("said", BETWEEN)
 def test_a_comment_outside_an_event_is_a_boundary(said: bytes) -> None:
     """It dispatches nothing and is thrown away at once (HTML sections 9.2.5 and 9.2.6)."""
-    for pieces in all_ways(said):
+    for way in all_ways(said):
         position = Position()
-        for piece in pieces:
+        for piece in way:
             assert position.follow(piece) == len(piece)
-        assert position.between_events, pieces
+        assert position.between_events, way
 
 
 @pytest.mark.parametrize("said", WITHIN)
 def test_a_field_is_within_an_event_until_an_empty_line(said: bytes) -> None:
     """`retry` and `id` too, and a comment behind one changes nothing."""
-    for pieces in all_ways(said):
+    for way in all_ways(said):
         position = Position()
-        for piece in pieces:
+        for piece in way:
             position.follow(piece)
-        assert not position.between_events, pieces
+        assert not position.between_events, way
 
 
 @pytest.mark.parametrize(
@@ -166,11 +169,63 @@ def test_a_field_is_within_an_event_until_an_empty_line(said: bytes) -> None:
 )
 def test_an_event_has_been_said_once_its_data_was_dispatched(said: bytes, anything: bool) -> None:
     """Without data nothing is; a byte order mark is one only at the beginning."""
-    for pieces in all_ways(said):
+    for way in all_ways(said):
         position = Position()
-        for piece in pieces:
+        for piece in way:
             position.follow(piece)
-        assert position.said is anything, pieces
+        assert position.said is anything, way
+
+
+def read_whole(said: bytes) -> tuple[bool, bool]:
+    """Read a stream as HTML 9.2.5 and 9.2.6 say, all of it at once: is it between events, was one said?"""
+    *lines, rest = re.split(rb"\r\n|\n|\r", said)
+    event, anything = [], False
+    for number, line in enumerate(lines):
+        text = line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
+        if not text:
+            anything = anything or b"data" in event
+            event = []
+        elif text[:1] != b":":
+            event.append(text.split(b":")[0])
+    return not rest and not event, anything
+
+
+LINES = st.sampled_from([b"data", b"data:", b": ", b":", b"id: 1", b"x", b"", b"\xef\xbb\xbf"])
+SAID = st.lists(st.tuples(LINES, st.sampled_from([b"\n", b"\r", b"\r\n", b""]))).map(
+    lambda pairs: b"".join(line + end for line, end in pairs)
+)
+
+
+@given(
+    said=SAID, cuts=st.lists(st.integers(0, 200), max_size=6), told_at=st.integers(0, 6), silent=st.booleans()
+)
+def test_however_it_is_cut_up_it_ends_where_a_reader_is_between_events(
+    said: bytes, cuts: list[int], told_at: int, silent: bool
+) -> None:
+    """Everything passes until it is told, and then no byte beyond the first such place."""
+    events, got, told, ended = stream(silent=silent), b"", False, False
+    for number, piece in enumerate(pieces(said, cuts)):
+        if number == told_at:
+            told = True
+            between, anything = read_whole(got)
+            ended = events.leave()
+            assert ended == (between and (silent or anything))
+        if ended:
+            break
+        payload, rest = events.feed(piece)
+        got += payload
+        ended = rest is not None
+        assert piece.startswith(payload)
+        between, anything = read_whole(got)
+        assert ended == (told and between and (silent or anything) and bool(piece))
+        if ended:
+            earlier = got[: -len(payload)]
+            for place in range(1, len(payload)):
+                between, anything = read_whole(earlier + payload[:place])
+                first = between and (silent or anything) and payload[place - 1 : place + 1] != b"\r\n"
+                assert not first, "it went on"
+    if not ended:
+        assert got == said
 
 
 @pytest.mark.parametrize("end", [b"\n\n", b"\r\r", b"\r\n\r\n", b"\n\r\n", b"\r\n\n", b"\n\r", b"\r\r\n"])
@@ -195,12 +250,12 @@ def test_every_form_of_an_empty_line_ends_an_event(end: bytes, step: int) -> Non
 @pytest.mark.parametrize("end", [b":\n", b": ping\r\n", b":\r"])
 def test_a_stream_that_was_told_ends_behind_a_comment_too(end: bytes) -> None:
     """It was in the middle of a comment; nothing of what follows passes."""
-    for pieces in all_ways(end[1:] + b"data: next\n\n"):
+    for way in all_ways(end[1:] + b"data: next\n\n"):
         events = stream()
         events.feed(b"data: a\n\n:")
         assert not events.leave()
         got = b""
-        for piece in pieces:
+        for piece in way:
             payload, rest = events.feed(piece)
             got += payload
             if rest is not None:

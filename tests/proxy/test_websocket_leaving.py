@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from drainproxy.lifecycle import leaving
 from drainproxy.lifecycle.propagation import PRESETS
+from drainproxy.proxy import tunnel
 from drainproxy.proxy.routes import Route, Timeouts
 from tests.proxy.test_tunnel import outcomes
 from tests.proxy.test_websocket import CLOSE, frame, message
@@ -374,6 +375,33 @@ async def test_a_client_that_reads_slowly_has_not_stopped(monkeypatch: pytest.Mo
         assert got == whole + CLOSE
         await sending
         await client.send(ANSWER)
+        application.close()
+        await client.read_eof()
+    assert outcomes(house, "websocket") == {"told_to_leave": 1}
+
+
+async def test_a_close_behind_a_message_is_given_the_time_to_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two seconds for the answer begin when the client has taken what was said before, not earlier."""
+    monkeypatch.setattr(tunnel, "LEAVE_MARGIN_S", 0.25)
+    how = {"lifecycle": LONG, "send_buffer": 4096}
+    async with Upstream() as upstream, House(upstream, **how) as house:
+        client = await house.client(receive_buffer=4096)
+        await client.send(ASK)
+        application = await upstream.connection()
+        await application.read_request()
+        await application.send(AGREE)
+        await client.read_head()
+        whole = frame(b"x" * 60_000)
+        await application.send(whole)
+        house.sigterm()
+        got = b""
+        while len(got) < len(whole):
+            got += await client.read_exactly(min(3000, len(whole) - len(got)))
+            await asyncio.sleep(0.05)
+        assert got == whole
+        assert await client.read_exactly(4) == CLOSE
+        await client.send(ANSWER)
+        assert await application.read_exactly(len(ANSWER)) == ANSWER
         application.close()
         await client.read_eof()
     assert outcomes(house, "websocket") == {"told_to_leave": 1}
