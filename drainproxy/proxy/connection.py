@@ -26,8 +26,11 @@ if TYPE_CHECKING:
     from drainproxy.proxy.tunnel import Tunnel
 
 
-_ENDS = (errors.DrainEnding, errors.DrainDeadline)
-"""What a request hears for which the drain has no time any more."""
+_NOBODY_THERE = (
+    errors.DrainEnding, errors.DrainDeadline, errors.UpstreamRefused, errors.UpstreamGone,
+    errors.ConnectTimeout, errors.BreakerOpen,
+)  # fmt: skip
+"""Without us, a request that hears these would hear nothing."""
 
 
 class ClientConnection(ClientSocket):
@@ -264,8 +267,8 @@ class ClientConnection(ClientSocket):
         self, error: errors.RequestError, head: RequestHead | None, *, body_read: bool = False
     ) -> None:
         """Send an error reply, and close unless the connection can carry another request."""
-        if isinstance(error, _ENDS) and head is not None and events.comes_back(head):
-            # It would stay away for good after a 503, and comes back after a close (HTML section 9.2.3).
+        if isinstance(error, _NOBODY_THERE) and head is not None and events.comes_back(head):
+            # It would stay away for good after an error, and comes back after a close (HTML section 9.2.3).
             self.close(unread=not body_read)
             return
         keep = head is not None and body_read and not error.closes and not self.closes_after(head)

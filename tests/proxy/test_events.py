@@ -629,3 +629,21 @@ async def test_an_event_source_without_an_answer_at_the_deadline_is_closed_too()
         house.sigterm()
         assert await client.read_eof() is End.FIN
     assert house.metrics.drain_requests.value("timed_out") == 1
+
+
+async def test_an_event_source_whose_application_is_not_there_is_closed_as_without_us() -> None:
+    """Refused, or gone before it has answered: EventSource comes back from that, and not from 502 or 503."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client, other = await house.client(), await house.client()
+        await client.send(EVENTS)
+        application = await upstream.connection()
+        await application.read_request()
+        application.close()
+        assert await client.read_eof() is End.FIN
+        await upstream.close()
+        client = await house.client()
+        await client.send(EVENTS)
+        assert await client.read_eof() is End.FIN
+        assert (await other.ask(GET)).status == 503
+    assert house.metrics.errors.value("upstream-gone") == 1
+    assert house.metrics.errors.value("upstream-refused") == 2
