@@ -94,7 +94,9 @@ async def call(row: rows.Row, name: str, doors: list[Address]) -> Called:
     stop, lateness = asyncio.Event(), Lateness()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     crowd = Crowd(name, lambda: random.choice(doors), row.cast, patience_s=PATIENCE_S)
-    audience = Audience(lambda: random.choice(doors), streams=row.streams, sockets=row.sockets)
+    audience = Audience(
+        lambda: random.choice(doors), streams=row.streams, sockets=row.sockets, readers=row.readers
+    )
 
     async def say() -> None:
         while not stop.is_set():
@@ -105,7 +107,7 @@ async def call(row: rows.Row, name: str, doors: list[Address]) -> Called:
         for each in (crowd.run(stop), audience.run(stop), say()):
             group.create_task(each)
     return Called(
-        crowd.total.requests + audience.tally.streams + sum(audience.tally.codes.values()),
+        crowd.total.requests + audience.tally.requests,
         crowd.total.losses,
         crowd.acknowledged,
         audience.tally,

@@ -48,6 +48,8 @@ class Row:
     cast: tuple[Role, ...] = BUSY
     streams: int = 0
     sockets: int = 0
+    readers: int = 0
+    """Of answers that come token by token, in answer to a POST."""
     probers: int = 0
     """Balancers that probe each pod every 5 s."""
 
@@ -77,7 +79,7 @@ def _mesh() -> Manifest:
 BARE = Row("bare", wirings.bare(), judged=False, port=wirings.APP_PORT)
 SLEEP_15 = Row("sleep 15", wirings.bare(sleep_s=15), judged=False, port=wirings.APP_PORT)
 WITH_API = Row("drainproxy", wirings.native(**_API))
-STREAMS = Row("streams", wirings.native(**_API), streams=6, sockets=6 if TUNNELS else 0)
+STREAMS = Row("streams", wirings.native(**_API), streams=6, sockets=6 if TUNNELS else 0, readers=4)
 WITHOUT_API = Row("no API", wirings.plain(propagation="cluster", rbac="none"), rbac="none")
 SINGLE = Row("single", wirings.native(**_API), replicas=1, new_first=False)
 SPARSELY = Row("sparse", wirings.native(**_API), cast=SPARSE)

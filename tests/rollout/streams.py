@@ -1,6 +1,8 @@
-"""Those who stay connected: event streams that resume by Last-Event-ID, and WebSockets that talk.
+"""Those who stay connected: event streams that resume by Last-Event-ID, WebSockets that talk, and readers of
+an answer that comes token by token.
 
-Both come back whenever they are let go. What they miss on the way is counted.
+The first two come back whenever they are let go, and what they miss on the way is counted. The third ask
+once, and an answer without its end is lost.
 """
 
 from __future__ import annotations
@@ -38,20 +40,30 @@ class StreamTally:
     codes: Counter[int] = field(default_factory=Counter)
     """Why WebSockets ended, but those that were still open at the end."""
     messages: int = 0
+    answers: int = 0
+    """Whole ones, of those who read tokens."""
     unanswered: int = 0
     """Messages sent over a WebSocket that ended before their echo."""
     failures: list[str] = field(default_factory=list)
     """Attempts that led nowhere: each a lost request."""
 
+    @property
+    def requests(self) -> int:
+        """How many led somewhere."""
+        return self.streams + self.answers + sum(self.codes.values())
+
 
 class Audience:
-    """Event streams and WebSockets to what `choose` names."""
+    """Event streams, WebSockets and readers of tokens to what `choose` names."""
 
-    def __init__(self, choose: Callable[[], tuple[str, int]], *, streams: int, sockets: int) -> None:
+    def __init__(
+        self, choose: Callable[[], tuple[str, int]], *, streams: int, sockets: int, readers: int
+    ) -> None:
         self.tally = StreamTally()
         self._choose = choose
         self._streams = streams
         self._sockets = sockets
+        self._readers = readers
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`."""
@@ -59,7 +71,8 @@ class Audience:
         async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as group:
             listening = [self._listen(session) for _ in range(self._streams)]
             talking = [self._talk(session) for _ in range(self._sockets)]
-            tasks = [group.create_task(each) for each in (*listening, *talking)]
+            reading = [self._read(session) for _ in range(self._readers)]
+            tasks = [group.create_task(each) for each in (*listening, *talking, *reading)]
             await stop.wait()
             for task in tasks:
                 task.cancel()
@@ -95,6 +108,26 @@ class Audience:
         if last:
             self.tally.ids_lost += max(0, number - last - 1)
         return number
+
+    async def _read(self, session: aiohttp.ClientSession) -> None:
+        await asyncio.sleep(random.random())
+        while len(self.tally.failures) < _TOO_MANY_FAILURES:
+            body = b""
+            try:
+                timeout = aiohttp.ClientTimeout(total=None, sock_read=_PATIENCE_S)
+                async with session.post(
+                    self._url("/tokens"), json={"stream": True}, timeout=timeout
+                ) as answer:
+                    async for piece in answer.content.iter_any():
+                        body += piece
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                self.tally.failures.append(f"tokens: {error!r} after {len(body)} bytes")
+            else:
+                if body.endswith(b"data: [DONE]\n\n"):
+                    self.tally.answers += 1
+                else:
+                    self.tally.failures.append(f"tokens: {answer.status}, and an end after {body[-40:]!r}")
+            await asyncio.sleep(_AGAIN_S)
 
     async def _talk(self, session: aiohttp.ClientSession) -> None:
         await asyncio.sleep(random.random())

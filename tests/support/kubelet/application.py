@@ -1,4 +1,4 @@
-"""The application of the rollouts: the demo's, with an event stream and a WebSocket beside its routes.
+"""The application of the rollouts: the demo's, with event streams and a WebSocket beside its routes.
 
 It knows nothing of drainproxy. Every pod tells the same events: number n happened n tenths of a second of the
 machine's monotonic clock ago, so whoever reconnects with Last-Event-ID misses none. Started as a script:
@@ -18,6 +18,7 @@ from aiohttp import web
 from drainproxy.proof.demo.application import application
 
 EVENT_EVERY_S = 0.2
+TOKENS = 20
 
 
 def newest_event() -> int:
@@ -36,6 +37,18 @@ async def ticker(request: web.Request) -> web.StreamResponse:
                 last += 1
                 await response.write(b'id: %d\ndata: {"event": %d}\n\n' % (last, last))
             await asyncio.sleep((last + 1) * EVENT_EVERY_S - time.monotonic())
+    return response
+
+
+async def tokens(request: web.Request) -> web.StreamResponse:
+    """An answer of TOKENS pieces and an end, as a language model gives it: asked for once, read by fetch."""
+    await request.read()
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+    await response.prepare(request)
+    for number in range(TOKENS):
+        await response.write(b'data: {"token": %d}\n\n' % number)
+        await asyncio.sleep(EVENT_EVERY_S)
+    await response.write(b"data: [DONE]\n\n")
     return response
 
 
@@ -80,6 +93,7 @@ async def health(_request: web.Request) -> web.Response:
 if __name__ == "__main__":
     app = application(Path(sys.argv[3]))
     app.router.add_get("/ticker", ticker)
+    app.router.add_post("/tokens", tokens)
     app.router.add_get("/socket", socket)
     app.router.add_get("/healthz", health)
     gates = Gates()
