@@ -56,6 +56,7 @@ def _drain(drain: Drain, deadline: float, metrics: Metrics, now: float) -> dict[
     before = drain.requests_before
     return {
         "cause": drain.cause,
+        "plan": drain.intent,
         "for_s": _seconds(now - drain.started),
         "length_s": _until(deadline, drain.started),
         "final": drain.final,

@@ -24,6 +24,7 @@ DRAIN = Drain(
     arrivals_per_s=1.0,
     metrics=Metrics(),
     last_late=99.5,
+    intent="leave as for a deletion",
 )
 DRAIN.requests_before = Tally(finished=4)
 
@@ -107,6 +108,7 @@ def test_a_drain_shows_its_clock_and_who_came_late():
     assert shown["deadline_in_s"] == 17.0
     assert shown["drain"] == {
         "cause": "manual",
+        "plan": "leave as for a deletion",
         "for_s": 5.0,
         "length_s": 22.0,
         "final": False,
