@@ -21,7 +21,17 @@ from drainproxy.proxy.http2.table import Table
 from drainproxy.proxy.settings import ProxySettings
 from tests.fuzz import sentences
 from tests.fuzz.pieces import pieces
-from tests.support.http2 import CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, RST, SETTINGS, frame
+from tests.support.http2 import (
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    RST,
+    SETTINGS,
+    frame,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +60,7 @@ class Passage:
     inspection = None
 
     def __init__(self) -> None:
-        self.server = SimpleNamespace(settings=ProxySettings())
+        self.server = SimpleNamespace(settings=ProxySettings(), found_http2=lambda: None)
         self.loop = SimpleNamespace(time=lambda: 0.0, call_soon=lambda _: None)
         self.guard = Guard(self.server.settings, 0.0)
         self.table = Table(self)  # type: ignore[arg-type]
@@ -87,7 +97,9 @@ class Passage:
 
     def opened(self, number: int) -> SimpleNamespace:
         self.all_opened.append(number)
-        return SimpleNamespace(id=number, client_ended=False, upstream_ended=False, answered=False)
+        return SimpleNamespace(
+            id=number, started=0.0, client_ended=False, upstream_ended=False, answered=False
+        )
 
     def closed(self, stream: SimpleNamespace, outcome: str) -> None:
         self.all_closed.append(stream.id)
@@ -108,6 +120,10 @@ class Reading:
     def __init__(self) -> None:
         self.open: dict[int, set[bool]] = {}
         self._last = 0
+        self._opening: int | None = None
+        """The flags of the last stream's HEADERS until its header block ends."""
+        self._refused_from = THEIRS
+        """The streams that the application's GOAWAY says it has not taken."""
 
     def take(self, raw: bytes) -> None:
         """Take one frame that was in order."""
@@ -115,10 +131,27 @@ class Reading:
         theirs, number = bool(number & THEIRS), number & ~THEIRS
         if kind == HEADERS and not theirs and number > self._last:
             self._last = number
-            self.open[number] = {False, True}
-        if kind == RST or (kind == DEADLINE and theirs):
+            self._opening = flags
+        elif kind == GOAWAY and theirs:
+            last = int.from_bytes(raw[9:13]) & ~THEIRS
+            self._refused_from = min(self._refused_from, last + 1)
+            self.open = {one: sides for one, sides in self.open.items() if one < self._refused_from}
+        elif kind == RST or (kind == DEADLINE and theirs):
             self.open.pop(number, None)
-        elif kind in {HEADERS, DATA} and flags & END_STREAM and number in self.open:
+            if kind == RST and number == self._last:
+                self._opening = None
+        elif kind in {HEADERS, DATA} and flags & END_STREAM:
+            self._end(number, theirs=theirs)
+        whole = kind in {HEADERS, CONTINUATION} and flags & END_HEADERS and not theirs
+        if whole and self._opening is not None:
+            opening, self._opening = self._opening, None
+            if number < self._refused_from:
+                self.open[number] = {False, True}
+            if opening & END_STREAM:
+                self._end(number, theirs=False)
+
+    def _end(self, number: int, *, theirs: bool) -> None:
+        if number in self.open:
             self.open[number] -= {theirs}
             if not self.open[number]:
                 del self.open[number]
@@ -144,6 +177,9 @@ def http2_bytes(data: bytes, cuts: list[int]) -> None:
     for number, before in passage.silent.items():
         after = [passage.said_of(number, theirs=theirs) for theirs in (False, True)]
         assert all(now <= then + 1 for then, now in zip(before, after, strict=True)), "more than our reset"
+    away = [raw for raw in split(passage.to_client) if header(raw)[0] == GOAWAY]
+    named = [int.from_bytes(raw[9:13]) & ~THEIRS for raw in away]
+    assert named == sorted(named, reverse=True), "the last stream of GOAWAY rose"
     for theirs, out in ((False, passage.to_upstream), (True, passage.to_client)):
         whole = list(split(out))
         assert all(len(raw) >= 9 and len(raw) == 9 + int.from_bytes(raw[:3]) for raw in whole)
@@ -193,12 +229,18 @@ _reset = st.builds(frame, st.just(RST), st.just(0), _any, st.just(bytes(4)))
 _settings = st.builds(
     lambda name, value, side: frame(SETTINGS, 0, side, struct.pack(">HI", name, value)),
     st.integers(1, 6),
-    st.integers(0, 70_000),
+    st.one_of(st.sampled_from([0, 1]), st.integers(0, 70_000)),
     _sides,
+)
+_goaway = st.builds(
+    lambda last: frame(GOAWAY, 0, THEIRS, struct.pack(">II", last, 0)),
+    st.one_of(_numbers, st.just(THEIRS - 1)),
 )
 _begun = frame(SETTINGS) + frame(SETTINGS, 0, THEIRS)
 _opened = b"".join(frame(HEADERS, END_HEADERS, number) for number in (1, 3, 5))
-_some = st.lists(st.one_of(block(), block(), _data, _data, _reset, _deadline, _settings), max_size=12)
+_some = st.lists(
+    st.one_of(block(), block(), _data, _data, _reset, _deadline, _settings, _goaway), max_size=12
+)
 connections = st.builds(
     lambda begun, some, last: begun + b"".join([*some, last]),
     st.sampled_from([_begun + _opened, _begun + _opened, _begun, b""]),
