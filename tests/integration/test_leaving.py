@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 
 from drainproxy.proxy.framing import ChunkedBody
-from tests.proxy.test_events import EVENTS
+from tests.integration.scene import command, on_one_loop, report, status
+from tests.proxy.test_events import COMPLETION, DONE, EVENTS, LAST, TOKENS, chunk
 from tests.proxy.test_websocket import CLOSE, message
 from tests.proxy.test_websocket_leaving import AGREE, ANSWER, ASK
 from tests.support.process import Proxy
@@ -87,3 +89,65 @@ def counts(told: int) -> dict[str, int]:
     """Return a tally of nothing else."""
     usual = {"finished": 0, "timed_out": 0, "cut": 0, "refused": 0, "lost": 0, "late": 0}
     return usual | {"told_to_leave": told}
+
+
+@on_one_loop
+async def test_who_was_told_to_leave_stands_apart_in_every_book(start, upstream, tmp_path) -> None:
+    """Report, message, /status, metrics and access lines agree: an EventSource and a WebSocket were told, a
+    WebSocket that had stopped in the middle of a frame was cut, tokens for a POST came to their end."""
+    message = tmp_path / "termination-log"
+    message.touch()
+    proxy = await start(upstream, access_log="all", grace_period="30s", termination_log=str(message))
+    listener, listening = await opened(proxy, upstream, EVENTS, HEAD + chunk(TOKENS[0]))
+    reader, answering = await opened(proxy, upstream, COMPLETION, HEAD + chunk(TOKENS[0]))
+    socket, talking = await opened(proxy, upstream, ASK, AGREE)
+    stuck, _ = await opened(proxy, upstream, ASK, AGREE + SAID[:3])
+    assert (await command(proxy, "drain", "--prestop"))[0] == 0
+    assert (await listener.read_until_close()).endswith(LAST)
+    assert await socket.read_exactly(4) == CLOSE
+    await socket.send(ANSWER)
+    assert await talking.read_exactly(len(ANSWER)) == ANSWER
+    talking.close()
+    await answering.send(chunk(DONE) + LAST)
+    assert (await reader.read_to(LAST)).endswith(chunk(DONE) + LAST)
+    await stuck.read_until_close()
+    assert stuck.end is End.RESET
+    line = await report(proxy, finished=1)
+    told = {kind: tally["told_to_leave"] for kind, tally in line["tunnels"].items()}
+    assert told == {"websocket": 1, "stream": 1, "other": 0}
+    assert line["tunnels"]["websocket"]["cut"] == 1
+    assert sum(tally["finished"] for tally in line["tunnels"].values()) == 0
+    assert line["unused_s"] > 5
+    shown = await status(proxy)
+    assert shown["report"]["tunnels"] == shown["drain"]["tunnels"] == line["tunnels"]
+    metrics = await proxy.metrics()
+    assert metrics['drain_tunnels_total{outcome="told_to_leave"}'] == 2
+    assert metrics['drain_tunnels_total{outcome="cut"}'] == 1
+    assert metrics['drain_tunnels_total{outcome="finished"}'] == 0
+    assert metrics['errors_total{reason="leave-overdue"}'] == 1
+    lines = [each for each in proxy.lines if each.get("outcome")]
+    assert sorted((each["event"], each["outcome"]) for each in lines) == [
+        ("request", "told_to_leave"),
+        ("tunnel", "cut"),
+        ("tunnel", "told_to_leave"),
+    ]
+    proxy.signal()
+    assert await proxy.exit_code() == 0
+    written = message.read_text()
+    assert json.loads(written)["tunnels"] == line["tunnels"]
+    assert len(written) < 1024
+    listening.close()
+
+
+async def opened(proxy: Proxy, upstream: Upstream, ask: bytes, answer: bytes) -> tuple[Client, Connection]:
+    """Ask, and answer so far; return both far ends once the answer has come."""
+    client = await proxy.client()
+    await client.send(ask)
+    application = await upstream.connection_with_bytes()
+    await application.read_request()
+    await application.send(answer)
+    await client.read_head()
+    head, _, begun = answer.partition(b"\r\n\r\n")
+    assert head
+    assert await client.read_exactly(len(begun)) == begun
+    return client, application
