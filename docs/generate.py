@@ -35,7 +35,7 @@ BLOCK = re.compile(r"(<!-- generated: ([a-z ]+) -->\n).*?(<!-- end -->\n)", re.D
 
 EVENTS = {
     Event.UPSTREAM_UP: "the application accepts connections",
-    Event.UPSTREAM_DOWN: "the application refuses connections; a request then gets 503 and `Retry-After`",
+    Event.UPSTREAM_DOWN: "the application has refused connections for 10 s; callers were turned away before",
     Event.TERMINATE: "SIGTERM, `drainproxy drain`, or the pod's preStop hook",
     Event.RESUME: "`drainproxy undrain`, of a drain by hand only",
     Event.FORGOTTEN: "the cluster has stopped choosing this pod:"

@@ -109,6 +109,8 @@ class _Process:
         for pool in self._pools:
             pool.breaker.on_change = partial(self._breaker_changed, pool)
             pool.starvation.on_change = partial(self._starvation_changed, pool)
+            pool.presence.on_change.append(partial(self._application_changed, pool))
+        self._fallen: dict[Pool, float] = {}
         self._rotation = Rotation(self.metrics, log)
         secure(self._pools, config.edge, self._rotation)
         self._tracing = self._trace()
@@ -334,8 +336,16 @@ class _Process:
 
     def _breaker_changed(self, pool: Pool) -> None:
         self._log.event("breaker", open=pool.breaker.open, upstream=str(pool.address))
-        # While it is open the probe looks more often than requests may.
-        self._probe.nudge()
+
+    def _application_changed(self, pool: Pool) -> None:
+        now, upstream = self._loop.time(), str(pool.address)
+        if pool.presence.fallen:
+            self._fallen[pool] = now
+            why = "callers are refused too, and go to other pods"
+            self._log.event("application", "warning", upstream=upstream, state="refuses connections", why=why)
+        elif (since := self._fallen.pop(pool, None)) is not None:
+            away_s = round(now - since, 3)
+            self._log.event("application", upstream=upstream, state="accepts connections", after_s=away_s)
 
     def _starvation_changed(self, pool: Pool) -> None:
         # Its threads or processes each serve one connection: which the next one waits for, if it is kept.

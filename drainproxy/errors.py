@@ -256,7 +256,7 @@ class QueueTimeout(LimitReached, reason="queue-timeout", proxy_status="connectio
 
 
 class BreakerOpen(LimitReached, reason="breaker-open", proxy_status="destination_unavailable"):
-    """The last connects to the application have failed, and `breaker_cooldown` is not over yet."""
+    """The last connects to the application were refused, and `breaker_cooldown` is not over yet."""
 
 
 class OutOfBuffers(LimitReached, reason="out-of-buffers", closes=True):

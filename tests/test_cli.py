@@ -63,7 +63,7 @@ def test_help_explains_settings():
     for setting in settings.table():
         assert f"  {setting.flag} " in out
         assert said[setting.name] in out
-    assert f"{said['connect_timeout']} [3s]\n" in out
+    assert f"{said['head_timeout']} [10s]\n" in out
 
 
 def test_no_verb():

@@ -77,7 +77,7 @@ def test_off(name):
     assert value(name, "5s") == 5.0
 
 
-@pytest.mark.parametrize("name", ["connect_timeout", "propagation_quiet", "grace_period"])
+@pytest.mark.parametrize("name", ["head_timeout", "propagation_quiet", "grace_period"])
 def test_off_is_not_for_all(name):
     """What cannot be switched off does not take `off` for a duration."""
     assert "is not a duration" in problems({BY_NAME[name].env: "off"})[0]

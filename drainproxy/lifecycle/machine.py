@@ -47,7 +47,7 @@ _BY_SLICES = IfRoutable(then=_PROPAGATING, otherwise=_DRAINING)
 _FOLLOWING: dict[Event, tuple[Phase | IfRoutable, ...]] = {
     # in:                starting    ready         propagating   draining   drained
     Event.UPSTREAM_UP:   (_READY,     _READY,       _PROPAGATING, _DRAINING, _DRAINED),
-    # A restart of the application is not our end: new requests get 503 + Retry-After.
+    # A restart of the application is not our end: its callers are turned away until it is back.
     Event.UPSTREAM_DOWN: (_STARTING,  _READY,       _PROPAGATING, _DRAINING, _DRAINED),
     Event.TERMINATE:     (_BY_SLICES, _PROPAGATING, _PROPAGATING, _DRAINING, _DRAINED),
     # Tunnels that were told to leave do leave: a manual drain goes on to its end, and is taken back there.
@@ -83,7 +83,7 @@ class Readiness(StrEnum):
 class NewRequest(StrEnum):
     """What becomes of a request head that arrives now."""
 
-    CONNECT_PATIENTLY = "forwarded; connects are retried until the connect timeout, then 503"
+    CONNECT_PATIENTLY = "forwarded; refused connects are retried until `connect_timeout` (3 s), then 503"
     FORWARD = "forwarded"
     FORWARD_LATE = "forwarded, counted late"
     FORWARD_UNTIL_REFUSE = "forwarded, counted late; 503 once less than `refuse_window` is left"

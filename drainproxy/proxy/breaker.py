@@ -1,12 +1,11 @@
-"""Is it worth asking the application for a connection? Not for a while after several attempts have failed.
+"""Is it worth asking the application for a connection? Not for a while after several were refused.
 
-Counts connects only, whatever the application answers on them, and only failures in a row: an application
-that takes some connections is slow, not gone. Requests on connections that stand are never asked about.
+Counts refusals only, and only in a row: an application that lets callers wait, or takes some connections, is
+slow, not gone. Requests on connections that stand are never asked about.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from drainproxy.errors import BreakerOpen
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 FAILURES = 5
 """In a row; one alone may be a restart that is over at the next attempt."""
@@ -29,26 +28,19 @@ class Breaker:
         self._loop = loop
         self._failures = 0
         self._until = -math.inf
-        self._trying = False
         self.open = False
         self.on_change: Callable[[], None] = lambda: None
 
-    @contextlib.contextmanager
-    def admitted(self) -> Iterator[None]:
-        """Let one attempt through; while open, one at a time after each cool-down. Raises BreakerOpen."""
-        if not self.open:
-            yield
-            return
-        if self._trying or self._loop.time() < self._until:
+    def admit(self) -> None:
+        """Let an attempt through; while open, after each cool-down. Raises BreakerOpen.
+
+        Nobody is refused for somebody else's attempt: that one may have to wait for an answer.
+        """
+        if self.open and self._loop.time() < self._until:
             raise BreakerOpen
-        self._trying = True
-        try:
-            yield
-        finally:
-            self._trying = False
 
     def failed(self) -> None:
-        """A connect was refused or took too long."""
+        """A connect was refused."""
         self._failures += 1
         if self._cooldown_s is not None and self._failures >= FAILURES:
             self._until = self._loop.time() + self._cooldown_s

@@ -31,6 +31,8 @@ _NOBODY_THERE = (
     errors.ConnectTimeout, errors.BreakerOpen,
 )  # fmt: skip
 """Without us, a request that hears these would hear nothing."""
+FALLEN = (errors.UpstreamRefused, errors.BreakerOpen, errors.UpstreamGone)
+"""What a request meets whose application has fallen."""
 
 
 class ClientConnection(ClientSocket):
@@ -233,6 +235,10 @@ class ClientConnection(ClientSocket):
             self.abort()
         elif begun:
             self.reset()
+        elif self.server.fallen and isinstance(error, FALLEN) and exchange.repeatable():
+            # As its own connections have ended, without a word: then callers ask another pod what may be
+            # asked twice; an error they would pass on.
+            self.reset()
         else:
             self._reply(error, exchange.head, body_read=exchange.request_read)
 
@@ -343,13 +349,14 @@ class ClientConnection(ClientSocket):
         if not head.http_1_1 or b"close" in head.named:
             return True
         # What has been pipelined already is answered first: closing would throw it away.
-        discouraged = self._eof or self.aged or self.server.controller.published.discourage_reuse
+        server = self.server
+        discouraged = self._eof or self.aged or server.fallen or server.controller.published.discourage_reuse
         return discouraged and not self._ahead
 
     @property
     def idle(self) -> bool:
         """Between two requests, with nothing of the next one here."""
-        busy = self._reader.begun or self._lingering or self.arrival is not None
+        busy = self._reader.begun or self._lingering or self._replying or self.arrival is not None
         return self._exchange is None and not busy
 
     @property

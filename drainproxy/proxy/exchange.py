@@ -89,15 +89,15 @@ class Exchange(TimedWork):
 
     def _go(self) -> None:
         """Claim a connection and send the request."""
-        repeatable, changes, private = self._repeatable(), self._request.upgrade, self._client.private
+        repeatable, changes, private = self.repeatable(), self._request.upgrade, self._client.private
         if private is not None and (upstream := private.take()) is not None:
             self._begin(upstream)
         elif changes or (upstream := self._server.pool.take(repeatable=repeatable)) is None:
-            self._server.tasks.spawn(self._connect(), "connect")
+            self._dial()
         else:
             self._begin(upstream)
 
-    def _repeatable(self) -> bool:
+    def repeatable(self) -> bool:
         """Tell whether sending it twice does what sending it once does."""
         return self._body is None and self.head.method in headers.IDEMPOTENT
 
@@ -108,12 +108,10 @@ class Exchange(TimedWork):
         try:
             upstream = await server.connect(deadline)
         except errors.RequestError as error:
+            self._connecting = None
             self.fail(error)
             return
-        if self._ended:
-            # The client left meanwhile, or the deadline came.
-            server.pool.discard(upstream)
-            return
+        self._connecting = None
         try:
             self._begin(upstream)
         except Exception as defect:
@@ -236,13 +234,14 @@ class Exchange(TimedWork):
             # once, on a connection that never idled.
             self._server.metrics.retries.inc()
             self._upstream = None
-            self._server.tasks.spawn(self._connect(), "connect")
+            self._dial()
         else:
+            self._server.pool.presence.failed()
             self.fail(errors.UpstreamGone())
 
     def _untouched(self) -> bool:
         """Tell whether sending the request again cannot do anything twice."""
-        return self._repeatable() or (self._body is None and not self._left())
+        return self.repeatable() or (self._body is None and not self._left())
 
     def _left(self) -> bool:
         """Tell whether the request's head has been handed to the connection's transport."""
@@ -371,6 +370,7 @@ class Exchange(TimedWork):
         if not self._ended:
             self._ended = True
             error.sent = self._begun_in_turn >= 0
+            self._dial_no_more()
             self._leave_upstream(reusable=False)
             self._client.exchange_failed(self, error)
 

@@ -4,6 +4,9 @@ Closing a listening socket resets every connection that the kernel has completed
 the end a duplicate of the descriptor is kept, new callers' SYNs are dropped (they come again a second later
 and are refused), the loop's server is stopped, and what is in the backlog is accepted and served before the
 last descriptor goes.
+
+While an application is not there its listener refuses too, as HAProxy pauses one: a socket that listens can
+be shut down and keeps its address, and listens again when it is asked to.
 """
 
 from __future__ import annotations
@@ -32,6 +35,9 @@ SO_ATTACH_FILTER = 26
 
 BACKLOG = 1024
 """Connections the kernel completes for us while we are busy; net.core.somaxconn caps it."""
+
+
+LISTEN_AGAIN_S = 0.1
 
 
 class ListeningSocket(socket.socket):
@@ -80,6 +86,12 @@ def bind(address: ListenAddress, options: keepalive.Options = ()) -> socket.sock
 
 
 def _listen(family: int, host: str, port: int, options: keepalive.Options) -> socket.socket:
+    if not port:
+        # Only a port that was asked for outlasts a pause.
+        with ListeningSocket(family, socket.SOCK_STREAM) as free:
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            free.bind((host, 0))
+            return _listen(family, host, free.getsockname()[1], options)
     wire = ListeningSocket(family, socket.SOCK_STREAM)
     try:
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -110,23 +122,71 @@ class Listener:
         self.address = address_of(wire)
         self._last = wire.dup()
         self._runner = web.ServerRunner(server)
-        self._wire = wire
-        self._site: web.SockSite | None = None
+        self._wire: socket.socket | None = wire
+        self._accepting: asyncio.Server | None = None
+        self._moving: asyncio.Task[None] | None = None
+        self._stopped = False
+        server.pool.presence.on_change.append(self._follow)
 
     async def start(self) -> None:
         """Accept connections."""
         await self._runner.setup()
-        self._site = web.SockSite(self._runner, self._wire, backlog=BACKLOG)
-        await self._site.start()
+        await self._accept()
 
     async def stop(self) -> None:
         """Take no new caller. Who has completed a connection stays in the kernel's backlog for `sweep`."""
+        self._stopped = True
+        if self._moving is not None:
+            await asyncio.wait((self._moving,))
         _drop_new_callers(self._last)
-        # asyncio has accepted some that it has not made connections of; stopping first would lose them.
-        await let_the_loop_turn()
-        if self._site is not None:
-            await self._site.stop()
+        await self._accept_no_more()
         self._last.setblocking(False)
+
+    @property
+    def accepting(self) -> bool:
+        """Tell whether callers are accepted; while the application is not there they are refused."""
+        return self._accepting is not None
+
+    def _follow(self) -> None:
+        """Refuse callers while the application would."""
+        if self._moving is None and not self._stopped:
+            self._moving = self.server.tasks.spawn(self._move(), "listener")
+
+    async def _move(self) -> None:
+        try:
+            while not self._stopped and self.server.pool.presence.fallen is self.accepting:
+                if self.accepting:
+                    await self._accept_no_more()
+                    # Who is in the backlog is reset, as the application's own backlog was.
+                    self._last.shutdown(socket.SHUT_RD)
+                    continue
+                try:
+                    await self._accept()
+                except ListenError as failure:
+                    self.server.books.defect(failure)
+                    await asyncio.sleep(LISTEN_AGAIN_S)
+        finally:
+            self._moving = None
+
+    async def _accept(self) -> None:
+        wire, self._wire = self._wire or self._last.dup(), None
+        loop = asyncio.get_running_loop()
+        try:
+            self._accepting = await loop.create_server(self.server, sock=wire, backlog=BACKLOG)
+        except OSError as error:
+            wire.close()
+            raise ListenError(f"cannot listen on {self.address} again: {error.strerror}") from None
+
+    async def _accept_no_more(self) -> None:
+        accepting, self._accepting = self._accepting, None
+        if accepting is None:
+            return
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, asyncio.SelectorEventLoop):
+            loop.remove_reader(accepting.sockets[0])
+        # It has accepted some that it has not made connections of; closing first would lose them.
+        await let_the_loop_turn()
+        accepting.close()
 
     async def sweep(self) -> int:
         """Take over what the kernel had completed. Return how many connections that were."""

@@ -1,7 +1,9 @@
-"""Is the application up? A connect now and then, often while it is down, seldom while it answers.
+"""Is the application up? A connect says so, made while there is doubt: at first, after a failure, in silence.
 
-Tells the controller. Readiness is lost only after ten seconds of refused connects in a row and never for a
-time-out: an application that is slow must not be taken away from its callers.
+What answers is known to be there, and a connection that stands would end with its application; only one that
+nobody has talked to for a while is asked. Tells the controller. Readiness is lost only after ten seconds of
+refused connects in a row and never for a time-out: an application that is slow must not be taken away from
+its callers.
 """
 
 from __future__ import annotations
@@ -21,11 +23,17 @@ if TYPE_CHECKING:
     from drainproxy.metrics import Metrics
     from drainproxy.proxy.upstream import Pool
 
-FIRST_RETRY_S = 0.02
-SLOWEST_RETRY_S = 0.5
-"""While the application is down: it is noticed within this long of its return."""
-CONFIRM_EVERY_S = 5.0
-"""While it answers: about as often as a kubelet's readiness probe."""
+MIN_RETRY_S = 0.01
+MAX_RETRY_S = 0.5
+PROLONGED_BY = 0.02
+"""While it does not accept it is asked again after this part of the time that it has been away: so much
+longer does an outage last through us, half a second at most."""
+SILENCE_S = 30.0
+"""Without a connection to it and without an answer of it: then it is asked whether it is still there."""
+SECOND_LOOKS_S = (0.05, 0.5)
+"""After a doubt that the first look did not bear out: some close their connections before their door."""
+LOOK_S = 0.2
+"""Between two looks into the kernel."""
 REFUSED_FOR_S = 10.0
 TIMEOUT_S = 2.0
 
@@ -39,47 +47,84 @@ class Answer(IntEnum):
 
 
 class Probe:
-    """One application, asked by one service."""
+    """Every application of the process, asked by one service."""
 
     def __init__(self, pools: list[Pool], path: str | None, controller: Controller, metrics: Metrics) -> None:
         self._pools = pools
         self._path = path
         self._controller = controller
         self._metrics = metrics
-        self._nudged = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-
-    def nudge(self) -> None:
-        """Look now: something else has seen the application fail or wants to know."""
-        self._nudged.set()
+        self._doubts = [asyncio.Event() for _ in pools]
+        for pool, doubt in zip(pools, self._doubts, strict=True):
+            pool.presence.on_doubt = doubt.set
+        self._answers: list[Answer | None] = [None] * len(pools)
+        self._refused_since = math.inf
 
     async def run(self) -> None:
         """Probe for ever (a service)."""
-        wait = FIRST_RETRY_S
-        refused_since = math.inf
-        while True:
-            answer = await self.ask()
-            now = self._loop.time()
-            if answer is Answer.ACCEPTS:
-                wait = CONFIRM_EVERY_S
-                self._controller.upstream_answers()
-            else:
-                wait = FIRST_RETRY_S if wait == CONFIRM_EVERY_S else min(wait * 1.5, SLOWEST_RETRY_S)
-            if answer is Answer.REFUSES:
-                refused_since = min(refused_since, now)
-                if now - refused_since >= REFUSED_FOR_S:
-                    self._controller.upstream_refuses()
-            else:
-                refused_since = math.inf
-            self._metrics.upstream_up.set(float(answer is Answer.ACCEPTS))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._nudged.wait()
-            self._nudged.clear()
+        async with asyncio.TaskGroup() as group:
+            for number in range(len(self._pools)):
+                group.create_task(self._watch(number))
 
     async def ask(self) -> Answer:
         """Return the worst answer of all upstreams."""
         return max([await self._ask(pool) for pool in self._pools])
+
+    async def _watch(self, number: int) -> None:
+        pool, doubt = self._pools[number], self._doubts[number]
+        presence = pool.presence
+        looks_s: list[float] = []
+        while True:
+            doubt.clear()
+            self._answers[number] = answer = await self._found(pool)
+            self._judge()
+            if answer is Answer.ACCEPTS and looks_s:
+                await asyncio.sleep(looks_s.pop(0))
+            elif answer is Answer.ACCEPTS:
+                await self._silence(pool, doubt)
+                looks_s += SECOND_LOOKS_S if doubt.is_set() and not presence.fallen else ()
+            else:
+                away_s = self._loop.time() - presence.changed_at
+                await asyncio.sleep(min(max(PROLONGED_BY * away_s, MIN_RETRY_S), MAX_RETRY_S))
+
+    def _judge(self) -> None:
+        """Tell the controller what all of them together are."""
+        now = self._loop.time()
+        worst = max(Answer.SILENT if answer is None else answer for answer in self._answers)
+        if worst is Answer.ACCEPTS:
+            self._controller.upstream_answers()
+        if worst is not Answer.REFUSES:
+            self._refused_since = math.inf
+        else:
+            self._refused_since = min(self._refused_since, now)
+            if now - self._refused_since >= REFUSED_FOR_S:
+                self._controller.upstream_refuses()
+        self._metrics.upstream_up.set(float(worst is Answer.ACCEPTS))
+
+    async def _silence(self, pool: Pool, doubt: asyncio.Event) -> None:
+        """Return when an application that was there may be gone."""
+        while (listens := pool.presence.look()) is not None:
+            # It need not be asked, and learns nothing of this.
+            if not listens or pool.presence.fallen:
+                # What is back is known to be so once it accepts.
+                return
+            if await _waited(doubt, LOOK_S):
+                doubt.clear()
+                await asyncio.sleep(SECOND_LOOKS_S[0])
+        quiet_at = self._loop.time() + SILENCE_S
+        while not await _waited(doubt, quiet_at - self._loop.time()):
+            now = self._loop.time()
+            quiet_at = pool.presence.alive_at + SILENCE_S
+            if pool.open_count:
+                # It would have ended with the application.
+                quiet_at = now + SILENCE_S
+            if quiet_at <= now:
+                return
+
+    async def _found(self, pool: Pool) -> Answer:
+        """Ask, unless the kernel says that nobody would answer."""
+        return Answer.REFUSES if pool.presence.look() is False else await self._ask(pool)
 
     async def _ask(self, pool: Pool) -> Answer:
         answer = await ask(pool, self._loop.time() + TIMEOUT_S)
@@ -87,6 +132,14 @@ class Probe:
             # What speaks another protocol has no paths.
             return answer
         return answer if await _get(pool, self._path) else Answer.SILENT
+
+
+async def _waited(doubt: asyncio.Event, within_s: float) -> bool:
+    """Wait for a doubt, or not so long; return whether there is one."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await doubt.wait()
+    return doubt.is_set()
 
 
 async def ask(pool: Pool, deadline: float) -> Answer:

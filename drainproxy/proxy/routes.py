@@ -23,7 +23,7 @@ MAX_ROUTES = 100
 class Timeouts:
     """Durations in seconds, `math.inf` for none; and whether long-lived work may be told to leave earlier."""
 
-    connect: float = 3.0
+    connect: float = math.inf
     """Until a connection to the application stands."""
     response_head: float = math.inf
     """From the request to the head of the answer."""
@@ -57,7 +57,7 @@ PROFILES: Mapping[str, Timeouts] = {
 def default_timeouts(settings: ProxySettings) -> Timeouts:
     """Return what the settings say for requests without a route."""
     return Timeouts(
-        connect=settings.connect_timeout,
+        connect=math.inf if settings.connect_timeout is None else settings.connect_timeout,
         response_head=math.inf if settings.response_head_timeout is None else settings.response_head_timeout,
         total=math.inf if settings.total_timeout is None else settings.total_timeout,
         streams=settings.streams,

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from drainproxy.tasks import Connections
 
 
+START_PATIENCE_S = 3.0
+"""For an application that has not come yet, where nothing is set: about what a caller waits for a connect."""
+
+
 async def _unused(_request: web.BaseRequest) -> web.StreamResponse:
     raise web.HTTPNotImplemented
 
@@ -68,11 +72,14 @@ class ProxyServer(web.Server):
     """Loop time; the application is taken not to speak HTTP/2 until then."""
     speaks_http2: bool = False
     """The application has spoken HTTP/2, or is said to: nothing makes it forget."""
+    fallen: bool = False
+    """The application was there, and refuses connections: callers are to go elsewhere, at once."""
 
     def __post_init__(self) -> None:
         super().__init__(_unused)
         self.loop = asyncio.get_running_loop()
         self.controller.on_change(self._tell_http2)
+        self.pool.presence.on_change.append(self._application_changed)
         self.upstream_host = _host_of(self.pool)
         self.speaks_http2 = self.settings.upstream_http2 == "on"
         self.buffers.sides.append(self.clients)
@@ -126,6 +133,14 @@ class ProxyServer(web.Server):
             for client in list(self.clients):
                 client.policy_changed()
 
+    def _application_changed(self) -> None:
+        """Its connections have ended with the application: end those of clients too, as they would have."""
+        self.fallen = self.pool.presence.fallen
+        if self.fallen:
+            for client in list(self.clients):
+                client.policy_changed()
+            self.retire_idle()
+
     def retire_idle(self) -> bool:
         """Close idle connections, half-close first; return whether some were left since they have spoken."""
         idle = [client for client in self.clients if client.idle]
@@ -152,15 +167,18 @@ class ProxyServer(web.Server):
     async def connect(self, deadline: float, borrower: Borrower | None = None) -> UpstreamConnection:
         """Connect for a request, as the phase says.
 
-        While the application starts it is waited for until loop time `deadline`; then: UpstreamRefused.
+        Until loop time `deadline`. While the application starts it is waited for, but not as long as it may
+        take to never come; then: UpstreamRefused.
         """
         if self.controller.published.policy.new_request is not NewRequest.CONNECT_PATIENTLY:
             return await self.pool.connect_if_worthwhile(deadline, borrower)
+        patience_s = START_PATIENCE_S if (own := self.settings.connect_timeout) is None else own
+        patient = min(deadline, self.loop.time() + patience_s)
         try:
-            return await self.pool.connect(deadline, borrower)
+            return await self.pool.connect(patient, borrower)
         except UpstreamRefused:
             try:
-                async with asyncio.timeout_at(deadline):
+                async with asyncio.timeout_at(patient):
                     await self.controller.until(lambda: self.controller.upstream_up)
             except TimeoutError:
                 raise UpstreamRefused from None

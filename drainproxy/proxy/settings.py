@@ -24,14 +24,14 @@ class ProxySettings:
     """Begin each connection to a tcp:// upstream with a PROXY header of this version: the client's address
     and port, and those it has connected to."""
 
-    connect_timeout: float = 3.0
-    """How long connecting to the application may take; while starting, refused connects are retried that
-    long. Where full backlogs are usual, and callers used to wait for room in them, give it more."""
+    connect_timeout: float | None = None
+    """How long connecting to the application may take, then 504. Default: as long as the caller waits; an
+    application that is slow to accept is not gone, and one that refuses is known at once. While it starts,
+    refused connects are retried for so long, then 503; 3s where nothing is set."""
 
     breaker_cooldown: float | None = 0.25
-    """After five connects in a row that were refused or took too long, requests that need a new connection
-    get 503 at once for this long; then one of them tries. Short, so that an application that is back is not
-    kept waiting."""
+    """After five connects in a row that were refused, requests that need a new connection get 503 at once
+    for this long; then they try again. Short, so that an application that is back is not kept waiting."""
 
     head_timeout: float = 10.0
     """A client that has begun a request head must finish it in this time, or gets 408."""

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, cast
 from drainproxy.proxy.tls import Tls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from drainproxy.proxy.buffers import Buffers
 
 RECEIVE_BYTES = 64 * 1024
@@ -113,18 +111,3 @@ def bound_received(wire: socket.socket, size: int = RECEIVE_BYTES) -> None:
     its sender would wait for room that does not come."""
     with contextlib.suppress(OSError):
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
-
-
-async def connect_small(make: Callable[[], asyncio.Protocol], host: str, port: int) -> asyncio.Transport:
-    """Connect to an IP address over a socket that offers SMALL_BYTES from the first."""
-    loop = asyncio.get_running_loop()
-    wire = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        wire.setblocking(False)
-        bound_received(wire, SMALL_BYTES)
-        await loop.sock_connect(wire, (host, port))
-        transport, _ = await loop.create_connection(make, sock=wire)
-    except BaseException:
-        wire.close()
-        raise
-    return transport

@@ -23,21 +23,24 @@ class TcpConnection(ClientSocket):
     """A client until the application is reached; then a Tunnel has its socket. Borrows the connection that is
     being made, since in many protocols the application speaks first."""
 
-    __slots__ = ("_asked", "_early", "_upstream_gone")
+    __slots__ = ("_asked", "_connecting", "_early", "_upstream_gone")
+    _connecting: asyncio.Task[None] | None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the client in, and connect."""
         self._asked = self._early = b""
         self._upstream_gone = False
+        self._connecting = None
         super().connection_made(transport)
         if not self._lost:
             connecting = self._connect(Beginning(self, "connecting", "tunnel"))
-            self.server.tasks.spawn(connecting, "connect tcp")
+            self._connecting = self.server.tasks.spawn(connecting, "connect tcp")
 
     async def _connect(self, beginning: Beginning) -> None:
         try:
             await self._begin()
         finally:
+            self._connecting = None
             beginning.end()
 
     async def _begin(self) -> None:
@@ -52,7 +55,7 @@ class TcpConnection(ClientSocket):
             self._turn_away(error)
             self.reset()
             return
-        if self._lost or self._upstream_gone:
+        if self._upstream_gone:
             server.pool.discard(upstream)
             self.abort()
             return
@@ -89,6 +92,11 @@ class TcpConnection(ClientSocket):
         """Nothing is written yet."""
 
     # ClientSocket.
+
+    def ended(self, *, reset: bool) -> None:
+        """See ClientSocket. Nobody waits for the application any more."""
+        if self._connecting is not None:
+            self._connecting.cancel()
 
     def fail_head(self, error: RequestError) -> None:
         """There is no word for a refusal but an end."""

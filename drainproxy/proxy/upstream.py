@@ -16,8 +16,11 @@ from drainproxy import certificates, errors
 from drainproxy.lifecycle.lazytimer import LazyTimer
 from drainproxy.proxy import accepting, keepalive, kernel
 from drainproxy.proxy.breaker import Breaker
+from drainproxy.proxy.dialling import Dialler
 from drainproxy.proxy.heads import ResponseReader
-from drainproxy.proxy.side import Side, bound_received, bound_unsent, connect_small
+from drainproxy.proxy.listening import Kernel
+from drainproxy.proxy.presence import Presence
+from drainproxy.proxy.side import Side, bound_received, bound_unsent
 from drainproxy.proxy.starvation import Starvation
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from drainproxy.proxy.tunnel import Tunnel
     from drainproxy.proxy.upstream_tls import UpstreamTls
 
+KERNEL = Kernel()
 MAX_IDLE = 1024
 UNSAFE_IDLE_S = 0.5
 """A request that must not be sent twice takes no connection idle for longer. Applications that keep theirs
@@ -79,12 +83,8 @@ class UpstreamConnection(Side):
         self.reader = ResponseReader()
 
     async def dial(self, make: Callable[[], asyncio.Protocol]) -> asyncio.Transport:
-        """Connect over TCP; `make` returns what the transport speaks to."""
-        address = self._pool.address
-        if self.small:
-            return await connect_small(make, address.host, address.port)
-        transport, _ = await asyncio.get_running_loop().create_connection(make, address.host, address.port)
-        return transport
+        """Connect; `make` returns what the transport speaks to."""
+        return await self._pool.dialler.dial(make, small=self.small)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -109,6 +109,7 @@ class UpstreamConnection(Side):
         if self.tunnel is not None:
             return self.tunnel.upstream_eof()
         self._closed_by_application()
+        self._pool.presence.closed()
         self._gone(reset=False)
         return False
 
@@ -116,6 +117,7 @@ class UpstreamConnection(Side):
         """See asyncio.Protocol."""
         if exc is not None:
             self._closed_by_application()
+            self._pool.presence.failed()
         if exc is not None and self.borrower is not None and (last := kernel.last_words(self.transport)):
             self.borrower.upstream_data(last)
         self._gone(reset=exc is not None)
@@ -166,6 +168,7 @@ class Pool:
         buffers: Buffers,
     ) -> None:
         self.address = address
+        self.dialler = Dialler(address, loop)
         self.buffers = buffers
         self.idle_s = settings.upstream_idle
         """How long a connection may idle whose application has announced nothing."""
@@ -186,6 +189,7 @@ class Pool:
         """Set before the first connect, or not at all."""
         self.breaker = Breaker(settings.breaker_cooldown, loop)
         self.keepalive = keepalive.options(settings)
+        self.presence = Presence(self.dialler, KERNEL, loop)
 
     @property
     def idle_count(self) -> int:
@@ -228,17 +232,17 @@ class Pool:
 
         Only these attempts open the breaker: a probe's would keep out requests that might succeed.
         """
-        with self.breaker.admitted():
-            try:
-                connection = await self.connect(deadline, borrower)
-            except (errors.UpstreamRefused, errors.ConnectTimeout):
-                self.breaker.failed()
-                raise
+        self.breaker.admit()
+        try:
+            connection = await self.connect(deadline, borrower)
+        except errors.UpstreamRefused:
+            self.breaker.failed()
+            raise
         self.starvation.sent(connection)
         return connection
 
     async def connect(self, deadline: float, borrower: Borrower | None = None) -> UpstreamConnection:
-        """Open a connection before loop time `deadline`.
+        """Open a connection before loop time `deadline`; `math.inf`: whenever the application accepts.
 
         `borrower` is for a protocol in which the application may speak first.
         Raises UpstreamRefused, ConnectTimeout, OutOfDescriptors, UpstreamUntrusted or
@@ -246,13 +250,14 @@ class Pool:
         """
         started = self._loop.time()
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(deadline if deadline < math.inf else None):
                 connection = await self._open_connection(borrower)
         except TimeoutError:
             self._metrics.upstream_connects.inc("timeout")
             raise errors.ConnectTimeout from None
         except (ConnectionRefusedError, FileNotFoundError):
             self._metrics.upstream_connects.inc("refused")
+            self.presence.refuses()
             raise errors.UpstreamRefused from None
         except ssl.SSLError as error:
             self._metrics.upstream_connects.inc("error")
@@ -266,6 +271,7 @@ class Pool:
             raise errors.UpstreamRefused(error.strerror or "cannot connect") from None
         self._metrics.upstream_connects.inc("ok")
         self.breaker.connected()
+        self.presence.accepts()
         self._metrics.upstream_connect_seconds.observe(self._loop.time() - started)
         return connection
 
@@ -291,7 +297,7 @@ class Pool:
         if connection.held:
             connection.hold(held=False)
         now = self._loop.time()
-        connection.idle_since = now
+        connection.idle_since = self.presence.alive_at = now
         connection.idle_until = now + keep_s
         active = len(self._open) - len(self._idle) - len(self._aside)
         if now >= self._peak_until:
@@ -364,13 +370,11 @@ class Pool:
         return 0 if some is None else accepting.backlog(some.transport)
 
     async def _open_connection(self, borrower: Borrower | None) -> UpstreamConnection:
-        address, connection = self.address, UpstreamConnection(self)
+        connection = UpstreamConnection(self)
         connection.borrower = borrower
         try:
             if self.tls is not None:
                 await self.tls.connect(connection)
-            elif address.path:
-                await self._loop.create_unix_connection(lambda: connection, address.path)
             else:
                 await connection.dial(lambda: connection)
         except BaseException:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from drainproxy.errors import ClientIdle, IdleTimeout, RequestError, ResponseHeadTimeout, TotalTimeout
 
 if TYPE_CHECKING:
+    import asyncio
+
     from drainproxy.proxy.client import ClientSocket
     from drainproxy.proxy.routes import Timeouts
 
@@ -20,19 +22,34 @@ class TimedWork:
     """Deadlines are loop times in seconds, `math.inf` for none."""
 
     __slots__ = (
-        "_client", "_head_deadline", "_idle_deadline", "_server", "_timeouts", "_total_deadline", "deadline",
-        "started",
+        "_client", "_connecting", "_head_deadline", "_idle_deadline", "_server", "_timeouts",
+        "_total_deadline", "deadline", "started",
     )  # fmt: skip
 
     def __init__(self, client: ClientSocket, timeouts: Timeouts, now: float) -> None:
         self._client = client
         self._server = client.server
+        self._connecting: asyncio.Task[None] | None = None
         self._timeouts = timeouts
         self.started = now
         self._total_deadline = now + timeouts.total
         self._head_deadline = now + timeouts.response_head
         self._idle_deadline = now + timeouts.idle
         self.deadline = min(self._total_deadline, self._drain_deadline())
+
+    async def _connect(self) -> None:
+        """Reach the application."""
+        raise NotImplementedError
+
+    def _dial(self) -> None:
+        """Begin to reach the application."""
+        self._connecting = self._server.tasks.spawn(self._connect(), "connect")
+
+    def _dial_no_more(self) -> None:
+        """The client has left, or the deadline has come: nobody waits for the application."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
 
     def fail(self, error: RequestError) -> None:
         """End with `error`, unless it has ended."""

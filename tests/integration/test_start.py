@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 
 import pytest
 
 from tests.integration.application import Application
-from tests.integration.scene import (
-    NOT_UP,
-    NOT_UP_CLOSE,
-    OK,
-    events,
-    get,
-    in_flight,
-    on_one_loop,
-    post,
-    undated,
-)
+from tests.integration.scene import NOT_UP, OK, events, get, in_flight, on_one_loop, post, undated
 from tests.support.command import drainproxy
 from tests.support.upstream import answering
 
@@ -79,23 +70,34 @@ async def test_an_application_that_comes_too_late_is_a_503(start, nobody):
     assert line["duration_s"] >= 0.29
 
 
-async def test_an_application_that_goes_down_is_a_503_until_it_is_back(start):
-    """A restart of the application: refused at once, answered soon after its return."""
+async def test_while_an_application_is_away_its_callers_are_refused_and_then_served_again(start):
+    """A restart of the application: whoever is connected is sent away, newcomers find the door shut, as they
+    would have found the application's; it opens soon after the return."""
     async with Application(answering(OK)) as upstream:
         port = upstream.port
-        # Longer than the test is patient: nobody waits for it.
-        proxy = await start(upstream, connect_timeout="60s")
-        client = await proxy.client()
-        assert (await client.ask(get())).raw == OK
-    assert undated(await client.ask(get())) == NOT_UP
-    assert undated(await client.ask(get())) == NOT_UP
-    # Its body was not read, so its connection cannot go on.
-    sender = await proxy.client()
-    assert undated(await sender.ask(post(b"order"))) == NOT_UP_CLOSE
+        proxy = await start(upstream)
+        client, asker, sender = [await proxy.client() for _ in range(3)]
+        for each in (client, asker, sender):
+            assert (await each.ask(get())).raw == OK
+    assert not await client.read_until_close()
+    assert (await proxy.line("application"))["state"] == "refuses connections"
+    for each in (asker, sender):
+        assert not await each.read_until_close()
+    # The door is shut a few turns of the loop later.
+    with pytest.raises(ConnectionRefusedError):
+        while True:
+            with contextlib.suppress(ConnectionResetError):
+                (await proxy.client()).close()
     async with Application(answering(OK), port=port), asyncio.timeout(5.0):
-        while (answer := await client.ask(get())).raw != OK:
-            assert undated(answer) == NOT_UP
-            await asyncio.sleep(0.05)
+        await proxy.line("application", state="accepts connections")
+        while True:
+            try:
+                client = await proxy.client()
+            except ConnectionRefusedError:
+                await asyncio.sleep(0.01)
+            else:
+                break
+        assert (await client.ask(get())).raw == OK
     # A short absence is no loss of readiness.
     assert [line["phase"] for line in events(proxy, "phase")] == ["ready"]
 

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from drainproxy.addresses import UpstreamAddress
 from drainproxy.errors import ConnectTimeout, UpstreamRefused
 from drainproxy.metrics import Metrics
 from drainproxy.proxy import probe as probing
+from drainproxy.proxy.dialling import Dialler
+from drainproxy.proxy.listening import Kernel
+from drainproxy.proxy.presence import Presence
 from drainproxy.proxy.probe import Probe
 from tests.proxy.words import OK, ok
 from tests.support import clock
@@ -42,21 +46,46 @@ class Lifecycle:
         self.up = False
 
 
+class Deaf(Kernel):
+    """A kernel that tells nothing, as in a sandbox."""
+
+    def listens(self, host: str, port: int) -> bool | None:
+        """See Kernel."""
+        return None
+
+
+class Knowing(Kernel):
+    """One that tells what is so."""
+
+    def __init__(self, application: Moody) -> None:
+        super().__init__()
+        self._application = application
+
+    def listens(self, host: str, port: int) -> bool | None:
+        """See Kernel."""
+        return self._application.mood != "refuses"
+
+
 class Moody:
     """A pool whose application accepts, refuses or is silent, as told."""
 
     def __init__(self) -> None:
         self.mood = "refuses"
         self.asked: list[float] = []
+        loop, address = asyncio.get_running_loop(), UpstreamAddress("127.0.0.1", 1)
+        self.presence = Presence(Dialler(address, loop), Deaf(), loop)
+        self.open_count = 0
 
     async def connect(self, deadline: float) -> None:
         """As Pool.connect."""
         self.asked.append(clock.now())
         if self.mood == "refuses":
+            self.presence.refuses()
             raise UpstreamRefused
         if self.mood == "silent":
             await asyncio.sleep(deadline - asyncio.get_running_loop().time())
             raise ConnectTimeout
+        self.presence.accepts()
 
     def discard(self, connection: None) -> None:
         """As Pool.discard."""
@@ -90,28 +119,72 @@ async def scene(count: int = 1) -> AsyncIterator[Scene]:
 
 @in_fake_time
 async def test_an_application_that_comes_up_is_noticed_soon() -> None:
-    """Asked often at first, then twice a second."""
+    """An outage lasts a fiftieth longer through us, and half a second at most."""
     async with scene() as here:
         await asyncio.sleep(0.1)
-        assert len(here.asked) >= 3
-        await asyncio.sleep(9.9)
-        gaps = [later - earlier for earlier, later in zip(here.asked, here.asked[1:], strict=False)]
-        assert max(gaps) <= probing.SLOWEST_RETRY_S + 0.001
+        assert len(here.asked) >= 9
+        await asyncio.sleep(59.9)
+        gaps = [
+            (later - earlier, earlier) for earlier, later in zip(here.asked, here.asked[1:], strict=False)
+        ]
+        assert all(gap <= max(0.011, 0.021 * at) for gap, at in gaps)
+        assert max(gap for gap, _ in gaps) == pytest.approx(probing.MAX_RETRY_S)
         here.applications[0].mood = "accepts"
         await asyncio.sleep(0.6)
         ((what, at),) = here.lifecycle.heard
         assert what == "up"
-        assert 10 <= at <= 10.6
+        assert 60 <= at <= 60.6
         assert here.metrics.upstream_up.value() == 1
 
 
 @in_fake_time
-async def test_an_application_that_answers_is_asked_seldom() -> None:
-    """About as often as a kubelet asks us."""
+async def test_an_application_that_answers_is_not_asked_at_all() -> None:
+    """Its answers say that it is there, and so does a connection that stands."""
+    async with scene() as here:
+        application = here.applications[0]
+        application.mood = "accepts"
+        await asyncio.sleep(1)
+        for _ in range(360):
+            await asyncio.sleep(10)
+            application.presence.alive_at = asyncio.get_running_loop().time()
+        application.open_count = 1
+        await asyncio.sleep(3600)
+        assert len(here.asked) <= 2
+
+
+@in_fake_time
+async def test_where_the_kernel_tells_nobody_is_asked() -> None:
+    """One connect at the start, and one to see that it is back. A death is noticed all the same."""
+    async with scene() as here:
+        application = here.applications[0]
+        application.presence._kernel = Knowing(application)
+        application.mood = "accepts"
+        await asyncio.sleep(3600)
+        for _ in range(100):
+            application.presence.failed()
+            application.presence.closed()
+            await asyncio.sleep(0.1)
+        asked = len(here.asked)
+        assert asked <= 2
+        application.mood = "refuses"
+        await asyncio.sleep(probing.LOOK_S + 0.01)
+        assert application.presence.fallen
+        await asyncio.sleep(20)
+        assert [what for what, _ in here.lifecycle.heard] == ["up", "down"]
+        assert len(here.asked) == asked
+        application.mood = "accepts"
+        await asyncio.sleep(0.5)
+        assert not application.presence.fallen
+        assert len(here.asked) == asked + 1
+
+
+@in_fake_time
+async def test_an_application_that_nobody_asks_is_asked_seldom() -> None:
+    """120 connects an hour; there were 720."""
     async with scene() as here:
         here.applications[0].mood = "accepts"
-        await asyncio.sleep(60.5)
-        assert 12 <= len(here.asked) <= 15
+        await asyncio.sleep(3600)
+        assert 118 <= len(here.asked) <= 122
 
 
 @in_fake_time
@@ -121,9 +194,10 @@ async def test_ten_seconds_of_refusals_are_down() -> None:
         here.applications[0].mood = "accepts"
         await asyncio.sleep(1)
         here.applications[0].mood = "refuses"
-        await asyncio.sleep(5.1)
+        here.applications[0].presence.failed()
+        first_refusal = clock.now()
+        await asyncio.sleep(0.1)
         assert here.metrics.upstream_up.value() == 0
-        first_refusal = here.asked[1]
         await asyncio.sleep(20)
         (_, down) = here.lifecycle.heard
         assert down[0] == "down"
@@ -138,6 +212,7 @@ async def test_a_short_refusal_is_not_down() -> None:
         await asyncio.sleep(1)
         for _ in range(5):
             here.applications[0].mood = "refuses"
+            here.applications[0].presence.failed()
             await asyncio.sleep(9)
             here.applications[0].mood = "accepts"
             await asyncio.sleep(6)
@@ -153,6 +228,7 @@ async def test_silence_is_never_down() -> None:
         here.applications[0].mood = "silent"
         await asyncio.sleep(120)
         assert [what for what, _ in here.lifecycle.heard] == ["up"]
+        assert not here.applications[0].presence.fallen
 
 
 @in_fake_time
@@ -162,6 +238,7 @@ async def test_silence_between_two_refusals_is_no_refusal() -> None:
         here.applications[0].mood = "accepts"
         await asyncio.sleep(1)
         here.applications[0].mood = "refuses"
+        here.applications[0].presence.failed()
         await asyncio.sleep(6)
         here.applications[0].mood = "silent"
         await asyncio.sleep(15)
@@ -171,15 +248,31 @@ async def test_silence_between_two_refusals_is_no_refusal() -> None:
 
 
 @in_fake_time
-async def test_a_nudge_asks_at_once() -> None:
-    """Somebody has seen the application fail."""
+async def test_a_failure_is_looked_into_at_once_and_again() -> None:
+    """Some close their connections first, and then their door. Many failures are one doubt."""
     async with scene() as here:
         here.applications[0].mood = "accepts"
         await asyncio.sleep(1)
         before = len(here.asked)
-        here.probe.nudge()
+        for _ in range(100):
+            here.applications[0].presence.failed()
         await asyncio.sleep(0.01)
         assert len(here.asked) == before + 1
+        await asyncio.sleep(1)
+        assert len(here.asked) == before + 3
+
+
+@in_fake_time
+async def test_connections_that_are_merely_closed_are_looked_into_less_and_less() -> None:
+    """An application may close after each answer; 60 looks an hour are enough, of three connects each."""
+    async with scene() as here:
+        here.applications[0].mood = "accepts"
+        await asyncio.sleep(1)
+        for _ in range(36000):
+            await asyncio.sleep(0.1)
+            here.applications[0].presence.alive_at = asyncio.get_running_loop().time()
+            here.applications[0].presence.closed()
+        assert len(here.asked) <= 3 * 70
 
 
 @in_fake_time
@@ -193,6 +286,7 @@ async def test_one_of_two_that_refuses_is_enough_to_be_down() -> None:
         await asyncio.sleep(1)
         assert [what for what, _ in here.lifecycle.heard] == ["up"]
         here.applications[1].mood = "refuses"
+        here.applications[1].presence.closed()
         await asyncio.sleep(30)
         assert [what for what, _ in here.lifecycle.heard] == ["up", "down"]
 

@@ -11,7 +11,7 @@ from tests.proxy.words import GET, OK, post
 from tests.support.house import House
 from tests.support.message import Ending
 from tests.support.upstream import Connection, Upstream, answering
-from tests.support.wire import turns
+from tests.support.wire import End, turns
 
 if TYPE_CHECKING:
     from tests.support.client import Client
@@ -121,15 +121,16 @@ async def test_once_a_byte_of_the_answer_has_come_nothing_is_sent_again(said: by
         assert (house.metrics.retries.value(), upstream.accepted) == (0, 1)
 
 
-async def test_when_the_second_connection_is_refused_the_client_hears_503() -> None:
-    """The application has gone meanwhile."""
+async def test_when_the_second_connection_is_refused_the_client_is_reset() -> None:
+    """The application has gone meanwhile; the client may ask another pod, and would not after an error."""
     async with Upstream() as upstream, House(upstream) as house:
         client, application = await warmed(house, upstream)
         await client.send(GET)
         await application.read_request()
         await upstream.close()
-        response = await client.final()
-        assert (response.status, response.one(b"retry-after")) == (503, b"1")
+        assert not await client.read_until_close()
+        assert client.end is End.RESET
+        assert house.metrics.errors.value("upstream-refused") == 1
 
 
 async def test_gets_survive_an_application_that_closes_after_every_answer_unannounced() -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drainproxy.addresses import UpstreamAddress
+from drainproxy.addresses import ListenAddress, UpstreamAddress
 from drainproxy.lifecycle.controller import Controller
 from drainproxy.lifecycle.inflight import InFlight
 from drainproxy.lifecycle.propagation import PRESETS, Rules
@@ -24,7 +24,7 @@ from drainproxy.proxy.admission import Admission
 from drainproxy.proxy.books import Books
 from drainproxy.proxy.buffers import Buffers
 from drainproxy.proxy.capacity import derive
-from drainproxy.proxy.listener import Listener
+from drainproxy.proxy.listener import Listener, bind
 from drainproxy.proxy.outbox import Outbox
 from drainproxy.proxy.places import Places
 from drainproxy.proxy.routes import Routes, default_timeouts
@@ -142,10 +142,9 @@ class House:
             entrance=entrance,
             forwarder=forwarder,
         )
-        self._wire = socket.create_server(("127.0.0.1", 0))
+        self._wire = bind(ListenAddress("127.0.0.1", 0))
         if send_buffer is not None:
             self._wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-        self._wire.setblocking(False)
         self.listener = Listener(self._wire, self.server)
         self.port: int = self._wire.getsockname()[1]
         self._clients: list[Client] = []

@@ -20,6 +20,8 @@ from drainproxy.proxy.http2.stream import Stream
 from drainproxy.proxy.http2.table import OUR_PING, Table
 
 if TYPE_CHECKING:
+    import asyncio
+
     from drainproxy.proxy.http2.inspection import Inspection
     from drainproxy.proxy.upstream import UpstreamConnection
 
@@ -35,8 +37,8 @@ class Http2Connection(ClientSocket):
     """Written by its two transports and its timer, all on the loop's thread."""
 
     __slots__ = (
-        "_heard", "_idle_since", "_magic", "_ping_by", "_ready_by", "_rest", "_spoken", "_table", "_told",
-        "_unsent", "_upstream", "from_client", "from_upstream", "guard", "inspection",
+        "_connecting", "_heard", "_idle_since", "_magic", "_ping_by", "_ready_by", "_rest", "_spoken",
+        "_table", "_told", "_unsent", "_upstream", "from_client", "from_upstream", "guard", "inspection",
     )  # fmt: skip
 
     def __init__(self, plain: ClientSocket) -> None:
@@ -56,6 +58,7 @@ class Http2Connection(ClientSocket):
             self.inspection = Inspection(server.settings.max_head_bytes)
         self.from_client = Half(table.from_client(), server.buffers.hold)
         self.from_upstream = Half(table.from_upstream(), server.buffers.hold)
+        self._connecting: asyncio.Task[None] | None = None
         self._upstream: UpstreamConnection | None = None
         self._unsent = [frames.PREFACE]
         """For an application that is not connected yet."""
@@ -64,7 +67,7 @@ class Http2Connection(ClientSocket):
         self._told = self._heard = False
         """GOAWAY was sent; and the client is known to have read it."""
         self._ping_by = math.inf
-        self._ready_by = now + server.settings.head_timeout
+        self._ready_by = math.inf
         self._rest = Rest(server.settings.head_timeout)
         self._idle_since = now
 
@@ -74,12 +77,12 @@ class Http2Connection(ClientSocket):
         """Connect to the application; `rest` is what came after the preface's first lines."""
         server = self.server
         self.take_over()
-        self.timer.set(self._ready_by)
+        self.timer.set(self._idle_since + server.settings.keepalive_idle)
         if server.settings.upstream_http2 == "off" or self.loop.time() < server.no_http2_until:
             self.end(Code.HTTP_1_1_REQUIRED, "http1")
             return
         self._pause(paused=True)
-        self.server.tasks.spawn(self._connect(), "connect http2")
+        self._connecting = server.tasks.spawn(self._connect(), "connect http2")
         self.data_received(rest)
 
     async def _connect(self) -> None:
@@ -88,6 +91,7 @@ class Http2Connection(ClientSocket):
         try:
             upstream = await server.connect(deadline, self)
         except RequestError as error:
+            self._connecting = None
             server.count(error)
             if isinstance(error, LimitReached) and not self._spoken:
                 # Its streams have come and are refused one by one; many clients wait for SETTINGS with them.
@@ -96,12 +100,15 @@ class Http2Connection(ClientSocket):
             self._table.announce(0)
             self.end(Code.NO_ERROR, "upstream")
             return
+        self._connecting = None
         if self._lost or self._lingering or upstream.lost:
             server.pool.discard(upstream)
             self.end(Code.INTERNAL_ERROR, "upstream")
             return
         self._upstream = upstream
         self._pause(paused=False)
+        self._ready_by = self.loop.time() + server.settings.head_timeout
+        self.wake_by(self._ready_by)
         waiting, self._unsent = b"".join(self._unsent), []
         # It may be more than the application takes, which pauses again.
         server.outbox.write(upstream.transport, waiting)
@@ -281,6 +288,8 @@ class Http2Connection(ClientSocket):
         """Tell the client to go elsewhere, if that is what the lifecycle wants now."""
         if self.server.controller.published.discourage_reuse:
             self.tell("drain")
+        elif self.server.fallen:
+            self.tell("upstream")
 
     def grow_old(self) -> None:
         """See ClientSocket."""
@@ -333,7 +342,7 @@ class Http2Connection(ClientSocket):
 
     def close(self, *, unread: bool = False) -> None:
         """See ClientSocket: nothing more is served."""
-        self.end(Code.NO_ERROR, "drain")
+        self.end(Code.NO_ERROR, "upstream" if self.server.fallen else "drain")
 
     def _let_go(self, outcome: str) -> None:
         self._table.drop(outcome)
@@ -342,6 +351,9 @@ class Http2Connection(ClientSocket):
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             self.server.pool.discard(upstream)
+        if self._connecting is not None and self._lost:
+            self._connecting.cancel()
+            self._connecting = None
         self._unsent = []
 
     # Time.
