@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MODES = {mode.name.lower(): mode for mode in (Mode.REFUSING, Mode.RESETTING, Mode.BLACKHOLE, Mode.DROPPING)}
 SHORT_FORM = ("500", "refusing")
 AT_ONCE = 3
+WATCHED = {"slices_quiet", "quiet", "max"}
+"""The list may have come before the flip: then the last word is "ready"."""
 
 
 @row(
@@ -66,7 +68,7 @@ async def _ended(town: Cluster, ground: Ground, fault, *, watch: bool):
             calls.stop()
             await ending
     assert not pod.killed
-    assert only_report(pod)["propagation_ended"] in ({"slices_quiet", "quiet"} if watch else {"quiet"})
+    assert only_report(pod)["propagation_ended"] in (WATCHED if watch else {"quiet"})
     said = sidecar(pod).lines
     ground.said += said
     complaints = [(line["asked"], line["reason"]) for line in said if line["event"] == "kubernetes_api"]

@@ -105,6 +105,7 @@ async def test_no_credentials(tmp_path):
         assert it.api.journal.requests == []
 
 
+TOLD = {"propagation_min": "4s", "sparse_min": "4s", "propagation_max": "6s"}
 WATCHES = {
     "empty": faults.watch(empty=True),
     "torn": faults.watch(cut_after=0, torn=True),
@@ -116,7 +117,7 @@ WATCHES = {
 async def test_a_watch_that_is_none(fault, tmp_path):
     """The list says routable, and no word comes after it: silence weighs nothing against that."""
     # Long enough to be told: the first request of a drain waits its turn.
-    async with pod(tmp_path, serves=False, propagation_min="2s", sparse_min="2s") as it:
+    async with pod(tmp_path, serves=False, **TOLD) as it:
         await it.looked()
         with it.api.faults.on(fault, verb="watch"):
             await _drains_as_ever(it, None, over="max")
