@@ -21,6 +21,7 @@ from drainproxy import __version__
 from drainproxy.admin.server import AdminServer
 from drainproxy.certificates import Rotation
 from drainproxy.config import Config
+from drainproxy.kube import node
 from drainproxy.kube.bypass import Bypass
 from drainproxy.kube.cluster import Cluster
 from drainproxy.kube.identity import identity
@@ -198,6 +199,7 @@ class _Process:
             metrics=self.metrics,
             log=self._log,
             settings=self._config.admin,
+            node=node.addresses(self._config.kube.host_ips),
             about=self._about,
         )
         await admin.start(admin_wire)

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,8 @@ from aiohttp import web
 
 from drainproxy import metrics as exposition
 from drainproxy.admin import control, guard, health, page
-from drainproxy.admin.door import Door, Handler, Routes, dress, line, waiting
+from drainproxy.admin.door import Door, Handler, Routes, address_of, dress, line, waiting
+from drainproxy.admin.fair_share import FairShare
 from drainproxy.admin.scrapes import Scrapes
 from drainproxy.admin.settings import AdminSettings
 from drainproxy.admin.status import status
@@ -27,10 +27,8 @@ from drainproxy.log import Log
 from drainproxy.metrics import Metrics
 
 MAX_WAITERS = 64
-"""Hooks that may wait at once: one for each container of the largest pods, and some for curious people."""
-
-KUBELETS = 16
-"""Hooks of the kubelet that give way to nobody: a pod with more application containers is rare."""
+"""Hooks that may wait at once, of the node's addresses and of all others each: one for each container of the
+largest pods, and some for curious people."""
 
 LAST_LOOK_S = 2.0
 """How long a person who polls /status may hold the exit: two rounds of the live page."""
@@ -49,6 +47,8 @@ class AdminServer:
     metrics: Metrics
     log: Log
     settings: AdminSettings
+    node: frozenset[str] = frozenset()
+    """The addresses that the kubelet comes from."""
     about: Callable[[], dict[str, Any]]
     """Says what only the composition root knows; /status shows all of it. Its `listeners`, a list of
     addresses, is empty until every one of them is bound."""
@@ -58,16 +58,15 @@ class AdminServer:
         self._looks = Scrapes(wait_s=0.0)
         """Who polls /status: a person who watches the drain wants to see its end."""
         self._fetched = asyncio.Event()
-        self._waiters: dict[asyncio.Timeout, str] = {}
-        """Hooks that wait, oldest first, and from where."""
-        self._kubelet = ""
-        """The address that probed first: nobody else knows a pod so young."""
+        self._kubelets: FairShare[asyncio.Timeout] = FairShare(MAX_WAITERS)
+        self._waiters: FairShare[asyncio.Timeout] = FairShare(MAX_WAITERS)
+        """Hooks that wait, the kubelet's and everybody else's."""
         self._doors: list[Door] = []
         self._has_control = False
 
     async def start(self, sock: socket.socket) -> None:
         """Serve on `sock`, already bound, and on the control socket if it can be had."""
-        await self._open(Door(self._routes()), sock)
+        await self._open(Door(self._routes(), self.node), sock)
         control_socket = control.bind(self.settings.control_socket, self.log)
         if control_socket is not None:
             self._has_control = True
@@ -132,10 +131,8 @@ class AdminServer:
 
     def _probe(self, judge: Callable[[health.Facts], health.Verdict]) -> Handler:
         async def answer(request: web.BaseRequest) -> web.Response:
-            if request.headers.get("User-Agent", "").startswith("kube-probe/"):
-                self._kubelet = self._kubelet or _peer(request)
-                if judge is health.readyz:
-                    self.controller.probes.came(asyncio.get_running_loop().time())
+            if judge is health.readyz and request.headers.get("User-Agent", "").startswith("kube-probe/"):
+                self.controller.probes.came(asyncio.get_running_loop().time())
             verdict = judge(self._facts())
             return web.Response(status=verdict.status, text=verdict.text(verbose="verbose" in request.query))
 
@@ -174,30 +171,33 @@ class AdminServer:
     async def _wait(self, request: web.BaseRequest) -> web.Response:
         """Answer when the application may stop. Waits only: anyone on the pod network may ask."""
         asker = _peer(request)
-        if len(self._waiters) >= MAX_WAITERS and not self._make_room(asker):
-            return line(503, f"{MAX_WAITERS} wait already")
+        # On the control socket, where nobody has an address, only this container asks.
+        places = self._kubelets if not asker or asker in self.node else self._waiters
         try:
             async with asyncio.timeout(None) as place:
-                self._waiters[place] = asker
+                places.enter(place, asker)
                 try:
+                    if not self._finds_room(asker, places):
+                        return line(503, f"{MAX_WAITERS} wait already")
                     with waiting(request):
                         return line(200, await self.controller.released())
                 finally:
-                    self._waiters.pop(place, None)
+                    places.leave(place, asker)
         except TimeoutError:
             return line(503, "others wait, too")
 
-    def _make_room(self, asker: str) -> bool:
-        """Let the oldest of the address with most hooks go: no neighbour keeps the kubelet's out."""
-        crowd = Counter(self._waiters.values())
-        if crowd[self._kubelet] <= KUBELETS:
-            crowd[self._kubelet] = 0
-        most, count = crowd.most_common(1)[0]
-        if count <= crowd[asker]:
+    @staticmethod
+    def _finds_room(asker: str, places: FairShare[asyncio.Timeout]) -> bool:
+        """Tell whether one more hook of address `asker` may wait; where another address has more of them, its
+        oldest goes."""
+        crowd = next(places.crowds(asker), None)
+        if crowd is None:
+            return True
+        waiting_there = places.of(crowd)
+        if len(waiting_there) <= len(places.of(asker)):
             return False
-        oldest = next(place for place, peer in self._waiters.items() if peer == most)
-        del self._waiters[oldest]
-        oldest.reschedule(asyncio.get_running_loop().time())
+        places.leave(waiting_there[0], crowd)
+        waiting_there[0].reschedule(asyncio.get_running_loop().time())
         return True
 
     async def _show_status(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -206,7 +206,7 @@ class AdminServer:
             controller=self.controller,
             inflight=self.inflight,
             metrics=self.metrics,
-            about={**self.about(), "hooks_waiting": len(self._waiters)},
+            about={**self.about(), "hooks_waiting": len(self._kubelets) + len(self._waiters)},
             now=now,
         )
         text = json.dumps(document, separators=(",", ":")) + "\n"
@@ -227,7 +227,7 @@ def _on_loopback(show: Handler) -> Handler:
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         refusal = guard.refusal(
             peer=_peer(request),
-            local=_end(request, "sockname"),
+            local=address_of(request.transport, "sockname"),
             host=request.headers.get("Host", ""),
             origin=request.headers.get("Origin"),
             fetch_site=request.headers.get("Sec-Fetch-Site"),
@@ -240,11 +240,4 @@ def _on_loopback(show: Handler) -> Handler:
 
 
 def _peer(request: web.BaseRequest) -> str:
-    return _end(request, "peername")
-
-
-def _end(request: web.BaseRequest, which: str) -> str:
-    """Return the IP address of one end of the request's connection, or nothing if it is gone."""
-    transport = request.transport
-    name = None if transport is None else transport.get_extra_info(which)
-    return str(name[0]) if isinstance(name, tuple) else ""
+    return address_of(request.transport)

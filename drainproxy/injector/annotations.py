@@ -77,7 +77,15 @@ class Options:
 
 WIRING = frozenset(
     {"listen", "upstream", "admin", "grace_period", "config", "routes", "control_socket", "termination_log"}
-    | {"kubeconfig", "kubernetes_credentials", "pod_name", "pod_namespace", "pod_uid", "node_name"}
+    | {
+        "kubeconfig",
+        "kubernetes_credentials",
+        "pod_name",
+        "pod_namespace",
+        "pod_uid",
+        "node_name",
+        "host_ips",
+    }
     | {"tls_certificate", "tls_key", "tls_client", "tls_client_ca"}
     | {"upstream_ca", "upstream_server_name", "upstream_certificate", "upstream_key"}
 )

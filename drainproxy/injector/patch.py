@@ -34,6 +34,7 @@ TOKEN_VOLUME, ROUTES_VOLUME = "drainproxy-token", "drainproxy-routes"
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a directory
 ROUTES_PATH = "/etc/drainproxy"
 DOWNWARD = {
+    "DRAINPROXY_HOST_IPS": "status.hostIP",
     "DRAINPROXY_NODE_NAME": "spec.nodeName",
     "DRAINPROXY_POD_NAME": "metadata.name",
     "DRAINPROXY_POD_NAMESPACE": "metadata.namespace",

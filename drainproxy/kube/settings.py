@@ -21,6 +21,10 @@ class KubeSettings:
     node_name: str | None = None
     """This pod's spec.nodeName, by the Downward API: who else is ready is counted for the node too."""
 
+    host_ips: tuple[str, ...] = ()
+    """This pod's status.hostIP, by the Downward API: what comes from there or from the default gateway
+    is taken for the kubelet, which has places of its own on the admin port."""
+
     rbac: Literal["none", "slices", "slices+pod", "slices+pod+events"] = "slices"
     """What the pod's ServiceAccount may do, and so what is asked: nothing; get, list and watch
     endpointslices; get pods beside them; create events (events.k8s.io) beside those."""

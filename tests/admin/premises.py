@@ -127,6 +127,12 @@ class Call:
         await self.hang_up()
         return said == b""
 
+    async def still_answers(self) -> bool:
+        """Ask on the same connection; tell whether it is alive."""
+        self._writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(PATIENCE_S):
+            return (await self._reader.readuntil(b"alive\n")).startswith(b"HTTP/1.1 200 ")
+
     async def hang_up(self) -> None:
         """Close this end."""
         self._writer.close()
@@ -144,6 +150,7 @@ class Premises:
         rules: Rules = FOREVER,
         host: str = "127.0.0.1",
         final_scrape_wait: float = 15.0,
+        node: frozenset[str] = frozenset(),
         **settings: Any,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -171,6 +178,7 @@ class Premises:
             settings=AdminSettings(
                 control_socket=str(self.control_path), final_scrape_wait=final_scrape_wait
             ),
+            node=node,
             about=lambda: {"version": "1.2.3", "listeners": self.listeners},
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from drainproxy.admin import door
 from tests.admin.premises import PATIENCE_S, Call, Premises
@@ -17,9 +18,14 @@ async def linger(premises: Premises) -> Call:
     return Call(reader, writer)
 
 
-async def test_the_oldest_idle_connection_gives_way_to_a_probe(premises, monkeypatch):
+def narrow(premises: Premises, most: int) -> None:
+    """Let the admin port have so few connections of others than the node."""
+    premises.admin._doors[0]._others._most = most
+
+
+async def test_the_oldest_idle_connection_gives_way_to_a_probe(premises):
     """A crowd that says nothing must not make the kubelet restart the pod."""
-    monkeypatch.setattr(door, "MAX_CONNECTIONS", 3)
+    narrow(premises, 3)
     oldest, *others = [await linger(premises) for _ in range(3)]
     probe = await linger(premises)
     assert await oldest.closed_without_answer()
@@ -27,9 +33,66 @@ async def test_the_oldest_idle_connection_gives_way_to_a_probe(premises, monkeyp
         await call.hang_up()
 
 
-async def test_a_waiting_hook_gives_way_to_nobody(premises, monkeypatch):
+async def test_a_crowd_takes_no_place_of_the_nodes(tmp_path, monkeypatch):
+    """Whatever comes from elsewhere, and however much of it, the kubelet's connections stay and get in."""
+    monkeypatch.setattr(door, "MAX_CONNECTIONS", 8)
+    premises = Premises(tmp_path, node=frozenset(("127.0.0.1",)))
+    await premises.open()
+    probe = await linger(premises)
+    silent = [
+        await asyncio.open_connection("127.0.0.1", premises.port, local_addr=(f"127.0.1.{number % 9}", 0))
+        for number in range(200)
+    ]
+    assert (await premises.ask("GET /readyz")).status == 200
+    await probe.hang_up()
+    await premises.close()
+    for _, writer in silent:
+        writer.transport.abort()
+
+
+async def test_who_comes_by_the_thousand_pushes_out_nobody_but_itself(premises):
+    """The address with most connections gives its oldest away."""
+    narrow(premises, 8)
+    others = [await linger(premises) for _ in range(3)]
+    crowd = [
+        await asyncio.open_connection("127.0.0.1", premises.port, local_addr=("127.0.0.2", 0))
+        for _ in range(100)
+    ]
+    for reader, _ in crowd[:-5]:
+        with contextlib.suppress(ConnectionResetError):
+            async with asyncio.timeout(PATIENCE_S):
+                assert await reader.read() == b""
+    for call in others:
+        assert await call.still_answers()
+        await call.hang_up()
+    for _, writer in crowd:
+        writer.transport.abort()
+
+
+async def test_nothing_is_made_for_a_connection_that_says_nothing(premises):
+    """A neighbour opens thousands a second; aiohttp's own protocol and its task cost a probe its time."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", premises.port)
+    await premises.ask("GET /livez")
+    assert premises.admin._doors[0].connections == []
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    async with asyncio.timeout(PATIENCE_S):
+        await reader.readuntil(b"alive\n")
+    assert len(premises.admin._doors[0].connections) == 1
+    await Call(reader, writer).hang_up()
+
+
+async def test_a_connection_that_never_speaks_is_given_up(tmp_path, monkeypatch):
+    """By the clock of idle ones."""
+    monkeypatch.setattr(door, "KEEPALIVE_S", 0.05)
+    premises = Premises(tmp_path)
+    await premises.open()
+    assert await Call(*await asyncio.open_connection("127.0.0.1", premises.port)).closed_without_answer()
+    await premises.close()
+
+
+async def test_a_waiting_hook_gives_way_to_nobody(premises):
     """It is the oldest by design."""
-    monkeypatch.setattr(door, "MAX_CONNECTIONS", 2)
+    narrow(premises, 2)
     hook = await premises.hook()
     idle = [await linger(premises) for _ in range(4)]
     for call in idle[:-1]:

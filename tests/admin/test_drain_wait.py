@@ -118,27 +118,31 @@ async def test_no_neighbour_keeps_the_kubelets_hooks_out(premises):
 PROBE = "Host: localhost\r\nUser-Agent: kube-probe/1.36"
 
 
-async def test_neighbours_with_many_addresses_do_not_push_the_kubelets_hooks_out(premises):
-    """It is the first that probes: nobody else knows a pod so young."""
-    assert (await premises.ask("GET /startupz", head=PROBE)).status == 200
+async def test_neighbours_with_many_addresses_do_not_push_the_kubelets_hooks_out(tmp_path):
+    """The node's addresses have places of their own, whoever was first and whatever he calls himself."""
+    premises = Premises(tmp_path, node=frozenset(("127.0.0.1",)))
+    await premises.open()
     assert (await premises.ask("GET /readyz", head=PROBE, own="127.0.0.9")).status == 200
     premises.sigterm()
-    kubelets = [await premises.hook() for _ in range(2)]
-    crowd = [await premises.hook(own=f"127.0.1.{number}") for number in range(MAX_WAITERS + 10)]
+    crowd = [await premises.hook(own=f"127.0.1.{number}", head=PROBE) for number in range(MAX_WAITERS)]
+    refused = await premises.ask("GET /drain/wait", own="127.0.2.1", head=PROBE)
+    assert (refused.status, refused.text) == (503, "64 wait already\n")
+    kubelets = [await premises.hook() for _ in range(20)]
     premises.finish()
-    assert [(await hook.answer()).text for hook in kubelets] == ["drained\n"] * 2
-    assert [(await hook.answer()).text for hook in crowd].count("drained\n") == MAX_WAITERS - 2
+    assert {(await hook.answer()).text for hook in (*kubelets, *crowd)} == {"drained\n"}
+    await premises.close()
 
 
-async def test_who_only_pretends_to_be_the_kubelet_keeps_nobody_out(premises):
-    """A neighbour that was quicker has a kubelet's few places, and loses those beyond them as ever."""
-    assert (await premises.ask("GET /readyz", head=PROBE, own="127.0.0.2")).status == 200
+async def test_the_nodes_places_are_bounded_too(tmp_path):
+    """Pods on the host's network come from there as well."""
+    premises = Premises(tmp_path, node=frozenset(("127.0.0.1",)))
+    await premises.open()
     premises.sigterm()
-    neighbours = [await premises.hook(own="127.0.0.2") for _ in range(MAX_WAITERS)]
-    kubelets = [await premises.hook() for _ in range(8)]
+    hooks = [await premises.hook() for _ in range(MAX_WAITERS)]
+    assert (await premises.ask("GET /drain/wait")).status == 503
     premises.finish()
-    assert {(await hook.answer()).text for hook in kubelets} == {"drained\n"}
-    assert [(await hook.answer()).status for hook in neighbours].count(503) == 8
+    assert {(await hook.answer()).text for hook in hooks} == {"drained\n"}
+    await premises.close()
 
 
 @pytest.mark.parametrize("control", [False, True])

@@ -319,7 +319,8 @@ def _said(pod: Pod, entry: dict[str, Any]) -> str:
 
 def _field(pod: Pod, path: str) -> str:
     """Return what the Downward API says."""
-    if path == "status.podIP":
+    if path in {"status.podIP", "status.hostIP"}:
+        # This kubelet's own connections come from nowhere else.
         return pod.ip
     found: Any = pod.manifest
     for part in path.split("."):

@@ -86,7 +86,7 @@ It owns the port's name: take `name: http` away from the application's port, so 
     {{- end }}
     - name: DRAINPROXY_RBAC
       value: {{ $options.rbac | quote }}
-    {{- range $name, $path := dict "POD_NAME" "metadata.name" "POD_NAMESPACE" "metadata.namespace" "POD_UID" "metadata.uid" "NODE_NAME" "spec.nodeName" }}
+    {{- range $name, $path := dict "HOST_IPS" "status.hostIP" "POD_NAME" "metadata.name" "POD_NAMESPACE" "metadata.namespace" "POD_UID" "metadata.uid" "NODE_NAME" "spec.nodeName" }}
     - name: DRAINPROXY_{{ $name }}
       valueFrom:
         fieldRef:
