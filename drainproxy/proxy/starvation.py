@@ -15,7 +15,7 @@ import math
 from typing import TYPE_CHECKING
 
 from drainproxy.lifecycle.lazytimer import LazyTimer
-from drainproxy.proxy.accepting import unread
+from drainproxy.proxy.accepting import Stage, stage
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,15 +28,16 @@ WAIT_S = 0.02
 WAIT_AGAIN_S = 0.005
 """The same where it was so a while ago."""
 LOOK_S = 0.001
-HELP_S = 0.01
+HELP_S = 0.02
 """What is read so soon after idle connections were closed, and no other one had its answer meanwhile, was let
 in by that."""
 BACKLOG_S = 0.25
 """How often the backlog is looked at while connections are kept: a kubelet's probe waits there too."""
 HITS = 2
-LAPS = 3
-"""An event loop reads a new connection in its second round at the latest. A round has passed when one answers
-that was given back, and lent again, since the last one."""
+LAPS_UNACCEPTED = 2
+LAPS = 4
+"""An event loop accepts a new connection in its next round, and reads it some rounds later. A round has
+passed when a request is answered that was sent, on a kept connection, after the last one had passed."""
 FIRST_S = 10.0
 LONGEST_S = 60.0
 LONGEST_PAUSE_S = 4.0
@@ -97,16 +98,17 @@ class Starvation:
         if first is not self._overtaken:
             self._overtaken, self._laps, self._since = first, 0, since
         self._disturbed = True
-        if not connection.reused or connection.idle_since < self._since:
+        if not connection.reused or connection.lent_at < self._since:
             return
         now = self._loop.time()
         self._laps += 1
         self._since = now
-        if self._laps >= (1 if self.learnt else LAPS) and now - since >= self._wait_s:
-            if _waits(first) and unread(first.transport):
-                self._learn()
-            else:
+        if self._laps >= (1 if self.learnt else LAPS_UNACCEPTED) and now - since >= self._wait_s:
+            reached = stage(first.transport) if _waits(first) else Stage.READ
+            if reached is Stage.READ:
                 del self.waiting[first]
+            elif self.learnt or reached is Stage.UNACCEPTED or self._laps >= LAPS:
+                self._learn()
 
     def wake(self) -> None:
         """A connection is kept: look now and then whether somebody waits for it to end."""
@@ -154,7 +156,7 @@ class Starvation:
             if _waits(connection):
                 if now - since < self._wait_s:
                     break
-                if unread(connection.transport):
+                if stage(connection.transport) is not Stage.READ:
                     return connection
             del self.waiting[connection]
         return None
@@ -163,7 +165,7 @@ class Starvation:
         """See whether closing idle connections let one in that waited."""
         if not _waits(connection):
             self._let_in = None
-        elif not unread(connection.transport):
+        elif stage(connection.transport) is Stage.READ:
             self._helped()
         elif now - self._closed_at > HELP_S:
             self._let_in = None

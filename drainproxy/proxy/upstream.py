@@ -58,8 +58,8 @@ class UpstreamConnection(Side):
     """One connection to the application."""
 
     __slots__ = (
-        "_pool", "borrower", "held", "idle_since", "idle_until", "lost", "private", "reader", "reused",
-        "small", "spent", "tunnel",
+        "_pool", "borrower", "held", "idle_since", "idle_until", "lent_at", "lost", "private", "reader",
+        "reused", "small", "spent", "tunnel",
     )  # fmt: skip
 
     def __init__(self, pool: Pool) -> None:
@@ -68,6 +68,7 @@ class UpstreamConnection(Side):
         self.borrower: Borrower | None = None
         self.idle_since = 0.0
         self.idle_until = 0.0
+        self.lent_at = 0.0
         self.tunnel: Tunnel | None = None
         """The borrower, if it can take a half-close."""
         self.reused = False
@@ -222,6 +223,7 @@ class Pool:
                 return None
             else:
                 connection.reused = True
+                connection.lent_at = now
                 return connection
         return None
 
