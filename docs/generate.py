@@ -38,8 +38,8 @@ EVENTS = {
     Event.UPSTREAM_DOWN: "the application has refused connections for 10 s; callers were turned away before",
     Event.TERMINATE: "SIGTERM, `drainproxy drain`, or the pod's preStop hook",
     Event.RESUME: "`drainproxy undrain`, of a drain by hand only",
-    Event.FORGOTTEN: "the cluster has stopped choosing this pod:"
-    " see [the presets](configuration.md#propagation-presets)",
+    Event.FORGOTTEN: "the cluster has stopped choosing this pod, or is waited for no longer:"
+    " see [why](#why-propagation-ended)",
     Event.IDLE: "nothing is in flight, and no request has come for `settle`",
     Event.DEADLINE: "the drain's deadline has come, or nobody can be served any more: what is left is cut",
 }

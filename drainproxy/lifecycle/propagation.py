@@ -171,7 +171,9 @@ def _waits(rules: Rules, facts: Facts, begun: float) -> tuple[Reason, list[tuple
             waits.append((begun + rules.min_s, "min, for the balancer or DNS"))
     else:
         reason = Reason.QUIET
-        waits = [(begun + rules.min_s, "min, without the cluster's word")]
+        said = word.state is Routability.ROUTABLE
+        words = "min: the cluster still says ready" if said else "min, without the cluster's word"
+        waits = [(begun + rules.min_s, words)]
     if contradicted(rules, word):
         # Silence has to weigh more than the word; where it weighs nothing, the word stands.
         if thin or rules.quiet_s == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -272,6 +273,33 @@ async def test_publish_not_ready_addresses_leaves_it_to_time_and_quiet(tmp_path)
         assert (report["cause"], report["propagation_ended"]) == ("deletion", "quiet")
         plans = [line["plan"] for line in it.proxy.lines if line["event"] == "drain_plan"]
         assert "publishNotReadyAddresses" in plans[-1]
+
+
+async def _call_until_refused(it, answers: list[bytes]) -> None:
+    """Call on a new connection each time, without a pause, until nobody listens any more."""
+    with contextlib.suppress(ConnectionError):
+        while True:
+            async with await Client.connect(it.proxy.addresses[0]) as client:
+                answers.append((await client.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")).body)
+
+
+async def test_callers_who_never_stop_do_not_hold_a_row_that_never_flips(tmp_path):
+    """They come until the pod is gone: at `max` it goes, and refuses nobody whom it has let in."""
+    answers: list[bytes] = []
+    async with pod(tmp_path, alone=True, propagation_max="6s", **TOLD) as it, asyncio.TaskGroup() as group:
+        await it.looked()
+        for _ in range(4):
+            group.create_task(_call_until_refused(it, answers))
+        it.proxy.signal()
+        await it.api.journal.nth("watch", "endpointslices")
+        it.member.write(ready=True, terminating=True)
+        report = await it.end()
+        assert report["propagation_ended"] == "max"
+        assert report["ended_by"] in {"nothing is in flight", "who came in time is served"}
+        assert {report["requests"][each] for each in ("timed_out", "cut", "refused", "lost")} == {0}
+        assert report["unused_s"] > 4
+    assert set(answers) == {b"ok"}
+    assert len(answers) > 100
 
 
 async def test_publish_not_ready_addresses_is_said_at_start_where_it_shows(tmp_path):
