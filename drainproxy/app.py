@@ -234,22 +234,21 @@ class _Process:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None) as self._patience:
                 # Past the deadline the pod stays while its application stops: what was cut is counted.
-                app_stop_s = self.controller.plan.budget.app_stop_s
-                await admin.wait_last_scrape(until=self.controller.deadline + app_stop_s)
+                if (until := self.controller.hooks.late_scrape_until) > self._loop.time():
+                    await admin.wait_last_scrape(until=until)
                 await self._departure.depart()
         self._patience = None
         await self._departure.end()
         if self._cluster is not None:
-            await self._cluster.stop()
+            await self._cluster.stop(self._departure.exit_by)
         await self._tasks.cancel()
         await admin.stop()
 
     async def _send_spans(self) -> None:
         """Send what is left of the trace, in half of the reserve that the deadline has left."""
         if self._tracing is not None:
-            budget = self.controller.plan.budget
-            killed_at = self.controller.deadline + budget.app_stop_s + budget.reserve_s
-            within_s = min(budget.reserve_s, killed_at - self._loop.time()) / 2
+            left_s = max(0.0, self._departure.exit_by - self._loop.time())
+            within_s = min(self.controller.plan.budget.reserve_s, left_s) / 2
             if unsent := await self._tracing.close(within_s):
                 self._log.event("trace_spans", "warning", unsent=unsent)
 
@@ -262,6 +261,7 @@ class _Process:
         if name == "SIGINT":
             if self._interrupted:
                 self.controller.abandon("interrupted twice", Reason.INTERRUPTED)
+                self.controller.hooks.hurry()
                 if self._patience is not None:
                     self._patience.reschedule(self._loop.time())
                     self._patience = None

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from drainproxy.config import DEFAULT, Config
 from drainproxy.injector.manifest import Document, detours
-from drainproxy.lifecycle.budget import LEAVE_MARGIN_S
+from drainproxy.lifecycle.budget import LEAVE_MARGIN_S, MIN_STOP_S
 from drainproxy.log import plain
 from drainproxy.settings import Setting, table
 from drainproxy.values import show_duration
@@ -62,24 +62,36 @@ def sum_in_words(config: Config) -> list[str]:
     known = config.lifecycle.grace_period is not None
     assumed = "" if known else " (assumed, as Kubernetes does; set grace_period to the pod's)"
     spread = show_duration(config.lifecycle.leave_spread)
-    shares = (budget.propagation_max_s, budget.leave_s, budget.app_stop_s, budget.reserve_s)
-    until = show_duration(budget.deadline(0.0))
-    wanted = config.rules.max_s
-    shortened = budget.problems and budget.propagation_max_s < wanted
-    short = f", shortened from {show_duration(wanted)}" if shortened else ""
-    words = (
-        f"at most, until the cluster stops choosing this pod (propagation_max{short})",
-        f"for tunnels and streams to leave (leave_spread {spread} + {LEAVE_MARGIN_S:g}s)",
-        "for the application to stop (app_stop)",
-        "for cutting, reporting and exiting (reserve)",
-        "to spare",
+    settings = config.lifecycle
+    shares = (
+        (
+            budget.propagation_max_s,
+            config.rules.max_s,
+            "at most, until the cluster stops choosing this pod (propagation_max{short})",
+        ),
+        (
+            budget.leave_s,
+            settings.leave_spread + LEAVE_MARGIN_S,
+            f"for tunnels and streams to leave (leave_spread {spread} + {LEAVE_MARGIN_S:g}s{{short}})",
+        ),
+        (budget.app_stop_s, settings.app_stop, "for the application to stop (app_stop{short})"),
+        (budget.reserve_s, settings.reserve, "for cutting, reporting and exiting (reserve{short})"),
     )
-    parts = zip((*shares, max(0.0, budget.grace_s - sum(shares))), words, strict=True)
-    return [
-        f"From SIGTERM to SIGKILL the pod has {show_duration(budget.grace_s)}{assumed}:",
-        *(f"{show_duration(seconds):>8}  {what}" for seconds, what in parts),
-        f"Requests are finished meanwhile, until {until} after SIGTERM at the latest.",
-    ]
+    spare_s = max(0.0, budget.grace_s - sum(share_s for share_s, _, _ in shares))
+    lines = [f"From SIGTERM to SIGKILL the pod has {show_duration(budget.grace_s)}{assumed}:"]
+    for share_s, wanted_s, what in (*shares, (spare_s, spare_s, "to spare")):
+        shortened = budget.problems and share_s < wanted_s
+        short = f", shortened from {show_duration(wanted_s)}" if shortened else ""
+        lines.append(f"{show_duration(round(share_s, 3)):>8}  {what.format(short=short)}")
+    until_s = budget.deadline(0.0)
+    until, at_last = (show_duration(round(seconds, 3)) for seconds in (until_s, until_s + budget.overtime_s))
+    lines.append(f"Requests are finished meanwhile, until {until} after SIGTERM at the latest.")
+    if budget.overtime_s:
+        lines.append(
+            f"From then on the kubelet gives the application {MIN_STOP_S:g}s to stop; beside a native sidecar"
+            f" its requests are finished until {at_last}."
+        )
+    return lines
 
 
 def as_json(config: Config) -> str:

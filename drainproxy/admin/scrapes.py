@@ -35,15 +35,18 @@ class Scrapes:
         if len(self._scrapers) > MAX_ADDRESSES:
             del self._scrapers[next(iter(self._scrapers))]
 
-    def awaited(self, now: float, drained_at: float, until: float) -> dict[str, float]:
+    def awaited(self, now: float, drained_at: float, until: float, *, guess: bool = True) -> dict[str, float]:
         """Return who has yet to fetch the numbers of after `drained_at`, and when to give up on each.
 
-        `until` is the loop time by which its next scrape must be due to be worth waiting for.
+        `until` is the loop time by which its next scrape must be due to be worth waiting for. `guess`: who
+        has come once may come again.
         """
         return {
             address: give_up
             for address, scraper in self._scrapers.items()
-            if scraper.last < drained_at and (give_up := self._give_up(scraper, until)) > now
+            if scraper.last < drained_at
+            and (guess or scraper.interval_s is not None)
+            and (give_up := self._give_up(scraper, until)) > now
         }
 
     def _give_up(self, scraper: _Scraper, until: float) -> float:

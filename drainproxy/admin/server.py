@@ -7,6 +7,7 @@ whether to drain is the controller's. Built and stopped by app.py, which binds t
 import asyncio
 import contextlib
 import json
+import math
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,12 +24,17 @@ from drainproxy.admin.settings import AdminSettings
 from drainproxy.admin.status import status
 from drainproxy.lifecycle.controller import Controller
 from drainproxy.lifecycle.inflight import InFlight
+from drainproxy.lifecycle.report import Report
 from drainproxy.log import Log
 from drainproxy.metrics import Metrics
 
 MAX_WAITERS = 64
 """Hooks that may wait at once, of the node's addresses and of all others each: one for each container of the
 largest pods, and some for curious people."""
+
+NOTHING_TO_TELL = 20
+"""A drain that served everybody waits for so small a part of `final_scrape_wait`: of the default, 750 ms, and
+only for a scrape that is due within that."""
 
 LAST_LOOK_S = 2.0
 """How long a person who polls /status may hold the exit: two rounds of the live page."""
@@ -58,6 +64,8 @@ class AdminServer:
         self._looks = Scrapes(wait_s=0.0)
         """Who polls /status: a person who watches the drain wants to see its end."""
         self._fetched = asyncio.Event()
+        self._told_of = -math.inf
+        """The end of the drain for which the log has said who is awaited."""
         self._kubelets: FairShare[asyncio.Timeout] = FairShare(MAX_WAITERS)
         self._waiters: FairShare[asyncio.Timeout] = FairShare(MAX_WAITERS)
         """Hooks that wait, the kubelet's and everybody else's."""
@@ -66,6 +74,7 @@ class AdminServer:
 
     async def start(self, sock: socket.socket) -> None:
         """Serve on `sock`, already bound, and on the control socket if it can be had."""
+        self.controller.hooks.last_scrape = self.last_scrape
         await self._open(Door(self._routes(), self.node), sock)
         control_socket = control.bind(self.settings.control_socket, self.log)
         if control_socket is not None:
@@ -81,28 +90,49 @@ class AdminServer:
             control.unlink(self.settings.control_socket)
             self._has_control = False
 
+    def last_scrape(self, report: Report, given: float) -> float:
+        """Return until when a scrape is awaited before the application is let go; loop time `given` at most.
+
+        The more there is to tell, the longer. Whoever watches /status sees the report.
+        """
+        drained_at = self.controller.journal.phase_since
+        wait_s = self.settings.final_scrape_wait
+        if not report.incomplete:
+            wait_s /= NOTHING_TO_TELL
+        until = min(given, drained_at + wait_s)
+        look_until = min(given, drained_at + LAST_LOOK_S)
+        give_ups = [*self._awaited(until, guess=report.incomplete), *self._watched(look_until)]
+        return max(give_ups, default=-math.inf)
+
     async def wait_last_scrape(self, *, until: float) -> None:
         """Return when every scraper has the numbers of the whole drain, or at loop time `until`.
 
-        For after `drained` and SIGTERM: no scraper that keeps its interval loses the last numbers, and
-        whoever watches /status sees the report, for which `until` may be overrun by LATE_LOOK_S.
+        For what only the deadline has ended: the application is stopping by then. Whoever watches /status
+        sees the report, for which `until` may be overrun by a part of `reserve`.
         """
         loop = asyncio.get_running_loop()
-        drained_at = self.controller.journal.phase_since
         until = min(until, loop.time() + self.settings.final_scrape_wait)
-        look_until = max(loop.time() + LATE_LOOK_S, min(until, loop.time() + LAST_LOOK_S))
-        scrapers = self._scrapes.awaited(loop.time(), drained_at, until)
-        if scrapers:
-            within_s = round(max(scrapers.values()) - loop.time(), 3)
-            self.log.event("last_scrape", awaited=sorted(scrapers), within_s=within_s)
-        while give_ups := [
-            *self._scrapes.awaited(loop.time(), drained_at, until).values(),
-            *self._looks.awaited(loop.time(), drained_at, look_until).values(),
-        ]:
+        reserve_s = self.controller.plan.budget.reserve_s
+        look_until = max(loop.time() + min(LATE_LOOK_S, reserve_s / 6), min(until, loop.time() + LAST_LOOK_S))
+        while give_ups := [*self._awaited(until, guess=True), *self._watched(look_until)]:
             self._fetched.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(max(give_ups)):
                     await self._fetched.wait()
+
+    def _awaited(self, until: float, *, guess: bool) -> list[float]:
+        """Return when to give up on each scraper whose next scrape is due by loop time `until`."""
+        now, drained_at = asyncio.get_running_loop().time(), self.controller.journal.phase_since
+        scrapers = self._scrapes.awaited(now, drained_at, until, guess=guess)
+        if scrapers and self._told_of != drained_at:
+            self._told_of = drained_at
+            within_s = round(max(scrapers.values()) - now, 3)
+            self.log.event("last_scrape", awaited=sorted(scrapers), within_s=within_s)
+        return list(scrapers.values())
+
+    def _watched(self, until: float) -> list[float]:
+        now, drained_at = asyncio.get_running_loop().time(), self.controller.journal.phase_since
+        return list(self._looks.awaited(now, drained_at, until).values())
 
     async def _open(self, door: Door, sock: socket.socket) -> None:
         self._doors.append(door)
@@ -166,6 +196,8 @@ class AdminServer:
         await response.write_eof()
         register.record(_peer(request), now)
         self._fetched.set()
+        if self.controller.drained:
+            self.controller.fetched()
         return response
 
     async def _wait(self, request: web.BaseRequest) -> web.Response:

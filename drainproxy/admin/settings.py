@@ -17,7 +17,9 @@ class AdminSettings:
     needs no directory. Only processes of the same user in the same container are heard."""
 
     final_scrape_wait: float = 15.0
-    """After draining, wait for one more scrape from each Prometheus whose next is due within this long."""
+    """After a drain that lost, cut or refused something, wait for one more scrape from each Prometheus whose
+    next is due within this long; after any other, within a twentieth of it. The application serves meanwhile,
+    and is told to stop afterwards."""
 
     termination_log: str = "/dev/termination-log"
     """Where the drain report goes for `kubectl describe pod`, if the file exists."""

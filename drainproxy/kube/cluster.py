@@ -7,6 +7,7 @@ app.py.
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -76,11 +77,11 @@ class Cluster:
         self.tasks.spawn(self._look(), "cluster look")
         self.controller.on_change(self._changed)
 
-    async def stop(self) -> None:
-        """Give Events that are on their way a moment."""
+    async def stop(self, until: float = math.inf) -> None:
+        """Give Events that are on their way a moment, until loop time `until` at the latest."""
         if self._sending is not None:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SETTLE_S):
+                async with asyncio.timeout_at(min(asyncio.get_running_loop().time() + SETTLE_S, until)):
                     await asyncio.wait([self._sending])
         self._events.drop()
 

@@ -13,6 +13,7 @@ from functools import partial
 from drainproxy.lifecycle import propagation
 from drainproxy.lifecycle.budget import Plan
 from drainproxy.lifecycle.drain import Drain, begun_by
+from drainproxy.lifecycle.hooks import Hooks
 from drainproxy.lifecycle.inflight import InFlight
 from drainproxy.lifecycle.journal import Journal
 from drainproxy.lifecycle.lazytimer import LazyTimer
@@ -61,9 +62,7 @@ class Controller(News):
         self.drain: Drain | None = None
         self.leaving = Leaving(self, inflight, settings.leave_spread, loop)
         self.sigterm_at: float | None = None
-        self._first_wait: float | None = None
-        """When the first hook of what may be a termination came."""
-        self._window = LazyTimer(loop, self._restarted)
+        self.hooks = Hooks(self, inflight, settings.restart_window, log, loop)
         self._evidence = propagation.UNKNOWN
         self._last_request = -math.inf
         self._timer = LazyTimer(loop, self._review)
@@ -91,11 +90,12 @@ class Controller(News):
     def terminate(self, cause: Cause, *, sigterm: bool = False, prestop: bool = False) -> None:
         """Begin a drain, or give a manual one the clock of a real termination."""
         now = self._loop.time()
-        t0 = now if self._first_wait is None else self._first_wait
-        self._close_window()
+        t0 = now if self.hooks.first is None else self.hooks.first
+        self.hooks.close_window()
         if self.drain is None:
             arrivals_per_s = self.sound.arrivals_per_s(now)
             self.drain = Drain(cause, now, t0, len(self._inflight), arrivals_per_s, self._metrics)
+            self.drain.sigterm_at = now if sigterm else None
             # In a turn of its own: who lets go has not yet said how it ended.
             self._inflight.on_empty = partial(self._loop.call_soon, self._review)
             self._last_request = now
@@ -110,10 +110,12 @@ class Controller(News):
             self.drain.t0 = t0
             self._announce()
             self._publish(self.published.phase)
+        if sigterm and self.drain.final and self.drained:
+            self.drain.outlived = self.sigterm_at is None
         self.drain.final = self.drain.final or sigterm or prestop or cause is not Cause.MANUAL
         if sigterm and self.sigterm_at is None:
-            self.sigterm_at = now
-            self.tell()
+            self.sigterm_at = self.drain.sigterm_at = now
+            self._publish(self.published.phase)
         self._review()
 
     def resume(self) -> str | None:
@@ -134,7 +136,7 @@ class Controller(News):
             self.sound.since = self._loop.time()
         self.drain = None
         self._evidence = propagation.UNKNOWN
-        self._close_window()
+        self.hooks.close_window()
         self._timer.cancel()
         self._inflight.on_empty = None
         self._metrics.termination_cause_info.choose("")
@@ -190,18 +192,15 @@ class Controller(News):
         drain.last_late = now
         self._metrics.late_connection_age_seconds.observe(now - drain.started)
 
+    def fetched(self) -> None:
+        """Somebody has the numbers of after the drain."""
+        self._review()
+
     # What others wait for.
 
     async def released(self) -> str:
         """Wait as an application's preStop hook does; return why it may stop now."""
-        if self.drain is None or not self.drain.final:
-            # If the pod ends, a signal follows soon, and the grace period has run since the first hook.
-            if self._first_wait is None:
-                self._first_wait = self._loop.time()
-                self._window.set(self._first_wait + self._settings.restart_window)
-            self.tell()
-        await self.until(lambda: self.drained or (self.drain is None and self._first_wait is None))
-        return "drained" if self.drained else "not draining"
+        return await self.hooks.released()
 
     @property
     def drained(self) -> bool:
@@ -215,8 +214,9 @@ class Controller(News):
 
     @property
     def may_exit(self) -> bool:
-        """Drained and told to go: after a drain without SIGTERM the process stays."""
-        return self.report is not None and self.drained and self.sigterm_at is not None
+        """Drained, the application let go and told to go: after a drain without SIGTERM the process stays."""
+        let_go = self.drain is not None and self.drain.let_go
+        return self.report is not None and self.drained and let_go and self.sigterm_at is not None
 
     @property
     def ready(self) -> bool:
@@ -232,7 +232,7 @@ class Controller(News):
     @property
     def hook_waits(self) -> bool:
         """A preStop hook has come, and it is not known yet whether the pod ends."""
-        return self._first_wait is not None
+        return self.hooks.first is not None
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -242,7 +242,10 @@ class Controller(News):
     @property
     def deadline(self) -> float:
         """Loop time of the drain's deadline; `math.inf` while none runs."""
-        return math.inf if self.drain is None else self.plan.budget.deadline(self.drain.t0)
+        drain = self.drain
+        if drain is None:
+            return math.inf
+        return self.plan.budget.work_deadline(drain.t0, drain.sigterm_at)
 
     def waiting_for(self) -> str:
         """Say what the present phase waits for, in the words of the manual."""
@@ -256,9 +259,7 @@ class Controller(News):
         if phase is Phase.DRAINING and drain is not None:
             count = self._inflight.pending
             return f"{count} in flight" if count else self._scales.idle(self._known(drain))[1]
-        if self.sigterm_at is not None:
-            return "exit"
-        return "SIGTERM" if drain is None or drain.final else "SIGTERM, or undrain"
+        return self.hooks.waiting_for(drain)
 
     # Decisions.
 
@@ -281,6 +282,9 @@ class Controller(News):
             check_at = self._review_draining(drain, now, looked=looked)
         if self.published.phase is Phase.DRAINED and drain.report is None:
             check_at = self._review_cut(drain, now)
+        check_at = min(check_at, self.hooks.review(drain, now))
+        if drain.let_go and drain.report is not None:
+            self._inflight.on_empty = None
         self._timer.cancel()
         self._timer.set(check_at)
 
@@ -318,14 +322,13 @@ class Controller(News):
 
     def _review_cut(self, drain: Drain, now: float) -> float:
         """Write the one report, once what was cut has said how it ended, or a moment later without it."""
-        until = drain.entered[Phase.DRAINED] + CUT_WITHIN_S
+        until = drain.entered[Phase.DRAINED] + min(CUT_WITHIN_S, self.plan.budget.reserve_s / 4)
         if len(self._inflight) and now < until:
             return until
         self._close_books(drain)
         return math.inf
 
     def _close_books(self, drain: Drain) -> None:
-        self._inflight.on_empty = None
         report = drain.close()
         self._log.event("drain_report", **report.fields())
         self.tell()
@@ -378,17 +381,6 @@ class Controller(News):
         self.journal.planned(self.drain, self.plan, in_flight=len(self._inflight))
 
     # Timers and numbers.
-
-    def _close_window(self) -> None:
-        self._first_wait = None
-        self._window.cancel()
-
-    def _restarted(self) -> None:
-        """No signal has followed a hook: only the application was stopped."""
-        self._close_window()
-        if self.drain is None:
-            self._log.event("restart", why="the application was stopped alone: its hook is answered")
-            self.tell()
 
     def _refresh_metrics(self) -> None:
         self.journal.refresh(deadline=self.deadline, problems=len(self.problems))

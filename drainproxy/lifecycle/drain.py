@@ -29,6 +29,16 @@ class Drain:
     """What it waits for as a whole, in the words of the plan."""
     final: bool = False
     """The pod is ending for certain: `undrain` is refused in every phase."""
+    sigterm_at: float | None = None
+    """When SIGTERM came."""
+    held: bool = False
+    """The application was kept for a last scrape."""
+    let_go: bool = False
+    """The application may stop: its hooks are answered."""
+    let_go_late: bool = False
+    """That was at the drain's deadline."""
+    outlived: bool = False
+    """SIGTERM came last, when all was over: every other container of the pod is gone."""
     last_late: float | None = None
     followed: float | None = None
     """When another endpoint became ready, where there was none."""

@@ -48,7 +48,7 @@ class Journal:
             plan=drain.intent,
             grace_s=plan.budget.grace_s,
             deadline_in_s=round(plan.budget.deadline(drain.t0) - self._loop.time(), 3),
-            propagation_max_s=plan.rules.max_s,
+            propagation_max_s=round(plan.rules.max_s, 3),
             sparse=propagation.sparse(plan.rules, drain.arrivals_per_s),
             in_flight=in_flight,
         )

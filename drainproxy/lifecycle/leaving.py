@@ -11,7 +11,6 @@ import random
 from collections import deque
 from typing import TYPE_CHECKING
 
-from drainproxy.lifecycle.budget import LEAVE_MARGIN_S
 from drainproxy.lifecycle.machine import Streams
 
 if TYPE_CHECKING:
@@ -71,7 +70,8 @@ class Leaving:
         now = self._loop.time()
         leaving = [work for work in self._inflight if work.kind in LONG_LIVED]
         random.shuffle(leaving)
-        spread_s = min(self._spread_s, max(0.0, published.deadline - LEAVE_MARGIN_S - now))
+        last = published.deadline - self._controller.plan.budget.leave_margin_s
+        spread_s = min(self._spread_s, max(0.0, last - now))
         at = [now + turn for turn in turns(len(leaving), spread_s)]
         self._waiting.extend(zip(at, leaving, strict=True))
         self._tell_next()

@@ -38,7 +38,7 @@ def picture(
     policy = POLICY[phase]
     if drain is None:
         return Published(phase, policy, math.inf, False, math.inf, math.inf, math.inf, False)
-    deadline = plan.budget.deadline(drain.t0)
+    deadline = plan.budget.work_deadline(drain.t0, drain.sigterm_at)
     # A balancer would only reconnect to us as long as it has not heard of the drain.
     hold_s = plan.rules.min_s if plan.rules.balancer else 0.0
     discourage = policy.reuse is Reuse.DISCOURAGE and now >= drain.started + hold_s
@@ -48,7 +48,7 @@ def picture(
         policy=policy,
         drain_started=drain.started,
         discourage_reuse=discourage or policy.reuse is Reuse.CLOSE,
-        refuse_from=deadline - settings.refuse_window,
+        refuse_from=deadline - plan.budget.refuse_window_s,
         work_deadline=math.inf if phase is Phase.DRAINED else min(deadline, drain.started + timeout),
         deadline=math.inf if phase is Phase.DRAINED else deadline,
         draining=True,

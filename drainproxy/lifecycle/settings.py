@@ -47,7 +47,8 @@ class LifecycleSettings:
     """Drained means: nothing in flight (a head that has begun counts) and no new request for this long."""
 
     refuse_window: float = 1.0
-    """Requests that arrive with less than this left until the drain's deadline get 503 and Retry-After."""
+    """Requests that arrive with less than this left until the drain's deadline get 503 and Retry-After.
+    Less where the grace period is too short for the sum."""
 
     linger: float = 0.5
     """At exit, idle connections are half-closed and read for up to this long, so that no answer is reset."""
@@ -66,10 +67,11 @@ class LifecycleSettings:
 
     app_stop: float = 5.0
     """What the application keeps between the answer of /drain/wait and SIGKILL.
-    A fifth of the grace period if that is less."""
+    A fifth of the grace period at most where that is too short for the sum, and less where it is much too
+    short."""
 
     reserve: float = 3.0
-    """Kept back for cutting, reporting and exiting. A fifth of the grace period if that is less."""
+    """Kept back for cutting, reporting and exiting. Less where the grace period is too short for the sum."""
 
     leave_spread: float = 5.0
     """Tunnels and streams are told to leave over this long, so that they do not reconnect as one herd."""

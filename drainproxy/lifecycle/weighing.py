@@ -6,7 +6,7 @@ Pure. The controller asks whenever something has changed, and tells what it know
 import math
 from dataclasses import dataclass, replace
 
-from drainproxy.lifecycle.budget import LEAVE_MARGIN_S, Plan
+from drainproxy.lifecycle.budget import Plan
 from drainproxy.lifecycle.drain import Drain
 from drainproxy.lifecycle.inflight import InFlight
 from drainproxy.lifecycle.leaving import LONG_LIVED
@@ -65,7 +65,8 @@ class Scales:
     def idle(self, known: Known) -> tuple[float, str]:
         """Return from when on a drain that waits for no work is over, and what it waits for until then."""
         drain, settled_at = known.drain, known.last_request + self._settings.settle
-        refuse_from = self._plan.budget.deadline(drain.t0) - self._settings.refuse_window
+        budget = self._plan.budget
+        refuse_from = budget.work_deadline(drain.t0, drain.sigterm_at) - budget.refuse_window_s
         if drain.propagation_ended is Reason.ALONE:
             # Still nobody else: whoever comes is served here or not at all.
             return max(settled_at, refuse_from), "refuse_window: this pod alone serves"
@@ -105,5 +106,5 @@ class Scales:
         # Tunnels and streams need their turns; requests are answered for longer. It is looked again then.
         at = deadline - budget.leave_s
         if known.now >= at and not any(work.kind in LONG_LIVED for work in self._inflight.works):
-            at = deadline - LEAVE_MARGIN_S
+            at = deadline - budget.leave_margin_s
         return at if readiness.kind == "auto" else min(at, drain.started + readiness.delay_s)

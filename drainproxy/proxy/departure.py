@@ -5,13 +5,18 @@ Begins when a drain is over and everybody who wanted to know of it knows. Called
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from drainproxy.lifecycle.budget import MIN_STOP_S
 from drainproxy.lifecycle.controller import Controller
 from drainproxy.lifecycle.inflight import InFlight
 from drainproxy.proxy.listener import Listener
 from drainproxy.tasks import let_the_loop_turn
+
+EXIT_S = 0.25
+"""For the end of the process itself, before SIGKILL."""
 
 
 @dataclass
@@ -22,6 +27,20 @@ class Departure:
     controller: Controller
     inflight: InFlight
     settle_s: float
+
+    @property
+    def exit_by(self) -> float:
+        """Loop time at which whatever is still waited for is left, so that nobody has to kill the process."""
+        controller, drain = self.controller, self.controller.drain
+        sigterm_at = controller.sigterm_at
+        if drain is None or sigterm_at is None:
+            return math.inf
+        # Where SIGTERM comes last, the kubelet promises this much and no more: nobody need have told us of a
+        # shorter grace period.
+        killed_at = sigterm_at + MIN_STOP_S
+        if not drain.outlived:
+            killed_at = max(killed_at, drain.t0 + controller.plan.budget.grace_s)
+        return killed_at - EXIT_S
 
     async def depart(self) -> None:
         """Go, and leave nobody unserved who came before the door was shut, until the drain's deadline."""
@@ -34,7 +53,7 @@ class Departure:
         for work in self.inflight:
             work.cut("drain-deadline")
         for listener in self.listeners:
-            await listener.server.emptied()
+            await listener.server.emptied(self.exit_by)
         for listener in self.listeners:
             await listener.close()
 
@@ -54,7 +73,7 @@ class Departure:
             await let_the_loop_turn()
             await self._settle_newest()
             await self._finish_work()
-            if self._now() >= self.controller.deadline:
+            if self._now() >= self._serve_until:
                 return
             if self._youth() > 0:
                 # A handshake has only just ended: the request comes now.
@@ -65,7 +84,7 @@ class Departure:
 
     async def _settle_newest(self) -> None:
         """Wait until the newest connection is older than `settle`: its request may still be on the wire."""
-        await asyncio.sleep(max(0.0, self._youth()))
+        await asyncio.sleep(max(0.0, min(self._youth(), self.exit_by - self._now())))
 
     def _youth(self) -> float:
         """Return for how many more seconds the newest connection is younger than `settle`."""
@@ -74,14 +93,18 @@ class Departure:
         return newest + self.settle_s - self._now()
 
     async def _finish_work(self) -> None:
-        """Wait for what was admitted after the drain, until its deadline."""
+        """Wait for what was admitted after the drain, as long as there is time."""
         emptied = asyncio.Event()
         self.inflight.on_empty = emptied.set
         if len(self.inflight):
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(self.controller.deadline):
+                async with asyncio.timeout_at(self._serve_until):
                     await emptied.wait()
         self.inflight.on_empty = None
+
+    @property
+    def _serve_until(self) -> float:
+        return min(self.controller.deadline, self.exit_by)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

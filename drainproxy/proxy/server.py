@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -150,11 +151,11 @@ class ProxyServer(web.Server):
                 client.close()
         return bool(speaking)
 
-    async def emptied(self) -> None:
-        """Wait up to twice `linger` until no client connection is left."""
+    async def emptied(self, until: float = math.inf) -> None:
+        """Wait up to twice `linger`, and until loop time `until`, for the last client connection to go."""
         if self.clients:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(2 * self.linger_s):
+                async with asyncio.timeout_at(min(self.loop.time() + 2 * self.linger_s, until)):
                     await self._emptied.wait()
 
     # The application.

@@ -81,6 +81,16 @@ def test_readers_with_no_wait_are_awaited_only_if_they_come_regularly():
     assert looks.awaited(DRAINED_AT, DRAINED_AT, 1002.0) == {"poll": pytest.approx(1000.4)}
 
 
+def test_who_came_once_is_only_guessed_to_come_again():
+    """Where there is nothing to tell, nobody guesses."""
+    scrapes = Scrapes(wait_s=15.0)
+    scrapes.record("once", 999.9)
+    for time in (989.0, 999.0):
+        scrapes.record("regular", time)
+    assert scrapes.awaited(DRAINED_AT, DRAINED_AT, UNTIL).keys() == {"once", "regular"}
+    assert scrapes.awaited(DRAINED_AT, DRAINED_AT, UNTIL, guess=False).keys() == {"regular"}
+
+
 def test_the_register_is_bounded_and_forgets_the_longest_silent():
     """A crowd of addresses costs no memory and does not push out who scrapes all the time."""
     scrapes = Scrapes(wait_s=15.0)

@@ -18,6 +18,14 @@ async def health(proxy) -> list[int]:
     return [(await proxy.get(path)).status for path in PATHS]
 
 
+async def refused(proxy) -> None:
+    """Ask for a WebSocket of a proxy that drains: from now on there is something to tell."""
+    client = await proxy.client()
+    await client.send(get("/", "Connection: Upgrade", "Upgrade: websocket"))
+    assert (await client.final()).start.startswith(b"HTTP/1.1 503 ")
+    client.close()
+
+
 @on_one_loop
 async def test_health_through_a_drain(start, nobody):
     """Alive throughout, ready only between the application's first answer and the drain."""
@@ -31,6 +39,7 @@ async def test_health_through_a_drain(start, nobody):
         await proxy.line("phase", phase="draining")
         assert await health(proxy) == [200, 200, 503, 503]
         # Something has to keep the process here when it has drained.
+        await refused(proxy)
         await proxy.metrics()
         await application.send(OK)
         assert (await client.final()).raw == OK_CLOSE
@@ -61,7 +70,7 @@ async def test_readiness_may_be_kept_for_a_while(start):
 
 @on_one_loop
 async def test_a_scraper_gets_the_numbers_of_the_whole_drain(start, upstream):
-    """It came a moment ago, so it will come again: the process waits for that, answers, and goes."""
+    """It came a moment ago, so it will come again: the application is kept for that, and serves meanwhile."""
     # Longer than the test is patient: it is the scrape that ends the wait.
     proxy = await start(upstream, final_scrape_wait="60s")
     client, application = await held(proxy, upstream)
@@ -69,12 +78,13 @@ async def test_a_scraper_gets_the_numbers_of_the_whole_drain(start, upstream):
     proxy.signal()
     hook = await waiting_hook(proxy)
     await proxy.line("phase", phase="draining")
+    await refused(proxy)
     await application.send(OK_CLOSE)
     assert (await client.final()).raw == OK_CLOSE
     client.close()
     assert (await proxy.line("last_scrape"))["awaited"] == ["127.0.0.1"]
-    # The application is not held for it, and whoever still comes is served.
-    assert await hook == "drained"
+    # Whoever still comes is served.
+    assert not hook.done()
     late = await proxy.client()
     await late.send(get())
     await (await entered(upstream)).send(OK)
@@ -84,6 +94,9 @@ async def test_a_scraper_gets_the_numbers_of_the_whole_drain(start, upstream):
     assert metrics['phase{phase="drained"}'] == 1
     assert metrics['drain_requests_total{outcome="finished"}'] == 2
     assert metrics["after_drained_total"] == 1
+    refusals = {key: value for key, value in metrics.items() if "drain_tunnels" in key and "refused" in key}
+    assert sum(refusals.values()) == 1
+    assert await hook == "drained"
     assert await proxy.exit_code() == 0
 
 
@@ -105,19 +118,37 @@ async def test_a_scraper_that_came_twice_is_waited_for_twice_as_long_as_it_staye
 
 
 @on_one_loop
-async def test_the_wait_for_a_scrape_is_bounded(start):
+async def test_the_wait_for_a_scrape_is_bounded(start, upstream):
     """A scraper that stays away costs `final_scrape_wait` at most."""
+    proxy = await start(upstream, final_scrape_wait="3s")
+    await proxy.metrics()
+    await asyncio.sleep(2.5)
+    await proxy.metrics()
+    client, application = await held(proxy, upstream)
+    proxy.signal()
+    await proxy.line("phase", phase="draining")
+    await refused(proxy)
+    await application.send(OK_CLOSE)
+    assert (await client.final()).raw == OK_CLOSE
+    client.close()
+    line = await proxy.line("last_scrape")
+    drained = asyncio.get_running_loop().time()
+    assert line["within_s"] <= 3.0
+    assert await proxy.exit_code() == 0
+    assert asyncio.get_running_loop().time() - drained >= line["within_s"] - 0.2
+
+
+@on_one_loop
+async def test_a_drain_that_served_everybody_waits_for_no_scrape_that_is_due_later(start):
+    """The default costs a rollout less than a second a pod: this one is due in two."""
     async with Application(answering(OK)) as upstream:
-        proxy = await start(upstream, final_scrape_wait="3s")
+        proxy = await start(upstream, final_scrape_wait="15s")
         await proxy.metrics()
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(2.0)
         await proxy.metrics()
         proxy.signal()
-        line = await proxy.line("last_scrape")
-        drained = asyncio.get_running_loop().time()
-        assert line["within_s"] <= 3.0
         assert await proxy.exit_code() == 0
-        assert asyncio.get_running_loop().time() - drained >= line["within_s"] - 0.2
+        assert not events(proxy, "last_scrape")
 
 
 @on_one_loop

@@ -103,16 +103,24 @@ async def test_a_second_sigint_cuts_at_once(start, upstream):
     assert line["ended_by"] == "interrupted twice"
 
 
-async def test_a_second_sigint_ends_the_wait_for_a_last_scrape(start):
+async def test_a_second_sigint_ends_the_wait_for_a_last_scrape(start, upstream):
     """Nothing is left to cut, and still a person waits: at once means at once."""
-    async with Application(answering(OK)) as upstream:
-        proxy = await start(upstream, final_scrape_wait="60s")
-        await proxy.metrics()
-        proxy.signal(signal.SIGINT)
-        line = await proxy.line("last_scrape")
-        assert line["within_s"] > PATIENCE_S
-        proxy.signal(signal.SIGINT)
-        assert await proxy.exit_code() == 0
+    proxy = await start(upstream, final_scrape_wait="60s", grace_period="120s")
+    await proxy.metrics()
+    client, application = await held(proxy, upstream)
+    proxy.signal(signal.SIGINT)
+    await proxy.line("phase", phase="draining")
+    other = await proxy.client()
+    await other.send(get("/", "Connection: Upgrade", "Upgrade: websocket"))
+    assert (await other.final()).start.startswith(b"HTTP/1.1 503 ")
+    other.close()
+    await application.send(OK_CLOSE)
+    assert (await client.final()).raw == OK_CLOSE
+    client.close()
+    line = await proxy.line("last_scrape")
+    assert line["within_s"] > PATIENCE_S
+    proxy.signal(signal.SIGINT)
+    assert await proxy.exit_code() == 0
 
 
 async def test_a_second_sigint_at_the_very_end_is_no_defect(start):

@@ -35,8 +35,11 @@ async def test_none_asks_nothing(tmp_path):
 
 async def test_slices_tell_that_the_cluster_has_forgotten_and_why(tmp_path):
     """The flip, the deletion, and nothing of the pod's own object; its numbers are read back."""
-    async with pod(tmp_path, **BY_WORD, final_scrape_wait="5s") as it:
+    # A twentieth of it, where nothing was lost.
+    async with pod(tmp_path, **BY_WORD, final_scrape_wait="400s") as it:
         await it.looked()
+        await it.proxy.metrics()
+        await asyncio.sleep(3.0)
         await it.proxy.metrics()
         it.proxy.signal()
         await it.api.journal.nth("watch", "endpointslices")

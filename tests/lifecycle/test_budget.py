@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from drainproxy import config
-from drainproxy.lifecycle.budget import divide
+from drainproxy.lifecycle.budget import MIN_STOP_S, divide
 from drainproxy.lifecycle.propagation import PRESETS
 from drainproxy.lifecycle.settings import LifecycleSettings
 
@@ -36,12 +37,12 @@ def test_an_unknown_grace_period_is_taken_for_kubernetes_default():
         (30, 22, 5, 3),
         (60, 52, 5, 3),
         (3600, 3592, 5, 3),
-        (25, 17, 5, 3),
-        # A fifth of the grace period, where that is less.
-        (20, 13, 4, 3),
-        (10, 6, 2, 2),
-        (5, 3, 1, 1),
-        (1, 0.6, 0.2, 0.2),
+        # Too short: everybody has less, in proportion.
+        (27, 19.8, 4.5, 2.7),
+        (15, 11, 2.5, 1.5),
+        # So short that the kubelet's own two seconds are enough for the application.
+        (5, 4.5, 0, 0.5),
+        (1, 0.8, 0, 0.2),
         (0, 0, 0, 0),
     ],
 )
@@ -63,6 +64,36 @@ def test_a_sum_that_does_not_fit_names_the_numbers_to_change(preset, needed):
     for part in ("propagation_max", "leave_spread", "app_stop", "reserve"):
         assert part in problem
     assert divide(USUAL, rules.max_s, float(needed)).problems == ()
+
+
+@pytest.mark.parametrize(("preset", "max_s"), [(name, rules.max_s) for name, (rules, _) in PRESETS.items()])
+@pytest.mark.parametrize("grace", [*range(1, 60), *range(60, 601, 20)])
+def test_every_grace_period_leaves_propagation_its_share(grace, preset, max_s):
+    """From one second on the cluster has time to stop choosing the pod, and is served meanwhile."""
+    budget = divide(USUAL, max_s, float(grace))
+    deadline, refuse_from = budget.deadline(0.0), budget.deadline(0.0) - budget.refuse_window_s
+    assert budget.propagation_max_s >= min(max_s, grace / 2)
+    assert 0 < refuse_from < deadline < grace
+    shares = budget.propagation_max_s + budget.leave_s + budget.app_stop_s + budget.reserve_s
+    assert shares <= grace + 1e-9
+    # Nobody is refused while the cluster may still send: propagation ends before.
+    assert budget.propagation_max_s + budget.leave_margin_s <= deadline
+    assert budget.propagation_max_s < refuse_from
+    assert 0 < budget.leave_margin_s <= budget.leave_s
+    # Beside a native sidecar work may go on while the kubelet still lets the application live.
+    killed = max(grace, deadline + MIN_STOP_S)
+    assert deadline <= deadline + budget.overtime_s <= killed - budget.reserve_s + 1e-9
+    # The application has what it was to have, counted with what the kubelet adds.
+    assert killed - deadline >= min(USUAL.app_stop, grace / 6) - 1e-9
+    if grace >= max(max_s + 15, 16):
+        assert (budget.leave_s, budget.app_stop_s, budget.reserve_s) == (7, 5, 3)
+        assert (budget.refuse_window_s, budget.overtime_s, budget.problems) == (1, 0, ())
+
+
+def test_an_application_that_needs_longer_to_stop_has_it_where_it_fits():
+    """docs/operations.md: 15 + 5 + 2 + 20 + 3 = 45."""
+    budget = divide(replace(USUAL, app_stop=20.0), 15.0, 45.0)
+    assert (budget.app_stop_s, budget.deadline(0.0), budget.problems) == (20, 22, ())
 
 
 def test_a_running_pod_shortens_propagation_rather_than_refuse():
@@ -88,9 +119,10 @@ def test_shares_never_exceed_the_grace_period(wanted, max_s, grace):
     budget = divide(wanted, max_s, grace)
     assert 0 <= budget.propagation_max_s <= max_s
     assert budget.deadline(0.0) + budget.app_stop_s + budget.reserve_s == pytest.approx(budget.grace_s)
-    if budget.propagation_max_s > 0:
-        total = budget.propagation_max_s + budget.leave_s + budget.app_stop_s + budget.reserve_s
-        assert total <= budget.grace_s + 1e-9
+    total = budget.propagation_max_s + budget.leave_s + budget.app_stop_s + budget.reserve_s
+    assert total <= budget.grace_s + 1e-9
+    if budget.problems and budget.grace_s > 0 and max_s > 0:
+        assert budget.propagation_max_s > 0
 
 
 @given(shares, halves(0, 150), halves(0, 300))

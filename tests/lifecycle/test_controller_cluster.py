@@ -114,12 +114,13 @@ async def test_a_shorter_grace_period_moves_the_deadline_and_the_cap():
     house.sigterm()
     assert request.deadline == clock.START_S + 22
     house.controller.learn(Cause.DELETION, 20)
-    # 20 less app_stop 4 (a fifth), less reserve 3.
-    assert house.controller.deadline == clock.START_S + 13
-    assert request.deadline == clock.START_S + 13
-    assert house.controller.plan.rules.max_s == 20 - 4 - 3 - 7
+    # Two thirds of everything: 20 less app_stop 3.3, less reserve 2.
+    deadline = pytest.approx(clock.START_S + 20 - 8 * 2 / 3)
+    assert (house.controller.deadline, request.deadline) == (deadline, deadline)
+    assert house.controller.plan.rules.max_s == pytest.approx(10)
+    assert house.controller.published.refuse_from == pytest.approx(clock.START_S + 20 - 9 * 2 / 3)
     request.end()
-    assert await house.reach(Phase.DRAINED) <= 13
+    assert await house.reach(Phase.DRAINED) <= 15
 
 
 @in_fake_time
@@ -152,7 +153,7 @@ async def test_a_node_that_shuts_down_leaves_little():
     await at(4)
     house.controller.learn(Cause.NODE_SHUTDOWN, house.settings.node_shutdown_grace)
     await house.reach(Phase.DRAINED)
-    assert clock.now() == pytest.approx(15 - 3 - 3)
+    assert clock.now() == pytest.approx(15 - 2.5 - 1.5)
     assert request.cut_for == "drain-deadline"
     await soon()
     assert house.controller.report.cause == "node-shutdown"

@@ -113,7 +113,7 @@ def published_is_consistent(house: House) -> None:
         if row.phase is Phase.DRAINED
         else row.work_deadline <= controller.deadline
     )
-    assert row.refuse_from == controller.deadline - house.settings.refuse_window
+    assert row.refuse_from == controller.deadline - controller.plan.budget.refuse_window_s
     if row.phase is not Phase.PROPAGATING:
         assert row.discourage_reuse
     if row.phase is not Phase.DRAINED:
@@ -149,7 +149,7 @@ async def walk_through(setting: dict[str, Any], steps: list[tuple[float, str]]) 
 async def it_is_over(walk: Walk) -> None:
     """Everybody has been answered, the books are closed, and nothing would still happen."""
     house = walk.house
-    assert {await hook for hook in walk.hooks} <= {"drained", "not draining"}
+    assert {await hook for hook in walk.hooks} <= {"drained", "not draining", "the deadline has come"}
     for request in walk.requests:
         request.end()
     await house.controller.until(lambda: house.controller.may_exit)

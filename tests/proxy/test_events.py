@@ -603,7 +603,7 @@ async def test_an_event_source_that_comes_too_late_is_closed_and_not_refused() -
 
     Others that come then get their 503.
     """
-    lifecycle = {"grace_period": 10.0, "refuse_window": 10.0}
+    lifecycle = {"grace_period": 30.0, "refuse_window": 30.0}
     async with Upstream() as upstream, House(upstream, lifecycle=lifecycle) as house:
         held, client, other = [await house.client() for _ in range(3)]
         await held.send(GET)

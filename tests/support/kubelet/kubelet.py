@@ -189,14 +189,20 @@ class Kubelet:
     # Ending.
 
     def delete(
-        self, pod: Pod, *, late_s: Mapping[str, float] | None = None, stalled_s: float = 0.0
+        self,
+        pod: Pod,
+        *,
+        late_s: Mapping[str, float] | None = None,
+        stalled_s: float = 0.0,
+        grace_s: int | None = None,
     ) -> asyncio.Task[None]:
         """Delete a pod as `kubectl delete` does; the task is over when it is gone.
 
-        `late_s`: container -> how late its SIGTERM comes. `stalled_s`: how long exec hooks are kept from
-        running, as by a CPU limit.
+        `grace_s`: its `--grace-period`. `late_s`: container -> how late its SIGTERM comes. `stalled_s`: how
+        long exec hooks are kept from running, as by a CPU limit.
         """
-        grace_s = pod.spec["terminationGracePeriodSeconds"]
+        if grace_s is None:
+            grace_s = pod.spec["terminationGracePeriodSeconds"]
         pod.manifest["metadata"] |= {"deletionTimestamp": timestamp(), "deletionGracePeriodSeconds": grace_s}
         self._write(pod)
         return self._spawn(self._end(pod, grace_s, late_s or {}, stalled_s))
