@@ -66,16 +66,18 @@ class Budget:
         """Loop time by which the application is let go, for a termination that began at t0."""
         return t0 + max(0.0, self.grace_s - self.app_stop_s - self.reserve_s)
 
-    def work_deadline(self, t0: float, sigterm_at: float | None) -> float:
-        """Loop time by which admitted work must have ended; `sigterm_at`: when SIGTERM came, if it has."""
+    def work_deadline(self, t0: float, sigterm_at: float | None, *, told_last: bool) -> float:
+        """Loop time by which admitted work must have ended; `sigterm_at`: when SIGTERM came, if it has.
+
+        `told_last`: to a native sidecar it comes when the containers after it are gone or the grace period is
+        over, and two seconds are given from then on, whatever was planned.
+        """
         at = self.deadline(t0)
         if sigterm_at is None:
             return at + self.overtime_s
-        if sigterm_at < at:
-            # SIGKILL comes when the grace period is over.
-            return at
-        # To a native sidecar it came when that was over, and two seconds are given from then on.
-        return max(at, min(at + self.overtime_s, sigterm_at + MIN_STOP_S - self.reserve_s))
+        if told_last:
+            return min(at + self.overtime_s, sigterm_at + MIN_STOP_S - MIN_RESERVE_S)
+        return at
 
 
 def divide(settings: LifecycleSettings, max_s: float, grace_s: float | None) -> Budget:

@@ -113,6 +113,7 @@ class Controller(News):
         if sigterm and self.drain.final and self.drained:
             self.drain.outlived = self.sigterm_at is None
         self.drain.final = self.drain.final or sigterm or prestop or cause is not Cause.MANUAL
+        self.drain.own_hook = self.drain.own_hook or (prestop and self.sigterm_at is None)
         if sigterm and self.sigterm_at is None:
             self.sigterm_at = self.drain.sigterm_at = now
             self._publish(self.published.phase)
@@ -245,7 +246,7 @@ class Controller(News):
         drain = self.drain
         if drain is None:
             return math.inf
-        return self.plan.budget.work_deadline(drain.t0, drain.sigterm_at)
+        return self.plan.budget.work_deadline(drain.t0, drain.sigterm_at, told_last=drain.own_hook)
 
     def waiting_for(self) -> str:
         """Say what the present phase waits for, in the words of the manual."""

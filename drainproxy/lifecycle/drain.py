@@ -31,6 +31,8 @@ class Drain:
     """The pod is ending for certain: `undrain` is refused in every phase."""
     sigterm_at: float | None = None
     """When SIGTERM came."""
+    own_hook: bool = False
+    """The sidecar's own preStop hook has run, which only a native one has: SIGTERM comes to it last."""
     held: bool = False
     """The application was kept for a last scrape."""
     let_go: bool = False

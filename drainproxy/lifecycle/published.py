@@ -38,7 +38,7 @@ def picture(
     policy = POLICY[phase]
     if drain is None:
         return Published(phase, policy, math.inf, False, math.inf, math.inf, math.inf, False)
-    deadline = plan.budget.work_deadline(drain.t0, drain.sigterm_at)
+    deadline = plan.budget.work_deadline(drain.t0, drain.sigterm_at, told_last=drain.own_hook)
     # A balancer would only reconnect to us as long as it has not heard of the drain.
     hold_s = plan.rules.min_s if plan.rules.balancer else 0.0
     discourage = policy.reuse is Reuse.DISCOURAGE and now >= drain.started + hold_s

@@ -66,7 +66,10 @@ class Scales:
         """Return from when on a drain that waits for no work is over, and what it waits for until then."""
         drain, settled_at = known.drain, known.last_request + self._settings.settle
         budget = self._plan.budget
-        refuse_from = budget.work_deadline(drain.t0, drain.sigterm_at) - budget.refuse_window_s
+        refuse_from = (
+            budget.work_deadline(drain.t0, drain.sigterm_at, told_last=drain.own_hook)
+            - budget.refuse_window_s
+        )
         if drain.propagation_ended is Reason.ALONE:
             # Still nobody else: whoever comes is served here or not at all.
             return max(settled_at, refuse_from), "refuse_window: this pod alone serves"

@@ -38,7 +38,7 @@ class Departure:
         # Where SIGTERM comes last, the kubelet promises this much and no more: nobody need have told us of a
         # shorter grace period.
         killed_at = sigterm_at + MIN_STOP_S
-        if not drain.outlived:
+        if not (drain.outlived or drain.own_hook):
             killed_at = max(killed_at, drain.t0 + controller.plan.budget.grace_s)
         return killed_at - EXIT_S
 

@@ -195,7 +195,6 @@ async def test_sigterm_at_once_ends_the_overtime():
     house = House("cluster")
     request = house.request()
     await soon()
-    house.prestop()
     house.controller.learn(Cause.DELETION, 5)
     assert request.deadline == clock.START_S + 6.0
     house.sigterm()
@@ -206,3 +205,19 @@ async def test_sigterm_at_once_ends_the_overtime():
     assert request.outcome == "cut"
     # Nothing is left of the grace period to wait in.
     assert house.controller.hooks.late_scrape_until <= house.loop.time()
+
+
+@in_fake_time
+async def test_a_native_sidecar_is_not_killed_for_a_plan_that_nobody_told_was_too_long():
+    """It plans for 30 s; SIGTERM after five says that they were five, and two seconds are left."""
+    house = House("cluster")
+    request = house.request()
+    await soon()
+    house.prestop()
+    assert request.deadline == clock.START_S + 22.0
+    await at(5.0)
+    house.sigterm()
+    assert request.deadline == clock.START_S + 6.5
+    await house.controller.until(lambda: house.controller.may_exit)
+    assert clock.now() < 6.7
+    assert request.outcome == "cut"
