@@ -115,19 +115,37 @@ def _ended(ground: Ground, pod: Pod, *reasons: str) -> None:
 )
 async def lone(ground: Ground) -> Measured:
     """The only pod is deleted, one call a second comes, and the successor takes its time to be ready"""
+    return await _replaced(ground, 1)
+
+
+@row(
+    "two deleted together",
+    Evidence(line="drain_report", series="late_requests_total"),
+    most=0,
+    unit="lost",
+    loops=ONE,
+)
+async def together(ground: Ground) -> Measured:
+    """Both replicas are deleted at once, and neither is the other's successor; the rest as above"""
+    return await _replaced(ground, 2)
+
+
+async def _replaced(ground: Ground, replicas: int) -> Measured:
     starts_s = ground.pick(10.0, 4.0)
 
     async def play(manifest: dict[str, Any], port: int) -> Crowd:
         async with cluster(port=port) as town:
-            pod = await town.run(manifest)
+            pods = [await town.run(manifest) for _ in range(replicas)]
             async with crowd(town, port) as calls:
                 await asyncio.sleep(EVERY_S)
-                ending = town.kubelet.delete(pod)
+                endings = [town.kubelet.delete(pod) for pod in pods]
                 await asyncio.sleep(starts_s)
-                await _look(ground, pod)
+                for pod in pods:
+                    await _look(ground, pod)
                 await town.run(manifest)
-                await ending
-            _ended(ground, pod, "slices_quiet", "max")
+                await asyncio.gather(*endings)
+            for pod in pods:
+                _ended(ground, pod, "slices_quiet", "max")
             return calls
 
     return _measured(*await _beside(play, ground.pick({}, SHORT)))
