@@ -101,4 +101,6 @@ class Leaving:
 
     def _look_again_later(self) -> None:
         if self._told and self._again is None:
-            self._again = self._loop.call_at(self._told[0][0], self._tell_again)
+            # Timers run before sockets are read: after a stall of ours, what has come meanwhile comes first.
+            soon = self._loop.call_soon
+            self._again = self._loop.call_at(self._told[0][0], soon, soon, self._tell_again)

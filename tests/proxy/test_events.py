@@ -422,18 +422,18 @@ async def test_an_event_that_stands_still_is_cut_long_before_the_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One that comes on is waited for; half an event is thrown away by who reads it (HTML section 9.2.6)."""
-    monkeypatch.setattr(leaving, "AGAIN_S", 0.3)
+    monkeypatch.setattr(leaving, "AGAIN_S", 0.5)
     async with Upstream() as upstream, House(upstream, lifecycle=QUICK) as house:
         client, application = await listening(house, upstream)
         await application.send(chunk(b"da"))
         await client.read_to(b"da\r\n")
         house.sigterm()
         began = house.loop.time()
-        for _ in range(6):
+        for _ in range(15):
             await application.send(chunk(b"ta"))
             await client.read_to(b"ta\r\n")
-            await asyncio.sleep(0.15)
-        assert house.loop.time() - began > 0.8
+            await asyncio.sleep(0.1)
+        assert house.loop.time() - began > 2 * leaving.AGAIN_S
         assert await client.read_until_close() == b""
         assert client.end is End.RESET
         await house.until(lambda: house.controller.report is not None)
@@ -632,18 +632,17 @@ async def test_an_event_source_without_an_answer_at_the_deadline_is_closed_too()
 
 
 async def test_an_event_source_whose_application_is_not_there_is_closed_as_without_us() -> None:
-    """Refused, or gone before it has answered: EventSource comes back from that, and not from 502 or 503."""
+    """Gone before it has answered, or refusing: EventSource comes back from that, and not from 502 or 503."""
     async with Upstream() as upstream, House(upstream) as house:
-        client, other = await house.client(), await house.client()
+        client = await house.client()
         await client.send(EVENTS)
         application = await upstream.connection()
         await application.read_request()
         application.close()
-        assert await client.read_eof() is End.FIN
+        assert await client.read_until_close() == b""
         await upstream.close()
         client = await house.client()
         await client.send(EVENTS)
-        assert await client.read_eof() is End.FIN
-        assert (await other.ask(GET)).status == 503
+        assert await client.read_until_close() == b""
     assert house.metrics.errors.value("upstream-gone") == 1
-    assert house.metrics.errors.value("upstream-refused") == 2
+    assert house.metrics.errors.value("upstream-refused") == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +22,7 @@ from tests.proxy.test_websocket import CLOSE, frame, message
 from tests.proxy.words import get
 from tests.support.house import House
 from tests.support.upstream import Connection, Upstream
-from tests.support.wire import PATIENCE_S, End
+from tests.support.wire import PATIENCE_S, End, turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -332,7 +333,7 @@ async def test_an_application_that_stops_between_two_fragments_is_waited_for_so_
 
 async def test_a_message_that_comes_on_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long it takes: only who stands still has stopped."""
-    monkeypatch.setattr(leaving, "AGAIN_S", 0.3)
+    monkeypatch.setattr(leaving, "AGAIN_S", 0.5)
     async with Upstream() as upstream, House(upstream, lifecycle=LONG) as house:
         client, application = await raw(house, upstream)
         whole = message([b"one", b"two", b"three", b"four", b"five", b"six"])
@@ -343,7 +344,7 @@ async def test_a_message_that_comes_on_is_waited_for(monkeypatch: pytest.MonkeyP
         for place in range(3, len(whole) - 1):
             await application.send(whole[place : place + 1])
             assert await client.read_exactly(1) == whole[place : place + 1]
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.08)
         assert house.loop.time() - began > 3 * leaving.AGAIN_S
         await application.send(whole[-1:])
         assert await client.read_exactly(5) == whole[-1:] + CLOSE
@@ -353,9 +354,31 @@ async def test_a_message_that_comes_on_is_waited_for(monkeypatch: pytest.MonkeyP
     assert outcomes(house, "websocket") == {"told_to_leave": 1}
 
 
+async def test_a_stall_of_ours_is_not_the_applications(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has said while our loop stood still is read before anybody says that it has stopped."""
+    monkeypatch.setattr(leaving, "AGAIN_S", 0.3)
+    async with Upstream() as upstream, House(upstream, lifecycle=LONG) as house:
+        client, application = await raw(house, upstream)
+        whole = message([b"one", b"two"])
+        await application.send(whole[:3])
+        assert await client.read_exactly(3) == whole[:3]
+        house.sigterm()
+        await house.until(lambda: house.controller.published.phase == "draining")
+        await turns(10)
+        await application.send(whole[3:4])
+        time.sleep(2 * leaving.AGAIN_S)  # noqa: ASYNC251 - the loop stands still
+        assert await client.read_exactly(1) == whole[3:4]
+        await application.send(whole[4:])
+        assert await client.read_exactly(len(whole)) == whole[4:] + CLOSE
+        await client.send(ANSWER)
+        application.close()
+        assert await client.read_eof() is End.FIN
+    assert outcomes(house, "websocket") == {"told_to_leave": 1}
+
+
 async def test_a_client_that_reads_slowly_has_not_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """The application is held back for it, and its message is still under way."""
-    monkeypatch.setattr(leaving, "AGAIN_S", 0.3)
+    monkeypatch.setattr(leaving, "AGAIN_S", 0.5)
     how = {"lifecycle": LONG, "send_buffer": 4096}
     async with Upstream() as upstream, House(upstream, **how) as house:
         client = await house.client(receive_buffer=4096)
@@ -382,7 +405,7 @@ async def test_a_client_that_reads_slowly_has_not_stopped(monkeypatch: pytest.Mo
 
 async def test_a_close_behind_a_message_is_given_the_time_to_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two seconds for the answer begin when the client has taken what was said before, not earlier."""
-    monkeypatch.setattr(tunnel, "LEAVE_MARGIN_S", 0.25)
+    monkeypatch.setattr(tunnel, "LEAVE_MARGIN_S", 0.6)
     how = {"lifecycle": LONG, "send_buffer": 4096}
     async with Upstream() as upstream, House(upstream, **how) as house:
         client = await house.client(receive_buffer=4096)
@@ -396,7 +419,7 @@ async def test_a_close_behind_a_message_is_given_the_time_to_arrive(monkeypatch:
         house.sigterm()
         got = b""
         while len(got) < len(whole):
-            got += await client.read_exactly(min(3000, len(whole) - len(got)))
+            got += await client.read_exactly(min(2000, len(whole) - len(got)))
             await asyncio.sleep(0.05)
         assert got == whole
         assert await client.read_exactly(4) == CLOSE
