@@ -51,6 +51,7 @@ def judge(found: Survey, config: Config) -> Iterator[Verdict]:
         ("hooks, probes", "", timers, "the application is kept until the drain is over"),
         ("grace period", "", _grace(spec, config), f"{budget.needed_s:g} s are enough"),
         ("targetPort", "services", _target_ports(found, ours, config), "every Service leads to drainproxy"),
+        ("successor", "", (), _successor(found)),
         ("endpoints", "services", _endpoints(found), "they say when this pod is chosen no more"),
         ("mesh", "", _mesh(found.pod, config), "none, or provided for"),
         ("gRPC", "services", _grpc(found, config), "none, or passed through"),
@@ -76,6 +77,18 @@ def _grace(spec: Mapping[str, Any], config: Config) -> Iterator[str]:
             f"terminationGracePeriodSeconds {real:g} is less than the {config.budget().needed_s:g} s that"
             f" preset {config.lifecycle.propagation} and app_stop need; raise it, or lower propagation_max"
         )
+
+
+def _successor(found: Survey) -> str:
+    """Say when the pod that takes over starts. It is somebody's choice, and no failure."""
+    spec = found.workload["spec"]
+    recreated = (spec.get("strategy") or {}).get("type") == "Recreate"
+    if recreated or (found.workload.get("kind") == "StatefulSet" and spec.get("replicas", 1) == 1):
+        return (
+            "starts only when the pod is gone: callers miss it for that long, however it ends; a Deployment"
+            " with the strategy RollingUpdate starts it before"
+        )
+    return "starts before the pod is gone, or others serve meanwhile"
 
 
 def _target_ports(found: Survey, ours: Mapping[str, Any], config: Config) -> Iterator[str]:

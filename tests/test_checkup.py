@@ -281,3 +281,25 @@ def test_a_headless_service_tells_the_preset():
     headless = service(clusterIP="None")
     assert "set propagation to headless-dns" in the(good(services=[headless]), "preset")
     assert failures(good(services=[headless, service()])) == {}
+
+
+def successor(**changes) -> str:
+    """Return what is said of the pod that takes over from one of this workload's."""
+    found = good()
+    found.workload = {
+        **found.workload,
+        "spec": {**found.workload["spec"], **changes.pop("spec", {})},
+        **changes,
+    }
+    verdict = next(each for each in judge(found, wiring(ours(found))) if each.what == "successor")
+    assert verdict.passed is True
+    return verdict.detail
+
+
+def test_where_the_successor_waits_for_the_pods_end_it_is_said():
+    """No way of draining makes up for that."""
+    waits = "starts only when the pod is gone"
+    assert waits in successor(spec={"strategy": {"type": "Recreate"}})
+    assert waits in successor(kind="StatefulSet", spec={"replicas": 1})
+    assert waits not in successor(kind="StatefulSet", spec={"replicas": 2})
+    assert waits not in successor(spec={"replicas": 1})

@@ -96,6 +96,7 @@ class Cluster:
             "slices": reading.slices,
             "other_ready": reading.others,
             "other_ready_on_node": reading.others_on_node,
+            "successor_waits": self.controller.plan.successor_waits,
         }
 
     def _changed(self) -> None:
@@ -157,6 +158,7 @@ class Cluster:
         if self._reads_pod:
             with self._complaining("pods"):
                 facts = await pod.ask(api, self.me, self._pace)
+                self.controller.plan.successor_waits = facts.owner in pod.SUCCESSOR_WAITS
                 if self.controller.drain is None:
                     self.controller.plan.observe(facts.grace_s)
                 max_s = self.controller.plan.rules.max_s
@@ -178,6 +180,7 @@ class Cluster:
             with self._complaining("pods"):
                 facts = await pod.ask_twice(api, self.me, self._pace)
                 deleting = facts.deleting
+                self.controller.plan.successor_waits = facts.owner in pod.SUCCESSOR_WAITS
                 if deleting:
                     self.controller.learn(Cause.DELETION, facts.grace_s)
 

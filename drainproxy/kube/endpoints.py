@@ -37,6 +37,8 @@ class SliceFacts:
     others: int
     """Endpoints of other pods that are ready."""
     others_on_node: int
+    coming: int = 0
+    """Endpoints of other pods that are not ready and not terminating."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Reading:
     others_on_node: int
     stuck: bool
     """A row of ours says nothing (publishNotReadyAddresses)."""
+    coming: int = 0
+    """Other endpoints of our Services that may yet become ready."""
 
 
 def version_of(metadata: Any) -> int:
@@ -63,7 +67,7 @@ def version_of(metadata: Any) -> int:
 def read(thing: dict[str, Any], me: PodIdentity) -> SliceFacts:
     """Return what a slice says (discovery.k8s.io/v1). Raises KeyError, TypeError or the like on nonsense."""
     metadata = thing["metadata"]
-    own, others, near = [], 0, 0
+    own, others, near, coming = [], 0, 0, 0
     for endpoint in thing.get("endpoints") or ():
         conditions = endpoint.get("conditions") or {}
         # "A nil value should be interpreted as true" (EndpointConditions).
@@ -76,6 +80,8 @@ def read(thing: dict[str, Any], me: PodIdentity) -> SliceFacts:
         elif ready and serves:
             others += 1
             near += bool(me.node) and endpoint.get("nodeName") == me.node
+        elif not terminating:
+            coming += 1
     return SliceFacts(
         name=str(metadata["name"]),
         service=str((metadata.get("labels") or {}).get(SERVICE_LABEL, "")),
@@ -84,6 +90,7 @@ def read(thing: dict[str, Any], me: PodIdentity) -> SliceFacts:
         own=tuple(own),
         others=others,
         others_on_node=near,
+        coming=coming,
     )
 
 
@@ -150,6 +157,7 @@ class View:
             others=min(others.values(), default=0),
             others_on_node=min(near.values(), default=0),
             stuck=any(row.stuck for row in rows),
+            coming=sum(each.coming for each in self._slices.values()),
         )
 
     def _state(self, rows: list[OwnRow]) -> Routability:

@@ -37,6 +37,13 @@ class PodFacts:
     grace_s: float | None
     """Really given where it is being deleted, else what its spec says."""
     spec: Mapping[str, Any]
+    owner: str = ""
+    """The kind of its controller; empty for none."""
+
+
+SUCCESSOR_WAITS = frozenset(("StatefulSet",))
+"""Controllers that make a pod's successor only once the pod is gone: it has the same name. A Deployment with
+strategy Recreate does so too, and nothing of the pod tells: its pods stay, as others do that serve alone."""
 
 
 def read(thing: Mapping[str, Any], me: PodIdentity) -> PodFacts:
@@ -48,7 +55,9 @@ def read(thing: Mapping[str, Any], me: PodIdentity) -> PodFacts:
     grace = (
         metadata.get("deletionGracePeriodSeconds") if deleting else spec.get("terminationGracePeriodSeconds")
     )
-    return PodFacts(deleting, None if grace is None else float(grace), spec)
+    owners = metadata.get("ownerReferences") or ()
+    owner = next((str(each.get("kind", "")) for each in owners if each.get("controller") is True), "")
+    return PodFacts(deleting, None if grace is None else float(grace), spec, owner)
 
 
 async def ask(api: Api, me: PodIdentity, pace: Pace) -> PodFacts:

@@ -180,6 +180,7 @@ class SliceWatch:
             alone=bool(reading.slices) and (reading.others == 0 or lonely_here),
             sole=bool(reading.slices) and reading.others == 0,
             stuck=reading.stuck,
+            coming=reading.coming > 0,
         )
 
     def _say(self) -> bool:

@@ -178,6 +178,8 @@ class Plan:
     def __init__(self, settings: LifecycleSettings, rules: Rules) -> None:
         self._settings = settings
         self._wanted = rules
+        self.successor_waits = False
+        """The pod's successor is made only once the pod is gone. Written by who asks the cluster."""
         self.observe(None)
 
     def observe(self, grace_s: float | None) -> None:

@@ -310,6 +310,11 @@ class Controller(News):
             return math.inf
         if self._inflight.pending:
             return self.deadline
+        if drain.early and len(self._inflight):
+            # Who was there is served. New ones come all the time: the last are finished, the next refused.
+            drain.refusing, self._inflight.awaited = True, None
+            self._publish(Phase.DRAINING)
+            return self.deadline
         idle_at, _ = self._scales.idle(self._known(drain))
         if now < idle_at:
             return min(idle_at, self.deadline)
@@ -337,7 +342,8 @@ class Controller(News):
     def _end_propagation(self, drain: Drain, reason: Reason) -> None:
         drain.propagation_ended = reason
         self._metrics.propagation_end.inc(reason)
-        if self._evidence.stuck and reason is Reason.MAX:
+        drain.early = reason is Reason.ALONE and self._scales.in_vain(self._known(drain))
+        if drain.early or (self._evidence.stuck and reason is Reason.MAX):
             self._inflight.awaited = set(self._inflight)
 
     def _fire(self, event: Event, why: str, reason: Reason | None = None) -> None:

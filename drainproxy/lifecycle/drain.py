@@ -33,6 +33,10 @@ class Drain:
     """When SIGTERM came."""
     own_hook: bool = False
     """The sidecar's own preStop hook has run, which only a native one has: SIGTERM comes to it last."""
+    early: bool = False
+    """It leaves as soon as those are served who were there: no successor can start before it is gone."""
+    refusing: bool = False
+    """They are, and whoever comes now would only hold the successor up."""
     held: bool = False
     """The application was kept for a last scrape."""
     let_go: bool = False

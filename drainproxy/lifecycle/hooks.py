@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from drainproxy.lifecycle.budget import MIN_STOP_S
 from drainproxy.lifecycle.lazytimer import LazyTimer
+from drainproxy.lifecycle.propagation import Reason
 
 if TYPE_CHECKING:
     import asyncio
@@ -104,6 +105,9 @@ class Hooks:
         drain = self._controller.drain
         if drain is None or drain.report is None or not (drain.let_go_late and drain.report.incomplete):
             return -math.inf
+        if drain.propagation_ended is Reason.ALONE:
+            # A successor may be waiting for the pod's end.
+            return -math.inf
         budget = self._controller.plan.budget
         return budget.deadline(drain.t0) + budget.app_stop_s
 
@@ -120,6 +124,8 @@ class Hooks:
         """Return until when a drain that is over holds the application at most; `now` for no longer."""
         if drain.report is None:
             return until
+        if drain.early:
+            return now
         scrape_by = until
         sigterm_at = self._controller.sigterm_at
         if sigterm_at is not None and sigterm_at > drain.started:

@@ -40,6 +40,8 @@ class Evidence:
     """No other endpoint is ready anywhere: who is not served here is not served."""
     stuck: bool = False
     """A row of this pod stays ready until the pod is gone (publishNotReadyAddresses), and says nothing."""
+    coming: bool = False
+    """Another endpoint is there and not ready yet."""
 
 
 UNKNOWN = Evidence(Routability.UNKNOWN, since=0.0)
@@ -52,7 +54,7 @@ class Reason(StrEnum):
     SLICES_QUIET = "slices_quiet"  # the slices have flipped, and callers are quiet
     QUIET = "quiet"  # without the cluster's word, or against it: callers are quiet
     MAX = "max"  # propagation_max has passed
-    ALONE = "alone"  # nobody else has become ready, and what is left is needed for leaving
+    ALONE = "alone"  # nobody else has become ready and leaving takes what is left, or nobody can
     DEADLINE = "deadline"  # the drain's deadline has come
     UPSTREAM_GONE = "upstream_gone"  # the application is gone: nobody can be served
     INTERRUPTED = "interrupted"  # a person insists (the second SIGINT)

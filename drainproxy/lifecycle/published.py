@@ -48,7 +48,7 @@ def picture(
         policy=policy,
         drain_started=drain.started,
         discourage_reuse=discourage or policy.reuse is Reuse.CLOSE,
-        refuse_from=deadline - plan.budget.refuse_window_s,
+        refuse_from=-math.inf if drain.refusing else deadline - plan.budget.refuse_window_s,
         work_deadline=math.inf if phase is Phase.DRAINED else min(deadline, drain.started + timeout),
         deadline=math.inf if phase is Phase.DRAINED else deadline,
         draining=True,

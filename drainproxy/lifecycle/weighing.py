@@ -51,16 +51,30 @@ class Scales:
 
     def verdict(self, known: Known) -> Verdict:
         """Weigh whether propagation is over."""
+        if self.in_vain(known):
+            return Verdict(Reason.ALONE, known.now, "nothing")
         return judge(self._plan.rules, self._facts(known), known.now)
 
     def intent(self, known: Known) -> str:
         """Say what a drain means to do."""
         word = known.word
+        if self.in_vain(known):
+            return "leave early: nobody else serves, and the successor starts only when this pod is gone"
         if held_alone(self._plan.rules, self._facts(known)):
             return "stay until another endpoint is ready, or the deadline is near: this pod alone serves"
         if word.stuck and word.state is Routability.UNKNOWN:
             return "leave by time and quiet: publishNotReadyAddresses keeps the slices from saying anything"
         return PLANS[known.drain.cause]
+
+    def in_vain(self, known: Known) -> bool:
+        """Tell whether staying cannot help: nobody can take over before this pod is gone.
+
+        However long it stays, callers miss it for as long as its successor takes to start.
+        """
+        word = known.word
+        told = word.terminating and word.sole and not word.coming
+        known_rows = word.state is not Routability.UNKNOWN or word.stuck
+        return told and known_rows and self._plan.successor_waits
 
     def idle(self, known: Known) -> tuple[float, str]:
         """Return from when on a drain that waits for no work is over, and what it waits for until then."""
@@ -71,8 +85,9 @@ class Scales:
             - budget.refuse_window_s
         )
         if drain.propagation_ended is Reason.ALONE:
-            # Still nobody else: whoever comes is served here or not at all.
-            return max(settled_at, refuse_from), "refuse_window: this pod alone serves"
+            # Still nobody else: whoever comes is served here or not at all. Those who are refused from then
+            # on do not keep it.
+            return -math.inf if drain.early else refuse_from, "refuse_window: this pod alone serves"
         if drain.propagation_ended is Reason.MAX and known.word.stuck:
             # Callers will come until the pod is gone: who came before is waited for, and nobody else.
             return -math.inf, "nothing"

@@ -145,6 +145,14 @@ def test_two_that_are_deleted_together_are_both_alone():
     assert view(slice_of(own(ready=False, terminating=True), leaving)).reading().others == 0
 
 
+def test_who_is_not_ready_yet_may_come():
+    """Another pod of a StatefulSet that starts; one that ends does not."""
+    starting, leaving = own(uid="o-1", ready=False), own(uid="o-2", ready=False, terminating=True)
+    reading = view(slice_of(own(ready=False, terminating=True), starting, leaving)).reading()
+    assert (reading.others, reading.coming) == (0, 1)
+    assert view(slice_of(own(ready=False, terminating=True), leaving)).reading().coming == 0
+
+
 @pytest.mark.parametrize(("flips", "state"), [(False, ROUTABLE), (True, GONE)])
 def test_a_row_that_says_nothing_does_not_silence_one_that_does(flips, state):
     """A StatefulSet's headless Service for peers beside the one that callers use."""

@@ -33,6 +33,24 @@ def test_a_deleted_pod_has_the_grace_that_was_given():
     assert (facts.deleting, facts.grace_s) == (False, 40)
 
 
+@pytest.mark.parametrize(
+    ("owners", "kind"),
+    [
+        ([{"kind": "StatefulSet", "name": "db", "controller": True}], "StatefulSet"),
+        ([{"kind": "Other"}, {"kind": "ReplicaSet", "name": "web-1", "controller": True}], "ReplicaSet"),
+        ([{"kind": "StatefulSet", "controller": False}], ""),
+        ([], ""),
+        (None, ""),
+    ],
+)
+def test_a_pod_tells_who_made_it(owners, kind):
+    """A StatefulSet makes the next one only when this one is gone."""
+    thing = pod()
+    if owners is not None:
+        thing["metadata"]["ownerReferences"] = owners
+    assert read(thing, ME).owner == kind
+
+
 def test_another_pod_of_that_name_is_none_of_ours():
     """A StatefulSet's next pod is not this one."""
     with pytest.raises(ValueError, match="another pod"):

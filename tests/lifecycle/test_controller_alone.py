@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+
 import pytest
 
 from drainproxy.lifecycle.machine import Phase
@@ -346,3 +349,71 @@ async def test_an_end_before_its_time_has_a_name_of_its_own(why, reason, cut, ne
     assert house.end_reason() == {reason: 1}
     assert house.controller.report.propagation_ended == reason
     assert house.controller.report.unused_s > 20
+
+
+# Where no successor can start before the pod is gone.
+
+
+@in_fake_time
+async def test_where_waiting_cannot_help_the_pod_leaves_early():
+    """A StatefulSet of one: whatever it waits for, callers miss it for as long as its successor takes."""
+    house = busy()
+    house.controller.plan.successor_waits = True
+    say(house)
+    hook = asyncio.create_task(house.controller.released())
+    every(0.05, 1.0, house.arrive_late)
+    assert await course(house) == [("draining", 0.3), ("drained", 0.3)]
+    assert await hook == "drained"
+    assert clock.now() == pytest.approx(0.3)
+    assert house.controller.report.propagation_ended == "alone"
+    assert (
+        "the successor starts only when this pod is gone" in house.diary.of("drain_plan")[-1].fields["plan"]
+    )
+
+
+@pytest.mark.parametrize(
+    "more", [{"coming": True}, {"sole": False}], ids=["another is coming", "another is ready"]
+)
+@in_fake_time
+async def test_where_another_pod_can_take_over_it_is_waited_for(more):
+    """The StatefulSet has more than one."""
+    house = quiet()
+    house.controller.plan.successor_waits = True
+    say(house, **more)
+    house.sigterm()
+    await at(2.0)
+    assert house.phase is Phase.PROPAGATING
+
+
+@in_fake_time
+async def test_a_pod_that_leaves_early_serves_who_was_there_and_whoever_comes_meanwhile():
+    """Only who comes after the last of them, while newer requests are still in it, is refused."""
+    house = busy()
+    house.controller.plan.successor_waits = True
+    house.controller.hooks.last_scrape = lambda _report, given: given
+    first = house.request()
+    say(house)
+    house.sigterm()
+    await house.reach(Phase.DRAINING)
+    late = house.request()
+    await at(4.0)
+    assert house.controller.published.refuse_from == clock.START_S + 21.0
+    first.end()
+    await soon()
+    assert house.controller.published.refuse_from == -math.inf
+    assert house.phase is Phase.DRAINING
+    house.arrive_late()
+    late.end()
+    await house.controller.until(lambda: house.controller.may_exit)
+    # Nobody waits for a scrape where a successor waits for the end.
+    assert clock.now() == pytest.approx(4.0)
+    assert house.controller.report.requests.finished == 2
+
+
+@in_fake_time
+async def test_who_is_refused_at_the_end_does_not_keep_a_pod_that_alone_serves():
+    """Callers come all the time: the pod ends when the last answer is out, not at the deadline."""
+    house = busy()
+    say(house)
+    every(0.05, 30.0, house.arrive_late)
+    assert (await course(house))[-1] == ("drained", 21.0)
