@@ -241,7 +241,7 @@ async def test_a_lone_pod_stays_until_its_successor_is_ready(tmp_path):
 
 async def test_two_that_are_deleted_together_both_stay(tmp_path):
     """Neither is the other's successor."""
-    async with pod(tmp_path, propagation_max="5s", grace_period="16s", leave_spread="0s", **TOLD) as it:
+    async with pod(tmp_path, propagation_max="5s", grace_period="20s", leave_spread="0s", **TOLD) as it:
         await it.looked()
         it.proxy.signal()
         await it.api.journal.nth("watch", "endpointslices")
@@ -250,7 +250,7 @@ async def test_two_that_are_deleted_together_both_stay(tmp_path):
         report = await it.end()
         assert report["propagation_ended"] == "alone"
         assert (await it.proxy.line("phase", phase="drained"))["why"] == "nothing is in flight"
-        # Until a second before the deadline: 16 s, less a fifth for the application and 3 s of reserve.
+        # Until a second before the deadline: 20 s, less 5 s for the application and 3 s of reserve.
         assert sum(report["phases_s"].values()) > 8
 
 
