@@ -196,7 +196,8 @@ class Metrics(Table):
             "HTTP/2 streams that have ended: finished, reset, timed_out, cut, refused or lost.", outcome=()
         )
         self.h2_goaway = Counter(
-            "GOAWAY frames sent to clients: for drain, age, idle, http1, upstream, error or abuse.", reason=()
+            "GOAWAY frames sent to clients: for drain, age, idle, http1, upstream, error, abuse or limit.",
+            reason=(),
         )
         self.h2_abuse = Counter(
             "HTTP/2 connections ended for too much of: streams, reset, ping, empty, settings, continuation.",

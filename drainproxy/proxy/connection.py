@@ -131,15 +131,10 @@ class ClientConnection(ClientSocket):
         if self._requests:
             self.fail_head(errors.UnsupportedVersion())
             return
-        successor = Http2Connection(self)
-        try:
-            self.server.handed_over(self, successor)
-        except errors.RequestError as error:
-            self.fail_head(error)
-            return
+        self._requests += 1
         self._end_head()
         self._reader.forget()
-        successor.begin(rest)
+        Http2Connection(self).begin(self, rest)
 
     def _take_head(self) -> RequestHead | None:
         if not self._ahead:

@@ -145,7 +145,8 @@ class ProxySettings:
     at a deadline. Costs the more, the less a client repeats itself; needs `drainproxy[http2]`."""
 
     h2_max_streams: int = 1000
-    """Open streams of one HTTP/2 connection; the application's own lower limit stays."""
+    """Open streams of one HTTP/2 connection; the application's own lower limit stays. More are refused with
+    REFUSED_STREAM, and end the connection when they are more than `h2_max_resets` a second."""
 
     h2_max_frame_bytes: int = 64 * 1024
     """Largest HTTP/2 frame that either side may announce to take: one is held until it is complete."""

@@ -58,6 +58,7 @@ class Passage:
     """Stands where Http2Connection stands, without sockets: two halves, a table, and what goes out."""
 
     inspection = None
+    farewell = SimpleNamespace(heard=lambda: None)
 
     def __init__(self) -> None:
         self.server = SimpleNamespace(settings=ProxySettings(), found_http2=lambda: None)
@@ -110,7 +111,6 @@ class Passage:
     def say_upstream(self, said: bytes) -> None:
         self.to_upstream += self.from_client.say(said)
 
-    def heard(self) -> None: ...
     def policy_changed(self) -> None: ...
 
 

@@ -11,7 +11,7 @@ from drainproxy.lifecycle.propagation import Rules
 from drainproxy.proxy.breaker import FAILURES
 from tests.proxy.words import GET, OK, get
 from tests.support.house import House
-from tests.support.http2 import GOAWAY, Http2
+from tests.support.http2 import GOAWAY, SETTINGS, Http2
 from tests.support.upstream import Upstream
 from tests.support.wire import End
 
@@ -175,13 +175,17 @@ async def test_before_a_drain_whom_a_limit_turns_away_is_heard() -> None:
 
 
 async def test_an_http2_caller_beyond_the_limit_came_late_and_was_refused() -> None:
-    """It is a connection before it is HTTP/2."""
+    """It is told so in HTTP/2: none of its streams was taken."""
     async with Upstream() as upstream, House(upstream, rules=SLOWLY, max_connections=1) as house:
         await busy(house, upstream)
         house.sigterm()
         client = Http2(await house.client())
         await client.introduce()
-        await client.wire.read_until_close()
+        assert (await client.read()).kind == SETTINGS
+        away = await client.read()
+        assert (away.kind, away.last, away.code) == (GOAWAY, 0, 0)
+        await client.wire.read_eof()
+        assert house.metrics.h2_goaway.value("limit") == 1
         assert house.metrics.late_requests.value() == 1
         assert house.metrics.drain_requests.value("refused") == 1
         assert house.controller.drain.last_late is not None

@@ -13,11 +13,12 @@ from drainproxy.errors import HeadTimeout, LimitReached, RequestError
 from drainproxy.proxy import kernel
 from drainproxy.proxy.client import ClientSocket
 from drainproxy.proxy.http2 import frames
+from drainproxy.proxy.http2.farewell import Farewell
 from drainproxy.proxy.http2.frames import Code, FrameFault
 from drainproxy.proxy.http2.guard import Abuse, Guard
 from drainproxy.proxy.http2.half import Half, Rest
 from drainproxy.proxy.http2.stream import Stream
-from drainproxy.proxy.http2.table import OUR_PING, Table
+from drainproxy.proxy.http2.table import Table
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,16 +30,14 @@ MAGIC = frames.PREFACE[-6:]
 """What follows the part of the preface that looks like an HTTP/1 head."""
 ASK_AGAIN_S = 10.0
 """An application that does not speak HTTP/2 is not asked again for so long."""
-PING_WAIT_S = 1.0
-"""A client that has not acknowledged by then is taken to have heard the GOAWAY."""
 
 
 class Http2Connection(ClientSocket):
     """Written by its two transports and its timer, all on the loop's thread."""
 
     __slots__ = (
-        "_connecting", "_heard", "_idle_since", "_magic", "_ping_by", "_ready_by", "_rest", "_spoken",
-        "_table", "_told", "_unsent", "_upstream", "from_client", "from_upstream", "guard", "inspection",
+        "_connecting", "_idle_since", "_magic", "_ready_by", "_rest", "_spoken", "_table", "_unsent",
+        "_upstream", "farewell", "from_client", "from_upstream", "guard", "inspection",
     )  # fmt: skip
 
     def __init__(self, plain: ClientSocket) -> None:
@@ -50,6 +49,7 @@ class Http2Connection(ClientSocket):
         self._magic = MAGIC
         """What is left of the preface."""
         self._table = table = Table(self)
+        self.farewell = Farewell(self, table)
         self.guard = Guard(server.settings, now)
         self.inspection: Inspection | None = None
         if server.settings.h2_inspect:
@@ -64,17 +64,28 @@ class Http2Connection(ClientSocket):
         """For an application that is not connected yet."""
         self._spoken = False
         """A stream was opened."""
-        self._told = self._heard = False
-        """GOAWAY was sent; and the client is known to have read it."""
-        self._ping_by = math.inf
         self._ready_by = math.inf
         self._rest = Rest(server.settings.head_timeout)
         self._idle_since = now
 
     # The course of it.
 
-    def begin(self, rest: bytes) -> None:
-        """Connect to the application; `rest` is what came after the preface's first lines."""
+    def begin(self, plain: ClientSocket, rest: bytes) -> None:
+        """Begin, if there is a place; `rest` is what came after the preface's first lines."""
+        server = self.server
+        try:
+            server.handed_over(plain, self)
+        except RequestError as error:
+            server.metrics.h2_goaway.inc("limit")
+            server.count(error)
+            server.books.turned_away(self.peer, error.reason, error.detail)
+            server.admission.turned_away(self, error)
+            plain.write(frames.REFUSAL)
+            plain.close()
+            return
+        self._start(rest)
+
+    def _start(self, rest: bytes) -> None:
         server = self.server
         self.take_over()
         self.timer.set(self._idle_since + server.settings.keepalive_idle)
@@ -172,7 +183,7 @@ class Http2Connection(ClientSocket):
             return
         if out:
             self.write(out)
-        self._end_if_done()
+        self.farewell.end_if_done()
 
     def upstream_lost(self, *, reset: bool) -> None:
         """The application has ended the connection (Borrower), and with it every stream."""
@@ -236,8 +247,10 @@ class Http2Connection(ClientSocket):
     def opened(self, number: int) -> Stream:
         """The client has opened a stream."""
         server, now = self.server, self.loop.time()
-        if len(self._table.streams) >= server.settings.h2_max_streams:
-            raise Abuse("streams")
+        over = len(self._table.streams) >= server.settings.h2_max_streams
+        if over:
+            # One that is refused costs as much as one that is reset (section 5.1.2).
+            self.guard.count("streams", now)
         stream = Stream(self, self._table, number, now)
         server.inflight.add(stream)
         published = server.controller.published
@@ -246,9 +259,9 @@ class Http2Connection(ClientSocket):
             self.wake_by(stream.deadline)
         if first or published.draining:
             server.admission.came(health_check=False, accepted_at=self.accepted_at, first=first, now=now)
-            if server.admission.ending(now):
-                # Its HEADERS are passed on all the same: the application's header compression needs them.
-                self.loop.call_soon(self._refuse, stream)
+        if over or server.admission.ending(now):
+            # Its HEADERS are passed on all the same: the application's header compression needs them.
+            self.loop.call_soon(self._refuse, stream)
         return stream
 
     def _refuse(self, stream: Stream) -> None:
@@ -268,9 +281,9 @@ class Http2Connection(ClientSocket):
             if server.places.idle is not None:
                 server.places.idle.pop(self, None)
                 server.places.idle[self] = None
-            if self._told:
+            if self.farewell.told:
                 # After the frame that ended it has gone out.
-                self.loop.call_soon(self._end_if_done)
+                self.loop.call_soon(self.farewell.end_if_done)
 
     @property
     def idle(self) -> bool:
@@ -287,58 +300,21 @@ class Http2Connection(ClientSocket):
     def policy_changed(self) -> None:
         """Tell the client to go elsewhere, if that is what the lifecycle wants now."""
         if self.server.controller.published.discourage_reuse:
-            self.tell("drain")
+            self.farewell.tell("drain")
         elif self.server.fallen:
-            self.tell("upstream")
+            self.farewell.tell("upstream")
 
     def grow_old(self) -> None:
         """See ClientSocket."""
-        self.tell("age")
-
-    def tell(self, why: str) -> None:
-        """Ask the client to open no more streams here; those on their way are served."""
-        if self._told or self._lost or self._lingering or not self.from_upstream.settled:
-            return
-        self._told = True
-        self.server.metrics.h2_goaway.inc(why)
-        if self._table.announced < frames.LAST_STREAM:
-            # The application has told it, and takes no stream beyond that one: a warning would name a higher.
-            self.heard()
-            return
-        self.say_client(
-            frames.goaway(frames.LAST_STREAM, Code.NO_ERROR) + frames.frame(frames.PING, 0, 0, OUR_PING)
-        )
-        self._ping_by = self.loop.time() + PING_WAIT_S
-        self.wake_by(self._ping_by)
-
-    def heard(self) -> None:
-        """The client has read the GOAWAY: what it opened before is here."""
-        self._heard = True
-        self.loop.call_soon(self._end_if_done)
-
-    def _end_if_done(self) -> None:
-        if self._heard and not self._table.streams:
-            self.end(Code.NO_ERROR, "")
+        self.farewell.tell("age")
 
     def end(self, code: Code, why: str) -> None:
         """Say goodbye and close. `why` is a label of `h2_goaway_total`, empty if it was counted."""
         if self._lost or self._lingering:
             return
-        if why != "upstream" or not self._table.parted:
-            # Else the application has said itself why it goes.
-            self._say_goodbye(code, why)
+        self.farewell.last_word(code, why)
         self._let_go("lost" if code in {Code.INTERNAL_ERROR, Code.HTTP_1_1_REQUIRED} else "reset")
         super().close()
-
-    def _say_goodbye(self, code: Code, why: str) -> None:
-        if why:
-            self.server.metrics.h2_goaway.inc(why)
-        goodbye = frames.goaway(self._table.announce(self._table.taken), code)
-        if self.from_upstream.settled:
-            self.say_client(goodbye)
-        else:
-            # Whatever comes, SETTINGS come first (section 3.4).
-            self.write(frames.frame(frames.SETTINGS, 0, 0) + goodbye)
 
     def close(self, *, unread: bool = False) -> None:
         """See ClientSocket: nothing more is served."""
@@ -373,9 +349,8 @@ class Http2Connection(ClientSocket):
         for stream in list(streams.values()):
             if stream.deadline <= now:
                 stream.cut("deadline")
-        if self._ping_by <= now:
-            self._ping_by = math.inf
-            self.heard()
+        if self.farewell.ping_by <= now:
+            self.farewell.heard()
         # The application may take as long as the client waits, as with HTTP/1.1.
         ready = self.from_client.begun
         idle_at = math.inf if streams else self._idle_since + self.server.settings.keepalive_idle
@@ -392,7 +367,7 @@ class Http2Connection(ClientSocket):
         else:
             next_deadline = min((stream.deadline for stream in streams.values()), default=math.inf)
             ready_by = math.inf if ready else self._ready_by
-            self.timer.set(min(self._ping_by, ready_by, self._rest.by, idle_at, next_deadline))
+            self.timer.set(min(self.farewell.ping_by, ready_by, self._rest.by, idle_at, next_deadline))
 
     def _turn_away(self, reason: str, what: str) -> None:
         """Account for a client whose connection ends through a fault of its own."""

@@ -133,3 +133,8 @@ def bounded_settings(
 def settings(values: list[tuple[int, int]]) -> bytes:
     """Return a SETTINGS frame."""
     return frame(SETTINGS, 0, 0, b"".join(_SETTING.pack(*entry) for entry in values))
+
+
+REFUSAL = settings([]) + goaway(0, Code.NO_ERROR)
+"""What a client is told for whom there is no place: SETTINGS come first (section 3.4), and no stream was
+taken."""

@@ -40,6 +40,7 @@ class Guard:
         pings = settings.h2_max_pings
         self._limits = {
             "reset": settings.h2_max_resets * WINDOW_S,
+            "streams": settings.h2_max_resets * WINDOW_S,
             "ping": pings * WINDOW_S,
             "empty": pings * WINDOW_S,
             "settings": MAX_SETTINGS_A_SECOND * WINDOW_S,

@@ -96,7 +96,10 @@ class Table:
                     if connection.inspection is not None:
                         connection.inspection.headers(flags, payload, None)
                     return
-                raise FrameFault(Code.PROTOCOL_ERROR, "a stream that cannot be opened")
+                # The last one is known to have been open; of others that is not remembered (section 5.1).
+                closed = number == self.last
+                code = Code.STREAM_CLOSED if closed else Code.PROTOCOL_ERROR
+                raise FrameFault(code, "a stream that cannot be opened")
             self.last = number
             if not flags & frames.END_HEADERS:
                 self._opening = flags
@@ -151,7 +154,7 @@ class Table:
         if not flags & frames.ACK:
             self._count("ping")
         elif payload == OUR_PING:
-            self._connection.heard()
+            self._connection.farewell.heard()
             return _NOTHING
         return None
 

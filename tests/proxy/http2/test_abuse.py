@@ -83,7 +83,12 @@ FLOODS = {
         RST,
         100 * 10,
     ),
-    "streams": ([frame(HEADERS, END_HEADERS, n) for n in range(1, 2 * FLOOD, 2)], "streams", HEADERS, 200),
+    "streams": (
+        [frame(HEADERS, END_HEADERS, n) for n in range(1, 2 * FLOOD, 2)],
+        "streams",
+        HEADERS,
+        200 + 100 * 10,
+    ),
 }
 
 
@@ -137,6 +142,33 @@ async def test_a_flood_ends_the_connection_it_came_on_and_no_other(what: str) ->
     assert (last.kind, last.code) == (GOAWAY, ENHANCE_YOUR_CALM)
     assert house.metrics.h2_abuse.value(kind) == 1
     assert sum(got.kind == flood for got in seen) <= bound
+
+
+async def test_streams_beyond_the_limit_are_refused_and_those_below_it_go_on() -> None:
+    """A client that was not told of the limit yet has done nothing wrong (RFC 9113 section 5.1.2)."""
+    async with pair(h2_max_streams=2) as (house, client, application):
+        for number in (1, 3, 5):
+            await asked(client, application, number)
+        reset = await client.next(RST)
+        assert (reset.stream, reset.code) == (5, REFUSED_STREAM)
+        assert (await application.next(RST)).stream == 5
+        await application.send(application.response(1, end=True), application.response(3, end=True))
+        assert [(await client.next(HEADERS)).stream for _ in range(2)] == [1, 3]
+        await asked(client, application, 7)
+        await application.send(application.response(7, end=True))
+        assert (await client.next(HEADERS)).stream == 7
+        streams = house.metrics.h2_streams
+        assert (streams.value("finished"), streams.value("refused")) == (3, 1)
+
+
+async def test_headers_of_the_last_stream_after_its_end_have_a_code_of_their_own() -> None:
+    """As they have from the application, which still knows the stream."""
+    async with pair() as (_, client, application):
+        await asked(client, application, 1)
+        await application.send(application.response(1, end=True))
+        await client.next(HEADERS)
+        await client.send(OPEN)
+        assert [got.code for got in await ended(client) if got.kind == GOAWAY] == [5]
 
 
 async def test_a_broken_preface_is_refused() -> None:
