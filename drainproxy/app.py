@@ -46,7 +46,7 @@ from drainproxy.proxy.probe import Answer, Probe
 from drainproxy.proxy.routes import Routes, default_timeouts
 from drainproxy.proxy.server import ProxyServer
 from drainproxy.proxy.turns import Turns
-from drainproxy.proxy.upstream import Pool
+from drainproxy.proxy.upstream import KERNEL, Pool
 from drainproxy.proxy.upstream_tls import secure
 from drainproxy.tasks import Connections
 
@@ -112,6 +112,7 @@ class _Process:
             pool.starvation.on_change = partial(self._starvation_changed, pool)
             pool.presence.on_change.append(partial(self._application_changed, pool))
         self._fallen: dict[Pool, float] = {}
+        self._probe.on_unreachable = self._unreachable
         self._rotation = Rotation(self.metrics, log)
         secure(self._pools, config.edge, self._rotation)
         self._tracing = self._trace()
@@ -338,6 +339,14 @@ class _Process:
 
     def _breaker_changed(self, pool: Pool) -> None:
         self._log.event("breaker", open=pool.breaker.open, upstream=str(pool.address))
+
+    def _unreachable(self, pool: Pool) -> None:
+        """Say where an application may be that is not where it is looked for."""
+        found = KERNEL.places(pool.address.port) if pool.address.port else []
+        fix = "set `upstream`, or drainproxy.io/upstream-host: localhost, pod, or an IP address"
+        elsewhere = f"somebody listens on its port at {', '.join(found)}: {fix}"
+        why = elsewhere if found else "nobody listens on its port"
+        self._log.event("unreachable", "warning", upstream=str(pool.address), why=why)
 
     def _application_changed(self, pool: Pool) -> None:
         now, upstream = self._loop.time(), str(pool.address)

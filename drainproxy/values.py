@@ -34,6 +34,7 @@ _SIZE = re.compile(r"([0-9]{1,13})(KiB|MiB|GiB)?")
 _SIZE_UNITS = {None: 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _SWITCH = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
 _SECRETS = re.compile(r"(?<=://)[^/?#]*@|\?[^#]*")
+_BRACKETED_IPV4 = re.compile(r"^\[([0-9.]+)\](?=:)")
 _HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([A-Za-z0-9._-]*)):([0-9]{1,5})", re.ASCII)
 
 
@@ -115,6 +116,15 @@ def _switch(text: str) -> bool:
     return _SWITCH[text.lower()]
 
 
+def _host(text: str) -> str:
+    if text in {"localhost", "pod"}:
+        return text
+    try:
+        return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        raise ValueError("is neither") from None
+
+
 def _host_port(text: str) -> tuple[str, int]:
     match = _HOST_PORT.fullmatch(text)
     if match is None:
@@ -147,7 +157,8 @@ def _upstream_address(text: str) -> UpstreamAddress:
     scheme, _, authority = text.partition("://")
     if scheme not in {"http", "https", "tcp"}:
         raise ValueError("is neither http://, https://, tcp:// nor unix:")
-    host, port = _host_port(authority.removesuffix("/"))
+    # The injector writes brackets around an address of which it does not know the family.
+    host, port = _host_port(_BRACKETED_IPV4.sub(r"\1", authority.removesuffix("/")))
     if not host:
         raise ValueError("has no host")
     if not port:
@@ -279,6 +290,7 @@ _BY_ENDING: tuple[tuple[Any, str | tuple[str, ...], Kind], ...] = (
     (int, "_bytes", Kind("SIZE", "bytes up to 16MiB such as 65536, 64KiB or 1MiB", _size, _show_size)),
     (int, "port", Kind("PORT", "a port from 1 to 65535", _port)),
     (str, "ports", _pattern("NAME", "names of container ports, comma-separated", "[a-z0-9-]{1,15}")),
+    (str, "upstream_host", Kind("HOST", "localhost, pod, or an IP address", _host)),
     (str, "_env", _pattern("NAME", "an environment variable's name", "[A-Za-z_][A-Za-z0-9_]{0,255}")),
     (str, "_map", _pattern("NAME", "a ConfigMap's name", "[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")),
     (str, "_user", _pattern("UID", "a user's number above 0, or null", "[1-9][0-9]{0,9}|null")),

@@ -36,6 +36,10 @@ class Options:
     upstream_port: tuple[int, ...] = ()
     """Ports of the application, where Services already point at the sidecar: nothing is moved."""
 
+    upstream_host: str = "127.0.0.1"
+    """Where in the pod the application listens: localhost for 127.0.0.1 or ::1, whichever answers; pod for
+    the pod's own address, where it binds to that alone; or an IP address."""
+
     port: int = 28080
     """The first of as many successive ports as are taken over. A native sidecar starts first, so this is
     never a common application port."""

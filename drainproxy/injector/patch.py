@@ -41,6 +41,8 @@ DOWNWARD = {
     "DRAINPROXY_POD_UID": "metadata.uid",
 }
 
+_POD_IP = "$(POD_IP)"
+
 Pod = dict[str, Any]
 
 
@@ -102,9 +104,10 @@ def _inject(pod: Pod, house: House, namespace: str) -> Injected:
         surroundings.fit_mesh(pod, mesh, options.admin_port, say)
     taken = take_over(spec, options)
     surroundings.wire_hooks(spec, options.admin_port, say)
+    host = _host(options.upstream_host)
     environment = {
         "DRAINPROXY_LISTEN": ",".join(f":{each.listens}" for each in taken),
-        "DRAINPROXY_UPSTREAM": ",".join(f"{each.protocol}://127.0.0.1:{each.application}" for each in taken),
+        "DRAINPROXY_UPSTREAM": ",".join(f"{each.protocol}://{host}:{each.application}" for each in taken),
         "DRAINPROXY_ADMIN": f":{options.admin_port}",
         "DRAINPROXY_PROPAGATION": "cluster" if mesh is None else "mesh",
         "DRAINPROXY_GRACE_PERIOD": f"{spec.get('terminationGracePeriodSeconds', DEFAULT_GRACE_S)}s",
@@ -120,6 +123,13 @@ def _inject(pod: Pod, house: House, namespace: str) -> Injected:
         spec["volumes"] = [*(spec.get("volumes") or ()), *volumes]
     metadata["labels"] = {**(metadata.get("labels") or {}), INJECTED_LABEL: "true"}
     return Injected(pod, tuple(taken), loaded, tuple(say))
+
+
+def _host(chosen: str) -> str:
+    """Return the host as it stands in a URL; the pod's address may be of either family."""
+    if chosen == "pod":
+        return f"[{_POD_IP}]"
+    return f"[{chosen}]" if ":" in chosen else chosen
 
 
 def _image(metadata: dict[str, Any], house: House) -> str:
@@ -154,8 +164,10 @@ def _fit_grace(
 
 
 def _load(environment: Mapping[str, str]) -> config.Config:
+    # The kubelet fills in the pod's address, which nobody knows yet.
+    known = {name: value.replace(_POD_IP, "192.0.2.1") for name, value in environment.items()}
     try:
-        return config.load(environment)
+        return config.load(known)
     except ConfigError as error:
         raise InjectionRefused("invalid", [_ENV.sub(_annotation, each) for each in error.problems]) from None
 
@@ -200,6 +212,9 @@ def _container(
 
 
 def _env(environment: Mapping[str, str], options: Options) -> Iterator[dict[str, Any]]:
+    if options.upstream_host == "pod":
+        # Before what refers to it.
+        yield {"name": "POD_IP", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}}}
     for name, value in environment.items():
         yield {"name": name, "value": value}
     if options.routes_config_map:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -28,23 +27,19 @@ UNIX_AGAIN_S = 0.02
 """A Unix socket whose backlog is full says so at once, and nobody tells when it has room."""
 
 _UNDER_WAY = frozenset((errno.EINPROGRESS, errno.EALREADY))
-Place = tuple[socket.AddressFamily, tuple[str, int]]
+_LOOPBACK = ("127.0.0.1", "::1")
+"""What `localhost` is (RFC 6761 section 6.3), whatever a hosts file knows of it."""
 
 
 class Dialler:
-    """Of one application. Remembers which of the addresses behind `localhost` has answered."""
+    """Of one application. Its sockets only; what speaks on them is a connection's affair."""
 
     def __init__(self, address: UpstreamAddress, loop: asyncio.AbstractEventLoop) -> None:
         self._address = address
         self._loop = loop
-        self._known: Place | None = None
-        if address.is_ip:
-            self._known = (_family(address.host), (address.host, address.port))
-
-    @property
-    def place(self) -> tuple[str, int] | None:
-        """Where it answers, if that is known to be one IP address."""
-        return None if self._known is None else self._known[1]
+        hosts = [address.host] if address.is_ip else _LOOPBACK if address.host == "localhost" else ()
+        self.places: list[tuple[str, int]] = [(host, address.port) for host in hosts]
+        """Where it may be, if that stays so. The one that has answered last is asked first."""
 
     async def dial(self, make: Callable[[], asyncio.Protocol], *, small: bool = False) -> asyncio.Transport:
         """Connect; `make` returns what the transport speaks to. `small`: receive little at a time.
@@ -66,45 +61,48 @@ class Dialler:
         address = self._address
         if address.path:
             return await _unix(address.path)
-        known = self._known
-        if known is not None:
-            try:
-                return await self._tcp(known, small=small)
-            except ConnectionRefusedError:
-                if address.is_ip:
-                    raise
-                self._known = None
-        found = await self._loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-        places = [(family, (str(where[0]), address.port)) for family, _, _, _, where in found]
-        failure: OSError | None = None
-        for place in places:
-            try:
-                wire = await self._tcp(place, small=small)
-            except OSError as error:
-                # A family that this machine has not is no answer where the other one has refused.
-                if failure is None or isinstance(error, ConnectionRefusedError):
-                    failure = error
-                continue
-            if all(ipaddress.ip_address(host).is_loopback for _, (host, _) in places):
-                # Elsewhere a name may move to another machine; here it is one of two.
-                self._known = place
-            return wire
-        raise failure or OSError("no address")
-
-    async def _tcp(self, place: Place, *, small: bool) -> socket.socket:
-        family, where = place
+        places = self.places or await self._resolved()
         while True:
-            wire = socket.socket(family)
-            try:
-                wire.setblocking(False)
-                if small:
-                    bound_received(wire, SMALL_BYTES)
-                if _at_once(wire, where) or await self._waited(wire, where):
-                    return wire
-            except BaseException:
-                wire.close()
-                raise
+            failure: OSError | None = None
+            answers = True
+            for place in places:
+                try:
+                    wire = await self._tcp(place, small=small)
+                except OSError as error:
+                    # A family that this machine has not is no answer where the other one has refused.
+                    if failure is None or isinstance(error, ConnectionRefusedError):
+                        failure = error
+                    continue
+                if wire is None:
+                    answers = False
+                    continue
+                if place is not places[0]:
+                    places.remove(place)
+                    places.insert(0, place)
+                return wire
+            if answers:
+                raise failure or OSError("no address")
+
+    async def _resolved(self) -> list[tuple[str, int]]:
+        """Return the addresses behind a name: another machine's, which may be others the next time."""
+        host, port = self._address.host, self._address.port
+        found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return [(str(where[0]), port) for _, _, _, _, where in found]
+
+    async def _tcp(self, place: tuple[str, int], *, small: bool) -> socket.socket | None:
+        """Connect; return None where it is time to begin anew."""
+        wire = socket.socket(_family(place[0]))
+        try:
+            wire.setblocking(False)
+            if small:
+                bound_received(wire, SMALL_BYTES)
+            if _at_once(wire, place) or await self._waited(wire, place):
+                return wire
+        except BaseException:
             wire.close()
+            raise
+        wire.close()
+        return None
 
     async def _waited(self, wire: socket.socket, where: tuple[str, int]) -> bool:
         """Wait for a connect that is under way; return whether it has ended, before it is begun anew."""

@@ -94,8 +94,10 @@ class Presence:
             self.on_doubt()
 
     def _listens(self) -> bool | None:
-        place = self._dialler.place
-        return None if place is None else self._kernel.listens(*place)
+        found = [self._kernel.listens(*place) for place in self._dialler.places]
+        if True in found:
+            return True
+        return None if not found or None in found else False
 
     def _changed(self) -> None:
         self.changed_at = self._loop.time()

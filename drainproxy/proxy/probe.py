@@ -19,6 +19,8 @@ import aiohttp
 from drainproxy import errors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from drainproxy.lifecycle.controller import Controller
     from drainproxy.metrics import Metrics
     from drainproxy.proxy.upstream import Pool
@@ -34,6 +36,7 @@ SECOND_LOOKS_S = (0.05, 0.5)
 """After a doubt that the first look did not bear out: some close their connections before their door."""
 LOOK_S = 0.2
 """Between two looks into the kernel."""
+UNREACHABLE_S = 3.0
 REFUSED_FOR_S = 10.0
 TIMEOUT_S = 2.0
 
@@ -60,6 +63,8 @@ class Probe:
             pool.presence.on_doubt = doubt.set
         self._answers: list[Answer | None] = [None] * len(pools)
         self._refused_since = math.inf
+        self.on_unreachable: Callable[[Pool], None] = lambda _: None
+        """Called once for an application that has not come in its time: it may be elsewhere."""
 
     async def run(self) -> None:
         """Probe for ever (a service)."""
@@ -75,6 +80,7 @@ class Probe:
         pool, doubt = self._pools[number], self._doubts[number]
         presence = pool.presence
         looks_s: list[float] = []
+        told = False
         while True:
             doubt.clear()
             self._answers[number] = answer = await self._found(pool)
@@ -86,6 +92,9 @@ class Probe:
                 looks_s += SECOND_LOOKS_S if doubt.is_set() and not presence.fallen else ()
             else:
                 away_s = self._loop.time() - presence.changed_at
+                if answer is Answer.REFUSES and not told and not presence.came and away_s >= UNREACHABLE_S:
+                    told = True
+                    self.on_unreachable(pool)
                 await asyncio.sleep(min(max(PROLONGED_BY * away_s, MIN_RETRY_S), MAX_RETRY_S))
 
     def _judge(self) -> None:

@@ -177,12 +177,12 @@ class ProxyServer(web.Server):
         patient = min(deadline, self.loop.time() + patience_s)
         try:
             return await self.pool.connect(patient, borrower)
-        except UpstreamRefused:
+        except UpstreamRefused as refused:
             try:
                 async with asyncio.timeout_at(patient):
                     await self.controller.until(lambda: self.controller.upstream_up)
             except TimeoutError:
-                raise UpstreamRefused from None
+                raise refused from None
             return await self.pool.connect(deadline, borrower)
         except ConnectTimeout:
             raise UpstreamRefused from None

@@ -260,7 +260,7 @@ class Pool:
         except (ConnectionRefusedError, FileNotFoundError):
             self._metrics.upstream_connects.inc("refused")
             self.presence.refuses()
-            raise errors.UpstreamRefused from None
+            raise errors.UpstreamRefused(f"nobody listens at {self.address}") from None
         except ssl.SSLError as error:
             self._metrics.upstream_connects.inc("error")
             untrusted = isinstance(error, ssl.SSLCertVerificationError)

@@ -97,6 +97,15 @@ WISHES = [
         "a port of the node",
         wished(app(ports=[{"name": "http", "containerPort": 8080, "hostPort": 80}]), rbac="slices"),
     ),
+    injected("on localhost", wished(upstream_host="localhost"), ":28080", "http://localhost:8080"),
+    injected("on ::1", wished(upstream_host="::1"), ":28080", "http://[::1]:8080"),
+    injected("on the pod's address", wished(upstream_host="pod"), ":28080", "http://[$(POD_IP)]:8080"),
+    refused(
+        "nowhere",
+        wished(upstream_host="example.com"),
+        'drainproxy.io/upstream-host: "example.com" is neither; write localhost, pod, or an IP address',
+        result="invalid",
+    ),
     injected("plain", wished(mode="plain")),
     injected("no API", wished(rbac="none"), env={"DRAINPROXY_RBAC": "none"}),
     injected(
