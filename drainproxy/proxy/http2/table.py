@@ -97,7 +97,7 @@ class Table:
                         connection.inspection.headers(flags, payload, None)
                     return
                 # The last one is known to have been open; of others that is not remembered (section 5.1).
-                closed = number == self.last
+                closed = number == self.last > 0
                 code = Code.STREAM_CLOSED if closed else Code.PROTOCOL_ERROR
                 raise FrameFault(code, "a stream that cannot be opened")
             self.last = number

@@ -50,6 +50,7 @@ BROKEN = {
     "no settings first": ([PINGS], PROTOCOL_ERROR),
     "data on an idle stream": ([settings(), frame(DATA, 0, 1, b"x")], PROTOCOL_ERROR),
     "data on no stream": ([settings(), frame(DATA, 0, 0, b"x")], PROTOCOL_ERROR),
+    "headers of no stream": ([settings(), frame(HEADERS, END_HEADERS, 0)], PROTOCOL_ERROR),
     "an even stream": ([settings(), frame(HEADERS, END_HEADERS, 2)], PROTOCOL_ERROR),
     "a stream going back": ([settings(), frame(HEADERS, END_HEADERS, 5), OPEN], PROTOCOL_ERROR),
     "a frame within a block": ([settings(), HALF_OPEN, PINGS], PROTOCOL_ERROR),
