@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from drainproxy.proxy.outbox import LARGE_BYTES
+from drainproxy.proxy.run_queue import RunQueue
 from drainproxy.proxy.side import RECEIVE_BYTES, SMALL_BYTES, UNSENT_BYTES
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class Buffers:
         self.max_ahead_bytes = MAX_AHEAD_BYTES
         self.sides: list[Collection[Side]] = []
         """Every connection, of whatever kind."""
+        self.run_queue = RunQueue(loop)
+        """Whose reading goes on."""
         self.on_change: Callable[[], None] = lambda: None
 
     def hold_stream(self, transport: asyncio.Transport) -> None:

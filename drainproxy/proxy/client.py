@@ -147,6 +147,7 @@ class ClientSocket(Side):
     def connection_lost(self, exc: Exception | None) -> None:
         """Hold nothing for a client that is gone."""
         self._lost = self._eof = True
+        self.drop_backlog()
         self.forget_time()
         self._unwatch()
         self.ended(reset=exc is not None)
@@ -179,6 +180,11 @@ class ClientSocket(Side):
 
     # Reading.
 
+    @property
+    def held_back(self) -> bool:
+        """See Side."""
+        return self._reading_paused
+
     def _hold(self, size: int) -> None:
         """Account for bytes that wait here, for their turn or for the rest of a head."""
         self._held = size > 0
@@ -192,7 +198,8 @@ class ClientSocket(Side):
             self.transport.pause_reading()
             self._watch = self.loop.call_later(WATCH_PAUSED_S, self._look)
         else:
-            self.transport.resume_reading()
+            if not self.yielding:
+                self.transport.resume_reading()
             self._unwatch()
 
     def _look(self) -> None:
@@ -254,6 +261,8 @@ class ClientSocket(Side):
         self._linger_left -= len(data)
         if self._linger_left < 0:
             self.abort()
+        else:
+            self.give_way(len(data), 0)
 
     def abort(self) -> None:
         """End the connection at once."""

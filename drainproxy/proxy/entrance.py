@@ -135,8 +135,9 @@ class Entrance:
         inner: asyncio.Protocol = client
         if self._tls is not None:
             client.scheme = b"https"
+            queue = client.buffers.run_queue
             began, ended = partial(Arrival.begin, client), partial(_shaken, client)
-            inner = Tls(client, self._tls.context, ended, began=began, server_side=True)
+            inner = Tls(client, self._tls.context, ended, began=began, server_side=True, run_queue=queue)
         return inner if self._trust is None else ProxyDoor(client, inner, self._trust)
 
 

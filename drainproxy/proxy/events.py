@@ -144,6 +144,11 @@ class EventStream:
         self.framing: Framing = body.framing
         self.trailers = body.trailers
 
+    @property
+    def backlog(self) -> int:
+        """See Body."""
+        return self._body.backlog
+
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """See Body."""
         payload, rest = self._body.feed(data)

@@ -161,11 +161,8 @@ class Exchange(TimedWork):
         assert body is not None
         try:
             payload, rest = body.feed(data)
-        except ValueError as fault:
-            self.fail(errors.MalformedBody(str(fault)))
-            return None
-        except errors.RequestError as error:
-            self.fail(error)
+        except (ValueError, errors.RequestError) as fault:
+            self.fail(fault if isinstance(fault, errors.RequestError) else errors.MalformedBody(str(fault)))
             return None
         out = payload
         if body.framing is Framing.CHUNKED:
@@ -182,6 +179,7 @@ class Exchange(TimedWork):
             self._server.outbox.write(upstream.transport, out)
         self.bytes_received += len(payload)
         self.moved()
+        self._client.give_way(len(data), body.backlog)
         return rest
 
     def client_gone(self) -> None:
@@ -314,7 +312,7 @@ class Exchange(TimedWork):
         if body is None:
             return
         try:
-            payload, rest = body.feed(data) if data else (b"", None)
+            payload, rest = body.feed(data) if data or body.backlog else (b"", None)
         except ValueError as fault:
             if start:
                 self.status = 0  # the head has not left: the client gets a 502 instead
@@ -330,6 +328,8 @@ class Exchange(TimedWork):
         self._client.write(start + payload if start else payload)
         if rest is not None:
             self._finish(clean=not rest)
+        elif self._upstream is not None:
+            self._upstream.give_way(len(data), body.backlog)
 
     # Ends.
 

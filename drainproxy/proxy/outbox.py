@@ -36,7 +36,8 @@ class Outbox:
         """Write `data` soon: before any callback that is scheduled after this call."""
         if len(data) >= self.large_bytes:
             self._send()
-            transport.write(data)
+            if not transport.is_closing():
+                transport.write(data)
             return
         if not self._waiting and not self._then:
             self._loop.call_soon(self.flush)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from drainproxy.metrics import Metrics
     from drainproxy.proxy.admission import Admission
     from drainproxy.proxy.books import Books
+    from drainproxy.proxy.borrower import Borrower
     from drainproxy.proxy.buffers import Buffers
     from drainproxy.proxy.client import ClientSocket
     from drainproxy.proxy.entrance import Entrance
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from drainproxy.proxy.routes import Routes
     from drainproxy.proxy.settings import ProxySettings
     from drainproxy.proxy.turns import Turns
-    from drainproxy.proxy.upstream import Borrower, Pool, UpstreamConnection
+    from drainproxy.proxy.upstream import Pool, UpstreamConnection
     from drainproxy.tasks import Connections
 
 

@@ -11,9 +11,12 @@ import contextlib
 import socket
 from typing import TYPE_CHECKING, cast
 
+from drainproxy.proxy.run_queue import LARGE_READ_BYTES
 from drainproxy.proxy.tls import Tls
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from drainproxy.proxy.buffers import Buffers
 
 RECEIVE_BYTES = 64 * 1024
@@ -30,11 +33,20 @@ TCP_NOTSENT_LOWAT = 25
 class Side(asyncio.Protocol):
     """Written by its transport, on the loop's thread."""
 
-    __slots__ = ("buffers", "transport")
+    __slots__ = ("_afterwards", "buffers", "transport", "yielding")
     transport: asyncio.Transport
 
     def __init__(self, buffers: Buffers) -> None:
         self.buffers = buffers
+        self.yielding = False
+        """Its reader has a backlog, and others have their turn; it is not read from."""
+        self._afterwards: Callable[[], object] | None = None
+        """What has come behind the backlog."""
+
+    @property
+    def held_back(self) -> bool:
+        """It is not read from, because what it says could not be passed on."""
+        raise NotImplementedError
 
     def tell_writer(self, *, writable: bool) -> None:
         """Hold back who writes to this side, or let them go on."""
@@ -59,6 +71,50 @@ class Side(asyncio.Protocol):
         """See asyncio.Protocol: the other end takes more."""
         self.buffers.free(self.transport)
         self.tell_writer(writable=True)
+
+    # Yielding (run_queue.py).
+
+    def give_way(self, size: int, backlog: int) -> None:
+        """After a read of `size` bytes, of which the reader has kept `backlog`: let others have their turn
+        before it goes on, if there is a backlog or the read was large."""
+        if not backlog and size < LARGE_READ_BYTES:
+            return
+        self.buffers.hold((self, "backlog"), backlog)
+        if not self.yielding:
+            self.yielding = True
+            if not self.transport.is_closing():
+                self.transport.pause_reading()
+            self.buffers.run_queue.add(self._go_on)
+
+    def behind_backlog(self, act: Callable[[], object]) -> None:
+        """Do what comes behind everything that was read."""
+        if self.yielding:
+            self._afterwards = act
+        else:
+            act()
+
+    def drop_backlog(self) -> None:
+        """Nobody wants it any more."""
+        self._end_backlog()
+        self._afterwards = None
+
+    def _end_backlog(self) -> bool:
+        had, self.yielding = self.yielding, False
+        if had:
+            self.buffers.free((self, "backlog"))
+        return had
+
+    def _go_on(self) -> None:
+        if not self._end_backlog():
+            return
+        self.data_received(b"")
+        if self.yielding:
+            return
+        afterwards, self._afterwards = self._afterwards, None
+        if afterwards is not None:
+            afterwards()
+        elif not self.held_back and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def fit(self) -> None:
         """Hold as much as there is room for."""

@@ -142,7 +142,7 @@ class Tunnel(TimedWork):
         if from_client:
             self.client_data(from_client)
         if eof:
-            self._client.eof_received()
+            self._client.behind_backlog(self._client.eof_received)
         server.controller.leaving.joined(self)
 
     # From the client.
@@ -151,10 +151,13 @@ class Tunnel(TimedWork):
         """Pass on what the client has sent."""
         if self._ended:
             return
-        self.bytes_received += len(data)
+        size, backlog = len(data), 0
+        self.bytes_received += size
         self.moved()
         if self._talk is not None:
             data = self._talk.from_client(data)
+            backlog, _ = self._talk.backlogs
+        self._client.give_way(size, backlog)
         if data:
             self._server.outbox.write(self._upstream.transport, data)
 
@@ -187,7 +190,10 @@ class Tunnel(TimedWork):
     def upstream_data(self, data: bytes) -> None:
         """Pass on what the application has sent (Borrower)."""
         self.moved()
-        self._say(data if self._talk is None else self._talk.from_server(data))
+        if self._talk is not None:
+            size, data = len(data), self._talk.from_server(data)
+            self._upstream.give_way(size, self._talk.backlogs[1])
+        self._say(data)
 
     def upstream_eof(self) -> bool:
         """Pass a half-close on; return whether there is more to say to the application."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING
 
 from drainproxy import certificates, errors
 from drainproxy.lifecycle.lazytimer import LazyTimer
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from drainproxy.addresses import UpstreamAddress
     from drainproxy.metrics import Metrics
+    from drainproxy.proxy.borrower import Borrower
     from drainproxy.proxy.buffers import Buffers
     from drainproxy.proxy.settings import ProxySettings
     from drainproxy.proxy.tunnel import Tunnel
@@ -44,14 +46,6 @@ PEAK_S = 2.0
 
 DISTRUST_S = 60.0
 """For how long it takes none at all, once one that was no older was closed without a word."""
-
-
-class Borrower(Protocol):
-    """The exchange that a connection is lent to."""
-
-    def upstream_data(self, data: bytes) -> None: ...
-    def upstream_lost(self, *, reset: bool) -> None: ...
-    def upstream_writable(self, *, writable: bool) -> None: ...
 
 
 class UpstreamConnection(Side):
@@ -116,15 +110,22 @@ class UpstreamConnection(Side):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
-        if exc is not None:
+        self.lost = True
+        if exc is None:
+            self.drop_backlog()
+        else:
             self._closed_by_application()
             self._pool.presence.failed()
-        if exc is not None and self.borrower is not None and (last := kernel.last_words(self.transport)):
-            self.borrower.upstream_data(last)
-        self._gone(reset=exc is not None)
-        self.reader.forget()
+            if self.borrower is not None and (last := kernel.last_words(self.transport)):
+                self.borrower.upstream_data(last)
         super().connection_lost(exc)
         self._pool.closed(self)
+        # What it has said comes before its hanging up.
+        self.behind_backlog(partial(self._ended, reset=exc is not None))
+
+    def _ended(self, *, reset: bool) -> None:
+        self._gone(reset=reset)
+        self.reader.forget()
 
     def tell_writer(self, *, writable: bool) -> None:
         """See Side."""
@@ -137,8 +138,13 @@ class UpstreamConnection(Side):
             self.held = held
             if held:
                 self.transport.pause_reading()
-            else:
+            elif not self.yielding:
                 self.transport.resume_reading()
+
+    @property
+    def held_back(self) -> bool:
+        """See Side."""
+        return self.held
 
     def looks_closed(self) -> bool:
         """Tell whether a close (or stray bytes) has come that the loop has not been told of yet."""

@@ -52,7 +52,8 @@ class UpstreamTls:
         context = self.context
         if borrower is not None and self._http2 is not None:
             context = self._http2(context)
-        tls = Tls(connection, context, ended, server_name=self.server_name)
+        queue = connection.buffers.run_queue
+        tls = Tls(connection, context, ended, server_name=self.server_name, run_queue=queue)
         transport = await connection.dial(lambda: tls)
         try:
             if (failure := await shaken) is not None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from drainproxy.proxy.run_queue import READ_BUDGET
+
 _FIN = 0x80
 _MASK = 0x80
 _OPCODE = 0x0F
@@ -31,7 +33,7 @@ class Stop(IntEnum):
 class Frames:
     """One direction: knows whether it is between two frames, between two messages, or after a Close."""
 
-    __slots__ = ("_closing", "_data_frames", "_fragmented", "_header", "_left", "_mask", "broken")
+    __slots__ = ("_closing", "_data_frames", "_fragmented", "_header", "_left", "_mask", "broken", "kept")
 
     def __init__(self, *, masked: bool) -> None:
         """`masked`: what a client sends is, what a server sends is not (section 5.1)."""
@@ -45,6 +47,8 @@ class Frames:
         """A message has begun, and its last frame has not."""
         self._closing = False
         self.broken = False
+        self.kept = b""
+        """Beyond the budget of one read (run_queue.py)."""
 
     @property
     def closed(self) -> bool:
@@ -65,18 +69,32 @@ class Frames:
         return not self._closing and (stop is Stop.FRAME_END or not self._fragmented)
 
     def follow(self, data: bytes, stop: Stop = Stop.NEVER) -> int:
-        """Follow `data` up to the first place where `stop` means; return how many bytes of it that is."""
-        place, size = 0, len(data)
+        """Follow `data` up to the first place where `stop` means, or as far as the budget goes; return how
+        many bytes of it that is."""
+        place, size, budget = 0, len(data), READ_BUDGET
         while place < size and not self.broken and not (stop and self.at(stop)):
             if self._left:
                 taken = min(self._left, size - place)
                 self._left -= taken
                 place += taken
-            else:
+            elif budget:
+                budget -= 1
                 place = self._read_header(data, place)
+            else:
+                break
         return size if self.broken else place
 
     def _read_header(self, data: bytes, place: int) -> int:
+        if not self._header and len(data) - place > MAX_HEADER_BYTES:
+            # It is here in full, as most are.
+            first, second = data[place], data[place + 1]
+            end = place + 2
+            long = 0
+            if second & 0x7F > 125:
+                end += _length_bytes(second)
+                long = int.from_bytes(data[place + 2 : end], "big")
+            self._take(first, second, long)
+            return end + 4 if second & _MASK else end
         known = len(self._header)
         header = self._header + data[place : place + MAX_HEADER_BYTES - known]
         need = _header_bytes(header)
@@ -132,6 +150,11 @@ class Conversation:
         """The Close was given out: the rest of what the server says is dropped, and the client may answer."""
 
     @property
+    def backlogs(self) -> tuple[int, int]:
+        """How many bytes of the client and of the server wait: b"" from either goes on with its own."""
+        return len(self._client.kept), len(self._server.kept)
+
+    @property
     def answered(self) -> bool:
         """Our Close was answered, and the answer passed on: the application has been told too."""
         return self.said and self._client.closed
@@ -158,19 +181,26 @@ class Conversation:
 
     def from_server(self, data: bytes) -> bytes:
         """Return what the client gets of `data`, with the Close at its place."""
+        server = self._server
+        data, server.kept = server.kept + data, b""
         if self.said:
             return b""
-        place = self._server.follow(data, self._stop)
-        if self._stop and self._server.at(self._stop):
+        place = server.follow(data, self._stop)
+        if self._stop and server.at(self._stop):
             return data[:place] + (self._say() or data[place:])
+        data, server.kept = data[:place], data[place:]
         return data
 
     def from_client(self, data: bytes) -> bytes:
         """Return what the server gets of `data`: nothing behind the client's answer to our Close."""
-        if not self.said:
-            self._client.follow(data)
-            return data
-        return b"" if self._client.closed else data[: self._client.follow(data, Stop.CLOSE)]
+        client = self._client
+        data, client.kept = client.kept + data, b""
+        if self.said and client.closed:
+            return b""
+        place = client.follow(data, Stop.CLOSE if self.said else Stop.NEVER)
+        if not client.closed or not self.said:
+            data, client.kept = data[:place], data[place:]
+        return data[:place]
 
     def _say(self) -> bytes:
         if self._client.closed or self._client.broken:

@@ -120,6 +120,7 @@ class Http2Connection(ClientSocket):
         self._pause(paused=False)
         self._ready_by = self.loop.time() + server.settings.head_timeout
         self.wake_by(self._ready_by)
+        upstream.give_way(0, self.from_upstream.backlog)
         waiting, self._unsent = b"".join(self._unsent), []
         # It may be more than the application takes, which pauses again.
         server.outbox.write(upstream.transport, waiting)
@@ -131,19 +132,19 @@ class Http2Connection(ClientSocket):
             return
         try:
             if self._magic:
-                data = self._read_magic(data)
+                self._magic, data = frames.read_magic(self._magic, data)
             out = self.from_client.feed(data)
         except FrameFault as fault:
             self._to_upstream(fault.before)
             self.server.outbox.flush()
             self._client_failed(fault)
             return
-        if out:
-            self._to_upstream(out)
+        self._to_upstream(out)
         half, rest = self.from_client, self._rest
         if half.pieces or half.block or rest.by < math.inf:
             rest.look(half, self._table.streams, self.loop.time())
             self.wake_by(rest.by)
+        self.give_way(len(data), half.backlog)
 
     def _client_failed(self, fault: FrameFault) -> None:
         """End the connection of a client that is against the protocol, or over a limit."""
@@ -153,13 +154,6 @@ class Http2Connection(ClientSocket):
             self.server.metrics.h2_abuse.inc(fault.kind)
         self.server.books.turned_away(self.peer, f"http2-{why}", str(fault))
         self.end(fault.code, why)
-
-    def _read_magic(self, data: bytes) -> bytes:
-        magic, size = self._magic, len(self._magic)
-        if not magic.startswith(data[:size]):
-            raise FrameFault(Code.PROTOCOL_ERROR, "a broken preface")
-        self._magic = magic[len(data) :]
-        return data[size:]
 
     def upstream_data(self, data: bytes) -> None:
         """Pass on what the application has sent (Borrower)."""
@@ -183,6 +177,8 @@ class Http2Connection(ClientSocket):
             return
         if out:
             self.write(out)
+        if self._upstream is not None:
+            self._upstream.give_way(len(data), self.from_upstream.backlog)
         self.farewell.end_if_done()
 
     def upstream_lost(self, *, reset: bool) -> None:

@@ -59,6 +59,14 @@ class FrameFault(Exception):
         self.code = code
 
 
+def read_magic(left: bytes, data: bytes) -> tuple[bytes, bytes]:
+    """Return what is left of the preface behind `data`, and what of `data` is behind the preface."""
+    size = len(left)
+    if not left.startswith(data[:size]):
+        raise FrameFault(Code.PROTOCOL_ERROR, "a broken preface")
+    return left[len(data) :], data[size:]
+
+
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     """Return a whole frame."""
     size = len(payload)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Container
 
 from drainproxy.proxy.http2 import frames
 from drainproxy.proxy.http2.frames import Code, FrameFault
+from drainproxy.proxy.run_queue import READ_BUDGET
 
 Meanings = dict[int, Callable[[int, int, memoryview], bytes | None]]
 """Type -> (flags, stream, payload) -> None to pass the frame on, or what goes instead. Others pass."""
@@ -21,7 +22,7 @@ class Half:
     """Holds at most one incomplete frame, and says so to `hold` if it is large (buffers.py)."""
 
     __slots__ = (
-        "_held", "_hold", "_meanings", "_missing", "_waiting", "begun", "block", "block_bytes",
+        "_held", "_hold", "_meanings", "_missing", "_waiting", "backlog", "begun", "block", "block_bytes",
         "block_frames", "max_bytes", "moved", "pieces", "settled",
     )  # fmt: skip
 
@@ -35,6 +36,8 @@ class Half:
         """It began after others that were whole."""
         self._missing = 0
         """Bytes until the frame that has begun is complete, as far as is known."""
+        self.backlog = 0
+        """Bytes beyond the budget of one read (run_queue.py): `feed(b"")` goes on with them."""
         self._waiting = b""
         self.settled = False
         """The first SETTINGS were read."""
@@ -49,12 +52,14 @@ class Half:
         """Return the frames that are complete and pass. Raises FrameFault."""
         if self.pieces:
             data = self._gathered(data)
-        size, at, run = len(data), 0, 0
+        size, at, run, budget = len(data), 0, 0, READ_BUDGET
+        self.backlog = 0
         out: list[bytes] = []
         missing = frames.HEADER_BYTES
         meanings, read_header, view = self._meanings, frames.read_header, memoryview(data)
         try:
-            while size - at >= frames.HEADER_BYTES:
+            while budget and size - at >= frames.HEADER_BYTES:
+                budget -= 1
                 high, low, kind, flags, stream = read_header(data, at)
                 length = high << 8 | low
                 if length > self.max_bytes:
@@ -93,6 +98,7 @@ class Half:
             raise FrameFault(Code.FRAME_SIZE_ERROR, "a first frame that is larger than may be")
         self.pieces = [rest]
         self._missing = missing - len(rest)
+        self.backlog = len(rest) if self._missing <= 0 else 0
         if missing >= MIN_HELD_BYTES:
             self._held = True
             self._hold(self, missing)

@@ -1,0 +1,16 @@
+"""What is lent a connection to the application: an exchange, a tunnel, an HTTP/2 connection."""
+
+from typing import Protocol
+
+
+class Borrower(Protocol):
+    """Told of everything that comes on the connection (upstream.py), on the loop's thread."""
+
+    def upstream_data(self, data: bytes) -> None:
+        """Bytes have come."""
+
+    def upstream_lost(self, *, reset: bool) -> None:
+        """The connection has ended, and is the borrower's no more."""
+
+    def upstream_writable(self, *, writable: bool) -> None:
+        """The application cannot take more, or can again."""

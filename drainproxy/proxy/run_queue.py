@@ -1,0 +1,54 @@
+"""Whose last read is not handled in full: they go on one after the other, and the loop turns in between.
+
+One read may hold a hundred thousand chunks, frames or records of next to nothing, and each costs as much as
+a large one. So a reader stops after READ_BUDGET of them and keeps the rest (its `backlog`); its connection is
+not read from meanwhile, and goes on here, behind those who came earlier. Bytes are bounded by the read: libuv
+reads up to 32 times in a turn while each read fills its buffer, so a large one is the turn's last.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+READ_BUDGET = 256
+"""Items that a reader handles before others have their turn: half a millisecond or so."""
+LINE_BYTES = 16
+"""What may come in a chunk's line costs an item for each so many bytes: an extension needs two."""
+LARGE_READ_BYTES = 128 * 1024
+"""A read of so many bytes is a turn's last, whatever is in it. uvloop's largest has 256,000."""
+READERS_A_TURN = 16
+"""So many go on in one turn of the loop, however many wait."""
+
+
+class RunQueue:
+    """First come, first served. One for all connections of a process."""
+
+    __slots__ = ("_loop", "_scheduled", "_waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._scheduled = False
+
+    def add(self, go_on: Callable[[], None]) -> None:
+        """Have `go_on` called when it is its turn, and not in this turn of the loop."""
+        self._waiting.append(go_on)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        waiting = self._waiting
+        try:
+            for _ in range(min(len(waiting), READERS_A_TURN)):
+                waiting.popleft()()
+        finally:
+            # Whoever has failed is the loop's to tell of; the others go on.
+            self._scheduled = bool(waiting)
+            if waiting:
+                self._loop.call_soon(self._run)
