@@ -5,6 +5,7 @@ Reads no setting and runs nothing. Called by cli.py, which knows what a verb doe
 
 import argparse
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -137,11 +138,19 @@ def _add_injection(parser: argparse.ArgumentParser, verb: str) -> None:
         parser.add_argument("--admin", metavar="HOST:PORT", default=":29900", help="health, metrics [:29900]")
         parser.add_argument("--log-format", choices=("auto", "json", "text"), default="auto", help="[auto]")
     parser.add_argument("--image", metavar="IMAGE", help="the sidecar's image")
+    parser.add_argument("--kubernetes", metavar="VERSION", type=_version, help="the cluster's, such as 1.33")
     for flag, metavar, text in (
         ("--revision", "NAME=IMAGE", "image for pods with the label drainproxy.io/rev: NAME"),
         ("--set", "NAME=VALUE", "an annotation that every pod has unless it has its own"),
     ):
         parser.add_argument(flag, metavar=metavar, action="append", default=[], type=_pair, help=text)
+
+
+def _version(text: str) -> tuple[int, int]:
+    match = re.match(r"v?([0-9]{1,3})\.([0-9]{1,3})(?![0-9])", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no version such as 1.33")
+    return int(match[1]), int(match[2])
 
 
 def _pair(text: str) -> tuple[str, str]:

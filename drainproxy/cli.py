@@ -169,7 +169,7 @@ def _house(options: argparse.Namespace) -> House:
     except InjectionRefused as refusal:
         raise ConfigError([f"--set: {problem}" for problem in refusal.problems]) from None
     images = {**house.images, **({"": options.image} if options.image else {}), **dict(options.revision)}
-    return House(images, house.defaults)
+    return House(images, house.defaults, options.kubernetes)
 
 
 def _hook(options: argparse.Namespace) -> int:

@@ -33,6 +33,7 @@ _ENV = re.compile(r"env DRAINPROXY_(\w+)")
 TOKEN_VOLUME, ROUTES_VOLUME = "drainproxy-token", "drainproxy-routes"
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a directory
 ROUTES_PATH = "/etc/drainproxy"
+NAMES_IN_INIT_CONTAINERS = (1, 33)
 DOWNWARD = {
     "DRAINPROXY_HOST_IPS": "status.hostIP",
     "DRAINPROXY_NODE_NAME": "spec.nodeName",
@@ -54,6 +55,8 @@ class House:
     """Revision (label drainproxy.io/rev) to image; "" is for pods without one."""
     defaults: Mapping[str, str] = field(default_factory=dict)
     """Below every pod's annotations, by their names without the prefix."""
+    kubernetes: tuple[int, int] | None = None
+    """The cluster's version, where it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,8 @@ def _inject(pod: Pod, house: House, namespace: str) -> Injected:
     if mesh is not None:
         surroundings.fit_mesh(pod, mesh, options.admin_port, say)
     taken = take_over(spec, options)
+    if options.mode == "native" and any("name" in each.entry for each in taken):
+        _mind_names(house.kubernetes, say)
     surroundings.wire_hooks(spec, options.admin_port, say)
     host = _host(options.upstream_host)
     environment = {
@@ -130,6 +135,15 @@ def _host(chosen: str) -> str:
     if chosen == "pod":
         return f"[{_POD_IP}]"
     return f"[{chosen}]" if ":" in chosen else chosen
+
+
+def _mind_names(kubernetes: tuple[int, int] | None, say: list[str]) -> None:
+    """Until 1.33 a Service looks for its targetPort's name in `containers` only (kubernetes #128850) and
+    finds none there. Raises InjectionRefused."""
+    if kubernetes is None:
+        say.append(f"before Kubernetes 1.33 no Service finds the port's name there: set {PREFIX}mode: plain")
+    elif kubernetes < NAMES_IN_INIT_CONTAINERS:
+        refuse(f"a Service would not find the port's name before Kubernetes 1.33: set {PREFIX}mode: plain")
 
 
 def _image(metadata: dict[str, Any], house: House) -> str:

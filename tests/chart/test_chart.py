@@ -300,3 +300,22 @@ def test_the_webhooks_policy_keeps_pods_out_where_their_networks_are_named():
     ]
     assert "from" not in metrics
     assert "from" not in one(documents(WEBHOOK), "NetworkPolicy")["spec"]["ingress"][0]
+
+
+@pytest.mark.parametrize(
+    ("version", "chosen", "mode"),
+    [
+        ("1.29", "native", "plain"),
+        ("v1.32.9-gke.1", "native", "plain"),
+        ("1.33", "native", "native"),
+        ("v1.35.1+k3s1", "native", "native"),
+        ("1.35", "plain", "plain"),
+    ],
+)
+def test_a_port_keeps_its_name_for_services_of_every_version(version, chosen, mode):
+    """Before 1.33 none finds it in a native sidecar: pods get a plain one, and the webhook knows why."""
+    values = {"injection": {"mode": "webhook", "kubeVersion": version}, "sidecar": {"mode": chosen}}
+    (webhook,) = (each for each in documents(values) if each["kind"] == "Deployment")
+    args = webhook["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert f"--set=mode={mode}" in args
+    assert f"--kubernetes={'.'.join(version.removeprefix('v').split('.')[:2])}" in args

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 
 import pytest
 import yaml
 
+from drainproxy.errors import InjectionRefused
 from drainproxy.injector.manifest import detours, process
+from drainproxy.injector.patch import Injected, inject
+from tests.injector.pods import app, wished
 from tests.injector.ways import HOUSE
 from tests.support.command import drainproxy
 
@@ -193,3 +197,47 @@ def test_line_ends_stay_what_they_are():
     assert out(windows) == out(DEPLOYMENT).replace("\n", "\r\n")
     mixed = DEPLOYMENT.replace("replicas: 3\n", "replicas: 3\r\n")
     assert out(mixed) == out(DEPLOYMENT).replace("replicas: 3\n", "replicas: 3\r\n")
+
+
+@pytest.mark.parametrize("way", ["named", "env"])
+@pytest.mark.parametrize(
+    ("kubernetes", "mode", "becomes"),
+    [
+        (None, "native", "told"),
+        ((1, 32), "native", "refused"),
+        ((1, 29), "native", "refused"),
+        ((1, 33), "native", "injected"),
+        ((1, 36), "native", "injected"),
+        ((1, 32), "plain", "injected"),
+        (None, "plain", "injected"),
+    ],
+)
+def test_no_service_loses_a_ports_name_without_a_word(kubernetes, mode, becomes, way):
+    """Until 1.33 the EndpointSlice controller looks for a targetPort's name in `containers` only."""
+    env = {"app_port_env": "PORT"} if way == "env" else {}
+    house = replace(HOUSE, kubernetes=kubernetes)
+    if becomes == "refused":
+        with pytest.raises(InjectionRefused) as caught:
+            inject(wished(app(), mode=mode, **env), house, unasked=True)
+        assert "1.33: set drainproxy.io/mode: plain" in str(caught.value.problems)
+        return
+    done = inject(wished(app(), mode=mode, **env), house, unasked=True)
+    assert isinstance(done, Injected)
+    assert any("before Kubernetes 1.33" in each for each in done.said) == (becomes == "told")
+
+
+def test_a_port_that_has_no_name_is_no_matter_of_versions():
+    """Services lead to its number."""
+    done = inject(wished(app(), upstream_port="8080"), replace(HOUSE, kubernetes=(1, 29)), unasked=True)
+    assert isinstance(done, Injected)
+
+
+@pytest.mark.parametrize(
+    ("text", "right"), [("1.33", True), ("v1.36.1-gke.1", True), ("new", False), ("1", False)]
+)
+def test_the_clusters_version_is_a_flag(text, right, tmp_path):
+    """As `kubectl version` writes it."""
+    (tmp_path / "web.yaml").write_text(DEPLOYMENT)
+    done = drainproxy("inject", "-f", str(tmp_path / "web.yaml"), "--kubernetes", text)
+    assert done.returncode == (0 if right else 64)
+    assert ("1.33" in done.stderr) == (not right)

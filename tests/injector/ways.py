@@ -16,7 +16,7 @@ from drainproxy.injector.review import answer
 if TYPE_CHECKING:
     from tests.injector.pods import Pod, Row
 
-HOUSE = House()
+HOUSE = House(kubernetes=(1, 36))
 
 
 def placed(row: Row) -> Pod:

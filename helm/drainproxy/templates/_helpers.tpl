@@ -44,6 +44,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{/* The cluster's version, without what its vendor adds. */}}
+{{- define "drainproxy.kubernetes" -}}
+{{- .Values.injection.kubeVersion | default .Capabilities.KubeVersion.Version | trimPrefix "v" | regexFind "^[0-9]+[.][0-9]+" -}}
+{{- end -}}
+
+{{/* plain or native: before 1.33 no Service finds the name of a port in a native sidecar (kubernetes #128850). */}}
+{{- define "drainproxy.mode" -}}
+{{- semverCompare "<1.33-0" (printf "%s.0" (include "drainproxy.kubernetes" .)) | ternary "plain" .Values.sidecar.mode -}}
+{{- end -}}
+
 {{/* webhook, policy or none. */}}
 {{- define "drainproxy.injection" -}}
 {{- $version := .Values.injection.kubeVersion | default .Capabilities.KubeVersion.Version | trimPrefix "v" -}}

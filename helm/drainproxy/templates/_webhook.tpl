@@ -11,7 +11,8 @@
 - --revision={{ $name }}={{ include "drainproxy.image" (dict "image" $image "root" $) }}
 {{- end }}
 - --set=image-pull-policy={{ .Values.image.pullPolicy }}
-- --set=mode={{ $sidecar.mode }}
+- --kubernetes={{ include "drainproxy.kubernetes" . }}
+- --set=mode={{ include "drainproxy.mode" . }}
 - --set=port={{ int $sidecar.port }}
 - --set=admin-port={{ int $sidecar.adminPort }}
 - --set=rbac={{ $sidecar.rbac }}
