@@ -66,7 +66,7 @@ async def test_a_workload_that_drains_well(api):
     """One line a subject, exit 0, and nothing is written."""
     code, out, err = await check(api)
     assert (code, err) == (0, "")
-    assert [line[:4] for line in out.splitlines()] == ["ok  "] * 13
+    assert [line[:4] for line in out.splitlines()] == ["ok  "] * 14
     assert {asked.verb for asked in api.journal.requests} <= {"get", "list", "create"}
     assert {asked.resource for asked in api.journal.of("create")} == {"subjectaccessreviews"}
 
