@@ -147,11 +147,10 @@ class Exchange(TimedWork):
         response = self._response
         if upstream is None:
             return
-        unsent = self._body is not None and upstream.transport.get_write_buffer_size() > 0
-        if not reusable or response is None or not self.request_read or unsent:
-            self._server.pool.discard(upstream)
+        if reusable and response is not None and self.request_read:
+            reuse.give_back(self._client, upstream, response, self._body)
         else:
-            reuse.give_back(self._client, upstream, response)
+            self._server.pool.discard(upstream)
 
     # From the client.
 
@@ -172,9 +171,6 @@ class Exchange(TimedWork):
         if rest is not None:
             self._body_read = True
             self.request_read = not self._request.upgrade
-            if body.trailers and upstream is not None:
-                # aiohttp's parser holds the last one: it would be a field of the next request's head.
-                upstream.spent = True
         if out and upstream is not None:
             self._server.outbox.write(upstream.transport, out)
         self.bytes_received += len(payload)
@@ -290,8 +286,9 @@ class Exchange(TimedWork):
         self._head_deadline = math.inf
         self.chunked_out = self.head.http_1_1 and body is not None and body.framing is not Framing.LENGTH
         self.close = not self.request_read or client.closes_after(self.head)
-        if (upstream := self._upstream) is not None:
-            self.close |= reuse.answered(upstream, response, request_read=self.request_read)
+        upstream, told = self._upstream, reuse.LOGIN & response.noted.keys()
+        if upstream is not None and (told or self.close or upstream.private):
+            self.close |= reuse.answered(upstream, response, self._body, request_read=self.request_read)
         start = headers.response_head(
             response, body, self.head, date=date_line(), chunked=self.chunked_out, close=self.close
         )

@@ -25,6 +25,9 @@ _OF_CONNECTIONS = re.compile(
 """Schemes that authenticate the connection: later requests on it carry no credentials, and are answered as
 the user who logged in (RFC 4559 section 6; NTLM, Kerberos and CredSSP over HTTP do the same)."""
 
+LOGIN = words(b"www-authenticate persistent-auth")
+"""Fields of an answer that tell of one."""
+
 _WITHOUT_CONTENT = words(b"GET HEAD DELETE OPTIONS")
 """Content has no meaning in them (RFC 9110 section 9.3.1): some applications do not read it, and would take
 it for the next request."""
@@ -40,13 +43,17 @@ def sent(upstream: UpstreamConnection, head: RequestHead, body: Body | None) -> 
         upstream.private = True
 
 
-def answered(upstream: UpstreamConnection, response: ResponseHead, *, request_read: bool) -> bool:
+def answered(
+    upstream: UpstreamConnection, response: ResponseHead, body: Body | None, *, request_read: bool
+) -> bool:
     """Note what a response's head says; tell whether a connection ends of which its client must hear.
 
-    It has logged in over it, and would go on as nobody. `request_read`: the request was complete by then.
+    Asked where its client's ends anyway, where somebody has logged in over it, and where LOGIN is in it.
+
+    That one would go on as nobody. `request_read`: the request was complete by then.
     """
-    if not request_read:
-        # Answered early: what became of the rest of the request, nobody says.
+    if not request_read or (body is not None and body.trailers):
+        # Of an early answer nobody says what became of the rest of the request; of trailers see give_back.
         upstream.spent = True
     noted = response.noted
     if b"persistent-auth" in noted or _OF_CONNECTIONS.search(noted.get(b"www-authenticate", b"")):
@@ -54,10 +61,21 @@ def answered(upstream: UpstreamConnection, response: ResponseHead, *, request_re
     return upstream.private and (upstream.spent or _ends(response))
 
 
-def give_back(client: ClientConnection, upstream: UpstreamConnection, response: ResponseHead) -> None:
-    """Have a connection whose request and answer are complete wait for the next one, or close it."""
+def give_back(
+    client: ClientConnection, upstream: UpstreamConnection, response: ResponseHead, body: Body | None
+) -> None:
+    """Have a connection whose request and answer are complete wait for the next one, or close it.
+
+    Closed it is after request trailers: aiohttp's parser holds the last one, which would be a field of the
+    next request's head.
+    """
     pool, noted = client.server.pool, response.noted
-    if upstream.spent or upstream.lost or _ends(response):
+    # Said twice, since a call of its own would cost every request one.
+    ends = not response.http_1_1 or b"close" in response.named or (response.status == 204 and _ends(response))
+    spent = upstream.spent or (
+        body is not None and (body.trailers or upstream.transport.get_write_buffer_size() > 0)
+    )
+    if spent or upstream.lost or ends:
         pool.discard(upstream)
     elif upstream.private:
         client.private = Private(client, upstream)

@@ -9,7 +9,7 @@ import pytest
 
 from drainproxy.proxy.upstream import UNSAFE_IDLE_S
 from tests.proxy.words import GET, OK, get, ok, post
-from tests.support.clock import in_fake_time
+from tests.support.clock import over_sockets
 from tests.support.house import House
 from tests.support.upstream import Upstream
 from tests.support.wire import End
@@ -111,7 +111,7 @@ async def test_other_credentials_leave_a_connection_to_everybody(field: str) -> 
         assert upstream.accepted == 1
 
 
-@in_fake_time
+@over_sockets
 async def test_a_post_goes_over_its_clients_own_connection_however_long_that_idled() -> None:
     """A fresh one would be nobody's; one of the pool that idled so long is not trusted with it."""
     async with Upstream(ntlm("NTLM")) as upstream, House(upstream) as house:

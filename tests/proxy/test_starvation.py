@@ -16,7 +16,7 @@ from tests.proxy.test_upstream import Borrowing, well
 from tests.proxy.test_upstream_tls import ours, theirs
 from tests.proxy.words import get
 from tests.support.client import Client
-from tests.support.clock import in_fake_time
+from tests.support.clock import over_sockets
 from tests.support.house import House
 from tests.support.prefork import OK, Prefork
 from tests.support.upstream import Upstream, answering
@@ -162,7 +162,7 @@ async def overtake(here: Well, times: int) -> None:
         here.pool.give_back(kept, 600.0)
 
 
-@in_fake_time
+@over_sockets
 async def test_who_is_overtaken_again_and_again_shows_that_kept_ones_hold_the_workers() -> None:
     """Nothing is kept then; that is tried again, believed longer the next time, and forgotten in the end."""
     async with well() as here:
@@ -198,7 +198,7 @@ async def test_who_is_overtaken_again_and_again_shows_that_kept_ones_hold_the_wo
         assert told == [True, False]
 
 
-@in_fake_time
+@over_sockets
 async def test_an_application_that_stands_still_costs_a_few_connections_and_teaches_nothing() -> None:
     """It reads nobody, and closing idle ones does not help: that is tried ever more seldom."""
     async with well() as here:
@@ -216,7 +216,7 @@ async def test_an_application_that_stands_still_costs_a_few_connections_and_teac
         here.pool.discard(fresh)
 
 
-@in_fake_time
+@over_sockets
 async def test_a_request_that_was_read_is_waited_for_and_nothing_is_closed() -> None:
     """However long it takes: a long poll, a report."""
     async with well() as here:
@@ -232,7 +232,7 @@ async def test_a_request_that_was_read_is_waited_for_and_nothing_is_closed() -> 
         here.pool.discard(fresh)
 
 
-@in_fake_time
+@over_sockets
 async def test_no_more_idle_than_were_used_at_once_lately() -> None:
     """What a burst has left is closed one by one as others are given back."""
     async with well() as here:
