@@ -36,7 +36,7 @@ from drainproxy.proxy import edge, entrance, keepalive
 from drainproxy.proxy.admission import Admission
 from drainproxy.proxy.books import Books
 from drainproxy.proxy.buffers import Buffers
-from drainproxy.proxy.capacity import measure
+from drainproxy.proxy.capacity import measure, sockets_count
 from drainproxy.proxy.departure import Departure
 from drainproxy.proxy.http2.connection import Http2Connection
 from drainproxy.proxy.listener import Listener, address_of, bind
@@ -99,7 +99,13 @@ class _Process:
         self._outbox = Outbox(self._loop, self._task_failed)
         self._capacity = measure(config.proxy)
         log.event("limits", **self._capacity.fields())
-        self._buffers = Buffers(self._capacity.max_buffer_bytes, self._outbox, self._loop)
+        self._buffers = Buffers(
+            self._capacity.max_buffer_bytes,
+            self._outbox,
+            self._loop,
+            room_bytes=self._capacity.room_bytes,
+            kernel_counts=sockets_count(),
+        )
         self._buffers.on_change = self._buffers_changed
         self._turns = None if config.proxy.max_in_flight is None else Turns(config.proxy, self._loop)
         self._pools = [
@@ -135,6 +141,7 @@ class _Process:
         config = self._config
         places = Places(self._capacity, self._pools, self.metrics, config.proxy.max_connections_per_ip)
         admission = Admission(self.controller, self.metrics, config.proxy.health_paths)
+        places.on_crowd = self._places_changed
         entrances = entrance.build(config.edge, config.proxy, self._rotation)
         speaker = edge.forwarder(config.edge, self._tracing)
         return [
@@ -309,7 +316,7 @@ class _Process:
         metrics.upstream_connections.set(sum(pool.idle_count for pool in self._pools), "idle")
         metrics.upstream_connections.set(sum(pool.active_count for pool in self._pools), "active")
         metrics.requests_queued.set(0 if self._turns is None else self._turns.queued)
-        metrics.buffered_bytes.set(self._buffers.held_bytes)
+        metrics.buffered_bytes.set(self._buffers.resident_bytes)
         metrics.buffered_bytes_limit.set(self._buffers.max_bytes)
         metrics.upstream_reuse_off.set(float(any(pool.starvation.off for pool in self._pools)))
         metrics.breaker_open.set(float(any(pool.breaker.open for pool in self._pools)))
@@ -336,6 +343,10 @@ class _Process:
 
     def _buffers_changed(self) -> None:
         self._log.event("buffers", tight=self._buffers.tight, held_bytes=self._buffers.held_bytes)
+
+    def _places_changed(self, taken: int, most: int) -> None:
+        # Whoever sizes the pod hears of it before anybody is turned away.
+        self._log.condition("client_connections", "client_connections", open=taken, limit=most)
 
     def _breaker_changed(self, pool: Pool) -> None:
         self._log.event("breaker", open=pool.breaker.open, upstream=str(pool.address))

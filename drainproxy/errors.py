@@ -260,7 +260,8 @@ class BreakerOpen(LimitReached, reason="breaker-open", proxy_status="destination
 
 
 class OutOfBuffers(LimitReached, reason="out-of-buffers", closes=True):
-    """A large head that is not complete, while more than `max_buffer_bytes` are held."""
+    """Memory is scarce: something large that has begun and is no request yet, a request with a large head,
+    or, where there is no room at all, any new one."""
 
 
 class OutOfDescriptors(LimitReached, reason="out-of-descriptors"):

@@ -139,7 +139,7 @@ class Table:
 class Metrics(Table):
     """The proxy's table. One object a process; each series is written by the room it is about."""
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # noqa: PLR0915 - a table
         super().__init__()
         # Lifecycle.
         self.phase = Gauge("1 for the phase the process is in.", phase=PHASES)
@@ -207,9 +207,10 @@ class Metrics(Table):
         self.client_connections = Gauge("Connections from clients.", state=("active", "idle"))
         self.client_connections_accepted = Counter("Connections accepted from clients.")
         self.client_connections_limit = Gauge("Beyond so many, the longest idle one gives way.")
+        self.client_connections_crowded = Gauge("1 while more than four fifths of that limit are taken.")
         self.client_connections_evicted = Counter("Idle connections closed to make room for new ones.")
-        self.buffered_bytes = Gauge("Bytes held for whoever does not take them.")
-        self.buffered_bytes_limit = Gauge("Beyond so many, connections read little at a time.")
+        self.buffered_bytes = Gauge("Bytes of memory held for clients and by their connections.")
+        self.buffered_bytes_limit = Gauge("Beyond so many that wait, connections read little at a time.")
         self.errors = Counter("Requests that failed, by whose doing.", reason=())
         self.refused = Counter("Requests turned away by policy.", reason=())
         self.retries = Counter("Requests sent again on a fresh connection.")

@@ -57,6 +57,7 @@ CONTRACT = {
     "client_connections": ("gauge", {"state": "active idle"}),
     "client_connections_accepted_total": ("counter", {}),
     "client_connections_limit": ("gauge", {}),
+    "client_connections_crowded": ("gauge", {}),
     "client_connections_evicted_total": ("counter", {}),
     "buffered_bytes": ("gauge", {}),
     "buffered_bytes_limit": ("gauge", {}),

@@ -76,7 +76,8 @@ class Options:
     """What the scheduler counts with."""
 
     memory_limit: str = "128Mi"
-    """Beyond it the sidecar is killed; `max_connections` is counted from it."""
+    """Beyond it the sidecar is killed; `max_connections` is counted from it (8192 with 128Mi, 1638 with
+    64Mi), and how much may be held for clients."""
 
 
 WIRING = frozenset(

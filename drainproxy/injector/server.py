@@ -172,4 +172,4 @@ class _TlsDoor(Door):
         self._certificates = certificates
 
     def __call__(self) -> asyncio.Protocol:  # type: ignore[override]
-        return Tls(super().__call__(), self._certificates.context, lambda _: None, server_side=True)
+        return Tls(super().__call__(), self._certificates.context, lambda _: None)

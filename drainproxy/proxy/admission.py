@@ -84,6 +84,10 @@ class Admission:
     def _checks(self, head: RequestHead) -> bool:
         return self._controller.sound.is_health_check(head.noted.get(b"user-agent", b""))
 
+    def is_health_check(self, head: RequestHead) -> bool:
+        """Tell whether a kubelet or a balancer asks how this pod is."""
+        return self._asks_health(head) or self._checks(head)
+
     def ending(self, now: float) -> bool:
         """Tell whether too little of the drain is left to answer what comes at loop time `now`."""
         published = self._controller.published

@@ -3,11 +3,12 @@
 One Work (lifecycle/inflight.py) for what comes before a request, a stream or a tunnel has one of its own.
 """
 
-from drainproxy.errors import DrainDeadline
+from drainproxy.errors import DrainDeadline, OutOfBuffers
+from drainproxy.proxy.buffers import Begun, Buffers
 from drainproxy.proxy.client import ClientSocket
 
 
-class Beginning:
+class Beginning(Begun):
     """Of one client, whose timer says how long it may take."""
 
     __slots__ = ("_client", "_own_deadline", "_stage", "deadline", "kind", "started")
@@ -21,10 +22,12 @@ class Beginning:
         self._own_deadline = client.timer.when
         self.drain_by(client.server.controller.published.work_deadline)
         client.server.inflight.add(self)
+        client.server.buffers.begun[self] = None
 
     def end(self) -> None:
         """It is through, or never will be."""
         self._client.server.inflight.discard(self)
+        self._client.server.buffers.begun.pop(self, None)
 
     def drain_by(self, deadline: float) -> None:
         """End by the drain's deadline too, or no longer (Work)."""
@@ -37,6 +40,14 @@ class Beginning:
     def cut(self, reason: str) -> None:
         """End at the drain's deadline (Work)."""
         self._client.fail_head(DrainDeadline())
+
+    def size(self, held: Buffers) -> int:
+        """See Begun."""
+        return held.held_by(self._client)
+
+    def shed(self) -> None:
+        """See Begun."""
+        self._client.fail_head(OutOfBuffers())
 
     def describe(self) -> dict[str, str]:
         """Say what is known of it (Work)."""

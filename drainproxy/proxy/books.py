@@ -9,7 +9,7 @@ import asyncio
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from drainproxy.errors import LIMITS, Blame, DrainDeadline, LeaveOverdue, leaves
+from drainproxy.errors import LIMITS, Blame, DrainDeadline, LeaveOverdue, OutOfBuffers, leaves
 from drainproxy.metrics import METHODS, TOLD_TO_LEAVE
 from drainproxy.proxy.upgrade import kind_of
 
@@ -92,6 +92,11 @@ class Books:
         if self._access_log != "off":
             line = {"listener": self.name, "client": peer.decode(), "reason": reason}
             self._log.condition("upgrade_ignored", f"upgrade_ignored_{reason}", "info", **line)
+
+    def turned_away_behind(self, client: ClientSocket) -> None:
+        """Account for requests that were sent ahead of their turn and will not be answered."""
+        self._metrics.refused.inc(OutOfBuffers.reason)
+        self.turned_away(client.peer, OutOfBuffers.reason, "sent behind a request that is being answered")
 
     def stream_ended(self, client: ClientSocket, stream: Stream, outcome: str) -> None:
         """Account for an HTTP/2 stream: `finished`, `reset` or what a drain or a failure made of it."""

@@ -11,6 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from drainproxy.proxy.buffers import SOFT_SHARE
+from drainproxy.proxy.weights import CLIENT_BYTES, SOCKET_BYTES
+
 if TYPE_CHECKING:
     from drainproxy.proxy.settings import ProxySettings
 
@@ -19,8 +22,11 @@ MIN_CONNECTIONS = 64
 """However little memory there is: below this nothing can be served."""
 BASE_BYTES = 48 * 1024 * 1024
 """What the process needs before the first client."""
-CONNECTION_BYTES = 72 * 1024
-"""A client connection with its request, its connection to the application, and the least it may buffer."""
+CONNECTION_BYTES = CLIENT_BYTES + SOCKET_BYTES + 1536
+"""A client connection that idles, with what it takes in the kernel and a fifth to spare. What it holds beyond
+that is counted as it comes (buffers.py), and so is what others are: tunnels, TLS, HTTP/2."""
+ROOM_SHARE = 0.8
+"""Of the memory beyond the base: the rest is for what is read before it can be refused, and for gaps."""
 NO_LIMIT_BYTES = 1024 * 1024 * 1024
 """What is reckoned with where no memory limit is set."""
 RESERVED_DESCRIPTORS = 512
@@ -43,6 +49,11 @@ class Capacity:
     """How many the process may have open."""
 
     @property
+    def room_bytes(self) -> int:
+        """How much may be held in all, beyond what the process needs for itself."""
+        return _room(self.memory_bytes)
+
+    @property
     def traffic_descriptors(self) -> int:
         """How many may be open for clients and for the application together."""
         return self.descriptors - min(RESERVED_DESCRIPTORS, self.descriptors * 2 // 3)
@@ -60,14 +71,20 @@ def measure(settings: ProxySettings) -> Capacity:
 def derive(settings: ProxySettings, memory_bytes: int | None, descriptors: int) -> Capacity:
     """Return what fits into memory and descriptors. A setting wins over memory, not over descriptors."""
     memory = NO_LIMIT_BYTES if memory_bytes is None else memory_bytes
-    by_memory = max(MIN_CONNECTIONS, (memory - BASE_BYTES) // CONNECTION_BYTES)
+    room = _room(memory_bytes)
+    by_memory = max(MIN_CONNECTIONS, room // CONNECTION_BYTES)
     by_descriptors = Capacity(descriptors=descriptors).traffic_descriptors
     return Capacity(
-        max_buffer_bytes=settings.max_buffer_bytes or memory // 4,
+        max_buffer_bytes=settings.max_buffer_bytes or min(memory // 4, int(room * SOFT_SHARE)),
         max_connections=min(settings.max_connections or min(MAX_CONNECTIONS, by_memory), by_descriptors),
         memory_bytes=memory_bytes,
         descriptors=descriptors,
     )
+
+
+def _room(memory_bytes: int | None) -> int:
+    memory = NO_LIMIT_BYTES if memory_bytes is None else memory_bytes
+    return max(int((memory - BASE_BYTES) * ROOM_SHARE), MIN_CONNECTIONS * CONNECTION_BYTES)
 
 
 def raise_descriptors() -> int:
@@ -99,6 +116,11 @@ def memory_limit(own: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys
             if place == root:
                 break
     return min(found, default=None)
+
+
+def sockets_count(mount: Path = Path("/sys/fs/cgroup")) -> bool:
+    """Tell whether what waits in sockets counts in the memory limit: version 2 charges it to the group."""
+    return "memory" in _read(mount / "cgroup.controllers").split()
 
 
 def _read(path: Path) -> str:

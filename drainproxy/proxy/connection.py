@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from drainproxy import errors
 from drainproxy.proxy import events, headers, intake, kernel, replies
 from drainproxy.proxy.beginning import Beginning
-from drainproxy.proxy.buffers import MAX_PARTIAL_BYTES
-from drainproxy.proxy.client import ClientSocket
+from drainproxy.proxy.behind import PatientSocket
 from drainproxy.proxy.date import date_line
 from drainproxy.proxy.exchange import Exchange
 from drainproxy.proxy.heads import Http2Preface, RequestReader
 from drainproxy.proxy.http2.connection import Http2Connection
+from drainproxy.proxy.weights import LARGE_HEAD_BYTES
 
 if TYPE_CHECKING:
     from drainproxy.proxy.heads import RequestHead
@@ -35,20 +35,17 @@ FALLEN = (errors.UpstreamRefused, errors.BreakerOpen, errors.UpstreamGone)
 """What a request meets whose application has fallen."""
 
 
-class ClientConnection(ClientSocket):
+class ClientConnection(PatientSocket):
     """Written by its transport, its timer and its exchange, all on the loop's thread."""
 
     __slots__ = (
-        "_ahead", "_exchange", "_partial", "_reader", "_replying",
-        "_requests", "private",
+        "_partial", "_reader", "_replying", "_requests", "private",
     )  # fmt: skip
 
     def __init__(self, server: ProxyServer) -> None:
         super().__init__(server)
         self._reader = RequestReader(server.settings)
-        self._ahead = b""
         self._partial: Beginning | None = None
-        self._exchange: Exchange | None = None
         self._replying = False
         """An error reply is on its way, after which the next request is looked at."""
         self._requests = 0
@@ -66,12 +63,13 @@ class ClientConnection(ClientSocket):
             if self._reading_body:
                 self._feed_body(data)
                 return
+            if self._deaf:
+                return
             self._ahead = self._ahead + data if self._ahead else data
             if self._exchange is None and not self._replying:
                 self._proceed()
             else:
-                self._hold(len(self._ahead))
-                self._pause(paused=len(self._ahead) >= self.buffers.max_ahead_bytes)
+                self._wait_behind()
         except Exception as defect:
             self.defective(defect)
 
@@ -88,7 +86,9 @@ class ClientConnection(ClientSocket):
 
     def ended(self, *, reset: bool) -> None:
         """See ClientSocket. Frees what waits for this client."""
+        self._ahead = b""
         self._reader.forget()
+        self.buffers.begun.pop(self, None)
         self._end_head()
         if self._exchange is not None:
             self._exchange.client_gone()
@@ -125,6 +125,8 @@ class ClientConnection(ClientSocket):
                 self._answer(head)
             except Exception as defect:
                 self.defective(defect)
+            if self._ahead or head.size > LARGE_HEAD_BYTES:
+                self._keep(head)
 
     def _switch(self, rest: bytes) -> None:
         """Hand the socket over: this client speaks HTTP/2, if it may."""
@@ -167,10 +169,10 @@ class ClientConnection(ClientSocket):
             self.timer.set(self.loop.time() + self.server.settings.head_timeout)
             # A head that has begun is work: who sends slowly is waited for, so long and no longer.
             self._partial = Beginning(self, "reading the head")
-        if (size := self._reader.begun_bytes) > MAX_PARTIAL_BYTES:
-            self._hold(size)
-            if self.buffers.tight:
-                self.fail_head(errors.OutOfBuffers())
+        size = self._reader.held_bytes
+        self._hold(size)
+        if self.buffers.refuses(size):
+            self.fail_head(errors.OutOfBuffers())
 
     def _end_head(self) -> None:
         if self._partial is not None:
@@ -191,8 +193,10 @@ class ClientConnection(ClientSocket):
                 server.books.upgrade_ignored(self.peer, request.upgrade_ignored)
             if server.forwarder is not None:
                 server.forwarder.prepare(head, self.peer, self.scheme, request.target.host)
+            if server.buffers.tight and self._too_much(head):
+                raise errors.OutOfBuffers
             if first or server.controller.published.draining:
-                if self.over:
+                if self.over and not (server.admission.is_health_check(head) and server.places.check(self)):
                     server.places.claim(self)
                 at, tunnel = self.accepted_at, request.tunnel
                 server.admission.admit(head, accepted_at=at, first=first, now=now, tunnel=tunnel)
@@ -211,7 +215,7 @@ class ClientConnection(ClientSocket):
         """The client's socket has the whole answer."""
         self.server.books.answered(self, exchange)
         self._end_exchange(exchange)
-        if exchange.close:
+        if exchange.close or self._deaf:
             self.close(unread=not exchange.request_read)
         else:
             self._proceed()
@@ -242,8 +246,6 @@ class ClientConnection(ClientSocket):
         self.server.books.answered(self, exchange)
         self._pause(paused=False)
         self._reader.forget()
-        if self._held:
-            self._hold(0)
         tunnel.begin(self, self._ahead, rest, eof=self._eof)
         if self._body_paused:
             # The application has not taken what it has got of the body yet.
@@ -253,6 +255,7 @@ class ClientConnection(ClientSocket):
     def _end_exchange(self, exchange: Exchange) -> None:
         self._exchange = None
         self._reading_body = self._body_paused = False
+        self._hold_no_request()
         self.server.inflight.discard(exchange)
         if self.server.turns is not None:
             self.server.turns.leave(exchange)
@@ -304,44 +307,14 @@ class ClientConnection(ClientSocket):
         """See ClientSocket. What has come of further requests is not answered."""
         self._ahead = b""
         self._end_head()
+        self._reader.forget()
         if self.private is not None:
             self.private.end()
         super().close(unread=unread)
 
-    # Reading.
-
-    def read_body(self) -> None:
-        """Hand the request's body to the exchange from now on, beginning with what is already here."""
-        self._reading_body = True
-        if self._ahead:
-            data, self._ahead = self._ahead, b""
-            if self._held:
-                self._hold(0)
-            self._feed_body(data)
-        if self._reading_body:
-            self._pause(paused=self._body_paused)
-            if self._eof and self._exchange is not None:
-                self._exchange.client_gone()
-
-    def pause_body(self, *, paused: bool) -> None:
-        """Stop or go on reading while the application cannot take more of the body."""
-        self._body_paused = paused
-        if self._reading_body:
-            self._pause(paused=paused)
-
-    def _feed_body(self, data: bytes) -> None:
-        exchange = self._exchange
-        assert exchange is not None
-        rest = exchange.request_data(data)
-        if rest is None:
-            return
-        self._reading_body = False
-        self._ahead = rest
-        self._pause(paused=len(rest) >= self.buffers.max_ahead_bytes)
-
     def closes_after(self, head: RequestHead) -> bool:
         """Tell whether this request is the last one on this connection (RFC 9112 sections 9.3 and 9.6)."""
-        if not head.http_1_1 or b"close" in head.named:
+        if not head.http_1_1 or b"close" in head.named or self._deaf or self.over:
             return True
         # What has been pipelined already is answered first: closing would throw it away.
         server = self.server

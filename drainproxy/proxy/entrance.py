@@ -10,14 +10,16 @@ from typing import cast
 
 from drainproxy import certificates
 from drainproxy.certificates import Certificates, Rotation
-from drainproxy.errors import ProxyHeaderRefused
+from drainproxy.errors import OutOfBuffers, ProxyHeaderRefused
 from drainproxy.proxy import proxy_header
 from drainproxy.proxy.beginning import Beginning
+from drainproxy.proxy.buffers import Buffers
 from drainproxy.proxy.connection import ClientConnection
 from drainproxy.proxy.edge import EdgeSettings
 from drainproxy.proxy.forwarding import Trust
 from drainproxy.proxy.settings import ProxySettings
 from drainproxy.proxy.tls import Tls
+from drainproxy.proxy.weights import READER_BYTES
 
 
 class Arrival(Beginning):
@@ -35,6 +37,22 @@ class Arrival(Beginning):
     def cut(self, reason: str) -> None:
         """End at the drain's deadline (Work): nothing can be said yet."""
         self._client.abort()
+
+    def size(self, held: Buffers) -> int:
+        """See Begun. A handshake whose hello is complete is nearly in, and goes on while it can."""
+        size, transport = held.held_by(self._client), self._client.transport
+        if isinstance(transport, Tls):
+            size += held.held_by(transport.incoming) if held.full else len(transport.hello)
+        return size
+
+    def shed(self) -> None:
+        """See Begun. There is no word for it yet, but a reset is a refusal too."""
+        client = self._client
+        self.over(cast("ClientConnection", client), arrived=False)
+        error = OutOfBuffers()
+        client.server.metrics.refused.inc(error.reason)
+        client.server.books.turned_away(client.peer, error.reason, "it had begun, and was no request yet")
+        client.reset()
 
     @staticmethod
     def over(client: ClientConnection, *, arrived: bool) -> bool:
@@ -85,7 +103,11 @@ class ProxyDoor(asyncio.Protocol):
             self._refuse(str(fault))
             return
         if found is None:
+            client.buffers.hold(client, len(self._read) + READER_BYTES)
+            if client.arrival is not None and client.buffers.refuses(len(self._read)):
+                client.arrival.shed()
             return
+        client.buffers.free(client)
         source, size = found
         Arrival.over(client, arrived=True)
         client.awaits_header = False
@@ -93,7 +115,8 @@ class ProxyDoor(asyncio.Protocol):
         client.server.places.introduce(client, source or self._peer)
         if client.buffers.tight:
             client.fit()
-        if rest := self._read[size:]:
+        rest, self._read = self._read[size:], b""
+        if rest:
             self._inner.data_received(rest)
 
     def eof_received(self) -> bool:
@@ -137,7 +160,9 @@ class Entrance:
             client.scheme = b"https"
             queue = client.buffers.run_queue
             began, ended = partial(Arrival.begin, client), partial(_shaken, client)
-            inner = Tls(client, self._tls.context, ended, began=began, server_side=True, run_queue=queue)
+            inner = Tls(
+                client, self._tls.context, ended, began=began, run_queue=queue, account=client.buffers
+            )
         return inner if self._trust is None else ProxyDoor(client, inner, self._trust)
 
 

@@ -128,6 +128,7 @@ class EventStream:
         "trailers",
     )  # fmt: skip
     length = 0
+    held_bytes = 0
 
     def __init__(self, body: Body, response: ResponseHead, *, silent: bool = True) -> None:
         """`silent`: see Position."""

@@ -31,8 +31,8 @@ class Exchange(TimedWork):
     """Written by its client connection and its upstream connection."""
 
     __slots__ = (
-        "_begun_in_turn", "_body", "_body_read", "_ended", "_flushing", "_interim", "_reader", "_received",
-        "_request", "_response", "_response_body", "_upstream", "_upstream_reused", "answered",
+        "_begun_in_turn", "_body", "_ended", "_flushing", "_interim", "_reader", "_received",
+        "_request", "_response", "_response_body", "_upstream", "_upstream_reused", "answered", "body_read",
         "bytes_received", "bytes_sent", "chunked_out", "close", "head", "head_at", "request_read", "status",
         "stream",
     )  # fmt: skip
@@ -43,7 +43,7 @@ class Exchange(TimedWork):
         self.head = request.head
         self._request = request
         self._body = body = request.body
-        self._body_read = body is None
+        self.body_read = body is None
         self._ended = False
         self._begun_in_turn, self._interim = -1, 0
         self._upstream: UpstreamConnection | None = None
@@ -52,7 +52,7 @@ class Exchange(TimedWork):
         self._response_body: Body | None = None
         self.stream: events.EventStream | None = None
         self._upstream_reused = False
-        self.request_read = self._body_read and not request.upgrade
+        self.request_read = self.body_read and not request.upgrade
         """The request was complete, and was handed on. What follows an upgrade may be in its protocol: where
         the upgrade is refused, neither connection is used again (RFC 9931)."""
         self._received = False
@@ -140,7 +140,7 @@ class Exchange(TimedWork):
         self._begun_in_turn = outbox.turn
         outbox.write(upstream.transport, head)
         if self._body is not None:
-            client.read_body()
+            client.read_body(self._body)
 
     def _leave_upstream(self, *, reusable: bool) -> None:
         upstream, self._upstream = self._upstream, None
@@ -169,7 +169,7 @@ class Exchange(TimedWork):
             if rest is not None:
                 out += headers.last_chunk(body.trailers, self.head.named, of_request=True)
         if rest is not None:
-            self._body_read = True
+            self.body_read = True
             self.request_read = not self._request.upgrade
         if out and upstream is not None:
             self._server.outbox.write(upstream.transport, out)
@@ -268,7 +268,7 @@ class Exchange(TimedWork):
         client, upstream = self._client, self._upstream
         if not protocol or not response.http_1_1 or upstream is None:
             raise errors.UpstreamMalformed("101 to what was not asked for")
-        if self._body is not None and not self._body_read and self._body.framing is Framing.CHUNKED:
+        if self._body is not None and not self.body_read and self._body.framing is Framing.CHUNKED:
             # The rest of it and what follows could not be told apart any more.
             raise errors.UpstreamMalformed("101 in the middle of a chunked body")
         self.status, self.head_at = response.status, client.loop.time()

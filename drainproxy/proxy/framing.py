@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from drainproxy import errors
 from drainproxy.proxy.heads import tokens
 from drainproxy.proxy.run_queue import LINE_BYTES, READ_BUDGET
+from drainproxy.proxy.weights import OBJECT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +39,8 @@ _ANSWERS_TRAILER = re.compile(rb"(%b):([\t\x20-\xff]*)" % _TOKEN)
 MAX_CHUNK_LINE_BYTES = 4096
 """A chunk size line with its extensions, which are read over (RFC 9112 section 7.1.1)."""
 MAX_TRAILER_BYTES = 16 * 1024
+MAX_TRAILERS = 100
+"""Each takes more than its bytes: bounded by their bytes alone, 16 KiB of them were 370 KiB here."""
 LAST_CHUNK = b"0\r\n\r\n"
 """Without trailers."""
 
@@ -62,6 +65,10 @@ class Body(Protocol):
         """How many bytes it has kept beyond its budget (run_queue.py): `feed(b"")` goes on with them."""
 
     @property
+    def held_bytes(self) -> int:
+        """How much of it waits here for what comes next."""
+
+    @property
     def trailers(self) -> Sequence[Line]:
         """What has come after a chunked body."""
 
@@ -78,6 +85,7 @@ class LengthBody:
     __slots__ = ("left", "length")
     framing = Framing.LENGTH
     backlog = 0
+    held_bytes = 0
     trailers: Sequence[Line] = ()
 
     def __init__(self, length: int) -> None:
@@ -103,6 +111,7 @@ class UntilCloseBody:
     framing = Framing.UNTIL_CLOSE
     length = 0
     backlog = 0
+    held_bytes = 0
     trailers: Sequence[Line] = ()
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
@@ -129,6 +138,12 @@ class ChunkedBody:
         """A line that has not ended yet, or what is beyond the budget."""
         self.backlog = 0
         """See Body."""
+
+    @property
+    def held_bytes(self) -> int:
+        """See Body."""
+        trailers = self._left + len(self.trailers) * OBJECT_BYTES if self._state == self._TRAILERS else 0
+        return len(self._tail) + trailers
 
     @property
     def between_chunks(self) -> bool:
@@ -223,7 +238,7 @@ class ChunkedBody:
         if match is None:
             raise ValueError("not a trailer field")
         self._left += len(line)
-        if self._left > MAX_TRAILER_BYTES:
+        if self._left > MAX_TRAILER_BYTES or len(self.trailers) >= MAX_TRAILERS:
             raise ValueError("too many trailers")
         self.trailers.append(b"%b: %b\r\n" % (match[1], match[2].strip(b" \t")))
         return False

@@ -19,6 +19,7 @@ import httptools
 from drainproxy import errors
 from drainproxy.proxy import lenient
 from drainproxy.proxy.field_names import CLIENT_ADDRESS, CLIENT_SCHEME, HOP_BY_HOP, OF_CLIENTS, words
+from drainproxy.proxy.weights import OBJECT_BYTES, READER_BYTES
 
 if TYPE_CHECKING:
     from drainproxy.proxy.settings import ProxySettings
@@ -111,9 +112,10 @@ class RequestReader:
         """A byte of a head was seen and its end was not."""
 
     @property
-    def begun_bytes(self) -> int:
-        """How much of a head is here whose end is not."""
-        return len(self._partial)
+    def held_bytes(self) -> int:
+        """How much a head holds whose end is not here: its bytes, its fields once more, and what reads it."""
+        objects = (len(self._head.fields) + len(self._head.noted)) * OBJECT_BYTES
+        return 2 * len(self._partial) + objects + READER_BYTES
 
     def feed(self, data: bytes) -> tuple[RequestHead, bytes] | None:
         """Return the next head and the bytes after it, or None while it is incomplete.
@@ -166,15 +168,17 @@ class RequestReader:
         self._complete += 1
 
     def forget(self) -> None:
-        """Break the cycle with the parser, so that a closed connection is freed at once."""
+        """Hold nothing. Breaks the cycle with the parser, so that a closed connection is freed at once."""
         self._parser = None
+        self._head, self._partial, self.begun = RequestHead(), b"", False
 
     def _bound(self, data: bytes, end: int | None = None) -> None:
         limits = self._limits
         line_end = limits.max_request_line_bytes + 2
         if len(data) >= line_end and data.find(b"\r\n", 0, line_end) < 0:
             raise errors.TargetTooLong
-        if (len(data) if end is None else end) > limits.max_head_bytes:
+        many = end is None and data.count(b"\r\n") - 1 > limits.max_fields
+        if many or (len(data) if end is None else end) > limits.max_head_bytes:
             raise errors.FieldsTooLarge
 
     def _parse(self, data: bytes, start: int, end: int) -> None:
@@ -236,13 +240,10 @@ def _nominated(value: bytes) -> frozenset[bytes]:
 
 
 def _trim(head: RequestHead | ResponseHead) -> None:
-    """Take the whitespace behind values away, which is no part of them (RFC 9112 section 5.1): llhttp takes
-    spaces alone."""
+    """Take the whitespace behind values away (RFC 9112 section 5.1): llhttp takes spaces alone."""
     split = (line.partition(b": ") for line in head.fields)
     head.fields = [b"%b: %b\r\n" % (name, value.strip()) for name, _, value in split]
-    noted = head.noted
-    for name in noted:
-        noted[name] = noted[name].strip(b" \t")
+    head.noted = {name: value.strip(b" \t") for name, value in head.noted.items()}
 
 
 def tokens(value: bytes) -> list[bytes]:

@@ -13,7 +13,7 @@ from drainproxy.errors import TooManyConnections, TooManyPerClient
 from drainproxy.proxy import kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from drainproxy.errors import LimitReached
     from drainproxy.metrics import Metrics
@@ -26,6 +26,10 @@ SILENT_S = 1.0
 MAX_SPARE = 128
 """Newcomers beyond the limit that are waited for until they ask something; also, connections that were told
 to go and have not gone."""
+MAX_CHECKS = 16
+"""Health checks beyond the limit that are served at a time: a pod that is full is not dead."""
+CROWDED_SHARE, QUIET_SHARE = 0.8, 0.7
+"""From this share of the places on somebody should know, and below that one it is over."""
 
 
 class Places:
@@ -40,10 +44,17 @@ class Places:
         self._pools = pools
         self._metrics = metrics
         self._max_per_ip = max_per_ip
+        self.no_room: Callable[[], bool] = lambda: False
+        """Whether there is no memory for anything new."""
         self._by_ip: Counter[bytes] = Counter()
         self._taken: dict[ClientSocket, None] = {}
         self._over: dict[ClientSocket, None] = {}
         self._leaving: dict[ClientSocket, None] = {}
+        self._checks: dict[ClientSocket, None] = {}
+        self.crowded = False
+        """Most places are taken."""
+        self.on_crowd: Callable[[int, int], None] = lambda _taken, _most: None
+        """Told when that changes."""
         self.idle: dict[ClientSocket, None] | None = None
         """Longest idle first; a connection goes to the end when it becomes idle. It is left in when it
         is used again: who looks for an idle one looks whether it is. None: nobody has to give way."""
@@ -58,6 +69,8 @@ class Places:
             if self._one_too_many(client):
                 return
         self._taken[client] = None
+        if len(self._taken) > self._max * CROWDED_SHARE and not self.crowded:
+            self._crowd(crowded=True)
         if self._full() and not self._make_way(SILENT_S):
             del self._taken[client]
             client.over = True
@@ -89,6 +102,19 @@ class Places:
         if not self._by_ip[client.peer]:
             del self._by_ip[client.peer]
 
+    def check(self, client: ClientSocket) -> bool:
+        """Serve a newcomer beyond the limit that asks for health, once; tell whether there is room for it."""
+        if len(self._checks) >= MAX_CHECKS:
+            return False
+        self._over.pop(client, None)
+        self._checks[client] = None
+        return True
+
+    def _crowd(self, *, crowded: bool) -> None:
+        self.crowded = crowded
+        self._metrics.client_connections_crowded.set(float(crowded))
+        self.on_crowd(len(self._taken), self._max)
+
     def claim(self, client: ClientSocket) -> None:
         """Let a newcomer beyond the limit ask, at the cost of who is silent. Raises TooManyConnections."""
         del self._over[client]
@@ -113,6 +139,9 @@ class Places:
         self._taken.pop(client, None)
         self._over.pop(client, None)
         self._leaving.pop(client, None)
+        self._checks.pop(client, None)
+        if self.crowded and len(self._taken) < self._max * QUIET_SHARE:
+            self._crowd(crowded=False)
         if self._max_per_ip is not None:
             self._uncount(client)
         if self.idle is not None:
@@ -128,11 +157,11 @@ class Places:
             self._make_way(SILENT_S)
 
     def _used(self) -> int:
-        clients = len(self._taken) + len(self._over) + len(self._leaving)
+        clients = len(self._taken) + len(self._over) + len(self._leaving) + len(self._checks)
         return clients + sum(pool.open_count for pool in self._pools)
 
     def _full(self) -> bool:
-        return len(self._taken) > self._max or self._used() > self._descriptors
+        return len(self._taken) > self._max or self._used() > self._descriptors or self.no_room()
 
     def _make_way(self, silent_s: float) -> bool:
         """Close the connection that idles longest; one that never spoke counts from `silent_s` on."""

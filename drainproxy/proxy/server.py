@@ -18,6 +18,7 @@ from drainproxy.lifecycle.machine import NewRequest
 from drainproxy.proxy import kernel
 from drainproxy.proxy.connection import ClientConnection
 from drainproxy.proxy.tcp import TcpConnection
+from drainproxy.proxy.weights import CLIENT_BYTES, SOCKET_BYTES, WORK_BYTES
 
 if TYPE_CHECKING:
     from drainproxy.lifecycle.controller import Controller
@@ -82,9 +83,12 @@ class ProxyServer(web.Server):
         self.loop = asyncio.get_running_loop()
         self.controller.on_change(self._tell_http2)
         self.pool.presence.on_change.append(self._application_changed)
+        self.places.no_room = self.buffers.is_full
         self.upstream_host = _host_of(self.pool)
         self.speaks_http2 = self.settings.upstream_http2 == "on"
         self.buffers.sides.append(self.clients)
+        self.buffers.count(self.clients, CLIENT_BYTES, SOCKET_BYTES)
+        self.buffers.count(self.inflight, WORK_BYTES)
         self._emptied = asyncio.Event()
 
     # What aiohttp's runner asks of a server.
@@ -107,6 +111,7 @@ class ProxyServer(web.Server):
         self.clients.add(client)
         self._emptied.clear()
         self.metrics.client_connections_accepted.inc()
+        self.buffers.weigh()
         self.places.enter(client)
 
     def handed_over(self, old: ClientSocket, new: ClientSocket) -> None:

@@ -93,8 +93,9 @@ class ProxySettings:
 
     max_connections: int | None = None
     """Beyond so many client connections, of all listeners together, the longest idle one is closed to make
-    room; if none is idle, a new one gets 503. Default: the least of 10000, one for each 72KiB of the memory
-    limit above 48MiB, and what the limit of open files allows. A set value is bounded by open files only."""
+    room; if none is idle, a new one gets 503, but for health checks. Default: the least of 10000, one for
+    each 8KiB of four fifths of the memory limit above 48MiB (8192 with 128MiB), and what the limit of open
+    files allows. A set value is bounded by open files only. What connections hold is counted as it comes."""
 
     max_connections_per_ip: int | None = None
     """So many connections from one address are served at a time; further ones get 503. Default: off, since
@@ -102,8 +103,8 @@ class ProxySettings:
 
     max_buffer_bytes: int | None = None
     """Beyond so many bytes held for clients and applications that do not take them, every connection reads
-    little at a time. Default: a quarter of the memory limit (cgroup version 1 or 2), 256MiB where there is
-    none."""
+    little at a time, and what is large and no request yet gets 503. Default: a quarter of the memory limit
+    (cgroup version 1 or 2) or half of what is above 48MiB, the less; 256MiB where there is none."""
 
     max_in_flight: int | None = None
     """So many requests are in the application at a time; further ones wait for their turn. What became of a

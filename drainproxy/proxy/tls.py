@@ -8,31 +8,47 @@ a cut look as they do without TLS. Knows nothing of HTTP; made by entrance.py, u
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol, cast
 
-from drainproxy.proxy import kernel
+from drainproxy.proxy import client_hello, kernel
 from drainproxy.proxy.run_queue import READ_BUDGET, RunQueue
+from drainproxy.proxy.weights import HANDSHAKE_BYTES, RECORD_BYTES, SESSION_BYTES
 
 READ_BYTES = 64 * 1024
 """More than a record holds: what is left after a read is the beginning of the next record. Decrypted at a
 time, since records that carry no data (KeyUpdate) are read over without a word."""
 
 
+PIECE_BYTES = 16 * 1024
+"""So much is encrypted at a time: OpenSSL's buffers keep the largest size that they had."""
+
 _OF_THE_SOCKET = ("abort", "get_write_buffer_size", "is_closing", "set_write_buffer_limits")
 """What the plain transport does by itself: no clear text waits here, encrypted bytes are what is unsent, and
 an abort sends no close_notify, so that the other side sees that something is missing."""
+
+
+class Account(Protocol):
+    """Where it says how much it holds (buffers.py)."""
+
+    own_bytes: int
+
+    def hold(self, who: Hashable, size: int) -> None: ...
+    def free(self, who: Hashable) -> None: ...
 
 
 class Tls(asyncio.Protocol, asyncio.Transport):
     """One connection's encryption. Written by its plain transport and its protocol, on the loop's thread."""
 
     __slots__ = (
-        "_began", "_ended", "_failure", "_held", "_incoming", "_keep_half", "_kept", "_later", "_outgoing",
-        "_protocol", "_said_bye", "_shaken", "_tls", "_yielding", "plain", *_OF_THE_SOCKET,
+        "_account", "_began", "_context", "_ended", "_failure", "_header", "_held", "_in_record",
+        "_keep_half", "_kept", "_later", "_left", "_outgoing", "_protocol", "_said_bye", "_shaken", "_tls",
+        "_widest", "_yielding", "hello", "incoming", "plain", *_OF_THE_SOCKET,
     )  # fmt: skip
     plain: asyncio.Transport
     """The transport below."""
+    incoming: ssl.MemoryBIO
+    """Under this name it accounts for what it holds."""
 
     def __init__(
         self,
@@ -42,18 +58,31 @@ class Tls(asyncio.Protocol, asyncio.Transport):
         *,
         began: Callable[[], None] | None = None,
         server_name: str | None = None,
-        server_side: bool = False,
         run_queue: RunQueue | None = None,
+        account: Account | None = None,
     ) -> None:
         """`began` hears that the other side has begun the handshake; `ended`, once, that it is done (None) or
-        why it never will be. `run_queue`: where others have their turn; else in the loop's next one."""
+        why it never will be. `run_queue`: where others have their turn; else in the loop's next one.
+        `account`: how much is held here. Without a `server_name` it is a server."""
         self._protocol = protocol
         self._began = began
         self._ended = ended
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(
-            self._incoming, self._outgoing, server_side=server_side, server_hostname=server_name
-        )
+        self._account = account
+        self._context = context
+        self.incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls: ssl.SSLObject | None = None
+        """A server has none for a client that has not said hello: it would take 20 KiB."""
+        self.hello = b""
+        """What has come of a ClientHello that is not complete."""
+        self._widest = 0
+        """The most that was put into `incoming` at once, which keeps the room that it has made."""
+        self._header = b""
+        self._left = 0
+        """Of a record that has begun: a header that is not complete, and how much of the rest is missing."""
+        self._in_record = False
+        """A record that is not complete has been accounted for."""
+        if server_name is not None:
+            self._begin(server_name)
         self._shaken = False
         self._said_bye = False
         self._later = asyncio.get_running_loop().call_soon if run_queue is None else run_queue.add
@@ -75,7 +104,7 @@ class Tls(asyncio.Protocol, asyncio.Transport):
         for name in _OF_THE_SOCKET:
             setattr(self, name, getattr(transport, name))
         self._protocol.connection_made(self)
-        if not self._tls.server_side:
+        if self._tls is not None:
             self._shake()
 
     def data_received(self, data: bytes) -> None:
@@ -87,7 +116,13 @@ class Tls(asyncio.Protocol, asyncio.Transport):
             began()
         if self._kept or len(data) > READ_BYTES:
             data, self._kept = (self._kept + data)[:READ_BYTES], (self._kept + data)[READ_BYTES:]
-        self._incoming.write(data)
+        if self._tls is None:
+            data = self._take_hello(data)
+            if not data:
+                return
+        self.incoming.write(data)
+        if self._account is not None:
+            self._follow(data, self._account)
         more = ended = False
         if self._shaken or self._shake():
             more, ended = self._pass_clear()
@@ -117,7 +152,7 @@ class Tls(asyncio.Protocol, asyncio.Transport):
         """The other side has closed; after its close_notify nothing is missing (RFC 8446 section 6.1)."""
         if self._keep_half is not None or self._failure is not None:
             return bool(self._keep_half)
-        if not self._shaken or not self._tls.server_side:
+        if self._tls is None or not self._shaken or not self._tls.server_side:
             self._failure = ConnectionResetError("closed without a close_notify")
             return False
         # Requests say by themselves where they end, and few clients take the trouble.
@@ -127,12 +162,19 @@ class Tls(asyncio.Protocol, asyncio.Transport):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever waits for the handshake, and the protocol."""
         if exc is not None and self._shaken and self._failure is None:
-            self._incoming.write(self._kept + kernel.last_words(self.plain))
+            self.incoming.write(self._kept + kernel.last_words(self.plain))
             while self._pass_clear()[0]:
                 pass
         self._yielding, self._kept = False, b""
         self._end_handshake(self._failure or exc or ConnectionAbortedError("closed during the handshake"))
-        protocol, self._protocol = self._protocol, _NOBODY  # a circle is work for the collector
+        if self._account is not None:
+            if self._tls is not None:
+                self._account.own_bytes -= SESSION_BYTES + self._widest
+            self._account.free(self.incoming)
+        # Circles are work for the collector, and a session is large.
+        protocol, self._protocol, self._tls = self._protocol, _NOBODY, None
+        self.incoming = self._outgoing = _NOTHING
+        self.hello = b""
         protocol.connection_lost(self._failure or exc)
 
     def pause_writing(self) -> None:
@@ -161,8 +203,50 @@ class Tls(asyncio.Protocol, asyncio.Transport):
 
     # The session.
 
+    def _begin(self, server_name: str | None) -> None:
+        self._tls = self._context.wrap_bio(
+            self.incoming, self._outgoing, server_side=server_name is None, server_hostname=server_name
+        )
+        if self._account is not None:
+            self._account.own_bytes += SESSION_BYTES
+
+    def _take_hello(self, data: bytes) -> bytes:
+        """Wait for the whole of a ClientHello; return it then, and begin."""
+        self.hello += data
+        try:
+            whole = client_hello.is_whole(self.hello)
+        except ValueError as fault:
+            self._fail(ssl.SSLError(1, str(fault)))
+            return b""
+        if self._account is not None:
+            self._account.hold(self.incoming, HANDSHAKE_BYTES if whole else len(self.hello))
+        if not whole:
+            return b""
+        self._begin(None)
+        data, self.hello = self.hello, b""
+        return data
+
+    def _follow(self, data: bytes, account: Account) -> None:
+        """See where records end: OpenSSL keeps a buffer for one that is not complete."""
+        at, size = self._left, len(data)
+        while at < size:
+            header = self._header + data[at : at + 5 - len(self._header)]
+            at += len(header) - len(self._header)
+            self._header = b"" if len(header) == 5 else header
+            if len(header) == 5:
+                at += int.from_bytes(header[3:])
+        self._left = at - size
+        if size > self._widest:
+            account.own_bytes += size - self._widest
+            self._widest = size
+        inside = self._left > 0 or self._header != b""
+        if inside is not self._in_record and self._shaken:
+            self._in_record = inside
+            account.hold(self.incoming, RECORD_BYTES if inside else 0)
+
     def _shake(self) -> bool:
         """Go on with the handshake; tell whether it is done."""
+        assert self._tls is not None
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -173,6 +257,8 @@ class Tls(asyncio.Protocol, asyncio.Transport):
             return False
         self._flush()
         self._shaken = True
+        if self._account is not None:
+            self._account.hold(self.incoming, 0)
         self._end_handshake(None)
         return not self.is_closing()
 
@@ -183,10 +269,11 @@ class Tls(asyncio.Protocol, asyncio.Transport):
     def _decrypt(self) -> tuple[bytes, bool, bool]:
         """Return what is whole, as far as the budget goes; whether there is more; and whether the other side
         has said that there will be no more."""
+        assert self._tls is not None
         pieces: list[bytes] = []
         ended = False
         try:
-            while self._incoming.pending and not ended and len(pieces) < READ_BUDGET:
+            while self.incoming.pending and not ended and len(pieces) < READ_BUDGET:
                 piece = self._tls.read(READ_BYTES)
                 pieces.append(piece)
                 ended = not piece
@@ -201,7 +288,8 @@ class Tls(asyncio.Protocol, asyncio.Transport):
 
     def _fail(self, failure: Exception) -> None:
         """End the connection; an alert says why."""
-        self._failure = failure
+        self._failure = failure.with_traceback(None)
+        self.hello = b""
         self._flush()
         if self._shaken:
             self.plain.abort()
@@ -214,7 +302,7 @@ class Tls(asyncio.Protocol, asyncio.Transport):
 
     def _say_bye(self) -> None:
         """Send close_notify; the other side's is not waited for."""
-        if self._shaken and not self._said_bye and self._failure is None:
+        if self._tls is not None and self._shaken and not self._said_bye and self._failure is None:
             self._said_bye = True
             with contextlib.suppress(ssl.SSLError):
                 # WANT_READ: what it wants to read is the other side's.
@@ -225,12 +313,18 @@ class Tls(asyncio.Protocol, asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Encrypt and send. Nothing can be said before the handshake or after the end: it is dropped."""
-        if not self._shaken or self._said_bye or self._failure is not None:
+        if self._tls is None or not self._shaken or self._said_bye or self._failure is not None:
             return
         rest = memoryview(data)
+        sent: list[bytes] = []
         while rest:
-            rest = rest[self._tls.write(rest) :]
-        self._flush()
+            rest = rest[self._tls.write(rest[:PIECE_BYTES]) :]
+            if rest:
+                sent.append(self._outgoing.read())
+        if sent and not self.plain.is_closing():
+            self.plain.write(b"".join((*sent, self._outgoing.read())))
+        else:
+            self._flush()
 
     def write_eof(self) -> None:
         """Stop sending, and go on reading: close_notify, then FIN."""
@@ -269,6 +363,7 @@ class Tls(asyncio.Protocol, asyncio.Transport):
 
 
 _NOBODY = asyncio.Protocol()
+_NOTHING = ssl.MemoryBIO()
 
 
 def _ignore(_failure: Exception | None) -> None: ...

@@ -60,8 +60,7 @@ class UpstreamConnection(Side):
         super().__init__(pool.buffers)
         self._pool = pool
         self.borrower: Borrower | None = None
-        self.idle_since = 0.0
-        self.idle_until = 0.0
+        self.idle_since = self.idle_until = 0.0
         self.lent_at = 0.0
         self.tunnel: Tunnel | None = None
         """The borrower, if it can take a half-close."""
@@ -186,7 +185,7 @@ class Pool:
         self._aside: set[UpstreamConnection] = set()
         """Those that wait for one client's next request."""
         self._open: set[UpstreamConnection] = set()
-        buffers.sides.append(self._open)
+        buffers.join(self._open)
         self._distrust_until = -math.inf
         self._timer = LazyTimer(loop, self._expire)
         self._peak = self._peak_before = 0
@@ -352,6 +351,7 @@ class Pool:
     def opened(self, connection: UpstreamConnection) -> None:
         """Take a new connection into the books."""
         self._open.add(connection)
+        self.buffers.weigh()
 
     def closed(self, connection: UpstreamConnection) -> None:
         """Forget a connection whose transport has ended."""

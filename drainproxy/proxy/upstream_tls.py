@@ -52,8 +52,15 @@ class UpstreamTls:
         context = self.context
         if borrower is not None and self._http2 is not None:
             context = self._http2(context)
-        queue = connection.buffers.run_queue
-        tls = Tls(connection, context, ended, server_name=self.server_name, run_queue=queue)
+        buffers = connection.buffers
+        tls = Tls(
+            connection,
+            context,
+            ended,
+            server_name=self.server_name,
+            run_queue=buffers.run_queue,
+            account=buffers,
+        )
         transport = await connection.dial(lambda: tls)
         try:
             if (failure := await shaken) is not None:

@@ -100,7 +100,7 @@ async def memory(ground: Ground) -> Measured:
     peak_bytes = 0
     with memory_group(LIMIT_BYTES) as group:
         # Where no limit can be set, the process is told what it would have made of it.
-        settings = {} if group else {"max_connections": "1137", "max_buffer_bytes": "32MiB"}
+        settings = {} if group else {"max_connections": "8192", "max_buffer_bytes": "32MiB"}
         try:
             proxy = await ground.start(address, cgroup=group, drain_timeout="100ms", **settings)
             clients = []

@@ -37,11 +37,11 @@ async def test_a_thousand_stalled_downloads_do_not_end_the_process(loop_kind, ma
     address = f"http://127.0.0.1:{application.sockets[0].getsockname()[1]}"
     with memory_group(LIMIT) as group:
         # Where no limit can be set, the process is told what it would have made of it.
-        settings = {} if group else {"max_connections": "1137", "max_buffer_bytes": "32MiB"}
+        settings = {} if group else {"max_connections": "8192", "max_buffer_bytes": "32MiB"}
         async with Proxy(upstreams=[address], loop=loop_kind, cgroup=group, **settings) as proxy:
             await proxy.ready()
             limits = (await status(proxy))["limits"]
-            assert (limits["max_connections"], limits["max_buffer_bytes"]) == (1137, LIMIT // 4)
+            assert (limits["max_connections"], limits["max_buffer_bytes"]) == (8192, LIMIT // 4)
             clients = []
             for _ in range(STALLED):
                 clients.append(await proxy.client())

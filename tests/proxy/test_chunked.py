@@ -14,7 +14,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from drainproxy.proxy.framing import MAX_CHUNK_LINE_BYTES, MAX_TRAILER_BYTES, ChunkedBody, chunk
+from drainproxy.proxy.framing import MAX_CHUNK_LINE_BYTES, MAX_TRAILER_BYTES, MAX_TRAILERS, ChunkedBody, chunk
 
 BEHIND = b"GET / HTTP/1.1\r\n"
 
@@ -101,11 +101,20 @@ def test_trailers_are_bounded_together() -> None:
     """Many small ones are as bad as a big one."""
     body = ChunkedBody()
     body.feed(b"0\r\n")
-    line = b"a: " + b"b" * 97 + b"\r\n"
-    for _ in range(MAX_TRAILER_BYTES // 100):
+    line = b"a: " + b"b" * 197 + b"\r\n"
+    for _ in range(MAX_TRAILER_BYTES // 200):
         body.feed(line)
     with pytest.raises(ValueError, match="too many"):
         body.feed(line)
+
+
+def test_trailers_are_bounded_in_number() -> None:
+    """Each takes more than its bytes: 32 KiB of the smallest held 371 KB."""
+    body = ChunkedBody()
+    body.feed(b"0\r\n" + b"a:\r\n" * MAX_TRAILERS)
+    assert body.held_bytes < 8 * 1024
+    with pytest.raises(ValueError, match="too many"):
+        body.feed(b"a:\r\n")
 
 
 def test_a_trailer_is_bounded() -> None:

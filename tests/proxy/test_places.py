@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from drainproxy.proxy.connection import ClientConnection
+from drainproxy.proxy.places import MAX_CHECKS
 from tests.proxy.words import GET, OK, get
 from tests.support.house import House
 from tests.support.upstream import Upstream, answering
@@ -259,3 +260,60 @@ async def test_newcomers_at_a_full_house_cost_no_scan(monkeypatch: pytest.Monkey
             client.close()
         assert house.metrics.client_connections_evicted.value() == 200
         assert looked <= 300 + 200 * 4
+
+
+async def test_a_health_check_gets_in_where_every_place_is_taken_by_work() -> None:
+    """A pod that is full is not dead: who asks how it is gets an answer, on a connection for it alone."""
+    check = get("/", "User-Agent: kube-probe/1.36")
+    async with (
+        Upstream() as upstream,
+        House(upstream, max_connections=LIMIT, health_paths=("/healthz",)) as house,
+    ):
+        await busy_clients(house, upstream, LIMIT)
+        application = None
+        for request in (check, get("/healthz")):
+            kubelet = await house.client()
+            await kubelet.send(request)
+            application = application or await upstream.connection()
+            await application.read_request()
+            await application.send(OK)
+            answer = await kubelet.final()
+            assert (answer.status, answer.one(b"connection")) == (200, b"close")
+            assert await kubelet.read_eof() is End.FIN
+        assert_refused(await (await house.client()).ask(GET))
+        assert house.refused() == {"too-many-connections": 1}
+
+
+async def test_so_many_health_checks_get_in_and_no_more() -> None:
+    """Anybody can say that it is one."""
+    check = get("/", "User-Agent: kube-probe/1.36")
+    async with Upstream() as upstream, House(upstream, max_connections=MAX_CHECKS) as house:
+        await busy_clients(house, upstream, MAX_CHECKS)
+        held = []
+        for _ in range(MAX_CHECKS):
+            held.append(await house.client())
+            await held[-1].send(check)
+            await (await upstream.connection()).read_request()
+        assert_refused(await house.ask(check))
+        held[0].reset()
+        await house.until(lambda: len(house.places._checks) == MAX_CHECKS - 1)
+        again = await house.client()
+        await again.send(check)
+        await (await upstream.connection()).read_request()
+
+
+async def test_somebody_hears_that_most_places_are_taken() -> None:
+    """Before anybody is turned away; once, until it is over."""
+    told = []
+    async with Upstream(answering()) as upstream, House(upstream, max_connections=10) as house:
+        house.places.on_crowd = lambda taken, most: told.append((house.places.crowded, taken, most))
+        clients = await idle_clients(house, 8)
+        assert not told
+        clients += await idle_clients(house, 2)
+        assert told == [(True, 9, 10)]
+        assert house.metrics.client_connections_crowded.value() == 1
+        for client in clients[:4]:
+            client.close()
+        await house.until(lambda: len(told) == 2)
+        assert told[1] == (False, 6, 10)
+        assert house.metrics.client_connections_crowded.value() == 0

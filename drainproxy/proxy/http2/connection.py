@@ -19,6 +19,7 @@ from drainproxy.proxy.http2.guard import Abuse, Guard
 from drainproxy.proxy.http2.half import Half, Rest
 from drainproxy.proxy.http2.stream import Stream
 from drainproxy.proxy.http2.table import Table
+from drainproxy.proxy.http2.weight import Weight
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from drainproxy.proxy.http2.inspection import Inspection
     from drainproxy.proxy.upstream import UpstreamConnection
 
-MAGIC = frames.PREFACE[-6:]
-"""What follows the part of the preface that looks like an HTTP/1 head."""
 ASK_AGAIN_S = 10.0
 """An application that does not speak HTTP/2 is not asked again for so long."""
 
@@ -37,7 +36,7 @@ class Http2Connection(ClientSocket):
 
     __slots__ = (
         "_connecting", "_idle_since", "_magic", "_ready_by", "_rest", "_spoken", "_table", "_unsent",
-        "_upstream", "farewell", "from_client", "from_upstream", "guard", "inspection",
+        "_upstream", "_weight", "farewell", "from_client", "from_upstream", "guard", "inspection",
     )  # fmt: skip
 
     def __init__(self, plain: ClientSocket) -> None:
@@ -46,7 +45,7 @@ class Http2Connection(ClientSocket):
         super().__init__(server)
         self.inherit(plain)
         now = self.loop.time()
-        self._magic = MAGIC
+        self._magic = frames.MAGIC
         """What is left of the preface."""
         self._table = table = Table(self)
         self.farewell = Farewell(self, table)
@@ -56,7 +55,8 @@ class Http2Connection(ClientSocket):
             from drainproxy.proxy.http2.inspection import Inspection  # noqa: PLC0415 - an extra
 
             self.inspection = Inspection(server.settings.max_head_bytes)
-        self.from_client = Half(table.from_client(), server.buffers.hold)
+        self._weight = Weight(self)
+        self.from_client = Half(table.from_client(), self._weight.hold_half)
         self.from_upstream = Half(table.from_upstream(), server.buffers.hold)
         self._connecting: asyncio.Task[None] | None = None
         self._upstream: UpstreamConnection | None = None
@@ -88,6 +88,7 @@ class Http2Connection(ClientSocket):
     def _start(self, rest: bytes) -> None:
         server = self.server
         self.take_over()
+        self._weight.look(self._table)
         self.timer.set(self._idle_since + server.settings.keepalive_idle)
         if server.settings.upstream_http2 == "off" or self.loop.time() < server.no_http2_until:
             self.end(Code.HTTP_1_1_REQUIRED, "http1")
@@ -122,6 +123,7 @@ class Http2Connection(ClientSocket):
         self.wake_by(self._ready_by)
         upstream.give_way(0, self.from_upstream.backlog)
         waiting, self._unsent = b"".join(self._unsent), []
+        server.buffers.free(self)
         # It may be more than the application takes, which pauses again.
         server.outbox.write(upstream.transport, waiting)
 
@@ -237,6 +239,7 @@ class Http2Connection(ClientSocket):
             self.server.outbox.write(upstream.transport, data)
         elif upstream is None:
             self._unsent.append(data)
+            self._hold(sum(map(len, self._unsent)))
 
     # Streams.
 
@@ -249,6 +252,8 @@ class Http2Connection(ClientSocket):
             self.guard.count("streams", now)
         stream = Stream(self, self._table, number, now)
         server.inflight.add(stream)
+        if self._weight.refuses(number, self._table):
+            self.loop.call_soon(self._refuse, stream)
         published = server.controller.published
         first, self._spoken = not self._spoken, True
         if stream.deadline < math.inf:
@@ -318,6 +323,7 @@ class Http2Connection(ClientSocket):
 
     def _let_go(self, outcome: str) -> None:
         self._table.drop(outcome)
+        self._weight.end()
         self.server.buffers.free(self.from_client)
         self.server.buffers.free(self.from_upstream)
         upstream, self._upstream = self._upstream, None

@@ -9,6 +9,8 @@ import struct
 from enum import IntEnum
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+MAGIC = PREFACE[-6:]
+"""What follows the part of the preface that looks like an HTTP/1 head."""
 HEADER_BYTES = 9
 MIN_MAX_FRAME_BYTES = 16_384
 """What either side may send before the other has said more (section 4.2)."""

@@ -14,8 +14,10 @@ Meanings = dict[int, Callable[[int, int, memoryview], bytes | None]]
 """Type -> (flags, stream, payload) -> None to pass the frame on, or what goes instead. Others pass."""
 
 
-MIN_HELD_BYTES = 4 * 1024
+MIN_HELD_BYTES = 2 * 1024
 """A smaller frame is not worth an entry in the account of what is held."""
+MAX_PIECES = 16
+"""Reads of one frame are put together from so many on: each takes more than its bytes."""
 
 
 class Half:
@@ -108,6 +110,8 @@ class Half:
         self.pieces.append(data)
         self._missing -= len(data)
         if self._missing > 0:
+            if len(self.pieces) >= MAX_PIECES and data:
+                self.pieces = [b"".join(self.pieces)]
             return b""
         if self._held:
             self._held = False

@@ -58,6 +58,11 @@ class Table:
         self._reset: dict[int, bool] = {}
         """Streams that ended with a reset; True: it was ours, and neither side hears of them any more."""
 
+    @property
+    def remembered(self) -> int:
+        """How many streams that were reset are remembered."""
+        return len(self._reset)
+
     # From the client.
 
     def from_client(self) -> Meanings:

@@ -1,0 +1,75 @@
+"""What an HTTP/2 connection holds, for the account of the process, and what of it gives way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from drainproxy.errors import OutOfBuffers
+from drainproxy.proxy.buffers import Begun
+from drainproxy.proxy.http2.frames import Code
+from drainproxy.proxy.weights import HTTP2_BYTES, RESET_BYTES, STREAM_BYTES, WORK_BYTES
+
+if TYPE_CHECKING:
+    from drainproxy.proxy.buffers import Buffers
+    from drainproxy.proxy.http2.connection import Http2Connection
+    from drainproxy.proxy.http2.half import Half
+    from drainproxy.proxy.http2.table import Table
+
+EVERY = 32
+"""Streams have odd numbers: every 16th looks at what the connection's books take."""
+
+
+class Weight(Begun):
+    """Of one connection: its books, and the beginning of a frame that has come from the client."""
+
+    __slots__ = ("_buffers", "_connection", "_half_bytes", "_own_bytes")
+
+    def __init__(self, connection: Http2Connection) -> None:
+        self._connection = connection
+        self._buffers = connection.buffers
+        self._own_bytes = self._half_bytes = 0
+
+    def look(self, table: Table) -> None:
+        """Account for the books: streams, and those that were reset and are remembered."""
+        own = HTTP2_BYTES + len(table.streams) * (STREAM_BYTES - WORK_BYTES) + table.remembered * RESET_BYTES
+        self._buffers.own_bytes += own - self._own_bytes
+        self._own_bytes = own
+        self._buffers.weigh()
+
+    def refuses(self, number: int, table: Table) -> bool:
+        """Account for a stream that was opened; tell whether there is no room for it."""
+        if number % EVERY == 1:
+            self.look(table)
+        refused = self._buffers.tight and self._buffers.is_full()
+        if refused:
+            self._connection.server.metrics.refused.inc(OutOfBuffers.reason)
+        return refused
+
+    def hold_half(self, half: Half, size: int) -> None:
+        """Account for the beginning of a frame. While no stream is open it may give way."""
+        self._buffers.hold(half, size)
+        self._half_bytes = size
+        if not size:
+            self._buffers.begun.pop(self, None)
+            return
+        self._buffers.begun[self] = None
+        if self._buffers.refuses(self.size(self._buffers)):
+            self._connection.loop.call_soon(self.shed)
+
+    def end(self) -> None:
+        """The connection is not served any more."""
+        self._buffers.own_bytes -= self._own_bytes
+        self._own_bytes = self._half_bytes = 0
+        self._buffers.begun.pop(self, None)
+
+    def size(self, held: Buffers) -> int:
+        """See Begun."""
+        return self._half_bytes if held.full or self._connection.idle else 0
+
+    def shed(self) -> None:
+        """See Begun."""
+        connection = self._connection
+        if self._half_bytes and not connection.leaving:
+            connection.server.metrics.refused.inc(OutOfBuffers.reason)
+            connection.server.books.turned_away(connection.peer, OutOfBuffers.reason, "half a frame")
+            connection.end(Code.ENHANCE_YOUR_CALM, "abuse")

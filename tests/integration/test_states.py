@@ -1,0 +1,60 @@
+"""Clients that stop in every state there is: the short form of `make states` (tests/chaos/standstill.py)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.chaos.standstill import BACK_S, HONEST, MIB, doors, stand
+from tests.chaos.states import STATES
+from tests.support.cgroup import memory_group
+from tests.support.process import Proxy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CLIENTS = 250
+LIMIT_MIB = 64
+PATIENCE = 4
+"""A busy machine takes so many times as long."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("door", ["plain", "proxy", "tls"])
+async def test_what_is_held_is_told_and_let_go_of(tmp_path: Path, loop_kind: str, door: str) -> None:
+    """Without a limit in the way: `buffered_bytes` grows as the process does, and both come back."""
+    async with (
+        doors(tmp_path, door) as (how, authority),
+        Proxy(loop=loop_kind, max_buffer_bytes="1GiB", **how) as proxy,
+    ):
+        await proxy.ready()
+        for state in (state for state in STATES if state.door == door and not state.pieces):
+            stood = await stand(proxy, state, CLIENTS, authority)
+            said = f"{state.name}: told of {stood.told / MIB:.1f} of {stood.resident / MIB:.1f} MiB"
+            assert set(stood.outcomes) <= HONEST, f"{state.name}: {stood.outcomes}"
+            assert stood.back_s < PATIENCE * BACK_S, f"{said}, {stood.left / MIB:.1f} are left"
+            if stood.resident > 10 * MIB:
+                # What was free inside the process was used first, so that a little is no measure.
+                assert 0.65 < stood.told / stood.resident < 1.35, said
+        assert not [line for line in proxy.lines if line["event"] == "defect"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("door", ["plain", "proxy", "tls"])
+async def test_nobody_brings_the_process_down_under_a_small_limit(
+    tmp_path: Path, loop_kind: str, door: str
+) -> None:
+    """It goes on, and who is turned away hears it."""
+    with memory_group(LIMIT_MIB * MIB) as group:
+        settings = {} if group else {"max_connections": "1638", "max_buffer_bytes": "7864320"}
+        async with (
+            doors(tmp_path, door) as (how, authority),
+            Proxy(loop=loop_kind, cgroup=group, **settings, **how) as proxy,
+        ):
+            await proxy.ready()
+            for state in (state for state in STATES if state.door == door and not state.pieces):
+                stood = await stand(proxy, state, CLIENTS, authority)
+                assert set(stood.outcomes) <= HONEST, f"{state.name}: {stood.outcomes}"
+                assert stood.peak < LIMIT_MIB * MIB
+            assert not [line for line in proxy.lines if line["event"] == "defect"]
