@@ -48,7 +48,8 @@ REASONS = {
     Reason.SLICES_QUIET: "the slices have flipped, `margin` has passed, and callers are quiet",
     Reason.QUIET: "callers are quiet, without the cluster's word or, for twice as long, against it",
     Reason.MAX: "`propagation_max` has passed: callers still came, or the cluster still said ready",
-    Reason.ALONE: "no other endpoint has become ready, and the time that is left is needed for leaving",
+    Reason.ALONE: "no other endpoint has become ready, and the time that is left is needed for leaving;"
+    " or no successor can start before this pod is gone",
     Reason.DEADLINE: "the drain's deadline has come: a hook had waited for long before the drain began",
     Reason.UPSTREAM_GONE: "the application is gone: there is nobody left to serve",
     Reason.INTERRUPTED: "a person insists: the second SIGINT",
