@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from drainproxy.proxy import kernel
+
 if TYPE_CHECKING:
     from drainproxy.proxy.connection import ClientConnection
     from drainproxy.proxy.upstream import UpstreamConnection
@@ -44,7 +46,7 @@ class Private:
     def upstream_lost(self, *, reset: bool) -> None:
         """See Borrower. The client logs in anew on a new connection, as it would have to without us."""
         self.end()
-        if self._client.idle:
+        if self._client.idle and not kernel.has_bytes(self._client.transport):
             self._client.close()
 
     def upstream_writable(self, *, writable: bool) -> None:
