@@ -54,6 +54,8 @@ SERVING = {
     "upstream_connect_seconds_count": ANY,
     "upstream_bypass_connections": 0,
     'headers_dropped_total{reason="underscore"}': 1,
+    'upgrades_ignored_total{reason="h2c"}': 0,
+    "upstream_reuse_off": 0,
     "event_loop_lag_seconds_count": ANY,
     'refused_total{reason="invalid-host"}': 1,
     'log_lines_dropped_total{reason="blocked"}': 0,
