@@ -247,7 +247,7 @@ class ClientSocket(Side):
             self.transport.close()
             return
         try:
-            self.transport.write_eof()
+            self.end_writing()
         except OSError:
             # It has gone, unseen behind bytes that were not read.
             self.abort()

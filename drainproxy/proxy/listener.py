@@ -21,12 +21,16 @@ from typing import TYPE_CHECKING, ClassVar
 
 from aiohttp import web
 
-from drainproxy.errors import ListenError
-from drainproxy.proxy import keepalive, kernel
+from drainproxy.errors import ListenError, OutOfDescriptors
+from drainproxy.proxy import keepalive, kernel, replies
+from drainproxy.proxy.acceptor import Acceptor, few_descriptors
+from drainproxy.proxy.date import date_line
 from drainproxy.proxy.side import bound_unsent
 from drainproxy.tasks import let_the_loop_turn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from drainproxy.addresses import ListenAddress
     from drainproxy.proxy.server import ProxyServer
 
@@ -40,15 +44,23 @@ BACKLOG = 1024
 LISTEN_AGAIN_S = 0.1
 
 
+MAX_ASKED_BYTES = 64 * 1024
+"""Of a caller for whom there is no descriptor, which are thrown away: a head's worth."""
+
+
 class ListeningSocket(socket.socket):
     """Turns callers away for whom there is no descriptor.
 
     In the backlog they would keep the socket readable, and the loop awake. libuv does the same by itself;
-    the standard loop stops to accept for a second, after trying a thousand times.
+    the standard loop stops to accept for a second, after trying a thousand times. A caller is told why, where
+    that can be said.
     """
 
     _reserve: ClassVar[int] = -1
     """A descriptor to give up, so that a caller can be accepted and hung up on."""
+
+    refusal: Callable[[str], bytes] | None = None
+    """Address of a caller -> what it is told; nothing in a protocol that has no words for it."""
 
     def accept(self) -> tuple[socket.socket, object]:
         """See socket.accept. Raises ConnectionAbortedError for a caller who was turned away."""
@@ -61,7 +73,16 @@ class ListeningSocket(socket.socket):
                 raise
         os.close(self._reserve)
         ListeningSocket._reserve = -1
-        super().accept()[0].close()
+        wire, peer = super().accept()
+        with wire, contextlib.suppress(OSError):
+            wire.setblocking(False)
+            if self.refusal is not None:
+                wire.send(self.refusal(str(peer[0])))
+                wire.shutdown(socket.SHUT_WR)
+                # What is not read makes a reset of the close, and many clients do not read behind one.
+                wire.recv(MAX_ASKED_BYTES)
+        # Before anybody else takes it.
+        ListeningSocket._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         raise ConnectionAbortedError
 
 
@@ -123,7 +144,7 @@ class Listener:
         self._last = wire.dup()
         self._runner = web.ServerRunner(server)
         self._wire: socket.socket | None = wire
-        self._accepting: asyncio.Server | None = None
+        self._accepting: asyncio.Server | Acceptor | None = None
         self._moving: asyncio.Task[None] | None = None
         self._stopped = False
         server.pool.presence.on_change.append(self._follow)
@@ -170,19 +191,35 @@ class Listener:
 
     async def _accept(self) -> None:
         wire, self._wire = self._wire or self._last.dup(), None
+        http = self.server.entrance is None and not self.server.pool.address.tcp
+        if isinstance(wire, ListeningSocket) and http:
+            wire.refusal = self._refusal
         loop = asyncio.get_running_loop()
         try:
-            self._accepting = await loop.create_server(self.server, sock=wire, backlog=BACKLOG)
+            if few_descriptors():
+                wire.listen(BACKLOG)
+                self._accepting = Acceptor(wire, self.server, self.server.tasks)
+            else:
+                self._accepting = await loop.create_server(self.server, sock=wire, backlog=BACKLOG)
         except OSError as error:
             wire.close()
             raise ListenError(f"cannot listen on {self.address} again: {error.strerror}") from None
+
+    def _refusal(self, peer: str) -> bytes:
+        """Account for a caller for whom there is no descriptor; return its answer."""
+        error = OutOfDescriptors()
+        self.server.count(error)
+        self.server.books.turned_away(peer.removeprefix("::ffff:").encode(), error.reason, "")
+        return replies.reply(error, date=date_line(), head_only=False, close=True)
 
     async def _accept_no_more(self) -> None:
         accepting, self._accepting = self._accepting, None
         if accepting is None:
             return
         loop = asyncio.get_running_loop()
-        if isinstance(loop, asyncio.SelectorEventLoop):
+        if isinstance(accepting, Acceptor):
+            accepting.pause()
+        elif isinstance(loop, asyncio.SelectorEventLoop):
             loop.remove_reader(accepting.sockets[0])
         # It has accepted some that it has not made connections of; closing first would lose them.
         await let_the_loop_turn()

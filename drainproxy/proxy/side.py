@@ -33,13 +33,15 @@ TCP_NOTSENT_LOWAT = 25
 class Side(asyncio.Protocol):
     """Written by its transport, on the loop's thread."""
 
-    __slots__ = ("_afterwards", "buffers", "transport", "yielding")
+    __slots__ = ("_afterwards", "_fin_due", "buffers", "transport", "yielding")
     transport: asyncio.Transport
 
     def __init__(self, buffers: Buffers) -> None:
         self.buffers = buffers
         self.yielding = False
         """Its reader has a backlog, and others have their turn; it is not read from."""
+        self._fin_due = False
+        """It half-closes once what was written has gone."""
         self._afterwards: Callable[[], object] | None = None
         """What has come behind the backlog."""
 
@@ -71,6 +73,27 @@ class Side(asyncio.Protocol):
         """See asyncio.Protocol: the other end takes more."""
         self.buffers.free(self.transport)
         self.tell_writer(writable=True)
+        if self._fin_due:
+            # Not from in here: asyncio is in the middle of its own writing.
+            self.buffers.run_queue.add(self._end_late)
+
+    def end_writing(self) -> None:
+        """Half-close behind what was written. Raises OSError where the other end has gone already.
+
+        Left to asyncio, it is done after the last write, where nobody hears that there is nothing to close
+        any more: over loopback a reset comes while that write is being made.
+        """
+        self._fin_due = self.transport.get_write_buffer_size() > 0
+        if self._fin_due:
+            self.transport.set_write_buffer_limits(high=0)
+        else:
+            self.transport.write_eof()
+
+    def _end_late(self) -> None:
+        with contextlib.suppress(OSError):
+            # It is about to be told that the other end has gone.
+            if not self.transport.is_closing():
+                self.end_writing()
 
     # Yielding (run_queue.py).
 

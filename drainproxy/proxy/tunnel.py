@@ -5,7 +5,6 @@ for leaving says it through a conversation (websocket.py). Begun by an exchange;
 any connection to the application will do.
 """
 
-import asyncio
 import math
 from collections.abc import Mapping
 
@@ -15,6 +14,7 @@ from drainproxy.metrics import TOLD_TO_LEAVE
 from drainproxy.proxy import kernel
 from drainproxy.proxy.client import UNREAD_LINGER_S, ClientSocket
 from drainproxy.proxy.routes import Timeouts
+from drainproxy.proxy.side import Side
 from drainproxy.proxy.upstream import UpstreamConnection
 from drainproxy.proxy.websocket import Conversation
 from drainproxy.proxy.work import TimedWork
@@ -164,7 +164,7 @@ class Tunnel(TimedWork):
     def client_eof(self) -> bool:
         """Pass a half-close on; return whether there is more to say to the client."""
         self._client_done = True
-        return self._pass_eof(self._upstream.transport)
+        return self._pass_eof(self._upstream)
 
     def client_writable(self, *, writable: bool) -> None:
         """Hold the application back while the client cannot take more."""
@@ -201,7 +201,7 @@ class Tunnel(TimedWork):
         if self._said:
             self._part()
             return False
-        return self._pass_eof(self._client.transport)
+        return self._pass_eof(self._client)
 
     def upstream_writable(self, *, writable: bool) -> None:
         """Hold the client back while the application cannot take more (Borrower)."""
@@ -222,13 +222,13 @@ class Tunnel(TimedWork):
 
     # Ends.
 
-    def _pass_eof(self, onward: asyncio.Transport) -> bool:
+    def _pass_eof(self, onward: Side) -> bool:
         self._server.outbox.flush()
         if self._client_done and self._upstream_done:
             self._close()
             return False
         try:
-            onward.write_eof()
+            onward.end_writing()
         except OSError:
             # It has gone, unseen behind bytes that were not read.
             self._end("finished", reset=True)

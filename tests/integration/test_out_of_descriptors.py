@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 
 from tests.integration.scene import OK, OK_CLOSE, entered, get, held, report, status, until
@@ -68,6 +69,25 @@ async def test_without_a_descriptor_left_who_is_inside_is_served(upstream, loop_
         await application.send(OK)
         assert (await inside.final()).raw == OK
         assert not [line for line in proxy.lines if line["event"] == "defect"]
+
+
+async def test_a_burst_beyond_the_descriptors_is_told_503(upstream, loop_kind):
+    """Who asked and has no place is told why: nobody is reset, and nobody just hung up on."""
+    proxy = Proxy(upstreams=[upstream.address], loop=loop_kind, descriptors=DESCRIPTORS, settle="50ms")
+    async with proxy:
+        await proxy.ready()
+        proxy.signal(signal.SIGSTOP)
+        burst = [await proxy.client() for _ in range(3 * DESCRIPTORS)]
+        for client in burst:
+            await client.send(get())
+        proxy.signal(signal.SIGCONT)
+        answers = [asyncio.ensure_future(client.final()) for client in burst]
+        await until(lambda: sum(each.done() for each in answers) >= 2 * DESCRIPTORS, "they are not told")
+        assert {each.result().status for each in answers if each.done()} == {503}
+        assert not [line for line in proxy.lines if line["event"] in {"defect", "library"}]
+        for each in answers:
+            each.cancel()
+        await asyncio.wait(answers)
 
 
 async def answered(proxy, upstream) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -490,3 +491,22 @@ async def test_a_tunnel_without_a_word_for_leaving_runs_to_its_deadline() -> Non
         assert (client.end, application.end) == (End.RESET, End.RESET)
         await house.until(lambda: house.controller.report is not None)
     assert outcomes(house) == {"cut": 1}
+
+
+async def test_a_half_close_to_a_client_that_has_gone_disturbs_nobody() -> None:
+    """It has read what there was and closed; the rest goes out, is answered with a reset, and that is all."""
+    async with Upstream() as upstream, House(upstream, send_buffer=4096) as house:
+        client, application = await tunnel(house, upstream, receive_buffer=4096)
+        (ours,) = house.server.clients
+        while not ours.transport.get_write_buffer_size():
+            await application.send(b"x" * 500)
+            await turns(10)
+        application.half_close()
+        await house.until(lambda: all(each._upstream_done for each in house.inflight))
+        with contextlib.suppress(BlockingIOError):
+            # Without a turn of the loop in between: it closes with nothing unread.
+            while client.wire.recv(65536):
+                pass
+        client.close()
+        await application.read_until_close()
+        await house.until(lambda: not house.server.clients)
