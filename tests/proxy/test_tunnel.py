@@ -507,6 +507,8 @@ async def test_a_half_close_to_a_client_that_has_gone_disturbs_nobody() -> None:
             # Without a turn of the loop in between: it closes with nothing unread.
             while client.wire.recv(65536):
                 pass
+        # Its last word is read before its end is: the rest is written in between.
+        client.wire.send(b"bye")
         client.close()
-        await application.read_until_close()
+        assert await application.read_until_close() == b"bye"
         await house.until(lambda: not house.server.clients)
