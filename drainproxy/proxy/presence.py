@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FAILURE_GAP_S = 0.1
 """Between two doubts, where connections fail."""
+LOOK_GAP_S = 0.005
+"""Between two looks into the kernel where an application merely closes, perhaps after each answer."""
 CLOSE_GAP_S = 1.0
 MAX_CLOSE_GAP_S = 60.0
 """Between two doubts where an application merely closes: it may have died, and most of the time it has not.
@@ -42,7 +44,7 @@ class Presence:
         """Loop time since which it has been there, or not."""
         self._seen_by_kernel: bool | None = None
         """The kernel knew of it when it accepted; None: it was not asked."""
-        self._doubt_again = self._doubt_closed = -math.inf
+        self._doubt_again = self._doubt_closed = self._look_again = -math.inf
         self._close_gap_s = CLOSE_GAP_S
         self.on_change: list[Callable[[], None]] = []
         self.on_doubt: Callable[[], None] = lambda: None
@@ -85,10 +87,11 @@ class Presence:
 
     def closed(self) -> None:
         """The application has closed a connection that it might have kept."""
-        if self.fallen or self.look() is False:
-            return
         now = self._loop.time()
-        if now >= self._doubt_closed:
+        if self.fallen or now < self._look_again:
+            return
+        self._look_again = now + LOOK_GAP_S
+        if self.look() is not False and now >= self._doubt_closed:
             self._doubt_closed = now + self._close_gap_s
             self._close_gap_s = min(2 * self._close_gap_s, MAX_CLOSE_GAP_S)
             self.on_doubt()

@@ -163,4 +163,5 @@ class ProxySettings:
 
     probe_path: str | None = None
     """GET this path of the application to learn that it is up: any answer below 500 will do.
-    Default: a TCP connect, which a tcp:// upstream gets always."""
+    Default: a TCP connect, which a tcp:// upstream gets always. Asked at the start, and while there is doubt:
+    after a failure, or in a silence of 30 s where the kernel cannot tell whether anybody listens."""
