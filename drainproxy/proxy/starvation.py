@@ -38,8 +38,8 @@ LAPS_UNACCEPTED = 2
 LAPS = 4
 """An event loop accepts a new connection in its next round, and reads it some rounds later. A round has
 passed when a request is answered that was sent, on a kept connection, after the last one had passed."""
-FIRST_S = 10.0
-LONGEST_S = 60.0
+FIRST_S = 30.0
+LONGEST_S = 180.0
 LONGEST_PAUSE_S = 4.0
 MAX_LOOKED_AT = 16
 
