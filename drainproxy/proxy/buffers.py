@@ -217,8 +217,9 @@ class Buffers:
         self.on_change()
 
     def _every_side(self) -> Iterator[Side]:
+        # One that is being made has no transport yet, and looks for itself whether it is tight.
         for sides in self.sides:
-            yield from list(sides)
+            yield from [side for side in sides if hasattr(side, "transport")]
 
     # What is done about it.
 

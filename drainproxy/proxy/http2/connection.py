@@ -324,8 +324,10 @@ class Http2Connection(ClientSocket):
     def _let_go(self, outcome: str) -> None:
         self._table.drop(outcome)
         self._weight.end()
-        self.server.buffers.free(self.from_client)
-        self.server.buffers.free(self.from_upstream)
+        for half in (self.from_client, self.from_upstream):
+            half.pieces = []
+            self.buffers.free(half)
+        self.buffers.free(self)
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             self.server.pool.discard(upstream)

@@ -554,3 +554,17 @@ async def test_whoever_logs_in_over_http_2_has_a_connection_to_the_application_o
         client.wire.close()
         other.close()
         await house.until(lambda: not house.pool.open_count)
+
+
+async def test_half_a_frame_gives_way_while_too_much_is_held_and_is_let_go_of() -> None:
+    """As long as no stream is open; the connection hears it, and lingers with nothing in it."""
+    async with pair() as (house, client, _):
+        house.buffers.max_bytes = 1
+        house.buffers.hold("somebody", 2)
+        (side,) = house.server.clients
+        await client.send(frame(DATA, 0, 1, bytes(10_000))[:-1])
+        await house.until(lambda: house.refused() == {"out-of-buffers": 1})
+        assert side.from_client.pieces == []
+        assert house.buffers.held_bytes == 2
+        house.buffers.free("somebody")
+        client.wire.reset()
