@@ -87,7 +87,7 @@ class NewRequest(StrEnum):
     FORWARD = "forwarded"
     FORWARD_LATE = "forwarded, counted late"
     FORWARD_UNTIL_REFUSE = "forwarded, counted late; 503 once less than `refuse_window` is left"
-    FORWARD_AFTER_DRAINED = "forwarded if the application answers, else 503; counted after_drained"
+    FORWARD_AFTER_DRAINED = "forwarded and counted after_drained, while the application is there"
 
 
 class Reuse(StrEnum):
