@@ -17,6 +17,7 @@ from drainproxy.config import DEFAULT, Config
 from drainproxy.injector.manifest import Document, detours
 from drainproxy.lifecycle.budget import LEAVE_MARGIN_S, MIN_STOP_S
 from drainproxy.log import plain
+from drainproxy.proxy.capacity import measure
 from drainproxy.settings import Setting, table
 from drainproxy.values import show_duration
 
@@ -39,6 +40,9 @@ def show(config: Config) -> None:
     console.print()
     for line in sum_in_words(config):
         console.print(line)
+    capacity = measure(config.proxy)
+    console.print(f"With the memory and the descriptors here: max_connections {capacity.max_connections},")
+    console.print(f"max_buffer_bytes {capacity.max_buffer_bytes}.")
     for warning in config.warnings:
         console.print()
         console.print(f"warning: {warning}", style="yellow")
