@@ -80,8 +80,11 @@ def _ask(path: str, request: str, timeout_s: float | None) -> tuple[int, str]:
     with socket.socket(socket.AF_UNIX) as peer:
         peer.settimeout(timeout_s)
         try:
-            peer.connect("\0" + path[1:] if path.startswith("@") else path)
-            _look_at(peer)
+            if path.startswith("@"):
+                peer.connect("\0" + path[1:])
+                _look_at(peer)
+            else:
+                peer.connect(path)
             peer.sendall(message.encode())
             while len(answer) < MAX_ANSWER_BYTES and (data := peer.recv(4096)):
                 answer += data

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from drainproxy.admin.door import Door, Routes, line
+from drainproxy.admin.door import Caller, Door, Routes, line
 from drainproxy.lifecycle.controller import Controller
 from drainproxy.lifecycle.report import Cause
 from drainproxy.log import Log
@@ -38,13 +38,19 @@ def routes(controller: Controller) -> Routes:
     return {"/drain": {"POST": drain}, "/undrain": {"POST": undrain}}
 
 
-class ControlDoor(Door):
-    """A door for this container's user and nobody else, whoever can reach the socket."""
+def door(path: str, routes: Routes) -> Door:
+    """Return who answers on the socket `path`. Who may open a socket that is a file is said by its mode."""
+    return _OwnDoor(routes) if path.startswith("@") else Door(routes)
 
-    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        """See Door. A stranger takes no place."""
-        super().connection_made(handler, transport)
-        if not is_own(transport.get_extra_info("socket")):
+
+class _OwnDoor(Door):
+    """A door for this container's user and nobody else, since the whole pod can reach it."""
+
+    def enter(self, caller: Caller, transport: asyncio.Transport) -> None:
+        """See Door. A stranger takes no place, and is not heard."""
+        if is_own(transport.get_extra_info("socket")):
+            super().enter(caller, transport)
+        else:
             transport.abort()
 
 

@@ -66,8 +66,8 @@ class Door(web.Server):
         super().__init__(self._route, handler_cancellation=True)
         self._routes = routes
         self._node = node
-        self._others: FairShare[_Caller] = FairShare(MAX_CONNECTIONS)
-        self._kubelets: FairShare[_Caller] = FairShare(NODE_CONNECTIONS)
+        self._others: FairShare[Caller] = FairShare(MAX_CONNECTIONS)
+        self._kubelets: FairShare[Caller] = FairShare(NODE_CONNECTIONS)
         self._runner = web.ServerRunner(self, handle_signals=False, shutdown_timeout=STOP_S)
 
     async def open(self, sock: socket.socket) -> None:
@@ -90,7 +90,7 @@ class Door(web.Server):
             self, loop=asyncio.get_running_loop(), access_log=None, keepalive_timeout=KEEPALIVE_S, **_LIMITS
         )
 
-    def enter(self, caller: "_Caller", transport: asyncio.Transport) -> None:
+    def enter(self, caller: "Caller", transport: asyncio.Transport) -> None:
         """Take a connection in, at the cost of another one if there are too many."""
         address = caller.address = address_of(transport)
         places = self._places(address)
@@ -108,7 +108,7 @@ class Door(web.Server):
         caller.address, caller.wire = silent.address, silent.wire
         self._places(caller.address).replace(silent, caller, caller.address)
 
-    def leave(self, caller: "_Caller") -> None:
+    def leave(self, caller: "Caller") -> None:
         """Forget a connection."""
         self._places(caller.address).leave(caller, caller.address)
 
@@ -118,7 +118,7 @@ class Door(web.Server):
         self.leave(handler)
         super().connection_lost(handler, exc)
 
-    def _places(self, address: str) -> "FairShare[_Caller]":
+    def _places(self, address: str) -> "FairShare[Caller]":
         return self._kubelets if address in self._node else self._others
 
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -155,7 +155,9 @@ class _Silent(asyncio.Protocol):
         """See asyncio.Protocol. It speaks: from now on it is a connection like any other."""
         wire = self.wire
         self._forget_time()
-        assert wire is not None
+        if wire is None or wire.is_closing():
+            # Turned away at the door; what it says is still in the loop's hands.
+            return
         caller = self._door.speaking()
         self._door.replace(self, caller)
         wire.set_protocol(caller)
@@ -199,7 +201,7 @@ class _Connection(web.RequestHandler):
         return response
 
 
-_Caller = _Silent | _Connection
+Caller = _Silent | _Connection
 
 
 def address_of(transport: asyncio.BaseTransport | None, end: str = "peername") -> str:

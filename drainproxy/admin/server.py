@@ -79,7 +79,9 @@ class AdminServer:
         control_socket = control.bind(self.settings.control_socket, self.log)
         if control_socket is not None:
             self._has_control = True
-            await self._open(control.ControlDoor(self._control_routes()), control_socket)
+            await self._open(
+                control.door(self.settings.control_socket, self._control_routes()), control_socket
+            )
 
     async def stop(self) -> None:
         """Close the listeners, finish answers under way, remove the control socket."""

@@ -14,7 +14,7 @@ class AdminSettings:
 
     control_socket: str = "@drainproxy"
     """Unix socket for `drain` and `undrain`: the path of a file, or `@` and a name for an abstract one, which
-    needs no directory. Only processes of the same user in the same container are heard."""
+    needs no directory, and on which only processes of the same user in the same container are heard."""
 
     final_scrape_wait: float = 15.0
     """After a drain that lost, cut or refused something, wait for one more scrape from each Prometheus whose

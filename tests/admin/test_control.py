@@ -211,6 +211,33 @@ STRANGERS = {
 }
 
 
+ASK = """
+import socket, sys
+peer = socket.socket(socket.AF_UNIX)
+peer.connect(chr(0) + sys.argv[1])
+try:
+    peer.sendall(b"POST /drain HTTP/1.0\\r\\nHost: x\\r\\nContent-Length: 0\\r\\n\\r\\n")
+    print(peer.recv(4096))
+except ConnectionError:
+    print(b"")
+"""
+
+
+@AS_ROOT
+@pytest.mark.parametrize("who", STRANGERS.values(), ids=STRANGERS)
+async def test_a_stranger_that_asks_nobody_whose_name_it_is_gets_no_answer(abstract, who):
+    """What it says is not even read."""
+    child = subprocess.Popen(  # noqa: ASYNC220 - it only starts
+        [*who, "/usr/bin/python3", "-c", ASK, abstract.control_path[1:]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert await finished(child) == (0, "b''\n", "")
+    assert (await abstract.ask("GET /status")).json["phase"] == "ready"
+    assert not abstract.controller.published.draining
+
+
 SQUAT = """
 import socket, sys
 taken = socket.socket(socket.AF_UNIX)

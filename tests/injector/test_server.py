@@ -43,6 +43,7 @@ class Webhook:
             "--revision",
             "canary=example/new:2",
         ]
+        command += ["--kubernetes", "1.36"]
         command += ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--image", "example/drainproxy:1"]
         self.process = await asyncio.create_subprocess_exec(
             *command, env=environment(), stdout=asyncio.subprocess.PIPE

@@ -49,6 +49,7 @@ def _sidecar(settings: dict[str, str]) -> Manifest:
         "DRAINPROXY_POD_NAME": "metadata.name",
         "DRAINPROXY_POD_NAMESPACE": "metadata.namespace",
         "DRAINPROXY_POD_UID": "metadata.uid",
+        "DRAINPROXY_HOST_IPS": "status.hostIP",
         "DRAINPROXY_NODE_NAME": "spec.nodeName",
     }
     values = {"grace_period": "30s", "log_format": "json", **settings}
