@@ -110,8 +110,8 @@ class Controller(News):
             self.drain.t0 = t0
             self._announce()
             self._publish(self.published.phase)
-        if sigterm and self.drain.final and self.drained:
-            self.drain.outlived = self.sigterm_at is None
+        if sigterm and self.sigterm_at is None and self.drain.final and self.drained:
+            self.drain.outlived = not self.hooks.waiting
         self.drain.final = self.drain.final or sigterm or prestop or cause is not Cause.MANUAL
         self.drain.own_hook = self.drain.own_hook or (prestop and self.sigterm_at is None)
         if sigterm and self.sigterm_at is None:
@@ -273,7 +273,8 @@ class Controller(News):
         `looked`: the loop has read its sockets since a timer found the process idle.
         """
         drain = self.drain
-        if drain is None:
+        if drain is None or drain.over:
+            # Who leaves now listens to what is in flight himself.
             return
         now = self._loop.time()
         check_at = math.inf

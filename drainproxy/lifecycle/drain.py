@@ -58,6 +58,11 @@ class Drain:
     def __post_init__(self) -> None:
         self.requests_before, self.tunnels_before = _requests(self.metrics), _tunnels(self.metrics)
 
+    @property
+    def over(self) -> bool:
+        """Reported, and the application may stop: nothing is left to decide."""
+        return self.let_go and self.report is not None
+
     def ended(self, evidence: Evidence, *, unused_s: float, by: str) -> None:
         """Take note of how it has ended. What was cut may still say so."""
         if evidence.state is Routability.GONE and self.last_late is not None:

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from drainproxy.log import Log
 
 HASTE_S = MIN_STOP_S / 2
-"""Where SIGTERM comes after a drain began, the containers before this one are gone: of the time that the
-kubelet then gives in any case, whatever grace period was planned for, half may be waited for a scrape."""
+"""Where SIGTERM comes after a drain began and no hook waits, the containers before this one are gone: of the
+time that the kubelet then gives in any case, whatever grace period was planned for, half may be waited for a
+scrape. Beside a plain sidecar only the cluster's word of the deletion was quicker, and the hooks wait."""
 
 
 class Hooks:
@@ -47,6 +48,8 @@ class Hooks:
         self._window = LazyTimer(loop, self._restarted)
         self.first: float | None = None
         """When the first hook of what may be a termination came."""
+        self.waiting = 0
+        """Hooks that wait: as many containers are told to stop only once these are answered."""
         self.last_scrape: Callable[[Report, float], float] = lambda _report, _until: -math.inf
         """Asked once a drain is reported: until when, and not beyond the time given, is a scrape awaited?"""
 
@@ -64,7 +67,11 @@ class Hooks:
             drain = controller.drain
             return self.first is None if drain is None else drain.let_go
 
-        await controller.until(over)
+        self.waiting += 1
+        try:
+            await controller.until(over)
+        finally:
+            self.waiting -= 1
         if controller.drain is None:
             return "not draining"
         return "drained" if controller.drained else "the deadline has come"
@@ -128,7 +135,8 @@ class Hooks:
             return now
         scrape_by = until
         sigterm_at = self._controller.sigterm_at
-        if sigterm_at is not None and sigterm_at > drain.started:
+        told_last = drain.own_hook or not self.waiting
+        if sigterm_at is not None and sigterm_at > drain.started and told_last:
             scrape_by = min(until, max(sigterm_at, self._controller.journal.phase_since) + HASTE_S)
         scraped_at = min(self.last_scrape(drain.report, scrape_by), scrape_by)
         if scraped_at > now:

@@ -9,6 +9,7 @@ import pytest
 
 from drainproxy.lifecycle.machine import Phase
 from drainproxy.lifecycle.report import Cause
+from drainproxy.proxy.departure import Departure
 from tests.lifecycle.house import House, at, soon
 from tests.support import clock
 from tests.support.clock import in_fake_time
@@ -135,6 +136,51 @@ async def test_a_sigterm_that_comes_after_the_drain_began_leaves_no_time_for_a_s
     house.sigterm()
     await house.controller.until(lambda: house.controller.may_exit)
     assert clock.now() == 5.0
+
+
+@in_fake_time
+async def test_a_hook_that_still_waits_says_that_the_application_is_there():
+    """Beside a plain sidecar the word of the deletion may be quicker than SIGTERM: that is no haste."""
+    house = House("none")
+    asked = scraper(house, 6.0)
+    waiting = hook(house)
+    await soon()
+    house.controller.learn(Cause.DELETION)
+    await at(0.1)
+    house.sigterm()
+    assert await waiting == "drained"
+    assert clock.now() == 6.0
+    assert asked[-1][1] == 22.0
+
+
+@in_fake_time
+async def test_a_scrape_does_not_hold_up_who_leaves():
+    """Numbers fetched while the last request is served take the word of its end from nobody."""
+    house = House("none")
+    house.sigterm()
+    await house.controller.until(lambda: house.controller.may_exit)
+    last = house.request()
+    await soon()
+    leaving = asyncio.create_task(Departure([], house.controller, house.inflight, 0.2).depart())
+    await soon()
+    house.controller.fetched()
+    await at(3.0)
+    last.end()
+    await leaving
+    assert clock.now() == 3.0
+
+
+@in_fake_time
+async def test_a_second_sigterm_promises_no_more_time():
+    """The kubelet gives two seconds from the first one on."""
+    house = House("none")
+    house.controller.learn(Cause.DELETION)
+    await at(3.0)
+    assert house.phase is Phase.DRAINED
+    house.sigterm()
+    by = Departure([], house.controller, house.inflight, 0.2).exit_by
+    house.sigterm()
+    assert Departure([], house.controller, house.inflight, 0.2).exit_by == by
 
 
 # A grace period of five seconds.
