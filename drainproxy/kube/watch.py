@@ -192,8 +192,9 @@ class SliceWatch:
         never_flips = word.state is Routability.UNKNOWN and word.terminating
         if word.state is not Routability.GONE and not never_flips:
             return True
-        # Another pod that becomes ready takes over: then nobody need be sent here.
-        return self.peers_matter and word.terminating and self.view.reading().others == 0
+        # Another pod that becomes ready takes over: then nobody need be sent here. A row that was not ready
+        # before has yet to say that the pod terminates.
+        return self.peers_matter and word.sole
 
 
 class _Answered(Exception):

@@ -355,6 +355,23 @@ async def test_the_last_one_watches_its_service_for_a_successor(authority, crede
 
 
 @over_sockets
+async def test_one_that_was_not_ready_before_watches_for_a_successor_too(authority, credentials, monkeypatch):
+    """Its row is gone before it says terminating: neither that nor who takes over may be missed."""
+    async with premises(authority, credentials, monkeypatch) as here:
+        feed = Feed()
+        here.server.script |= {"list": [page([slice_of(own(ready=False))])], "watch": [feed]}
+        async with here.watching(peers=True) as task:
+            word = await here.word()
+            assert (word.state.name, word.terminating, word.sole) == ("GONE", False, True)
+            await here.server.nth("watch")
+            feed.put("MODIFIED", slice_of(GONE, version=20))
+            assert (await here.word(2)).terminating
+            feed.put("ADDED", slice_of(other(), name="web-2", version=21))
+            await task
+        assert not here.words[-1][1].sole
+
+
+@over_sockets
 async def test_one_of_many_watches_its_own_slice(authority, credentials, monkeypatch):
     """Nobody waits for the last of eleven; a watch by label is dearer for the server."""
     async with premises(authority, credentials, monkeypatch) as here:
