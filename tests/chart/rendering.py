@@ -76,7 +76,10 @@ spec:
     spec:
       terminationGracePeriodSeconds: {{ include "drainproxy.gracePeriod" .Values.drainproxy }}
       securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
-      volumes: {{- include "drainproxy.volumes" .Values.drainproxy | nindent 8 }}
+      volumes:
+        - name: own
+          configMap: {name: shop}
+        {{- include "drainproxy.volumes" .Values.drainproxy | nindent 8 }}
       {{- if ne .Values.drainproxy.mode "plain" }}
       initContainers: {{- include "drainproxy.sidecar" .Values.drainproxy | nindent 8 }}
       {{- end }}

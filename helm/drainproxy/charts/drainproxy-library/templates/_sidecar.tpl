@@ -139,7 +139,7 @@ It owns the port's name: take `name: http` away from the application's port, so 
   {{- end }}
 {{- end -}}
 
-{{/* The volumes beside it: a token that no other container mounts. */}}
+{{/* The volumes beside it, and perhaps beside others: a token that no other container mounts, or nothing. */}}
 {{- define "drainproxy.volumes" -}}
 {{- $options := include "drainproxy.options" . | fromYaml -}}
 {{- if ne $options.rbac "none" }}
@@ -154,8 +154,6 @@ It owns the port's name: take `name: http` away from the application's port, so 
           items:
             - key: ca.crt
               path: ca.crt
-{{- else }}
-[]
 {{- end }}
 {{- end -}}
 
