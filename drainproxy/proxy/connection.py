@@ -244,13 +244,20 @@ class ClientConnection(PatientSocket):
     def exchange_switched(self, exchange: Exchange, tunnel: Tunnel, rest: bytes) -> None:
         """Hand the socket over: the application has agreed to another protocol, and `rest` is in it."""
         self.server.books.answered(self, exchange)
+        ahead, self._ahead = self._ahead, b""
         self._pause(paused=False)
+        if self.yielding:
+            # Its turn is for the tunnel: of the request nothing is left to read.
+            self.drop_backlog()
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
         self._reader.forget()
-        tunnel.begin(self, self._ahead, rest, eof=self._eof)
+        tunnel.begin(self, ahead, rest, eof=self._eof)
         if self._body_paused:
             # The application has not taken what it has got of the body yet.
             tunnel.upstream_writable(writable=False)
         self._end_exchange(exchange)
+        self.buffers.free(self)
 
     def _end_exchange(self, exchange: Exchange) -> None:
         self._exchange = None
