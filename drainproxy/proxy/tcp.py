@@ -45,6 +45,9 @@ class TcpConnection(ClientSocket):
 
     async def _begin(self) -> None:
         server = self.server
+        if self._lost:
+            # It was turned away before it could ask.
+            return
         try:
             if server.admission.ending(self.loop.time()):
                 raise DrainEnding
@@ -69,6 +72,7 @@ class TcpConnection(ClientSocket):
     def data_received(self, data: bytes) -> None:
         """Keep what the client says first."""
         self._asked += data
+        self._hold(len(self._asked))
         self._pause(paused=len(self._asked) >= MAX_EARLY_BYTES)
 
     def eof_received(self) -> bool:

@@ -87,9 +87,9 @@ class UpstreamConnection(Side):
         if not self.small:
             bound_received(wire)
         keepalive.apply(wire, self._pool.keepalive)
+        super().connection_made(transport)
         # Here and not where connecting is awaited: it may be lost again before that goes on.
         self._pool.opened(self)
-        super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from drainproxy.proxy import buffers
 from drainproxy.proxy.side import SMALL_BYTES
-from drainproxy.proxy.weights import CLIENT_BYTES, UPSTREAM_BYTES, WORK_BYTES
+from drainproxy.proxy.weights import CLIENT_BYTES, SOCKET_BYTES, UPSTREAM_BYTES, WORK_BYTES
 from tests.proxy.words import GET, OK, get
 from tests.support.house import House
 from tests.support.upstream import Upstream, answering
@@ -204,3 +204,15 @@ async def test_free_memory_is_given_back_once_much_of_it_is(monkeypatch: pytest.
         account.free("somebody")
         await house.until(lambda: given)
         await house.until(lambda: not account._looking)
+
+
+async def test_the_connection_that_makes_it_too_much_is_made_and_reads_little() -> None:
+    """It was told to fit before it had a transport, and neither it nor those behind it ever did."""
+    async with Upstream(answering()) as upstream, House(upstream) as house:
+        client = await house.client()
+        await house.until(lambda: len(house.server.clients) == 1)
+        before = CLIENT_BYTES + SOCKET_BYTES
+        house.buffers.room_bytes = (before + WORK_BYTES + UPSTREAM_BYTES / 2) / buffers.SOFT_SHARE
+        await client.send(GET)
+        assert (await client.final()).body == b"ok"
+        assert house.buffers.tight

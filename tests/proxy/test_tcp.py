@@ -130,6 +130,40 @@ async def test_a_connection_beyond_the_limit_is_turned_away_and_leaves_nothing()
         first.reset()
 
 
+async def test_a_crowd_beyond_the_limit_in_one_moment_is_turned_away_as_one_caller_is() -> None:
+    """Those who had been hung up on already asked for a place all the same."""
+    async with Upstream() as upstream, House(tcp(upstream), max_connections=1) as house:
+        first = await house.client()
+        await first.send(b"x")
+        application = await upstream.connection()
+        assert await application.read_exactly(1) == b"x"
+        late = await asyncio.gather(*(house.client() for _ in range(12)))
+        for each in late:
+            await each.read_until_close()
+        assert house.refused() == {"too-many-connections": len(late)}
+        assert not house.task_failures
+        first.reset()
+
+
+async def test_what_a_client_says_while_the_application_is_awaited_is_in_the_account() -> None:
+    """That is as long as the client waits, and 64 KiB of each."""
+    async with Upstream() as upstream, House(tcp(upstream)) as house:
+        reach, reached = house.server.connect, asyncio.Event()
+
+        async def slowly(*asked):
+            await reached.wait()
+            return await reach(*asked)
+
+        house.server.connect = slowly
+        client = await house.client()
+        await client.send(b"x" * 5_000)
+        await house.until(lambda: house.buffers.held_bytes >= 5_000)
+        reached.set()
+        assert await (await upstream.connection()).read_exactly(5_000) == b"x" * 5_000
+        await house.until(lambda: house.buffers.held_bytes == 0)
+        client.reset()
+
+
 async def test_a_drain_waits_for_a_connection_and_cuts_it_at_its_deadline() -> None:
     """With a reset that both sides see."""
     async with (
