@@ -131,7 +131,7 @@ CASES = [
         why="asked again",
         series=pod("after_drained_total", "0x3 2 stale"),
         minute=6,
-        says="2 requests reached pods of shop/till that had drained: others were refused.",
+        says="2 requests reached pods of shop/till that had drained: those who came later were refused.",
     ),
     Case(alert="LeftTooEarly", why="never", series=pod("after_drained_total", "0x9")),
     Case(
