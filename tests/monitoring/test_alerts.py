@@ -64,7 +64,7 @@ def restarts(kind: str, values: str) -> dict[str, str]:
 LOST = "2 requests of shop/till were cut or lost in 10 minutes."
 AROUND = "2 connections to shop/till go around drainproxy, and nothing drains them."
 BARE = "1 pods in shop have the label drainproxy.io/inject=true and no drainproxy container."
-BREAKER = "1 pods of shop/till answer 503 because connects to their application fail."
+BREAKER = "1 pods of shop/till turn callers away because their application refuses connections."
 RESTARTED = "drainproxy in shop/till-1 restarted 1 times in 15 minutes."
 PROBLEMS = "2 settings of shop/till contradict one another; the log and /status say which."
 
@@ -176,6 +176,17 @@ CASES = [
         series=pod("kubernetes_requests_total", "0x3 5x9", f'{POD},verb="read",result="failed"'),
     ),
     Case(alert="BreakerOpen", why="for a minute", series=pod("breaker_open", "0x3 1x9"), says=BREAKER),
+    Case(
+        alert="BreakerOpen",
+        why="gone from a pod that was ready",
+        series=pod("upstream_up", "1x3 0x9") | pod("phase", "1x12", f'{POD},phase="ready"'),
+        says=BREAKER,
+    ),
+    Case(
+        alert="BreakerOpen",
+        why="not there yet",
+        series=pod("upstream_up", "0x12") | pod("phase", "0x12", f'{POD},phase="ready"'),
+    ),
     Case(alert="BreakerOpen", why="closed again", series=pod("breaker_open", "0x3 1 0x9")),
     Case(
         alert="Restarted",

@@ -62,10 +62,10 @@ def test_the_first_that_matches_counts() -> None:
     assert both.find(b"GET", b"/b") is DEFAULT
 
 
-def test_without_a_profile_a_sidecar_limits_nothing_but_the_connect() -> None:
+def test_without_a_profile_a_sidecar_limits_nothing() -> None:
     """The caller has a timeout of its own."""
-    assert PROFILES["stream"].__class__(connect=3) == DEFAULT
-    assert DEFAULT.response_head == DEFAULT.idle == DEFAULT.total == math.inf
+    assert PROFILES["stream"].__class__() == DEFAULT
+    assert DEFAULT.connect == DEFAULT.response_head == DEFAULT.idle == DEFAULT.total == math.inf
 
 
 async def test_a_route_bounds_the_wait_for_a_head() -> None:

@@ -121,22 +121,6 @@ def test_of_chunks_so_many_are_read_at_a_time(chunk: bytes, payload: bytes, most
     assert body.trailers == []
 
 
-def test_of_trailers_so_many_are_read_at_a_time() -> None:
-    """They come in order, however many steps it takes."""
-    body, count = ChunkedBody(), 1000
-    lines = [b"x-%d: y\r\n" % number for number in range(count)]
-    seen = [0]
-    _, rest = body.feed(b"0\r\n" + b"".join(lines) + b"\r\n")
-    while rest is None:
-        seen.append(len(body.trailers))
-        assert body.backlog
-        _, rest = body.feed(b"")
-    assert body.trailers == lines
-    assert (
-        max(later - earlier for earlier, later in zip(seen, [*seen[1:], count], strict=True)) <= READ_BUDGET
-    )
-
-
 @pytest.mark.parametrize("side", ["client", "server"])
 def test_of_websocket_frames_so_many_are_followed_at_a_time(side: str) -> None:
     """Bytes pass as they are."""

@@ -139,7 +139,10 @@ async def test_on_a_connection_older_than_the_drain_it_is_a_late_request_and_no_
 
 async def test_a_health_check_that_is_turned_away_is_no_late_request() -> None:
     """As when it is let in."""
-    async with Upstream() as upstream, House(upstream, rules=SLOWLY, max_connections=1) as house:
+    async with (
+        Upstream() as upstream,
+        House(upstream, rules=SLOWLY, max_in_flight=1, max_queued=None) as house,
+    ):
         await busy(house, upstream)
         house.sigterm()
         client = await house.client()
