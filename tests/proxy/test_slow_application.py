@@ -12,6 +12,7 @@ import pytest
 from drainproxy.proxy.breaker import FAILURES
 from tests.proxy.words import GET, OK, post
 from tests.support.house import House
+from tests.support.http2 import GOAWAY, Http2
 from tests.support.wire import End
 
 if TYPE_CHECKING:
@@ -161,6 +162,21 @@ async def test_an_http2_client_waits_for_a_slow_application_too(stopped) -> None
         client.reset()
         await waiting(house, 0)
         assert client.end in {None, End.RESET}
+
+
+async def test_a_drain_that_ends_an_http2_clients_wait_says_that_nothing_was_taken(stopped) -> None:
+    """What was never sent on may be sent again (RFC 9113 section 8.7), whether its own time was up or not."""
+    async with House(stopped.address) as house:
+        client = Http2(await house.client())
+        await client.introduce()
+        await client.send(client.request(1), client.request(3))
+        await house.until(lambda: len(house.inflight) == 2)
+        house.sigterm()
+        next(iter(house.inflight)).cut("drain-deadline")
+        (side,) = house.server.clients
+        side.close()
+        assert (await client.next(GOAWAY)).last == 0
+        assert house.metrics.h2_streams.value("refused") == 1
 
 
 async def test_a_connect_timeout_still_bounds_the_wait(stopped) -> None:

@@ -313,6 +313,9 @@ class Http2Connection(ClientSocket):
         """Say goodbye and close. `why` is a label of `h2_goaway_total`, empty if it was counted."""
         if self._lost or self._lingering:
             return
+        if self._connecting is not None:
+            # Nothing was sent on.
+            self._table.announce(0)
         self.farewell.last_word(code, why)
         self._let_go("lost" if code in {Code.INTERNAL_ERROR, Code.HTTP_1_1_REQUIRED} else "reset")
         super().close()
