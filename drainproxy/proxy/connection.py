@@ -196,9 +196,9 @@ class ClientConnection(PatientSocket):
             if server.buffers.tight and self._too_much(head):
                 raise errors.OutOfBuffers
             if first or server.controller.published.draining:
-                if self.over and not (server.admission.is_health_check(head) and server.places.check(self)):
-                    server.places.claim(self)
                 at, tunnel = self.accepted_at, request.tunnel
+                if self.over and (tunnel or not self._checks_health(head)):
+                    server.places.claim(self)
                 server.admission.admit(head, accepted_at=at, first=first, now=now, tunnel=tunnel)
         except errors.RequestError as error:
             server.books.failed(self, error, head, None, begun=False)
@@ -210,6 +210,10 @@ class ClientConnection(PatientSocket):
             return
         self._exchange = exchange = Exchange(self, request, now)
         exchange.start()
+
+    def _checks_health(self, head: RequestHead) -> bool:
+        """Take a place for a health check, if it is one and there is room for it."""
+        return self.server.admission.is_health_check(head) and self.server.places.check(self)
 
     def exchange_done(self, exchange: Exchange) -> None:
         """The client's socket has the whole answer."""

@@ -284,6 +284,17 @@ async def test_a_health_check_gets_in_where_every_place_is_taken_by_work() -> No
         assert house.refused() == {"too-many-connections": 1}
 
 
+async def test_what_would_become_a_tunnel_is_no_health_check() -> None:
+    """It would stay, in a place that is nobody's; and what was agreed to was left behind for good."""
+    asked = get("/", "User-Agent: kube-probe/1.36", "Connection: Upgrade", "Upgrade: chat")
+    async with Upstream() as upstream, House(upstream, max_connections=LIMIT) as house:
+        await busy_clients(house, upstream, LIMIT)
+        client = await house.client()
+        await client.send(asked)
+        assert_refused(await client.final())
+        assert house.pool.open_count == len(house.inflight) == LIMIT
+
+
 async def test_so_many_health_checks_get_in_and_no_more() -> None:
     """Anybody can say that it is one."""
     check = get("/", "User-Agent: kube-probe/1.36")
