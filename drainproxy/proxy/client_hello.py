@@ -8,7 +8,6 @@ MAX_BYTES = 16 * 1024
 """A ClientHello that says it is larger is refused. They have some 500 bytes, 2 KiB with post-quantum keys."""
 MAX_RECORDS = 16
 """Over so many a ClientHello may be spread: one byte a record is a trick."""
-_HANDSHAKE, _CLIENT_HELLO = 22, 1
 
 
 def is_whole(data: bytes) -> bool:

@@ -42,8 +42,8 @@ class Tls(asyncio.Protocol, asyncio.Transport):
 
     __slots__ = (
         "_account", "_began", "_context", "_ended", "_failure", "_header", "_held", "_in_record",
-        "_keep_half", "_kept", "_later", "_left", "_outgoing", "_protocol", "_said_bye", "_shaken", "_tls",
-        "_widest", "_yielding", "hello", "incoming", "plain", *_OF_THE_SOCKET,
+        "_keep_half", "_kept", "_later", "_left", "_outgoing", "_protocol", "_said_bye", "_server_name",
+        "_shaken", "_tls", "_widest", "_yielding", "hello", "incoming", "plain", *_OF_THE_SOCKET,
     )  # fmt: skip
     plain: asyncio.Transport
     """The transport below."""
@@ -81,8 +81,7 @@ class Tls(asyncio.Protocol, asyncio.Transport):
         """Of a record that has begun: a header that is not complete, and how much of the rest is missing."""
         self._in_record = False
         """A record that is not complete has been accounted for."""
-        if server_name is not None:
-            self._begin(server_name)
+        self._server_name = server_name
         self._shaken = False
         self._said_bye = False
         self._later = asyncio.get_running_loop().call_soon if run_queue is None else run_queue.add
@@ -103,6 +102,9 @@ class Tls(asyncio.Protocol, asyncio.Transport):
         self.plain = cast("asyncio.Transport", transport)
         for name in _OF_THE_SOCKET:
             setattr(self, name, getattr(transport, name))
+        if self._server_name is not None:
+            # Not before: what is never connected is never lost, and would be in the account for good.
+            self._begin(self._server_name)
         self._protocol.connection_made(self)
         if self._tls is not None:
             self._shake()

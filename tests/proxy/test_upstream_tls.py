@@ -185,3 +185,24 @@ async def test_both_ways_at_once_stay_apart(theirs, ours):
         await connection._send(b"not a record of this session, and long enough to be looked at")
         with pytest.raises(Ended):
             await client.read_exactly(1)
+
+
+async def test_an_application_that_is_not_there_leaves_no_session_in_the_account(theirs, ours):
+    """18 KiB for each connect that was refused, or given up, filled the account for good: 503 to all."""
+    async with Upstream(tls=theirs) as upstream, House(upstream, upstream_tls=ours) as house:
+        await upstream.close()
+        for _ in range(3):
+            assert await ask(house.pool, house.loop.time() + 5) is Answer.REFUSES
+        assert house.buffers.own_bytes == 0
+
+
+async def test_a_handshake_that_is_given_up_leaves_no_session_in_the_account(theirs, ours):
+    """Its time is up, or its client has gone."""
+    async with Upstream() as upstream, House(upstream, upstream_tls=ours) as house:
+        client = await house.client()
+        await client.send(GET)
+        await (await upstream.connection()).more()
+        assert house.buffers.own_bytes > 0
+        client.reset()
+        await house.until(lambda: not house.pool.open_count)
+        assert house.buffers.own_bytes == 0
