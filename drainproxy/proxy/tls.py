@@ -169,10 +169,7 @@ class Tls(asyncio.Protocol, asyncio.Transport):
                 pass
         self._yielding, self._kept = False, b""
         self._end_handshake(self._failure or exc or ConnectionAbortedError("closed during the handshake"))
-        if self._account is not None:
-            if self._tls is not None:
-                self._account.own_bytes -= SESSION_BYTES + self._widest
-            self._account.free(self.incoming)
+        self.leave_account()
         # Circles are work for the collector, and a session is large.
         protocol, self._protocol, self._tls = self._protocol, _NOBODY, None
         self.incoming = self._outgoing = _NOTHING
@@ -204,6 +201,14 @@ class Tls(asyncio.Protocol, asyncio.Transport):
             self.plain.resume_reading()
 
     # The session.
+
+    def leave_account(self) -> None:
+        """It has ended, or was given up before anybody could say so."""
+        account, self._account = self._account, None
+        if account is not None:
+            if self._tls is not None:
+                account.own_bytes -= SESSION_BYTES + self._widest
+            account.free(self.incoming)
 
     def _begin(self, server_name: str | None) -> None:
         self._tls = self._context.wrap_bio(

@@ -61,7 +61,12 @@ class UpstreamTls:
             run_queue=buffers.run_queue,
             account=buffers,
         )
-        transport = await connection.dial(lambda: tls)
+        try:
+            transport = await connection.dial(lambda: tls)
+        except BaseException:
+            # As with the pool's books: uvloop may never say that it is lost.
+            tls.leave_account()
+            raise
         try:
             if (failure := await shaken) is not None:
                 raise failure

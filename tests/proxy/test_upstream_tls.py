@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from drainproxy import certificates
@@ -206,3 +208,20 @@ async def test_a_handshake_that_is_given_up_leaves_no_session_in_the_account(the
         client.reset()
         await house.until(lambda: not house.pool.open_count)
         assert house.buffers.own_bytes == 0
+
+
+async def test_a_connect_that_is_given_up_as_it_stands_leaves_no_session_in_the_account(theirs, ours):
+    """uvloop closes such a connection without a word."""
+    async with Upstream(tls=theirs) as upstream, House(upstream, upstream_tls=ours) as house:
+        opened, connecting = house.pool.opened, None
+
+        def given_up(connection):
+            opened(connection)
+            connecting.cancel()
+
+        house.pool.opened = given_up
+        connecting = house.loop.create_task(house.pool.connect(house.loop.time() + 5))
+        await asyncio.gather(connecting, return_exceptions=True)
+        assert connecting.cancelled()
+        await house.until(lambda: not house.pool.open_count)
+        assert house.buffers.own_bytes == house.buffers.held_bytes == 0
