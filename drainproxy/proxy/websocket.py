@@ -187,7 +187,9 @@ class Conversation:
             return b""
         place = server.follow(data, self._stop)
         if self._stop and server.at(self._stop):
-            return data[:place] + (self._say() or data[place:])
+            if close := self._say():
+                return data[:place] + close
+            place += server.follow(data[place:])
         data, server.kept = data[:place], data[place:]
         return data
 

@@ -242,3 +242,17 @@ def test_random_bytes_never_upset_a_conversation() -> None:
             data = rng.randbytes(rng.randrange(40))
             assert talk.from_server(data) == data
             assert talk.from_client(data) == data
+
+
+def test_who_closes_by_itself_in_mid_message_is_followed_to_its_end() -> None:
+    """It was lost from there on: both had closed, and it was taken for a conversation that stands still."""
+    talk = Conversation(1001)
+    whole = b"\x82\x04half"
+    assert talk.from_server(whole[:4]) == whole[:4]
+    assert talk.leave(hurry=False) == b""
+    ended = b"\x88\x82mask\x6e\x89"
+    assert talk.from_client(ended) == ended
+    rest = whole[4:] + b"\x82\x04more" + b"\x88\x02\x03\xe8"
+    assert talk.from_server(rest) == rest
+    assert talk.over
+    assert not talk.said
