@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 AGAIN_S = 2.0
 """A connect without an answer is begun anew; the kernel repeats itself once in between. So somebody asks
 every second."""
-UNIX_AGAIN_S = 0.02
-"""A Unix socket whose backlog is full says so at once, and nobody tells when it has room."""
+UNIX_AGAIN_S, UNIX_SLOWEST_S = 0.02, 0.5
+"""A Unix socket whose backlog is full says so at once, and nobody tells when it has room. Each caller asks,
+soon at first and more and more seldom: a thousand of them at a stopped application are not to spin."""
 
 _UNDER_WAY = frozenset((errno.EINPROGRESS, errno.EALREADY))
 _LOOPBACK = ("127.0.0.1", "::1")
@@ -132,6 +133,7 @@ def _at_once(wire: socket.socket, where: tuple[str, int]) -> bool:
 
 
 async def _unix(path: str) -> socket.socket:
+    again_s = UNIX_AGAIN_S
     while True:
         wire = socket.socket(socket.AF_UNIX)
         try:
@@ -139,7 +141,8 @@ async def _unix(path: str) -> socket.socket:
             wire.connect(path)
         except BlockingIOError:
             wire.close()
-            await asyncio.sleep(UNIX_AGAIN_S)
+            await asyncio.sleep(again_s)
+            again_s = min(again_s * 1.5, UNIX_SLOWEST_S)
         except BaseException:
             wire.close()
             raise

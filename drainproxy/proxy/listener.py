@@ -233,10 +233,10 @@ class Listener:
             try:
                 wire, _ = self._last.accept()
             except ConnectionError:
-                # It ended in the backlog: the next one may be alive.
+                # It ended in the backlog, or was turned away for want of a descriptor: the next one may do.
                 continue
             except OSError:
-                # Nothing is left (EAGAIN), or nothing can be taken (out of descriptors).
+                # Nothing is left (EAGAIN).
                 break
             await loop.connect_accepted_socket(self.server, wire)
             count += 1
