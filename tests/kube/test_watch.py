@@ -178,6 +178,8 @@ async def test_a_list_that_fails_says_nothing_and_is_tried_again(fault, authorit
         assert here.words == []
         assert len({reason for _, reason, _ in here.complaints}) == 1
         assert 2 <= len(here.server.asked) <= 20
+        # Each was waited for: nothing below has asked on its own account.
+        assert sum(here.requests().values()) == len(here.server.asked)
 
 
 @over_sockets
