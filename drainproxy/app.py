@@ -39,7 +39,7 @@ from drainproxy.proxy.buffers import Buffers
 from drainproxy.proxy.capacity import measure, sockets_count
 from drainproxy.proxy.departure import Departure
 from drainproxy.proxy.http2.connection import Http2Connection
-from drainproxy.proxy.listener import Listener, address_of, bind
+from drainproxy.proxy.listener import Listener, ListeningSocket, address_of, bind
 from drainproxy.proxy.outbox import Outbox
 from drainproxy.proxy.places import Places
 from drainproxy.proxy.probe import Answer, Probe
@@ -80,7 +80,7 @@ async def run(config: Config) -> int:
 class _Process:
     """One run. Built, run and left once."""
 
-    def __init__(self, config: Config, wires: list[socket.socket], log: Log) -> None:
+    def __init__(self, config: Config, wires: list[ListeningSocket], log: Log) -> None:
         self._config = config
         self._log = log
         self._loop = asyncio.get_running_loop()
@@ -136,7 +136,7 @@ class _Process:
         self.metrics.build_info.set(1.0, __version__, platform.python_version(), aiohttp.__version__)
         self.metrics.before_scrape.append(self._refresh_gauges)
 
-    def _serve(self, wires: list[socket.socket]) -> list[ProxyServer]:
+    def _serve(self, wires: list[ListeningSocket]) -> list[ProxyServer]:
         """Return what answers on each listening socket."""
         config = self._config
         places = Places(self._capacity, self._pools, self.metrics, config.proxy.max_connections_per_ip)

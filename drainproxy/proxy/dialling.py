@@ -13,6 +13,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
+from drainproxy.proxy import kernel
 from drainproxy.proxy.side import SMALL_BYTES, bound_received
 
 if TYPE_CHECKING:
@@ -70,6 +71,9 @@ class Dialler:
                 try:
                     wire = await self._tcp(place, small=small)
                 except OSError as error:
+                    if error.errno in kernel.OUT_OF_DESCRIPTORS:
+                        # This address was not asked: whatever another one says, it may listen.
+                        raise
                     # A family that this machine has not is no answer where the other one has refused.
                     if failure is None or isinstance(error, ConnectionRefusedError):
                         failure = error

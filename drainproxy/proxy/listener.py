@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import errno
 import os
 import socket
 import struct
@@ -64,29 +65,41 @@ class ListeningSocket(socket.socket):
 
     def accept(self) -> tuple[socket.socket, object]:
         """See socket.accept. Raises ConnectionAbortedError for a caller who was turned away."""
-        if self._reserve < 0:
-            ListeningSocket._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return super().accept()
+            return self.take()
         except OSError as error:
             if error.errno not in kernel.OUT_OF_DESCRIPTORS:
                 raise
-        os.close(self._reserve)
-        ListeningSocket._reserve = -1
-        wire, peer = super().accept()
-        with wire, contextlib.suppress(OSError):
-            wire.setblocking(False)
-            if self.refusal is not None:
-                wire.send(self.refusal(str(peer[0])))
-                wire.shutdown(socket.SHUT_WR)
-                # What is not read makes a reset of the close, and many clients do not read behind one.
-                wire.recv(MAX_ASKED_BYTES)
-        # Before anybody else takes it.
-        ListeningSocket._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self.turn_away()
         raise ConnectionAbortedError
 
+    def take(self) -> tuple[socket.socket, object]:
+        """See socket.accept. Who finds no descriptor stays in the backlog."""
+        if self._reserve < 0:
+            ListeningSocket._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        return super().accept()
 
-def bind(address: ListenAddress, options: keepalive.Options = ()) -> socket.socket:
+    def turn_away(self) -> None:
+        """Tell the first in the backlog that there is no descriptor for it."""
+        if self._reserve < 0:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        os.close(self._reserve)
+        ListeningSocket._reserve = -1
+        try:
+            wire, peer = super().accept()
+            with wire, contextlib.suppress(OSError):
+                wire.setblocking(False)
+                if self.refusal is not None:
+                    wire.send(self.refusal(str(peer[0])))
+                    wire.shutdown(socket.SHUT_WR)
+                    # What is not read makes a reset of the close, and many clients do not read behind one.
+                    wire.recv(MAX_ASKED_BYTES)
+        finally:
+            # Before anybody else takes it.
+            ListeningSocket._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def bind(address: ListenAddress, options: keepalive.Options = ()) -> ListeningSocket:
     """Return a bound, listening, non-blocking socket. Who is accepted inherits its `options`. Raises
     ListenError."""
     if address.host is None:
@@ -106,7 +119,7 @@ def bind(address: ListenAddress, options: keepalive.Options = ()) -> socket.sock
         raise ListenError(f"cannot listen on {address}: {error.strerror}") from None
 
 
-def _listen(family: int, host: str, port: int, options: keepalive.Options) -> socket.socket:
+def _listen(family: int, host: str, port: int, options: keepalive.Options) -> ListeningSocket:
     if not port:
         # Only a port that was asked for outlasts a pause.
         with ListeningSocket(family, socket.SOCK_STREAM) as free:
@@ -138,12 +151,12 @@ def address_of(wire: socket.socket) -> str:
 class Listener:
     """One listening socket and the server behind it."""
 
-    def __init__(self, wire: socket.socket, server: ProxyServer) -> None:
+    def __init__(self, wire: ListeningSocket, server: ProxyServer) -> None:
         self.server = server
         self.address = address_of(wire)
         self._last = wire.dup()
         self._runner = web.ServerRunner(server)
-        self._wire: socket.socket | None = wire
+        self._wire: ListeningSocket | None = wire
         self._accepting: asyncio.Server | Acceptor | None = None
         self._moving: asyncio.Task[None] | None = None
         self._stopped = False
@@ -190,19 +203,21 @@ class Listener:
             self._moving = None
 
     async def _accept(self) -> None:
-        wire, self._wire = self._wire or self._last.dup(), None
         http = self.server.entrance is None and not self.server.pool.address.tcp
-        if isinstance(wire, ListeningSocket) and http:
-            wire.refusal = self._refusal
         loop = asyncio.get_running_loop()
+        wire, self._wire = self._wire, None
         try:
+            wire = wire or self._last.dup()
+            if http:
+                wire.refusal = self._refusal
             if few_descriptors():
                 wire.listen(BACKLOG)
                 self._accepting = Acceptor(wire, self.server, self.server.tasks)
             else:
                 self._accepting = await loop.create_server(self.server, sock=wire, backlog=BACKLOG)
         except OSError as error:
-            wire.close()
+            if wire is not None:
+                wire.close()
             raise ListenError(f"cannot listen on {self.address} again: {error.strerror}") from None
 
     def _refusal(self, peer: str) -> bytes:

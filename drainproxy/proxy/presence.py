@@ -43,7 +43,7 @@ class Presence:
         self.changed_at = loop.time()
         """Loop time since which it has been there, or not."""
         self._seen_by_kernel: bool | None = None
-        """The kernel knew of it when it accepted; None: it was not asked."""
+        """The kernel knew of it when it accepted; None: it has not said so far, for want of a descriptor."""
         self._doubt_again = self._doubt_closed = self._look_again = -math.inf
         self._close_gap_s = CLOSE_GAP_S
         self.on_change: list[Callable[[], None]] = []
@@ -54,7 +54,7 @@ class Presence:
         self.alive_at = self._loop.time()
         if self._seen_by_kernel is None:
             # Not so where it is on another machine, or where rules lead elsewhere than they say.
-            self._seen_by_kernel = self._listens() is True
+            self._seen_by_kernel = self._listens()
         if self.fallen or not self.came:
             self.came, self.fallen = True, False
             self._changed()

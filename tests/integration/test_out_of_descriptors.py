@@ -42,6 +42,27 @@ async def test_a_crowd_beyond_the_places_harms_nobody_inside(upstream, loop_kind
         await report(proxy, finished=1)
 
 
+async def test_a_crowd_that_comes_at_once_takes_no_descriptor_that_will_be_back(upstream, loop_kind):
+    """All of it waits in the backlog, and who asks comes last: each finds the descriptor of who gave way."""
+    proxy = Proxy(upstreams=[upstream.address], loop=loop_kind, descriptors=DESCRIPTORS, settle="50ms")
+    async with proxy:
+        await proxy.ready()
+        inside, application = await held(proxy, upstream)
+        proxy.signal(signal.SIGSTOP)
+        crowd = [await proxy.client() for _ in range(4 * DESCRIPTORS)]
+        last = await proxy.client()
+        await last.send(get("/last"))
+        proxy.signal(signal.SIGCONT)
+        await (await entered(upstream)).send(OK_CLOSE)
+        assert (await last.final()).raw == OK
+        assert proxy.descriptors() < DESCRIPTORS
+        await application.send(OK)
+        assert (await inside.final()).raw == OK
+        assert not [line for line in proxy.lines if line["event"] in {"turned_away", "defect"}]
+        for client in (*crowd, last, inside):
+            client.close()
+
+
 async def test_without_a_descriptor_left_who_is_inside_is_served(upstream, loop_kind):
     """Callers of the admin port have taken the last ones. New clients are served again once some are back."""
     proxy = Proxy(upstreams=[upstream.address], loop=loop_kind, descriptors=DESCRIPTORS, settle="50ms")

@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from drainproxy.proxy.listening import Kernel
+from tests.support.descriptors import none_left
 
 
 @pytest.fixture
@@ -66,3 +67,14 @@ def test_without_netlink_nothing_is_known(kernel, monkeypatch) -> None:
         assert kernel.listens("127.0.0.1", 1) is None
     assert kernel.places(1) == []
     assert len(tried) == 1
+
+
+def test_without_a_descriptor_nothing_is_known_and_it_is_asked_again(kernel, monkeypatch) -> None:
+    """Neither there nor gone; once one is free the kernel is asked as before."""
+    with socket.create_server(("127.0.0.1", 0)) as wire:
+        port = wire.getsockname()[1]
+        with none_left():
+            assert kernel.listens("127.0.0.1", port) is None
+            assert kernel.places(port) == []
+        assert kernel.listens("127.0.0.1", port) is True
+    assert kernel.listens("127.0.0.1", port) is False
