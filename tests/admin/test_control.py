@@ -259,12 +259,11 @@ async def test_no_other_user_or_container_is_heard(abstract, who):
 
 
 @AS_ROOT
-async def test_who_takes_the_name_is_not_taken_for_the_proxy(tmp_path):
+@pytest.mark.parametrize("who", STRANGERS.values(), ids=STRANGERS)
+async def test_who_takes_the_name_is_not_taken_for_the_proxy(tmp_path, who):
     """A container of the pod that was there first would swallow the pod's own hook without a word."""
     squatter = subprocess.Popen(  # noqa: ASYNC220 - it only starts
-        [*STRANGERS["another user"], "/usr/bin/python3", "-c", SQUAT, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        text=True,
+        [*who, "/usr/bin/python3", "-c", SQUAT, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
     with squatter:
         try:
