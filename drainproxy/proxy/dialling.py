@@ -91,7 +91,12 @@ class Dialler:
     async def _resolved(self) -> list[tuple[str, int]]:
         """Return the addresses behind a name: another machine's, which may be others the next time."""
         host, port = self._address.host, self._address.port
-        found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        try:
+            found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except socket.gaierror:
+            # A resolver that finds no descriptor says anything, also that there is no such name.
+            socket.socket().close()
+            raise
         return [(str(where[0]), port) for _, _, _, _, where in found]
 
     async def _tcp(self, place: tuple[str, int], *, small: bool) -> socket.socket | None:

@@ -85,6 +85,17 @@ async def test_a_refusal_at_another_address_does_not_speak_for_one_that_was_not_
     assert caught.value.errno == errno.EMFILE
 
 
+async def test_a_name_that_could_not_be_looked_up_is_no_refusal() -> None:
+    """Resolvers have no word for it: they say that the name is not known."""
+    loop = asyncio.get_running_loop()
+    # What a first look-up loads is loaded.
+    await loop.getaddrinfo("127.0.0.1", 1)
+    dialler = Dialler(UpstreamAddress("application.invalid", 1), loop)
+    with none_left(), pytest.raises(OSError, match="Too many open files") as caught:
+        await dialler.dial(asyncio.Protocol)
+    assert caught.value.errno == errno.EMFILE
+
+
 async def test_a_door_that_cannot_be_opened_for_want_of_a_descriptor_is_tried_again() -> None:
     """The application is back, and its callers are let in as soon as a descriptor is there."""
     application = Application(answering(OK))
