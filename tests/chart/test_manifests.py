@@ -79,6 +79,9 @@ def test_the_sidecar_is_the_chart_s(mode, tmp_path):
     rendered = application(tmp_path / "b", {"mode": mode})
     assert sidecar_of(deployment) == sidecar_of(rendered)
     mine, theirs = (each["spec"]["template"]["spec"] for each in (deployment, rendered))
+    # The chart that is rendered has a volume of its own, to which the library's are added.
+    own, *theirs["volumes"] = theirs["volumes"]
+    assert own["name"] == "own"
     for same in ("volumes", "terminationGracePeriodSeconds"):
         assert mine[same] == theirs[same]
     hooks = [

@@ -32,7 +32,8 @@ async def test_5000_orders_are_each_placed_once(start):
         assert orders.placed == count
         assert shop.orders.keys() == set(range(1, count + 1))
         assert max(shop.orders.values()) == 1
-        assert shop.tired > CALLERS, "the load never paused long enough"
+        # No more are kept than were used at once lately, so that not every pause finds one for each caller.
+        assert shop.tired > CALLERS // 4, "the load never paused long enough"
         assert [caller.reconnects for caller in callers] == [0] * CALLERS
         proxy.signal()
         assert await proxy.exit_code() == 0

@@ -130,6 +130,7 @@ async def test_every_rule_and_every_panel_has_data(tmp_path):
         await _end_by_hand(by_hand)
         await brief.stop_listening()
         await _ask_the_sick(sick, authority)
+        await prometheus.until('drainproxy_upstream_up{pod="sick"} == 0')
         caller = asyncio.create_task(_keep_asking(held_pod))
         await held(held_pod, silent)
         await prometheus.until('drainproxy_requests_total{pod="held"} > 5')
