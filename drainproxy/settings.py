@@ -1,33 +1,30 @@
 """The table of settings, derived from the rooms' dataclasses: there is no second list.
 
 A field is a setting, named the same in a YAML file, `DRAINPROXY_<NAME>` in the environment and `--<name>`
-on the command line; its type says how it is written, the string under it is its manual.
+on the command line; its type is its kind (kinds.py), the string under it is its manual.
 Read by config.py, by cli.py for its flags, and by the generator of docs/.
 """
 
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_type_hints
 
-from drainproxy import values
 from drainproxy.admin.settings import AdminSettings
+from drainproxy.kinds import Endpoint, File, Kind, Ratio, meaning
 from drainproxy.kube.settings import KubeSettings
 from drainproxy.lifecycle.settings import LifecycleSettings
 from drainproxy.proxy.edge import EdgeSettings
 from drainproxy.proxy.settings import ProxySettings
 
 PREFIX = "DRAINPROXY_"
-DERIVED = frozenset(("max_connections", "max_buffer_bytes"))
-"""Limits that are worked out where they are not set: they are never off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSettings:
     """What concerns the process as a whole."""
 
-    config: str | None = None
+    config: File | None = None
     """YAML file with settings, by their names; lists may be YAML lists."""
 
     log_format: Literal["auto", "json", "text"] = "auto"
@@ -36,11 +33,11 @@ class ProcessSettings:
     access_log: Literal["off", "errors", "all"] = "errors"
     """Which requests get a log line: none, those that failed, or all."""
 
-    trace_endpoint: str | None = None
+    trace_endpoint: Endpoint | None = None
     """Send a span of each traced HTTP/1 request there, over OTLP/HTTP, and pass the caller's trace on to the
     application: http://collector:4318/v1/traces. Needs `drainproxy[tracing]`."""
 
-    trace_ratio: float = 0.1
+    trace_ratio: Ratio = 0.1
     """Which part of the traces that begin here is sent, from 0 to 1. Whether a caller's trace is sent its
     own traceparent says."""
 
@@ -64,10 +61,10 @@ class Setting:
 
     name: str
     room: str
-    kind: values.Kind
     default: Any
+    kind: Kind
     many: bool
-    optional: bool
+    may_be_off: bool
 
     @property
     def env(self) -> str:
@@ -78,12 +75,6 @@ class Setting:
     def flag(self) -> str:
         """Its name on the command line."""
         return "--" + self.name.replace("_", "-")
-
-    @property
-    def may_be_off(self) -> bool:
-        """`off` may be written: a time-out or a limit that is not there. Others have no such word."""
-        limit = self.name.startswith("max_") and self.name not in DERIVED
-        return self.optional and (limit or self.name.endswith(("_timeout", "_cooldown")))
 
     def show(self, value: Any) -> str:
         """Write a value the way it is read."""
@@ -102,15 +93,10 @@ def table() -> tuple[Setting, ...]:
 
 def rows(room: str, of: Any) -> Iterable[Setting]:
     """Yield what each field of a settings dataclass means."""
-    types = get_type_hints(of)
+    hints = get_type_hints(of, include_extras=True)
     for each in fields(of):
-        type_, optional, many = types[each.name], False, False
-        if NoneType in get_args(type_):
-            type_, optional = get_args(type_)[0], True
-        if get_origin(type_) is tuple:
-            type_, many = get_args(type_)[0], True
         default = each.default_factory() if each.default_factory is not MISSING else each.default
-        yield Setting(each.name, room, values.kind_of(each.name, type_), default, many, optional)
+        yield Setting(each.name, room, default, *meaning(hints[each.name]))
 
 
 def documentation(*classes: type) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from drainproxy.config import quote
 from drainproxy.errors import InjectionRefused
+from drainproxy.kinds import ConfigMapName, EnvName, Host, Port, PortName, Quantity, UserId
 from drainproxy.settings import Setting, rows, table
 
 PREFIX = "drainproxy.io/"
@@ -25,26 +26,26 @@ INJECTED_LABEL = PREFIX + "injected"
 class Options:
     """What is chosen about the wiring; what the proxy does is chosen by its settings."""
 
-    ports: tuple[str, ...] = ("http",)
+    ports: tuple[PortName, ...] = ("http",)
     """Names of the container ports that the sidecar takes over, comma-separated: several listeners under one
     lifecycle. Services find the sidecar by these names."""
 
-    app_port_env: tuple[str, ...] = ()
+    app_port_env: tuple[EnvName, ...] = ()
     """Environment variables that tell the application its ports, one for each of `ports`: the sidecar keeps
     the numbers, and the application is told others. Numeric targetPorts and NetworkPolicies stay true."""
 
-    upstream_port: tuple[int, ...] = ()
+    upstream_port: tuple[Port, ...] = ()
     """Ports of the application, where Services already point at the sidecar: nothing is moved."""
 
-    upstream_host: str = "127.0.0.1"
+    upstream_host: Host = "127.0.0.1"
     """Where in the pod the application listens: localhost for 127.0.0.1 or ::1, whichever answers; pod for
     the pod's own address, where it binds to that alone; or an IP address."""
 
-    port: int = 28080
+    port: Port = 28080
     """The first of as many successive ports as are taken over. A native sidecar starts first, so this is
     never a common application port."""
 
-    admin_port: int = 29900
+    admin_port: Port = 29900
     """Port of probes, hooks and metrics."""
 
     protocol: tuple[Literal["http", "tcp"], ...] = ("http",)
@@ -59,23 +60,23 @@ class Options:
     """Whether terminationGracePeriodSeconds may be raised to what the drain needs. Default: raise where a
     preset or a part of the sum was chosen, keep otherwise."""
 
-    routes_config_map: str | None = None
+    routes_config_map: ConfigMapName | None = None
     """ConfigMap with a routes file under the key routes.yaml."""
 
     image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
     """When nodes pull the image."""
 
-    run_as_user: str = "65532"
+    run_as_user: UserId = "65532"
     """User and group of the container; null where the platform chooses, as OpenShift does."""
 
-    cpu_request: str = "10m"
+    cpu_request: Quantity = "10m"
     """Without a request the pod's autoscaler cannot work. There is no limit: throttling loses what a drain is
     for."""
 
-    memory_request: str = "64Mi"
+    memory_request: Quantity = "64Mi"
     """What the scheduler counts with."""
 
-    memory_limit: str = "128Mi"
+    memory_limit: Quantity = "128Mi"
     """Beyond it the sidecar is killed; `max_connections` is counted from it (8192 with 128Mi, 1638 with
     64Mi), and how much may be held for clients."""
 

@@ -3,25 +3,27 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from drainproxy.kinds import File, Text
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KubeSettings:
     """None means "not set". A pod that knows neither its name nor its UID asks the cluster nothing."""
 
-    pod_name: str | None = None
+    pod_name: Text | None = None
     """This pod's metadata.name, by the Downward API."""
 
-    pod_namespace: str | None = None
+    pod_namespace: Text | None = None
     """This pod's metadata.namespace, by the Downward API."""
 
-    pod_uid: str | None = None
+    pod_uid: Text | None = None
     """This pod's metadata.uid, by the Downward API: the rows of EndpointSlices are recognised by it.
     Default: by the pod's name."""
 
-    node_name: str | None = None
+    node_name: Text | None = None
     """This pod's spec.nodeName, by the Downward API: who else is ready is counted for the node too."""
 
-    host_ips: tuple[str, ...] = ()
+    host_ips: tuple[Text, ...] = ()
     """This pod's status.hostIP, by the Downward API: what comes from there or from the default gateway
     is taken for the kubelet, which has places of its own on the admin port."""
 
@@ -33,8 +35,8 @@ class KubeSettings:
     """Which Kubernetes Events are written where `rbac` allows it: none, DrainIncomplete, or DrainStarted
     and DrainCompleted as well."""
 
-    kubernetes_credentials: str = "/var/run/secrets/kubernetes.io/serviceaccount"
+    kubernetes_credentials: File = "/var/run/secrets/kubernetes.io/serviceaccount"
     """Directory with the ServiceAccount's token and ca.crt."""
 
-    kubeconfig: str | None = None
+    kubeconfig: File | None = None
     """File with the way to the cluster, for development. Default: the pod's own credentials."""

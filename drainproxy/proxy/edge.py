@@ -4,21 +4,19 @@ The string under each field is the manual (docs/configuration.md). `problems` sa
 together; config.py asks it.
 """
 
-from __future__ import annotations
-
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from drainproxy import certificates
 from drainproxy.certificates import ClientCertificate, Files
 from drainproxy.errors import CertificateError
+from drainproxy.kinds import File, Network, Switch, Text
 from drainproxy.proxy.forwarding import Forwarder, Mode, Trust
+from drainproxy.proxy.settings import ProxySettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from drainproxy.proxy.settings import ProxySettings
     from drainproxy.proxy.tracing import Tracing
 
 
@@ -26,35 +24,35 @@ if TYPE_CHECKING:
 class EdgeSettings:
     """None means "not set"."""
 
-    tls_certificate: str | None = None
+    tls_certificate: File | None = None
     """PEM file with the certificate for callers of https:// listeners, and its chain. It is read again at
     SIGHUP and when it changes; one that does not load or has expired never replaces one in use."""
 
-    tls_key: str | None = None
+    tls_key: File | None = None
     """PEM file with the certificate's private key, without a password."""
 
     tls_client: ClientCertificate = "off"
     """Whether callers are asked for a certificate of their own: not at all, optional (a wrong one is refused,
     none is not), or required."""
 
-    tls_client_ca: str | None = None
+    tls_client_ca: File | None = None
     """PEM file with the authorities that callers' certificates must come from."""
 
-    upstream_verify: bool = True
+    upstream_verify: Switch = True
     """Whether the certificate of an https:// application must be believed. If not, whoever is there can read
     and change everything, which inside the application's own pod is the application."""
 
-    upstream_ca: str | None = None
+    upstream_ca: File | None = None
     """PEM file with the authorities that the application's certificate must come from.
     Default: the system's."""
 
-    upstream_server_name: str | None = None
+    upstream_server_name: Text | None = None
     """The name that the application's certificate must have. Default: the host in `upstream`."""
 
-    upstream_certificate: str | None = None
+    upstream_certificate: File | None = None
     """PEM file with the certificate that the application is shown, if it asks."""
 
-    upstream_key: str | None = None
+    upstream_key: File | None = None
     """PEM file with that certificate's private key, without a password."""
 
     forwarding: Mode = "keep"
@@ -64,19 +62,19 @@ class EdgeSettings:
     `trusted_proxies`; only they are believed about scheme, host and X-Request-Id. replace: what came is
     dropped, in fields of other proxies too, and all of these are set from the connection."""
 
-    trusted_proxies: tuple[str, ...] = ()
+    trusted_proxies: tuple[Network, ...] = ()
     """Networks of the proxies in front of this pod, such as 10.0.0.0/8,2001:db8::/32."""
 
-    proxy_protocol: bool = False
+    proxy_protocol: Switch = False
     """Every connection comes from one of `trusted_proxies` and begins with a PROXY header, version 1 or 2,
     before TLS if there is any; others are closed. The client is whom the header names. A tcp:// upstream
     gets the header as it comes."""
 
-    trust_everyone: bool = False
+    trust_everyone: Switch = False
     """Allow networks of everybody, 0.0.0.0/0 or ::/0, in `trusted_proxies`: then any client can claim to be
     any other."""
 
-    via: bool = False
+    via: Switch = False
     """Send Via (RFC 9110 section 7.6.3) under a pseudonym that is random for each process, and answer 508 to
     a request that has been here before. Default: off, as in nginx, Envoy and HAProxy; some applications do
     not compress their answers when they see it."""
@@ -150,7 +148,7 @@ def _upstream(edge: EdgeSettings) -> Iterator[tuple[str, str]]:
         yield "upstream_ca" if edge.upstream_ca else "upstream_certificate", f"cannot be used: {error}"
 
 
-def forwarder(edge: EdgeSettings, tracing: Tracing | None = None) -> Forwarder | None:
+def forwarder(edge: EdgeSettings, tracing: "Tracing | None" = None) -> Forwarder | None:
     """Return who speaks of clients, if more is to be said than what is missing."""
     if edge.forwarding == "keep" and not edge.via and tracing is None:
         return None

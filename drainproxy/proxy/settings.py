@@ -1,22 +1,35 @@
 """The data plane's settings. The string under each field is the manual (docs/configuration.md)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 
 from drainproxy.addresses import ListenAddress, UpstreamAddress
+from drainproxy.kinds import (
+    CloseCode,
+    Count,
+    Duration,
+    File,
+    OrOff,
+    PositiveDuration,
+    Size,
+    Switch,
+    Text,
+    TotalSize,
+    TrafficAddress,
+    Upstream,
+    UrlPath,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxySettings:
     """Durations in seconds; None means "not set"."""
 
-    listen: tuple[ListenAddress, ...] = (ListenAddress(None, 28080),)
+    listen: tuple[TrafficAddress, ...] = (ListenAddress(None, 28080),)
     """Addresses to serve, comma-separated, each paired with the upstream at the same place in its
     list. An empty host means every address, IPv4 and IPv6. With https:// before it, callers speak TLS."""
 
-    upstream: tuple[UpstreamAddress, ...] = (UpstreamAddress("127.0.0.1", 8080),)
+    upstream: tuple[Upstream, ...] = (UpstreamAddress("127.0.0.1", 8080),)
     """Where the application listens: http://host:port, https://host:port or unix:/path, comma-separated,
     one a `listen`; what comes for a tcp://host:port is passed on unread, whatever it speaks."""
 
@@ -24,60 +37,60 @@ class ProxySettings:
     """Begin each connection to a tcp:// upstream with a PROXY header of this version: the client's address
     and port, and those it has connected to."""
 
-    connect_timeout: float | None = None
+    connect_timeout: OrOff[PositiveDuration] = None
     """How long connecting to the application may take, then 504. Default: as long as the caller waits; an
     application that is slow to accept is not gone, and one that refuses is known at once. While it starts,
     refused connects are retried for so long, then 503; 3s where nothing is set."""
 
-    breaker_cooldown: float | None = 0.25
+    breaker_cooldown: OrOff[PositiveDuration] = 0.25
     """After five connects in a row that were refused, requests that need a new connection get 503 at once
     for this long; then they try again. Short, so that an application that is back is not kept waiting."""
 
-    head_timeout: float = 10.0
+    head_timeout: PositiveDuration = 10.0
     """A client that has begun a request head must finish it in this time, or gets 408."""
 
-    response_head_timeout: float | None = None
+    response_head_timeout: OrOff[PositiveDuration] = None
     """How long the application may take to begin its answer, then 504. Default: as long as it likes, since
     the caller has a timeout of its own."""
 
-    total_timeout: float | None = None
+    total_timeout: OrOff[PositiveDuration] = None
     """How long one request may take in all, then 504 or a cut. Default: as long as it likes."""
 
-    keepalive_idle: float = 620.0
+    keepalive_idle: PositiveDuration = 620.0
     """Idle client connections are closed after this long. Google's balancer keeps its own for 600 s and must
     be outlived."""
 
-    tcp_keepalive_idle: float | None = 15.0
+    tcp_keepalive_idle: PositiveDuration | None = 15.0
     """A connection, of a client or to the application, on which nothing has come for so long is asked by the
     kernel whether its peer is still there (SO_KEEPALIVE, TCP_KEEPIDLE; whole seconds). A peer that vanished
     is gone after 90 s in all, and balancers that forget idle flows see none. off: never asked."""
 
-    tcp_keepalive_interval: float = 15.0
+    tcp_keepalive_interval: Duration = 15.0
     """With `tcp_keepalive_idle`: it is asked again after so long (TCP_KEEPINTVL)."""
 
-    tcp_keepalive_probes: int = 5
+    tcp_keepalive_probes: Count = 5
     """With `tcp_keepalive_idle`: so many questions without an answer, and the connection is gone
     (TCP_KEEPCNT, at most 127)."""
 
-    tcp_user_timeout: float | None = None
+    tcp_user_timeout: OrOff[PositiveDuration] = None
     """Data that a peer has not acknowledged, or has no room for, ends the connection after so long
     (TCP_USER_TIMEOUT). Default: off, since a client that pauses a download has no room and is there; a
     vanished one is given up by the kernel after a quarter of an hour (net.ipv4.tcp_retries2)."""
 
-    max_connection_age: float | None = None
+    max_connection_age: OrOff[PositiveDuration] = None
     """A client connection this old is closed after its next answer, or at once while it is idle; each a tenth
     earlier or later, so that clients do not come back as one herd. For balancers that would never spread
     long-lived connections over new pods. Default: off."""
 
-    upstream_idle: float = 4.0
+    upstream_idle: PositiveDuration = 4.0
     """Idle connections to the application are closed after this long. Node and uvicorn close theirs after
     5 s; an announced Keep-Alive timeout shortens it further. Where kept ones hold the threads or processes
     that others wait for, that is found out, and none is kept for a while (`upstream_reuse_off`)."""
 
-    allow_half_close: bool = False
+    allow_half_close: Switch = False
     """Serve on when a client has shut down its sending side. Default: it counts as gone, as in nginx."""
 
-    websocket_close_code: int = 1001
+    websocket_close_code: CloseCode = 1001
     """Status of the Close that WebSockets are sent in a drain: 1001 says that the server goes away
     (RFC 6455 section 7.4.1). Some clients come back sooner after 1012."""
 
@@ -91,48 +104,48 @@ class ProxySettings:
     """What a drain asks of WebSockets. leave: they get a Close between two messages. finish: they run until
     shortly before the drain's deadline. For work that is not taken up again by coming back."""
 
-    max_connections: int | None = None
+    max_connections: Count | None = None
     """Beyond so many client connections, of all listeners together, the longest idle one is closed to make
     room; if none is idle, a new one gets 503, but for health checks. Default: the least of 10000, one for
     each 8KiB of four fifths of the memory limit above 48MiB (8192 with 128MiB), and what the limit of open
     files allows. A set value is bounded by open files only. What connections hold is counted as it comes."""
 
-    max_connections_per_ip: int | None = None
+    max_connections_per_ip: OrOff[Count] = None
     """So many connections from one address are served at a time; further ones get 503. Default: off, since
     a balancer or a node's address may stand for any number of clients."""
 
-    max_buffer_bytes: int | None = None
+    max_buffer_bytes: TotalSize | None = None
     """Beyond so many bytes held for clients and applications that do not take them, every connection reads
     little at a time, and what is large and no request yet gets 503. Default: a quarter of the memory limit
     (cgroup version 1 or 2) or half of what is above 48MiB, the less; 256MiB where there is none."""
 
-    max_in_flight: int | None = None
+    max_in_flight: OrOff[Count] = None
     """So many requests are in the application at a time; further ones wait for their turn. What became of a
     request after its 101 does not count. Default: off, since the application was there without it."""
 
-    max_queued: int | None = 100
+    max_queued: OrOff[Count] = 100
     """With `max_in_flight`: so many requests wait, and the next one gets 503 at once; off for none."""
 
-    queue_timeout: float = 2.0
+    queue_timeout: PositiveDuration = 2.0
     """With `max_in_flight`: a request that has waited for its turn this long gets 503."""
 
-    max_request_line_bytes: int = 16 * 1024
+    max_request_line_bytes: Size = 16 * 1024
     """A longer request line gets 414."""
 
-    max_fields: int = 100
+    max_fields: Count = 100
     """More fields in one head get 431."""
 
-    max_head_bytes: int = 64 * 1024
+    max_head_bytes: Size = 64 * 1024
     """A larger head gets 431."""
 
-    max_body_bytes: int | None = None
+    max_body_bytes: OrOff[TotalSize] = None
     """A request with a larger body gets 413: at once if it says so, else when it has gone so far.
     Default: off, since the application has a limit of its own or wants none."""
 
-    routes: str | None = None
+    routes: File | None = None
     """YAML file with routes: timeouts by path and method (see Routes below)."""
 
-    health_paths: tuple[str, ...] = ()
+    health_paths: tuple[Text, ...] = ()
     """Exact paths on the traffic port that balancers ask for health, like /healthz. They are forwarded while
     this pod is ready and answered with 503 and close while it drains, and never count as traffic."""
 
@@ -141,27 +154,27 @@ class ProxySettings:
     speak it is found out by the first such client, which then gets GOAWAY HTTP_1_1_REQUIRED. on: it does, and
     callers over TLS are offered HTTP/2."""
 
-    h2_inspect: bool = False
+    h2_inspect: Switch = False
     """Read what HTTP/2 clients ask, for routes, `/status`, access lines, and a gRPC status instead of a reset
     at a deadline. Costs the more, the less a client repeats itself; needs `drainproxy[http2]`."""
 
-    h2_max_streams: int = 1000
+    h2_max_streams: Count = 1000
     """Open streams of one HTTP/2 connection; the application's own lower limit stays. More are refused with
     REFUSED_STREAM, and end the connection when they are more than `h2_max_resets` a second."""
 
-    h2_max_frame_bytes: int = 64 * 1024
+    h2_max_frame_bytes: Size = 64 * 1024
     """Largest HTTP/2 frame that either side may announce to take: one is held until it is complete."""
 
-    h2_max_resets: int = 200
+    h2_max_resets: Count = 200
     """Streams a second that one client has reset within a second and without an answer, or has made the
     application reset, as a mean over 10 s; ten more for each stream that was answered, so that hedged and
     cancelled calls pass and a flood does not (rapid reset, CVE-2023-44487; MadeYouReset, CVE-2025-8671)."""
 
-    h2_max_pings: int = 2000
+    h2_max_pings: Count = 2000
     """PING frames, and empty DATA frames, a second from one client, as a mean over 10 s. gRPC measures its
     bandwidth with one PING a round trip."""
 
-    probe_path: str | None = None
+    probe_path: UrlPath | None = None
     """GET this path of the application to learn that it is up: any answer below 500 will do.
     Default: a TCP connect, which a tcp:// upstream gets always. Asked at the start, and while there is doubt:
     after a failure, or in a silence of 30 s where the kernel cannot tell whether anybody listens."""
