@@ -69,10 +69,12 @@ def test_duration_round_trip(milliseconds):
 
 
 @pytest.mark.parametrize(
-    "name", ["response_head_timeout", "total_timeout", "drain_timeout"], ids=lambda name: name
+    "name",
+    ["response_head_timeout", "total_timeout", "drain_timeout", "tcp_keepalive_idle", "breaker_cooldown"],
+    ids=lambda name: name,
 )
 def test_off(name):
-    """An optional timeout may be switched off by name."""
+    """A time that need not be there may be switched off, by that word."""
     assert value(name, "off") is None
     assert value(name, "5s") == 5.0
 

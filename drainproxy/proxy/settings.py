@@ -60,7 +60,7 @@ class ProxySettings:
     """Idle client connections are closed after this long. Google's balancer keeps its own for 600 s and must
     be outlived."""
 
-    tcp_keepalive_idle: PositiveDuration | None = 15.0
+    tcp_keepalive_idle: OrOff[PositiveDuration] = 15.0
     """A connection, of a client or to the application, on which nothing has come for so long is asked by the
     kernel whether its peer is still there (SO_KEEPALIVE, TCP_KEEPIDLE; whole seconds). A peer that vanished
     is gone after 90 s in all, and balancers that forget idle flows see none. off: never asked."""
