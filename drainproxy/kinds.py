@@ -75,6 +75,7 @@ Text = Annotated[
 ]
 UrlPath = Annotated[str, Kind("/PATH", "a percent-encoded path such as /healthz", values.url_path)]
 File = Annotated[str, Kind("FILE", "the path of a file", values.file_path)]
+Directory = Annotated[str, Kind("DIRECTORY", "the path of a directory", values.file_path)]
 SocketFile = Annotated[
     str, Kind("FILE", "the path of a Unix socket, or @NAME for an abstract one", values.socket_path)
 ]

@@ -222,7 +222,8 @@ def test_choice(name):
     assert "is unknown; write one of " in problem
 
 
+@pytest.mark.parametrize("name", ["probe_path", "health_paths"])
 @pytest.mark.parametrize("text", ["healthz", "/a b", "/a#b", "/\u00e9"])
-def test_bad_probe_path(text):
-    """A path goes onto the wire as it is, so it must be one."""
-    assert len(problems({"DRAINPROXY_PROBE_PATH": text})) == 1
+def test_bad_path(name, text):
+    """A path is on the wire as it is here, so it must be one; none such would ever be asked for."""
+    assert len(problems({BY_NAME[name].env: text})) == 1

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from drainproxy.kinds import File, Text
+from drainproxy.kinds import Directory, File, Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +35,8 @@ class KubeSettings:
     """Which Kubernetes Events are written where `rbac` allows it: none, DrainIncomplete, or DrainStarted
     and DrainCompleted as well."""
 
-    kubernetes_credentials: File = "/var/run/secrets/kubernetes.io/serviceaccount"
-    """Directory with the ServiceAccount's token and ca.crt."""
+    kubernetes_credentials: Directory = "/var/run/secrets/kubernetes.io/serviceaccount"
+    """Where the ServiceAccount's token and ca.crt are."""
 
     kubeconfig: File | None = None
     """File with the way to the cluster, for development. Default: the pod's own credentials."""

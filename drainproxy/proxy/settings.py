@@ -13,7 +13,6 @@ from drainproxy.kinds import (
     PositiveDuration,
     Size,
     Switch,
-    Text,
     TotalSize,
     TrafficAddress,
     Upstream,
@@ -145,7 +144,7 @@ class ProxySettings:
     routes: File | None = None
     """YAML file with routes: timeouts by path and method (see Routes below)."""
 
-    health_paths: tuple[Text, ...] = ()
+    health_paths: tuple[UrlPath, ...] = ()
     """Exact paths on the traffic port that balancers ask for health, like /healthz. They are forwarded while
     this pod is ready and answered with 503 and close while it drains, and never count as traffic."""
 
