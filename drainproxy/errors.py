@@ -268,6 +268,10 @@ class OutOfDescriptors(LimitReached, reason="out-of-descriptors"):
     """No descriptor was left for a connection to the application."""
 
 
+class OutOfSockets(LimitReached, reason="out-of-sockets"):
+    """The kernel had no local port, or no memory, for a connection to the application."""
+
+
 LIMITS = (LimitReached, BodyTooLarge)
 """What a limit refuses: the caller came, and was turned away here."""
 

@@ -48,6 +48,7 @@ queue-timeout                503  policy    connection_limit_reached  1
 breaker-open                 503  policy    destination_unavailable  1
 out-of-buffers               503  policy    proxy_internal_response  1
 out-of-descriptors           503  policy    proxy_internal_response  1
+out-of-sockets               503  policy    proxy_internal_response  1
 internal                     500  drainproxy  proxy_internal_error   -
 """
 EXPECTED = {row.split()[0]: row.split()[1:] for row in REPLIES.strip().splitlines()}

@@ -29,6 +29,7 @@ UNIX_AGAIN_S, UNIX_SLOWEST_S = 0.02, 0.5
 soon at first and more and more seldom: a thousand of them at a stopped application are not to spin."""
 
 _UNDER_WAY = frozenset((errno.EINPROGRESS, errno.EALREADY))
+_NOT_ASKED = kernel.OUT_OF_DESCRIPTORS | kernel.OUT_OF_SOCKETS
 _LOOPBACK = ("127.0.0.1", "::1")
 """What `localhost` is (RFC 6761 section 6.3), whatever a hosts file knows of it."""
 
@@ -71,8 +72,8 @@ class Dialler:
                 try:
                     wire = await self._tcp(place, small=small)
                 except OSError as error:
-                    if error.errno in kernel.OUT_OF_DESCRIPTORS:
-                        # This address was not asked: whatever another one says, it may listen.
+                    if error.errno in _NOT_ASKED:
+                        # Whatever another address says, somebody may listen at this one.
                         raise
                     # A family that this machine has not is no answer where the other one has refused.
                     if failure is None or isinstance(error, ConnectionRefusedError):
@@ -136,6 +137,8 @@ def _at_once(wire: socket.socket, where: tuple[str, int]) -> bool:
         code = wire.connect_ex(where)
         if code == 0:
             return True
+        if code == errno.EADDRNOTAVAIL and not kernel.has_source(wire.family, where):
+            code = errno.ENETUNREACH
         if code not in _UNDER_WAY:
             raise OSError(code, os.strerror(code))
     return False

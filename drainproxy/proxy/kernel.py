@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE))
 """Of the process's own, of the machine's."""
+OUT_OF_SOCKETS = frozenset((errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM))
+"""Of a connect: every local port is taken, or the kernel's memory. Nobody was asked anything."""
 
 MAX_LAST_WORDS_BYTES = 256 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -37,6 +39,14 @@ def hung_up(transport: asyncio.BaseTransport, *, half: bool) -> bool:
     """
     gone = select.POLLHUP | select.POLLERR | (select.POLLRDHUP if half else 0)
     return bool(_events(transport, select.POLLRDHUP) & gone)
+
+
+def has_source(family: int, where: tuple[str, int]) -> bool:
+    """Tell whether there is an address to ask `where` from: a connect says EADDRNOTAVAIL both where there is
+    none, as for ::1 without IPv6, and where all of its ports are taken."""
+    with socket.socket(family, socket.SOCK_DGRAM) as wire:
+        # Sends nothing, and its ports are others.
+        return wire.connect_ex(where) != errno.EADDRNOTAVAIL
 
 
 def last_words(transport: asyncio.BaseTransport) -> bytes:

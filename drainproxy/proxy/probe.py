@@ -158,7 +158,7 @@ async def ask(pool: Pool, deadline: float) -> Answer:
     except (errors.UpstreamRefused, errors.UpstreamUntrusted, errors.UpstreamHandshakeFailed):
         # A handshake that fails is no overload: it will fail for everybody.
         return Answer.REFUSES
-    except (errors.ConnectTimeout, errors.OutOfDescriptors):
+    except (errors.ConnectTimeout, errors.OutOfDescriptors, errors.OutOfSockets):
         return Answer.SILENT
     return Answer.ACCEPTS
 

@@ -40,10 +40,8 @@ MAX_IDLE = 1024
 UNSAFE_IDLE_S = 0.5
 """A request that must not be sent twice takes no connection idle for longer. Applications that keep theirs
 for 1 s exist; a connect over loopback costs 50 us."""
-
 PEAK_S = 2.0
 """No more connections idle than were used at once within the last one or two of these."""
-
 DISTRUST_S = 60.0
 """For how long it takes none at all, once one that was no older was closed without a word."""
 
@@ -252,7 +250,7 @@ class Pool:
         """Open a connection before loop time `deadline`; `math.inf`: whenever the application accepts.
 
         `borrower` is for a protocol in which the application may speak first.
-        Raises UpstreamRefused, ConnectTimeout, OutOfDescriptors, UpstreamUntrusted or
+        Raises UpstreamRefused, ConnectTimeout, OutOfDescriptors, OutOfSockets, UpstreamUntrusted or
         UpstreamHandshakeFailed.
         """
         started = self._loop.time()
@@ -275,6 +273,8 @@ class Pool:
             self._metrics.upstream_connects.inc("error")
             if error.errno in kernel.OUT_OF_DESCRIPTORS:
                 raise errors.OutOfDescriptors from None
+            if error.errno in kernel.OUT_OF_SOCKETS:
+                raise errors.OutOfSockets from None
             raise errors.UpstreamRefused(error.strerror or "cannot connect") from None
         self._metrics.upstream_connects.inc("ok")
         self.breaker.connected()
