@@ -7,9 +7,9 @@ the string beside it in the code, so that code and manual cannot disagree.
 from __future__ import annotations
 
 import argparse
-import math
 import re
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +17,13 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 # The checkout above, not an installed copy.
-from drainproxy import errors, metrics, settings  # noqa: E402
+from drainproxy import errors, metrics, routefile, settings  # noqa: E402
 from drainproxy.injector import annotations  # noqa: E402
 from drainproxy.lifecycle import budget  # noqa: E402
 from drainproxy.lifecycle.machine import POLICY, TRANSITIONS, Event, IfRoutable, Phase  # noqa: E402
 from drainproxy.lifecycle.propagation import PRESETS, Reason  # noqa: E402
 from drainproxy.lifecycle.settings import LifecycleSettings  # noqa: E402
-from drainproxy.proxy.routes import PROFILES  # noqa: E402
+from drainproxy.proxy.routes import PROFILES, Timeouts  # noqa: E402
 from drainproxy.values import show_duration  # noqa: E402
 
 if TYPE_CHECKING:
@@ -135,13 +135,28 @@ def _presets() -> str:
     )
 
 
-def _profiles() -> str:
-    def row(name: str) -> list[str]:
-        profile = PROFILES[name]
-        numbers = (profile.connect, profile.response_head, profile.idle, profile.total)
-        return [f"`{name}`", *("off" if each == math.inf else show_duration(each) for each in numbers)]
+def _routes() -> str:
+    said = settings.documentation(routefile.Chosen, Timeouts)
+    rows = [[f"`{name}`", word.kind.allowed, said[name]] for name, word in routefile.WORDS.items()]
+    return _table(["word", "written", "what it says"], rows)
 
-    return _table(["profile", "connect", "response_head", "idle", "total"], [row(name) for name in PROFILES])
+
+def _profiles() -> str:
+    """A column for each timeout that any of them sets."""
+    default = Timeouts()
+    names = [
+        each.name
+        for each in fields(Timeouts)
+        if any(getattr(profile, each.name) != getattr(default, each.name) for profile in PROFILES.values())
+    ]
+
+    def row(name: str) -> list[str]:
+        return [
+            f"`{name}`",
+            *(routefile.WORDS[each].kind.show(getattr(PROFILES[name], each)) for each in names),
+        ]
+
+    return _table(["profile", *names], [row(name) for name in PROFILES])
 
 
 def _shares(preset: str) -> list[float]:
@@ -268,6 +283,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "kube": lambda: _settings("kube"),
     "process": lambda: _settings("process"),
     "presets": _presets,
+    "routes": _routes,
     "profiles": _profiles,
     "sum": _sum,
     "events": _events,

@@ -32,7 +32,8 @@ def choice(words: Iterable[str]) -> Kind:
     """Return the kind of a word out of a closed set."""
     words = tuple(words)
     read = values.matching("|".join(map(re.escape, words)), "is unknown")
-    return Kind("|".join(words), f"one of {', '.join(words)}", read)
+    allowed = " or ".join(words) if len(words) == 2 else f"one of {', '.join(words)}"
+    return Kind("|".join(words), allowed, read)
 
 
 def _pattern(metavar: str, allowed: str, pattern: str) -> Kind:

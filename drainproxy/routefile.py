@@ -1,17 +1,59 @@
-"""A routes file becomes routes, or a list of everything that is wrong with it. Called by config.py."""
+"""A routes file becomes routes, or a list of everything that is wrong with it.
+
+A field of Chosen or of Timeouts is a word of a route; its type is its kind (kinds.py), the string under it
+is its manual. Called by config.py, and by the generator of docs/.
+"""
 
 import json
-import math
-import re
-from collections.abc import Callable, Iterable
-from dataclasses import fields, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, get_type_hints
 
+from drainproxy.kinds import Kind, Meaning, choice, meaning
 from drainproxy.proxy.routes import MAX_ROUTES, PROFILES, Route, Timeouts
-from drainproxy.values import positive_duration
+from drainproxy.values import matching
 
-TIMEOUTS = tuple(each.name for each in fields(Timeouts))
-_CHOICES = {"leave": "leave", "finish": "finish"}
+
+def _bytes(pattern: str) -> Callable[[str], bytes]:
+    read = matching(pattern, "is not one")
+    return lambda text: read(text).encode()
+
+
+def _profile(text: str) -> Timeouts:
+    if text not in PROFILES:
+        raise ValueError("is unknown")
+    return PROFILES[text]
+
+
+# Visible characters but ? and #: a path has neither.
+Path = Annotated[
+    bytes, Kind("/PATH", "a path that begins with / and has no query", _bytes(r"/[!-\"$->@-~]*"))
+]
+Method = Annotated[bytes, Kind("METHOD", "GET or [PUT, POST]", _bytes(r"[A-Z]{1,32}"))]
+Profile = Annotated[Timeouts, Kind("PROFILE", choice(PROFILES).allowed, _profile)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """Which requests a route is for, and what it begins with."""
+
+    path: Path
+    """Requests for it and for what is below it, element by element and byte by byte: `/a` covers `/a/b` and
+    not `/ab`, and nothing is decoded."""
+
+    method: tuple[Method, ...] = ()
+    """Requests by one of them; without it, by any."""
+
+    profile: Profile | None = None
+    """Timeouts where the route says none itself."""
+
+
+def _words(of: type) -> dict[str, Meaning]:
+    return {name: meaning(hint) for name, hint in get_type_hints(of, include_extras=True).items()}
+
+
+WORDS: Mapping[str, Meaning] = _words(Chosen) | _words(Timeouts)
+"""What a route may say."""
 
 
 def read(top: Iterable[tuple[Any, Any]], default: Timeouts) -> tuple[tuple[Route, ...], list[str]]:
@@ -40,46 +82,32 @@ def _route(node: Any, default: Timeouts, problems: list[str]) -> Route:
     said: dict[str, list[Any]] = {}
     for key, value in node.value:
         name = str(key.value)
-        read, allowed = _READERS.get(name, (None, f"one of {', '.join(_READERS)}"))
+        word = WORDS.get(name)
         texts = [str(each.value) for each in value.value] if value.id == "sequence" else [str(value.value)]
         try:
-            if read is None or not texts or (len(texts) > 1 and name != "method"):
-                raise ValueError
-            if name in said:
-                allowed = "it once"
-                raise ValueError
-            said[name] = [read(text) for text in texts]
-        except (ValueError, KeyError):
-            wrong, text = (key, name) if read is None else (value, ", ".join(texts))
-            problems.append(f"line {_line(wrong)}: {json.dumps(text[:60])} is not good here; write {allowed}")
+            said[name] = _read(word, texts, again=name in said)
+        except ValueError as error:
+            wrong, text = (key, name) if word is None else (value, ", ".join(texts))
+            problems.append(f"line {_line(wrong)}: {json.dumps(text[:60])} is not good here; write {error}")
     if all(key.value != "path" for key, _ in node.value):
         problems.append(f"line {_line(node)}: a route needs a path")
-    own = {name: said[name][0] for name in TIMEOUTS if name in said}
+    own = {each.name: said[each.name][0] for each in fields(Timeouts) if each.name in said}
     # A profile is about timeouts and says nothing of these.
     own = {"streams": default.streams, "websockets": default.websockets, **own}
     timeouts = replace(said.get("profile", [default])[0], **own)
     return Route(said.get("path", [b"/"])[0], frozenset(said.get("method", ())), timeouts)
 
 
-def _matching(pattern: str) -> Callable[[str], bytes]:
-    def read(text: str) -> bytes:
-        if not re.fullmatch(pattern, text):
-            raise ValueError
-        return text.encode()
-
+def _read(word: Meaning | None, texts: list[str], *, again: bool) -> list[Any]:
+    """Return what was said, or raise ValueError with what to write."""
+    if word is None:
+        raise ValueError(f"one of {', '.join(WORDS)}")
+    if not texts or (len(texts) > 1 and not word.many):
+        raise ValueError(word.kind.allowed)
+    try:
+        read = [word.kind.read(text) for text in texts]
+    except ValueError:
+        raise ValueError(word.kind.allowed) from None
+    if again:
+        raise ValueError("it once")
     return read
-
-
-def _timeout(text: str) -> float:
-    return math.inf if text == "off" else positive_duration(text)
-
-
-_READERS: dict[str, tuple[Callable[[str], Any], str]] = {
-    # Visible characters but ? and #: a path has neither.
-    "path": (_matching(r"/[!-\"$->@-~]*"), "a path that begins with / and has no query"),
-    "method": (_matching(r"[A-Z]{1,32}"), "GET or [PUT, POST]"),
-    "profile": (PROFILES.__getitem__, f"one of {', '.join(PROFILES)}"),
-    **dict.fromkeys(TIMEOUTS, (_timeout, "a duration like 500ms or 30s, or off")),
-    **dict.fromkeys(("streams", "websockets"), (_CHOICES.__getitem__, "leave or finish")),
-}
-"""What a route may say, how it is read, and what to write where it cannot be read."""

@@ -10,8 +10,10 @@ import pytest
 from drainproxy import settings
 from drainproxy.injector.annotations import Options
 from drainproxy.kinds import Kind, OrOff, Port, meaning
+from drainproxy.proxy.routes import Timeouts
+from drainproxy.routefile import Chosen
 
-CLASSES = [*settings.ROOMS.values(), Options]
+CLASSES = [*settings.ROOMS.values(), Options, Chosen, Timeouts]
 
 
 @pytest.mark.parametrize("of", CLASSES, ids=lambda of: of.__name__)

@@ -1,14 +1,18 @@
 """Which timeouts apply to this request? Pure.
 
 An ordered list; the first route that matches counts, and what matches none has the default. Paths are
-compared byte by byte, as they were sent: what the application decodes is its own business.
+compared byte by byte, as they were sent: what the application decodes is its own business. A field of
+Timeouts is a word of the routes file; the string under it is its manual (docs/configuration.md).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from drainproxy.kinds import Kind
+from drainproxy.values import positive_duration, show_duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,24 +23,44 @@ if TYPE_CHECKING:
 MAX_ROUTES = 100
 
 
+def _limit(text: str) -> float:
+    return math.inf if text == "off" else positive_duration(text)
+
+
+def _show_limit(seconds: float) -> str:
+    return "off" if seconds == math.inf else show_duration(seconds)
+
+
+Limit = Annotated[float, Kind("DURATION", "a duration like 500ms or 30s, or off", _limit, _show_limit)]
+Leaving = Literal["leave", "finish"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
     """Durations in seconds, `math.inf` for none; and whether long-lived work may be told to leave earlier."""
 
-    connect: float = math.inf
-    """Until a connection to the application stands."""
-    response_head: float = math.inf
-    """From the request to the head of the answer."""
-    idle: float = math.inf
-    """Without a byte of the request's body or of the answer."""
-    total: float = math.inf
-    """From the request's head to the answer's last byte."""
-    drain: float | None = None
-    """From the beginning of a drain; None: the setting `drain_timeout`."""
-    streams: str | None = None
-    """What a drain asks of event streams, `leave` or `finish`; None: leave of who comes back by itself."""
-    websockets: str = "leave"
-    """The same of WebSockets."""
+    connect: Limit = math.inf
+    """From the request's head to a connection to the application, then 504."""
+
+    response_head: Limit = math.inf
+    """From the request's head to the head of the answer, then 504."""
+
+    idle: Limit = math.inf
+    """From the last byte of the request's body or of the answer to the next one, then 504 where the
+    application is waited for, 408 where the client is, or a cut where the answer has begun."""
+
+    total: Limit = math.inf
+    """From the request's head to the last byte of the answer, then 504, or a cut."""
+
+    drain: Limit | None = None
+    """From the beginning of a drain to the last byte of the answer, then 503, or a cut; instead of
+    `drain_timeout`."""
+
+    streams: Leaving | None = None
+    """What a drain asks of event streams, instead of the setting `streams`."""
+
+    websockets: Leaving = "leave"
+    """What a drain asks of WebSockets, instead of the setting `websockets`."""
 
     def ends_by(self, published: Published) -> float:
         """Return the loop time by which a drain wants a request with these timeouts to end."""

@@ -224,7 +224,7 @@ WISHES = [
     refused(
         "several at once",
         wished(mode="naive", app_stop="5"),
-        'drainproxy.io/mode: "naive" is unknown; write one of native, plain',
+        'drainproxy.io/mode: "naive" is unknown; write native or plain',
         result="invalid",
     ),
     refused(
