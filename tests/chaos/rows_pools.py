@@ -29,7 +29,7 @@ async def stale(ground: Ground) -> Measured:
         async with asyncio.TaskGroup() as group:
             for caller in callers:
                 pause = lambda: chance.uniform(0.9, 1.1)  # noqa: E731
-                group.create_task(place(orders, caller, burst=burst, pause=pause))
+                group.create_task(place(orders, caller, count=burst, pause=pause))
         # One each and no more, had nothing grown old: it is the application or the proxy that gives one up.
         connects = int((await proxy.metrics())[CONNECTS])
         assert connects > CALLERS, "the load never paused long enough"

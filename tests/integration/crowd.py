@@ -190,16 +190,21 @@ async def question(orders: Orders, caller: Caller) -> None:
     orders.compare(await caller.ask(QUESTION), 0)
 
 
-async def place(orders: Orders, caller: Caller, *, burst: int, pause: Callable[[], float]) -> None:
+async def burst(orders: Orders, caller: Caller, count: int) -> bool:
+    """Place so many orders one after another, with a question now and then; tell whether there are more."""
+    for step in range(count):
+        if (number := orders.next()) is None:
+            return False
+        orders.check(await caller.ask(order(number)), number)
+        if step % 5 == 4:
+            await question(orders, caller)
+    return True
+
+
+async def place(orders: Orders, caller: Caller, *, count: int, pause: Callable[[], float]) -> None:
     """Place orders in bursts until there are none left; `pause` says how many seconds to rest in between."""
     try:
-        while True:
-            for step in range(burst):
-                if (number := orders.next()) is None:
-                    return
-                orders.check(await caller.ask(order(number)), number)
-                if step % 5 == 4:
-                    await question(orders, caller)
+        while await burst(orders, caller, count):
             await asyncio.sleep(pause())
     finally:
         caller.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 
-from tests.integration.crowd import Caller, Orders, Shop, place, question
+from tests.integration.crowd import Caller, Orders, Shop, burst, question
 from tests.integration.scene import on_one_loop
 
 CALLERS = 64
@@ -24,19 +24,29 @@ async def test_5000_orders_are_each_placed_once(start):
         proxy = await start(shop.address)
         orders = Orders(count)
         callers = [Caller(proxy.addresses[0]) for _ in range(CALLERS)]
-        async with asyncio.TaskGroup() as group:
-            for caller in callers:
-                pause = lambda: chance.uniform(0.8, 1.1)  # noqa: E731
-                group.create_task(place(orders, caller, burst=20, pause=pause))
+        more = True
+        while more:
+            # All at once, so that as many connections wait next.
+            await asyncio.gather(*(burst(orders, caller, 15) for caller in callers))
+            # Half of them one by one, so that the others' wait till they are old.
+            back = [rested(orders, caller, chance.uniform(0.8, 1.1)) for caller in callers[::2]]
+            more = all(await asyncio.gather(*back))
+        for caller in callers:
+            caller.close()
         assert not orders.failures
         assert orders.placed == count
         assert shop.orders.keys() == set(range(1, count + 1))
         assert max(shop.orders.values()) == 1
-        # No more are kept than were used at once lately, so that not every pause finds one for each caller.
-        assert shop.tired > CALLERS // 4, "the load never paused long enough"
+        assert shop.tired > CALLERS * 3 // 2, "the load never paused long enough"
         assert [caller.reconnects for caller in callers] == [0] * CALLERS
         proxy.signal()
         assert await proxy.exit_code() == 0
+
+
+async def rested(orders: Orders, caller: Caller, pause_s: float) -> bool:
+    """Place some orders after a rest; tell whether there are more."""
+    await asyncio.sleep(pause_s)
+    return await burst(orders, caller, 10)
 
 
 @on_one_loop

@@ -7,6 +7,7 @@ import contextlib
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,11 +16,18 @@ from tests.support.client import Client
 from tests.support.process import Proxy
 from tests.support.upstream import Connection, Upstream, answering
 
+if TYPE_CHECKING:
+    from tests.support.wire import Wire
+
 both_loops = pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 
 KILOBYTE = 1024
 ROOM_BYTES = 512 * KILOBYTE
 """What one stream may hold (http.md, back-pressure), buffers on both sides together."""
+
+STALLED = 16
+"""So many streams are looked at together: what an allocator keeps for the next piece, up to 0.5 MiB, it keeps
+once. One stream has up to 320 KiB, a read beyond the high water mark."""
 
 
 async def settled_rss(proxy: Proxy) -> int:
@@ -33,9 +41,32 @@ async def settled_rss(proxy: Proxy) -> int:
     return last[0]
 
 
+async def held_bytes(proxy: Proxy) -> tuple[int, int]:
+    """What it says that it holds for others, and its memory."""
+    said = int((await proxy.metrics())["buffered_bytes"])
+    return said, await settled_rss(proxy)
+
+
+async def each_holds_little(proxy: Proxy, before: tuple[int, int]) -> None:
+    """Neither by its own account nor by its memory does it hold more than STALLED streams may."""
+    said, rss = (now - then for now, then in zip(await held_bytes(proxy), before, strict=True))
+    assert 0 < said < STALLED * ROOM_BYTES
+    assert rss < STALLED * ROOM_BYTES
+
+
+async def read_the_rest(reader: Wire, size: int) -> None:
+    """Read a body of `size` whose beginning has come already."""
+    left = size - len(reader.received)
+    reader.received.clear()
+    while left:
+        assert await reader.more()
+        left -= len(reader.received)
+        reader.received.clear()
+
+
 @both_loops
 async def test_a_client_that_does_not_read_holds_the_application_back(loop: str) -> None:
-    """64 MB of response wait at the application, not with us."""
+    """64 MB of response wait at the application, not with us, for each of many clients."""
     size = 64 * KILOBYTE * KILOBYTE
     async with Upstream() as upstream, Proxy(upstreams=[upstream.address], loop=loop) as proxy:
         await proxy.ready()
@@ -44,31 +75,31 @@ async def test_a_client_that_does_not_read_holds_the_application_back(loop: str)
         application = await upstream.connection_with_bytes()
         await application.read_request()
         # Together: no buffer on the way holds so much for a client that does not read.
-        await asyncio.gather(application.send(ok(b"x" * 4_000_000)), warm.final())
-        before = await settled_rss(proxy)
-        stalled = await proxy.client()
-        await stalled.send(GET)
-        await application.read_request()
-        await application.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
-        taken = await application.send_until_stuck(b"x" * 64 * KILOBYTE, size)
-        assert taken < size / 4, "nothing held the application back"
-        assert await settled_rss(proxy) - before < ROOM_BYTES
+        await asyncio.gather(application.send(ok(b"x" * 4_000_000, "Connection: close")), warm.final())
+        before = await held_bytes(proxy)
+        stalled, speaking = [], []
+        for _ in range(STALLED):
+            stalled.append(await proxy.client())
+            await stalled[-1].send(GET)
+            speaking.append(await upstream.connection_with_bytes())
+            await speaking[-1].read_request()
+            await speaking[-1].send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        taken = await asyncio.gather(
+            *(application.send_until_stuck(b"x" * 64 * KILOBYTE, size) for application in speaking)
+        )
+        assert max(taken) < size / 4, "nothing held the application back"
+        await each_holds_little(proxy, before)
         # And it goes on when the client does.
-        sending = asyncio.ensure_future(application.send(b"y" * (size - taken)))
-        head = await stalled.read_head()
+        sending = asyncio.ensure_future(speaking[0].send(b"y" * (size - taken[0])))
+        head = await stalled[0].read_head()
         assert b"Content-Length: %d\r\n" % size in head
-        left = size - len(stalled.received)
-        stalled.received.clear()
-        while left:
-            assert await stalled.more()
-            left -= len(stalled.received)
-            stalled.received.clear()
+        await read_the_rest(stalled[0], size)
         await sending
 
 
 @both_loops
 async def test_an_application_that_does_not_read_holds_the_client_back(loop: str) -> None:
-    """64 MB of request wait at the client, not with us."""
+    """64 MB of request wait at the client, not with us, of each of many clients."""
     size = 64 * KILOBYTE * KILOBYTE
     async with Upstream() as upstream, Proxy(upstreams=[upstream.address], loop=loop) as proxy:
         await proxy.ready()
@@ -79,24 +110,23 @@ async def test_an_application_that_does_not_read_holds_the_client_back(loop: str
         await application.send(ok(b"", "Connection: close"))
         await warm.final()
         await sending
-        before = await settled_rss(proxy)
-        client = await proxy.client()
-        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
-        taken = await client.send_until_stuck(b"x" * 64 * KILOBYTE, size)
-        assert taken < size / 4, "nothing held the client back"
-        assert await settled_rss(proxy) - before < ROOM_BYTES
-        application = await upstream.connection_with_bytes()
-        await application.read_head()
-        sending = asyncio.ensure_future(client.send(b"y" * (size - taken)))
-        left = size - len(application.received)
-        application.received.clear()
-        while left:
-            assert await application.more()
-            left -= len(application.received)
-            application.received.clear()
+        before = await held_bytes(proxy)
+        clients, stalled = [], []
+        for _ in range(STALLED):
+            clients.append(await proxy.client())
+            await clients[-1].send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
+            stalled.append(await upstream.connection_with_bytes())
+        taken = await asyncio.gather(
+            *(client.send_until_stuck(b"x" * 64 * KILOBYTE, size) for client in clients)
+        )
+        assert max(taken) < size / 4, "nothing held the client back"
+        await each_holds_little(proxy, before)
+        await stalled[0].read_head()
+        sending = asyncio.ensure_future(clients[0].send(b"y" * (size - taken[0])))
+        await read_the_rest(stalled[0], size)
         await sending
-        await application.send(OK)
-        assert (await client.final()).status == 200
+        await stalled[0].send(OK)
+        assert (await clients[0].final()).status == 200
 
 
 @both_loops
