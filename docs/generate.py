@@ -17,14 +17,14 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 # The checkout above, not an installed copy.
-from drainproxy import errors, metrics, routefile, settings  # noqa: E402
-from drainproxy.injector import annotations  # noqa: E402
-from drainproxy.lifecycle import budget  # noqa: E402
-from drainproxy.lifecycle.machine import POLICY, TRANSITIONS, Event, IfRoutable, Phase  # noqa: E402
-from drainproxy.lifecycle.propagation import PRESETS, Reason  # noqa: E402
-from drainproxy.lifecycle.settings import LifecycleSettings  # noqa: E402
-from drainproxy.proxy.routes import PROFILES, Timeouts  # noqa: E402
-from drainproxy.values import show_duration  # noqa: E402
+from drainproxy import errors, metrics, routefile, settings
+from drainproxy.injector import annotations
+from drainproxy.lifecycle import budget
+from drainproxy.lifecycle.machine import POLICY, TRANSITIONS, Event, IfRoutable, Phase
+from drainproxy.lifecycle.propagation import PRESETS, Reason
+from drainproxy.lifecycle.settings import LifecycleSettings
+from drainproxy.proxy.routes import PROFILES, Timeouts
+from drainproxy.values import show_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable

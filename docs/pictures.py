@@ -32,9 +32,9 @@ from rich.text import Text
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from drainproxy.proof.demo import application  # noqa: E402
-from tests.support.command import environment  # noqa: E402
-from tests.support.process import Proxy  # noqa: E402
+from drainproxy.proof.demo import application
+from tests.support.command import environment
+from tests.support.process import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -115,7 +115,7 @@ def _config(options: argparse.Namespace) -> int:
 
 def _inject(options: argparse.Namespace) -> int:
     from drainproxy import explain  # noqa: PLC0415 - rich
-    from drainproxy.injector import manifest  # noqa: PLC0415
+    from drainproxy.injector import manifest  # noqa: PLC0415 - for this verb only
 
     name = options.filename
     try:
@@ -135,8 +135,8 @@ def _inject(options: argparse.Namespace) -> int:
 
 def _webhook(options: argparse.Namespace) -> int:
     from drainproxy.certificates import Files  # noqa: PLC0415 - for this verb only
-    from drainproxy.injector import server  # noqa: PLC0415
-    from drainproxy.values import listen_address  # noqa: PLC0415
+    from drainproxy.injector import server  # noqa: PLC0415 - aiohttp
+    from drainproxy.values import listen_address  # noqa: PLC0415 - for this verb only
 
     try:
         listen, admin = listen_address(options.listen), listen_address(options.admin)
@@ -161,7 +161,7 @@ def _webhook(options: argparse.Namespace) -> int:
 
 def _house(options: argparse.Namespace) -> House:
     from drainproxy.injector.annotations import read  # noqa: PLC0415 - for these verbs only
-    from drainproxy.injector.patch import House  # noqa: PLC0415
+    from drainproxy.injector.patch import House  # noqa: PLC0415 - for these verbs only
 
     house = House(defaults=dict(options.set))
     try:
@@ -188,7 +188,7 @@ def _status(options: argparse.Namespace) -> int:
             return 0
         from rich.console import Console  # noqa: PLC0415 - for people only
 
-        from drainproxy.admin import frame, view  # noqa: PLC0415
+        from drainproxy.admin import frame, view  # noqa: PLC0415 - rich
 
         if options.watch:
             return view.watch(lambda: _fetch_status(address))
@@ -229,7 +229,7 @@ def _proof(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from drainproxy import check  # noqa: PLC0415 - for this verb only
-    from drainproxy.kube.settings import KubeSettings  # noqa: PLC0415
+    from drainproxy.kube.settings import KubeSettings  # noqa: PLC0415 - for this verb only
 
     usual = Path.home() / ".kube" / "config"
     file = options.kubeconfig or os.environ.get("KUBECONFIG") or (str(usual) if usual.exists() else None)
@@ -239,7 +239,7 @@ def _check(options: argparse.Namespace) -> int:
 
 def _version(_options: argparse.Namespace) -> int:
     import platform  # noqa: PLC0415 - for this verb only
-    from importlib import metadata  # noqa: PLC0415
+    from importlib import metadata  # noqa: PLC0415 - for this verb only
 
     print(f"drainproxy {__version__} on Python {platform.python_version()}")
     for package in ("aiohttp", "httptools", "kubernetes-asyncio", "uvloop"):

@@ -8,6 +8,7 @@ Read by config.py, by cli.py for its flags, and by the generator of docs/.
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
+from itertools import pairwise
 from typing import Any, Literal, get_type_hints
 
 from drainproxy.admin.settings import AdminSettings
@@ -105,14 +106,13 @@ def documentation(*classes: type) -> dict[str, str]:
     Without `classes`: of every room.
     """
     import ast  # noqa: PLC0415 - only help and the docs ask
-    import inspect  # noqa: PLC0415
-    import itertools  # noqa: PLC0415
+    import inspect  # noqa: PLC0415 - only help and the docs ask
 
     said = {}
     for of in classes or ROOMS.values():
         body = ast.parse(inspect.getsource(of)).body[0]
         assert isinstance(body, ast.ClassDef)
-        for line, after in itertools.pairwise(body.body):
+        for line, after in pairwise(body.body):
             if isinstance(line, ast.AnnAssign) and isinstance(after, ast.Expr):
                 text = ast.literal_eval(after.value)
                 said[ast.unparse(line.target)] = " ".join(text.split())

@@ -194,8 +194,8 @@ async def connect(settings: KubeSettings, metrics: Metrics) -> AsyncIterator[Api
     try:
         configuration = await _configure(settings)
         rest = _load("client.rest").RESTClientObject(configuration)
-        # aiohttp would ask twice, at once, wherever a connection is dropped (3.14; it has no public switch).
-        rest.pool_manager._retry_connection = False  # noqa: SLF001
+        # aiohttp would ask twice, at once, wherever a connection is dropped (3.14).
+        rest.pool_manager._retry_connection = False  # noqa: SLF001 - there is no other
     except Exception as error:
         # The library's own errors have no common root, and a bad file raises anything.
         metrics.kubernetes_api_up.set(0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.chaos.row import Evidence, Measured, row
@@ -28,7 +29,7 @@ async def stale(ground: Ground) -> Measured:
         callers = [Caller(proxy.addresses[0]) for _ in range(CALLERS)]
         async with asyncio.TaskGroup() as group:
             for caller in callers:
-                pause = lambda: chance.uniform(0.9, 1.1)  # noqa: E731
+                pause = partial(chance.uniform, 0.9, 1.1)
                 group.create_task(place(orders, caller, count=burst, pause=pause))
         # One each and no more, had nothing grown old: it is the application or the proxy that gives one up.
         connects = int((await proxy.metrics())[CONNECTS])
