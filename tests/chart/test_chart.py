@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from drainproxy.injector.annotations import WIRING
+from drainproxy.injector.annotations import WIRING, words
 from drainproxy.settings import table
 from tests.chart.rendering import CHART, documents, files, helm, one, pod_specs
 from tests.chart.standards import OTHERS, assert_valid, breaches
@@ -254,6 +254,24 @@ def test_the_schema_lists_the_settings_that_a_pods_environment_may_add():
     listed = schema["properties"]["sidecar"]["properties"]["env"]["propertyNames"]["enum"]
     own = {"rbac", "propagation", "propagation_max", "leave_spread", "app_stop", "reserve"}
     assert listed == [setting.env for setting in table() if setting.name not in WIRING | own]
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation"),
+    [
+        ("sidecar/mode", "mode"),
+        ("sidecar/propagation", "propagation"),
+        ("sidecar/rbac", "rbac"),
+        ("image/pullPolicy", "image-pull-policy"),
+    ],
+)
+def test_the_schema_has_the_words_that_a_setting_takes(value, annotation):
+    """As its type says them: one more there is one more here."""
+    part = json.loads((CHART / "values.schema.json").read_text())
+    for name in value.split("/"):
+        part = part["properties"][name]
+    takes = dict(words())[annotation].kind
+    assert sorted(part["enum"]) == sorted(takes.metavar.split("|"))
 
 
 @pytest.mark.parametrize(
