@@ -23,7 +23,7 @@ from drainproxy.lifecycle import budget
 from drainproxy.lifecycle.machine import POLICY, TRANSITIONS, Event, IfRoutable, Phase
 from drainproxy.lifecycle.propagation import PRESETS, Reason
 from drainproxy.lifecycle.settings import LifecycleSettings
-from drainproxy.proxy.routes import PROFILES, Timeouts
+from drainproxy.proxy.limits.routes import PROFILES, Timeouts
 from drainproxy.values import show_duration
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """The composition root: a Config becomes objects, runs as one TaskGroup, and ends with an exit code.
 
 The only file that knows every room. What happens at the very end, and in which order, is in `_leave`
-and proxy/departure.py.
+and proxy/shutdown.py.
 """
 
 import asyncio
@@ -32,26 +32,27 @@ from drainproxy.lifecycle.propagation import Reason
 from drainproxy.lifecycle.report import Cause
 from drainproxy.log import Log, adopt_libraries
 from drainproxy.metrics import Metrics
-from drainproxy.proxy import edge, entrance, keepalive
-from drainproxy.proxy.admission import Admission
-from drainproxy.proxy.books import Books
-from drainproxy.proxy.buffers import Buffers
-from drainproxy.proxy.capacity import measure, sockets_count
-from drainproxy.proxy.departure import Departure
+from drainproxy.proxy import preamble, transport_settings
+from drainproxy.proxy.accounting.accounting import Accounting
 from drainproxy.proxy.http2.connection import Http2Connection
+from drainproxy.proxy.limits.admission import Admission
+from drainproxy.proxy.limits.capacity import measure, sockets_count
+from drainproxy.proxy.limits.concurrency_limit import ConcurrencyLimit
+from drainproxy.proxy.limits.connection_limit import ConnectionLimit
+from drainproxy.proxy.limits.routes import Routes, default_timeouts
 from drainproxy.proxy.listener import Listener, ListeningSocket, address_of, bind
-from drainproxy.proxy.outbox import Outbox
-from drainproxy.proxy.places import Places
-from drainproxy.proxy.probe import Answer, Probe
-from drainproxy.proxy.routes import Routes, default_timeouts
 from drainproxy.proxy.server import ProxyServer
-from drainproxy.proxy.turns import Turns
-from drainproxy.proxy.upstream import KERNEL, Pool
-from drainproxy.proxy.upstream_tls import secure
+from drainproxy.proxy.shutdown import Shutdown
+from drainproxy.proxy.upstream.pool import KERNEL, Pool
+from drainproxy.proxy.upstream.probe import Answer, Probe
+from drainproxy.proxy.upstream.tls import secure
+from drainproxy.proxy.wire import keepalive
+from drainproxy.proxy.wire.buffers import Buffers
+from drainproxy.proxy.wire.write_batch import WriteBatch
 from drainproxy.tasks import Connections
 
 if TYPE_CHECKING:
-    from drainproxy.proxy.tracing import Tracing
+    from drainproxy.proxy.accounting.tracing import Tracing
 
 LAG_PROBE_S = 0.5
 """How often the event loop's lateness is measured."""
@@ -96,7 +97,7 @@ class _Process:
             loop=self._loop,
         )
         self._tasks = Connections(self._task_failed)
-        self._outbox = Outbox(self._loop, self._task_failed)
+        self._outbox = WriteBatch(self._loop, self._task_failed)
         self._capacity = measure(config.proxy)
         log.event("limits", **self._capacity.fields())
         self._buffers = Buffers(
@@ -107,7 +108,9 @@ class _Process:
             kernel_counts=sockets_count(),
         )
         self._buffers.on_change = self._buffers_changed
-        self._turns = None if config.proxy.max_in_flight is None else Turns(config.proxy, self._loop)
+        self._turns = (
+            None if config.proxy.max_in_flight is None else ConcurrencyLimit(config.proxy, self._loop)
+        )
         self._pools = [
             Pool(address, config.proxy, self.metrics, self._loop, self._buffers)
             for address in config.proxy.upstream
@@ -125,7 +128,7 @@ class _Process:
         self._servers = self._serve(wires)
         self._listeners = [Listener(wire, server) for wire, server in zip(wires, self._servers, strict=True)]
         settle_s = config.lifecycle.settle
-        self._departure = Departure(self._listeners, self.controller, self.inflight, settle_s)
+        self._departure = Shutdown(self._listeners, self.controller, self.inflight, settle_s)
         ports = [pool.address.port for pool in self._pools if not pool.address.path]
         self._bypass = Bypass(ports, self.metrics, self._tasks)
         self._cluster = self._know_the_cluster()
@@ -139,11 +142,13 @@ class _Process:
     def _serve(self, wires: list[ListeningSocket]) -> list[ProxyServer]:
         """Return what answers on each listening socket."""
         config = self._config
-        places = Places(self._capacity, self._pools, self.metrics, config.proxy.max_connections_per_ip)
+        connection_limit = ConnectionLimit(
+            self._capacity, self._pools, self.metrics, config.proxy.max_connections_per_ip
+        )
         admission = Admission(self.controller, self.metrics, config.proxy.health_paths)
-        places.on_crowd = self._places_changed
-        entrances = entrance.build(config.edge, config.proxy, self._rotation)
-        speaker = edge.forwarder(config.edge, self._tracing)
+        connection_limit.on_crowd = self._places_changed
+        entrances = preamble.build(config.edge, config.proxy, self._rotation)
+        speaker = transport_settings.forwarder(config.edge, self._tracing)
         return [
             ProxyServer(
                 settings=config.proxy,
@@ -151,12 +156,12 @@ class _Process:
                 controller=self.controller,
                 inflight=self.inflight,
                 admission=admission,
-                places=places,
-                turns=self._turns,
+                connection_limit=connection_limit,
+                concurrency_limit=self._turns,
                 buffers=self._buffers,
-                outbox=self._outbox,
+                write_batch=self._outbox,
                 metrics=self.metrics,
-                books=self._books(wire),
+                accounting=self._books(wire),
                 tasks=self._tasks,
                 routes=Routes(config.routes, default_timeouts(config.proxy)),
                 linger_s=config.lifecycle.linger,
@@ -180,22 +185,22 @@ class _Process:
             tasks=self._tasks,
         )
 
-    def _books(self, wire: socket.socket) -> Books:
-        books = Books(
+    def _books(self, wire: socket.socket) -> Accounting:
+        accounting = Accounting(
             name=str(wire.getsockname()[1]),
             controller=self.controller,
             metrics=self.metrics,
             log=self._log,
             access_log=self._config.process.access_log,
         )
-        books.tracing = self._tracing
-        return books
+        accounting.tracing = self._tracing
+        return accounting
 
     def _trace(self) -> "Tracing | None":
         process = self._config.process
         if process.trace_endpoint is None:
             return None
-        from drainproxy.proxy import tracing  # noqa: PLC0415 - an extra, and some 10 MB
+        from drainproxy.proxy.accounting import tracing  # noqa: PLC0415 - an extra, and some 10 MB
 
         return tracing.Tracing(process.trace_endpoint, process.trace_ratio, self.metrics)
 
@@ -214,7 +219,7 @@ class _Process:
         self._log.event("listening", listener="admin", address=address_of(admin_wire))
         for listener in self._listeners:
             await listener.start()
-            self._log.event("listening", listener=listener.server.books.name, address=listener.address)
+            self._log.event("listening", listener=listener.server.accounting.name, address=listener.address)
         self._listening = [listener.address for listener in self._listeners]
         self.controller.on_change(self._leave_message)
         if self._cluster is not None:
@@ -353,7 +358,7 @@ class _Process:
 
     def _unreachable(self, pool: Pool) -> None:
         """Say where an application may be that is not where it is looked for."""
-        found = KERNEL.places(pool.address.port) if pool.address.port else []
+        found = KERNEL.connection_limit(pool.address.port) if pool.address.port else []
         fix = "set `upstream`, or drainproxy.io/upstream-host: localhost, pod, or an IP address"
         elsewhere = f"somebody listens on its port at {', '.join(found)}: {fix}"
         why = elsewhere if found else "nobody listens on its port"

@@ -19,10 +19,10 @@ from drainproxy.kube.settings import KubeSettings
 from drainproxy.lifecycle.budget import Budget, Plan
 from drainproxy.lifecycle.propagation import PRESETS, Rules
 from drainproxy.lifecycle.settings import LifecycleSettings
-from drainproxy.proxy import edge
-from drainproxy.proxy.edge import EdgeSettings
-from drainproxy.proxy.routes import Route, default_timeouts
+from drainproxy.proxy import transport_settings
+from drainproxy.proxy.limits.routes import Route, default_timeouts
 from drainproxy.proxy.settings import ProxySettings
+from drainproxy.proxy.transport_settings import TransportSettings
 from drainproxy.settings import PREFIX, ROOMS, ProcessSettings, Setting, table
 
 SERVICE_LINK = re.compile(r"DRAINPROXY_(.+_)?(SERVICE_.*|PORT.*)", re.DOTALL)
@@ -41,7 +41,7 @@ class Config:
     """Everything a run needs, checked."""
 
     proxy: ProxySettings
-    edge: EdgeSettings
+    edge: TransportSettings
     lifecycle: LifecycleSettings
     admin: AdminSettings
     kube: KubeSettings
@@ -276,7 +276,7 @@ def _check_pairs(config: Config, found: _Findings) -> None:
 def _check_edge(config: Config, found: _Findings) -> None:
     if found.failed & {"listen", "upstream", *(each.name for each in fields(config.edge))}:
         return
-    for name, why in edge.problems(config.edge, config.proxy):
+    for name, why in transport_settings.problems(config.edge, config.proxy):
         (setting,) = (each for each in table() if each.name == name)
         text = setting.show(config.value(setting))
         found.wrong(name, config.sources.get(name, DEFAULT), text, why)

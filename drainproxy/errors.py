@@ -1,7 +1,7 @@
 """Everything that can go wrong with a request, as a tree whose type says who is to blame.
 
 A leaf fixes three facts that must agree everywhere: the status a client sees, a kebab-case `reason`
-(log field, metric label, row of docs/errors.md) and the error type of RFC 9209. `proxy/replies.py` is
+(log field, metric label, row of docs/errors.md) and the error type of RFC 9209. `proxy/message/replies.py` is
 the only place that turns one into bytes.
 """
 

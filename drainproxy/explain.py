@@ -17,7 +17,7 @@ from drainproxy.config import DEFAULT, Config
 from drainproxy.injector.manifest import Document, detours
 from drainproxy.lifecycle.budget import LEAVE_MARGIN_S, MIN_STOP_S
 from drainproxy.log import plain
-from drainproxy.proxy.capacity import measure
+from drainproxy.proxy.limits.capacity import measure
 from drainproxy.settings import Setting, table
 from drainproxy.values import show_duration
 

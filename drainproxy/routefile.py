@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, get_type_hints
 
 from drainproxy.kinds import Kind, Meaning, choice, meaning
-from drainproxy.proxy.routes import MAX_ROUTES, PROFILES, Route, Timeouts
+from drainproxy.proxy.limits.routes import MAX_ROUTES, PROFILES, Route, Timeouts
 from drainproxy.values import matching
 
 

@@ -15,8 +15,8 @@ from drainproxy.admin.settings import AdminSettings
 from drainproxy.kinds import Endpoint, File, Kind, Ratio, meaning
 from drainproxy.kube.settings import KubeSettings
 from drainproxy.lifecycle.settings import LifecycleSettings
-from drainproxy.proxy.edge import EdgeSettings
 from drainproxy.proxy.settings import ProxySettings
+from drainproxy.proxy.transport_settings import TransportSettings
 
 PREFIX = "DRAINPROXY_"
 
@@ -48,7 +48,7 @@ class ProcessSettings:
 
 ROOMS: dict[str, type] = {
     "proxy": ProxySettings,
-    "edge": EdgeSettings,
+    "edge": TransportSettings,
     "lifecycle": LifecycleSettings,
     "admin": AdminSettings,
     "kube": KubeSettings,

@@ -10,7 +10,7 @@ import pytest
 from drainproxy import settings
 from drainproxy.injector.annotations import Options
 from drainproxy.kinds import Kind, OrOff, Port, meaning
-from drainproxy.proxy.routes import Timeouts
+from drainproxy.proxy.limits.routes import Timeouts
 from drainproxy.routefile import Chosen
 
 CLASSES = [*settings.ROOMS.values(), Options, Chosen, Timeouts]

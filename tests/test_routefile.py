@@ -8,7 +8,7 @@ import pytest
 
 from drainproxy import config
 from drainproxy.errors import ConfigError
-from drainproxy.proxy.routes import PROFILES, Route, Timeouts
+from drainproxy.proxy.limits.routes import PROFILES, Route, Timeouts
 
 GOOD = """
 routes:

@@ -25,7 +25,7 @@ from drainproxy.lifecycle.propagation import PRESETS, UNKNOWN, Facts, judge
 from drainproxy.log import Format, Log, adopt_libraries
 from drainproxy.metrics import WebhookMetrics
 from drainproxy.proxy.listener import address_of, bind
-from drainproxy.proxy.tls import Tls
+from drainproxy.proxy.wire.tls import Tls
 
 MAX_BODY_BYTES = 3 * 1024 * 1024
 """What a request to the API server may have; etcd takes half of it. One that is parsed takes up to twelve

@@ -3,7 +3,7 @@
 The loops accept a whole backlog in one turn, before anything can be said to anybody; uvloop then hangs up on
 those for whom no descriptor is left, which a caller that has asked sees as a reset.
 
-Whoever is accepted is known to the places (places.py) some turns later, and who gives way to it gives back
+Whoever is accepted is known to connection_limit.py some turns later, and who gives way to it gives back
 its descriptor later still. While few are left the next ones wait in the backlog for that: a descriptor that
 will be back is not one that is missing, to them or to a connect to the application.
 """
@@ -15,7 +15,7 @@ import contextlib
 import resource
 from typing import TYPE_CHECKING
 
-from drainproxy.proxy import kernel
+from drainproxy.proxy.wire import sockets
 from drainproxy.tasks import TURNS, let_the_loop_turn
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Acceptor:
             try:
                 wire, _ = self._wire.take()
             except OSError as error:
-                if error.errno in kernel.OUT_OF_DESCRIPTORS:
+                if error.errno in sockets.OUT_OF_DESCRIPTORS:
                     self._out()
                 # Otherwise nobody is there any more.
                 return

@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, ClassVar
 from aiohttp import web
 
 from drainproxy.errors import ListenError, OutOfDescriptors
-from drainproxy.proxy import keepalive, kernel, replies
 from drainproxy.proxy.acceptor import Acceptor, few_descriptors
-from drainproxy.proxy.date import date_line
-from drainproxy.proxy.side import bound_unsent
+from drainproxy.proxy.message import replies
+from drainproxy.proxy.message.date import date_line
+from drainproxy.proxy.wire import keepalive, sockets
+from drainproxy.proxy.wire.endpoint import bound_unsent
 from drainproxy.tasks import let_the_loop_turn
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class ListeningSocket(socket.socket):
         try:
             return self.take()
         except OSError as error:
-            if error.errno not in kernel.OUT_OF_DESCRIPTORS:
+            if error.errno not in sockets.OUT_OF_DESCRIPTORS:
                 raise
         self.turn_away()
         raise ConnectionAbortedError
@@ -197,7 +198,7 @@ class Listener:
                 try:
                     await self._accept()
                 except ListenError as failure:
-                    self.server.books.defect(failure)
+                    self.server.accounting.defect(failure)
                     await asyncio.sleep(LISTEN_AGAIN_S)
         finally:
             self._moving = None
@@ -224,7 +225,7 @@ class Listener:
         """Account for a caller for whom there is no descriptor; return its answer."""
         error = OutOfDescriptors()
         self.server.count(error)
-        self.server.books.turned_away(peer.removeprefix("::ffff:").encode(), error.reason, "")
+        self.server.accounting.turned_away(peer.removeprefix("::ffff:").encode(), error.reason, "")
         return replies.reply(error, date=date_line(), head_only=False, close=True)
 
     async def _accept_no_more(self) -> None:

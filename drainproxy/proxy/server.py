@@ -15,28 +15,29 @@ from aiohttp import web
 
 from drainproxy.errors import Blame, ConnectTimeout, RequestError, UpstreamRefused
 from drainproxy.lifecycle.machine import NewRequest
-from drainproxy.proxy import kernel
-from drainproxy.proxy.connection import ClientConnection
-from drainproxy.proxy.tcp import TcpConnection
-from drainproxy.proxy.weights import CLIENT_BYTES, SOCKET_BYTES, WORK_BYTES
+from drainproxy.proxy.http1.connection import ClientConnection
+from drainproxy.proxy.relay.tcp import TcpConnection
+from drainproxy.proxy.wire import sockets
+from drainproxy.proxy.wire.weights import CLIENT_BYTES, SOCKET_BYTES, WORK_BYTES
 
 if TYPE_CHECKING:
     from drainproxy.lifecycle.controller import Controller
     from drainproxy.lifecycle.inflight import InFlight
     from drainproxy.metrics import Metrics
-    from drainproxy.proxy.admission import Admission
-    from drainproxy.proxy.books import Books
-    from drainproxy.proxy.borrower import Borrower
-    from drainproxy.proxy.buffers import Buffers
-    from drainproxy.proxy.client import ClientSocket
-    from drainproxy.proxy.entrance import Entrance
-    from drainproxy.proxy.forwarding import Forwarder
-    from drainproxy.proxy.outbox import Outbox
-    from drainproxy.proxy.places import Places
-    from drainproxy.proxy.routes import Routes
+    from drainproxy.proxy.accounting.accounting import Accounting
+    from drainproxy.proxy.downstream.client import ClientSocket
+    from drainproxy.proxy.limits.admission import Admission
+    from drainproxy.proxy.limits.concurrency_limit import ConcurrencyLimit
+    from drainproxy.proxy.limits.connection_limit import ConnectionLimit
+    from drainproxy.proxy.limits.routes import Routes
+    from drainproxy.proxy.message.forwarding import Forwarder
+    from drainproxy.proxy.preamble import Preamble
     from drainproxy.proxy.settings import ProxySettings
-    from drainproxy.proxy.turns import Turns
-    from drainproxy.proxy.upstream import Pool, UpstreamConnection
+    from drainproxy.proxy.upstream.borrower import Borrower
+    from drainproxy.proxy.upstream.connection import UpstreamConnection
+    from drainproxy.proxy.upstream.pool import Pool
+    from drainproxy.proxy.wire.buffers import Buffers
+    from drainproxy.proxy.wire.write_batch import WriteBatch
     from drainproxy.tasks import Connections
 
 
@@ -57,16 +58,16 @@ class ProxyServer(web.Server):
     controller: Controller
     inflight: InFlight
     admission: Admission
-    places: Places
-    turns: Turns | None
+    connection_limit: ConnectionLimit
+    concurrency_limit: ConcurrencyLimit | None
     buffers: Buffers
-    outbox: Outbox
+    write_batch: WriteBatch
     metrics: Metrics
-    books: Books
+    accounting: Accounting
     tasks: Connections
     routes: Routes
     linger_s: float
-    entrance: Entrance | None = None
+    entrance: Preamble | None = None
     """What comes before HTTP."""
     forwarder: Forwarder | None = None
     clients: set[ClientSocket] = field(default_factory=set)
@@ -83,7 +84,7 @@ class ProxyServer(web.Server):
         self.loop = asyncio.get_running_loop()
         self.controller.on_change(self._tell_http2)
         self.pool.presence.on_change.append(self._application_changed)
-        self.places.no_room = self.buffers.is_full
+        self.connection_limit.no_room = self.buffers.is_full
         self.upstream_host = _host_of(self.pool)
         self.speaks_http2 = self.settings.upstream_http2 == "on"
         self.buffers.sides.append(self.clients)
@@ -112,11 +113,11 @@ class ProxyServer(web.Server):
         self._emptied.clear()
         self.metrics.client_connections_accepted.inc()
         self.buffers.weigh()
-        self.places.enter(client)
+        self.connection_limit.enter(client)
 
     def handed_over(self, old: ClientSocket, new: ClientSocket) -> None:
         """A client's socket goes on in another protocol. Raises TooManyConnections."""
-        self.places.hand_over(old, new)
+        self.connection_limit.hand_over(old, new)
         old.forget_time()
         self.buffers.free(old)
         self.clients.add(new)
@@ -125,7 +126,7 @@ class ProxyServer(web.Server):
     def closed(self, client: ClientSocket) -> None:
         """A client connection has ended."""
         self.clients.discard(client)
-        self.places.leave(client)
+        self.connection_limit.leave(client)
         if not self.clients:
             self._emptied.set()
 
@@ -151,7 +152,7 @@ class ProxyServer(web.Server):
     def retire_idle(self) -> bool:
         """Close idle connections, half-close first; return whether some were left since they have spoken."""
         idle = [client for client in self.clients if client.idle]
-        speaking = [client for client in idle if kernel.has_bytes(client.transport)]
+        speaking = [client for client in idle if sockets.has_bytes(client.transport)]
         for client in idle:
             if client not in speaking:
                 client.close()

@@ -6,7 +6,7 @@ import asyncio
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from drainproxy.proxy.capacity import raise_descriptors
+from drainproxy.proxy.limits.capacity import raise_descriptors
 from tests.chaos.ground import Ground
 from tests.chaos.row import ROWS, Measured, Row
 

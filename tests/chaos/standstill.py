@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drainproxy.proxy.capacity import raise_descriptors
+from drainproxy.proxy.limits.capacity import raise_descriptors
 from tests.chaos.states import BY_NAME, STATES, Application, Crowd, State
 from tests.chaos.table import markdown, where, write
 from tests.support.authority import Authority

@@ -16,7 +16,7 @@ from tests.field.servers import servers
 from tests.field.trial import SHORT, Size, tried
 
 if TYPE_CHECKING:
-    from tests.field.trial import Result, Side
+    from tests.field.trial import Endpoint, Result
 
 TITLES = (
     *("server", "requests a second", "bare p50", "p99", "failed", "behind p50", "p99", "failed"),
@@ -70,7 +70,7 @@ def cells(result: Result) -> tuple[str, ...]:
     return (result.server.name, f"{result.rate:.0f}", *steady, *bursts, *probes, f"{result.connects:.0f}")
 
 
-def _steady(side: Side) -> tuple[str, ...]:
+def _steady(side: Endpoint) -> tuple[str, ...]:
     felt = side.steady
     median, slow = (f"{felt.quantile_ms(share):,.0f} ms" for share in (0.5, 0.99))
     return median, slow, f"{felt.failed + side.bursts.failed} of {felt.count + side.bursts.count}"

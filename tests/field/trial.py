@@ -45,7 +45,7 @@ SHORT = Size(rounds=1, round_s=2.0, bursts=1, capacity_s=0.4)
 
 
 @dataclass
-class Side:
+class Endpoint:
     """Bare, or behind drainproxy."""
 
     steady: Felt = field(default_factory=Felt)
@@ -60,8 +60,8 @@ class Result:
 
     server: Server
     rate: float
-    bare: Side
-    behind: Side
+    bare: Endpoint
+    behind: Endpoint
     connects: float = 0.0
     """To the application, for 100 requests."""
 
@@ -118,7 +118,7 @@ async def tried(server: Server, size: Size, **settings: str) -> Result:
     """Try one server."""
     async with running(server) as address:
         most = await load.capacity(address, 2 * WORKERS, size.capacity_s)
-        result = Result(server, min(SHARE * most, MOST_RATE), Side(), Side())
+        result = Result(server, min(SHARE * most, MOST_RATE), Endpoint(), Endpoint())
         async with Proxy(upstreams=[f"http://127.0.0.1:{address[1]}"], **settings) as proxy:
             await proxy.ready()
             ways = ((result.bare, address), (result.behind, proxy.addresses[0]))
@@ -133,7 +133,7 @@ async def tried(server: Server, size: Size, **settings: str) -> Result:
         return result
 
 
-async def _round(side: Side, where: Address, application: Address, offered, bursts: int = 0) -> None:
+async def _round(side: Endpoint, where: Address, application: Address, offered, bursts: int = 0) -> None:
     """Let callers ask at `where`, while the application is probed."""
     probing = asyncio.ensure_future(load.probing(application, side.probes, 0.5))
     try:

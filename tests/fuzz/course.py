@@ -8,16 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from drainproxy.errors import RequestError
-from drainproxy.proxy import framing, headers, intake
-from drainproxy.proxy.framing import Framing
-from drainproxy.proxy.heads import Http2Preface, RequestReader
-from drainproxy.proxy.routes import Routes, default_timeouts
+from drainproxy.proxy.http1.request import receive
+from drainproxy.proxy.limits.routes import Routes, default_timeouts
+from drainproxy.proxy.message import framing, headers
+from drainproxy.proxy.message.framing import Framing
+from drainproxy.proxy.message.parser import Http2Preface, RequestReader
 from drainproxy.proxy.settings import ProxySettings
 from tests.fuzz.pieces import pieces
 
 if TYPE_CHECKING:
-    from drainproxy.proxy.framing import Body
-    from drainproxy.proxy.heads import RequestHead
+    from drainproxy.proxy.message.framing import Body
+    from drainproxy.proxy.message.parser import RequestHead
 
 SETTINGS = ProxySettings(max_request_line_bytes=400, max_fields=20, max_head_bytes=1500)
 ROUTES = Routes((), default_timeouts(SETTINGS))
@@ -66,7 +67,7 @@ class Course:
         if read is None:
             return b""
         head, rest = read
-        request = intake.receive(head, ROUTES, SETTINGS)
+        request = receive(head, ROUTES, SETTINGS)
         if request.for_us:
             self.answered += 1
             self.end = "" if headers.ends_with_head(head) else "close"

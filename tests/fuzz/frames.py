@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from drainproxy.proxy.websocket import Conversation
+from drainproxy.proxy.message.websocket import Conversation
 from tests.fuzz.pieces import pieces
 
 CLOSE = b"\x88\x02\x03\xe9"

@@ -11,17 +11,18 @@ import re
 from typing import TYPE_CHECKING
 
 from drainproxy.errors import RequestError, UpstreamMalformed
-from drainproxy.proxy import framing, headers, proxy_header
-from drainproxy.proxy.framing import Framing
-from drainproxy.proxy.heads import RequestHead, ResponseReader
+from drainproxy.proxy.message import framing, headers
+from drainproxy.proxy.message.framing import Framing
+from drainproxy.proxy.message.parser import RequestHead, ResponseReader
+from drainproxy.proxy.wire import proxy_protocol
 from tests.conformance import answers, grammar, invariants, requests, witness
 from tests.conformance.answers import Ended
 from tests.fuzz.course import Course, taken
 from tests.fuzz.pieces import pieces
 
 if TYPE_CHECKING:
-    from drainproxy.proxy.framing import Body
-    from drainproxy.proxy.heads import ResponseHead
+    from drainproxy.proxy.message.framing import Body
+    from drainproxy.proxy.message.parser import ResponseHead
 
 
 def client_bytes(data: bytes, cuts: list[int]) -> None:
@@ -104,7 +105,7 @@ def proxy_bytes(data: bytes, cuts: list[int]) -> None:
     decided: tuple[bytes | None, int] | str | None = None
     for size in sorted({*range(0, len(data), max(1, len(data) // 100)), len(data), *cuts}):
         try:
-            found: tuple[bytes | None, int] | str | None = proxy_header.read(data[:size])
+            found: tuple[bytes | None, int] | str | None = proxy_protocol.read(data[:size])
         except ValueError:
             found = "refused"
         assert decided is None or found == decided, f"{decided} became {found}"

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from hypothesis import strategies as st
 
 from drainproxy.proxy.http2 import frames
+from drainproxy.proxy.http2.flood_limits import FloodLimits
+from drainproxy.proxy.http2.frame_reader import FrameReader
 from drainproxy.proxy.http2.frames import Code, FrameFault
-from drainproxy.proxy.http2.guard import Guard
-from drainproxy.proxy.http2.half import Half
-from drainproxy.proxy.http2.table import Table
+from drainproxy.proxy.http2.streams import Streams
 from drainproxy.proxy.settings import ProxySettings
 from tests.fuzz import sentences
 from tests.fuzz.pieces import pieces
@@ -63,11 +63,11 @@ class Passage:
     def __init__(self) -> None:
         self.server = SimpleNamespace(settings=ProxySettings(), found_http2=lambda: None)
         self.loop = SimpleNamespace(time=lambda: 0.0, call_soon=lambda _: None)
-        self.guard = Guard(self.server.settings, 0.0)
-        self.table = Table(self)  # type: ignore[arg-type]
+        self.guard = FloodLimits(self.server.settings, 0.0)
+        self.table = Streams(self)  # type: ignore[arg-type]
         self.from_client, self.from_upstream = (
-            Half(self.table.from_client(), lambda *_: None),
-            Half(self.table.from_upstream(), lambda *_: None),
+            FrameReader(self.table.from_client(), lambda *_: None),
+            FrameReader(self.table.from_upstream(), lambda *_: None),
         )
         self.to_client = self.to_upstream = b""
         self.silent: dict[int, list[int]] = {}

@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
-from drainproxy.proxy.framing import ChunkedBody
+from drainproxy.proxy.message.framing import ChunkedBody
 from tests.integration.scene import command, on_one_loop, report, status
 from tests.proxy.test_events import COMPLETION, DONE, EVENTS, LAST, TOKENS, chunk
 from tests.proxy.test_websocket import CLOSE, message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from drainproxy.proxy.upstream import UNSAFE_IDLE_S
+from drainproxy.proxy.upstream.pool import UNSAFE_IDLE_S
 from tests.integration.application import Application
 from tests.integration.scene import OK, events, get, in_flight, post
 from tests.support.prefork import Prefork

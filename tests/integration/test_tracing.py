@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from drainproxy.proxy.tracing import MAX_QUEUED
+from drainproxy.proxy.accounting.tracing import MAX_QUEUED
 from tests.integration.scene import OK, entered, get, held, until
 from tests.support.command import environment
 from tests.support.receiver import Receiver
@@ -190,7 +190,7 @@ async def test_without_it_the_callers_bytes_pass_and_nothing_is_loaded(
     ]  # fmt: skip
     assert request.all(b"traceparent") == [SAMPLED.upper().encode(), UNSAMPLED.encode()]
     assert "opentelemetry" not in loaded_by("drainproxy.app")
-    assert "opentelemetry" in loaded_by("drainproxy.proxy.tracing")
+    assert "opentelemetry" in loaded_by("drainproxy.proxy.accounting.tracing")
 
 
 async def test_a_receiver_that_hangs_costs_spans_and_nothing_else(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from drainproxy.proxy import keepalive
 from drainproxy.proxy.settings import ProxySettings
+from drainproxy.proxy.wire import keepalive
 from tests.integration.application import Application
 from tests.integration.scene import OK, entered, get, until
 from tests.support.client import Client

@@ -9,7 +9,7 @@ import pytest
 
 from drainproxy.lifecycle.machine import Phase
 from drainproxy.lifecycle.report import Cause
-from drainproxy.proxy.departure import Departure
+from drainproxy.proxy.shutdown import Shutdown
 from tests.lifecycle.house import House, at, soon
 from tests.support import clock
 from tests.support.clock import in_fake_time
@@ -161,7 +161,7 @@ async def test_a_scrape_does_not_hold_up_who_leaves():
     await house.controller.until(lambda: house.controller.may_exit)
     last = house.request()
     await soon()
-    leaving = asyncio.create_task(Departure([], house.controller, house.inflight, 0.2).depart())
+    leaving = asyncio.create_task(Shutdown([], house.controller, house.inflight, 0.2).depart())
     await soon()
     house.controller.fetched()
     await at(3.0)
@@ -178,9 +178,9 @@ async def test_a_second_sigterm_promises_no_more_time():
     await at(3.0)
     assert house.phase is Phase.DRAINED
     house.sigterm()
-    by = Departure([], house.controller, house.inflight, 0.2).exit_by
+    by = Shutdown([], house.controller, house.inflight, 0.2).exit_by
     house.sigterm()
-    assert Departure([], house.controller, house.inflight, 0.2).exit_by == by
+    assert Shutdown([], house.controller, house.inflight, 0.2).exit_by == by
 
 
 # A grace period of five seconds.

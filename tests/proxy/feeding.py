@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from drainproxy.proxy.heads import RequestReader, ResponseReader
+from drainproxy.proxy.message.parser import RequestReader, ResponseReader
 from drainproxy.proxy.settings import ProxySettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from drainproxy.proxy.heads import RequestHead, ResponseHead
+    from drainproxy.proxy.message.parser import RequestHead, ResponseHead
 
 WAYS = ("whole", "bytewise", "with more behind")
 BEHIND = b"GET /next HTTP/1.1\r\nHost: b\r\n\r\n"

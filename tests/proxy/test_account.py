@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drainproxy.proxy import buffers
-from drainproxy.proxy.side import SMALL_BYTES
-from drainproxy.proxy.weights import CLIENT_BYTES, SOCKET_BYTES, UPSTREAM_BYTES, WORK_BYTES
+from drainproxy.proxy.wire import buffers
+from drainproxy.proxy.wire.endpoint import SMALL_BYTES
+from drainproxy.proxy.wire.weights import CLIENT_BYTES, SOCKET_BYTES, UPSTREAM_BYTES, WORK_BYTES
 from tests.proxy.words import GET, OK, get
 from tests.support.house import House
 from tests.support.upstream import Upstream, answering
@@ -15,8 +15,8 @@ from tests.support.wire import End
 if TYPE_CHECKING:
     import pytest
 
-    from drainproxy.proxy.buffers import Buffers
-    from drainproxy.proxy.connection import ClientConnection
+    from drainproxy.proxy.http1.connection import ClientConnection
+    from drainproxy.proxy.wire.buffers import Buffers
 
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 LARGE = get("/", *(f"X-{number}: {'y' * 1000}" for number in range(8)))

@@ -6,7 +6,7 @@ import asyncio
 import socket
 
 from drainproxy.errors import BreakerOpen
-from drainproxy.proxy.breaker import FAILURES, Breaker
+from drainproxy.proxy.upstream.breaker import FAILURES, Breaker
 from tests.integration.application import Application
 from tests.proxy.words import GET, OK, post
 from tests.support import clock

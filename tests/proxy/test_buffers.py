@@ -10,11 +10,17 @@ import pytest
 
 from drainproxy import certificates
 from drainproxy.certificates import Certificates, Files
-from drainproxy.proxy import buffers
-from drainproxy.proxy.buffers import KERNEL_BYTES
-from drainproxy.proxy.entrance import Entrance
-from drainproxy.proxy.side import RECEIVE_BYTES, SMALL_BYTES, TCP_NOTSENT_LOWAT, UNSENT_BYTES, SmallReads
-from drainproxy.proxy.upstream_tls import UpstreamTls
+from drainproxy.proxy.preamble import Preamble
+from drainproxy.proxy.upstream.tls import UpstreamTls
+from drainproxy.proxy.wire import buffers
+from drainproxy.proxy.wire.buffers import KERNEL_BYTES
+from drainproxy.proxy.wire.endpoint import (
+    RECEIVE_BYTES,
+    SMALL_BYTES,
+    TCP_NOTSENT_LOWAT,
+    UNSENT_BYTES,
+    SmallReads,
+)
 from tests.proxy.words import GET, get, ok, post
 from tests.support.authority import Authority
 from tests.support.house import House
@@ -23,7 +29,7 @@ from tests.support.upstream import Upstream, answering
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from drainproxy.proxy.client import ClientSocket
+    from drainproxy.proxy.downstream.client import ClientSocket
     from tests.support.client import Client
     from tests.support.upstream import Connection
 
@@ -108,7 +114,7 @@ async def test_while_too_much_is_held_streams_that_are_taken_go_on(tmp_path: Pat
         certificate, key = map(str, authority.issue())
         own, trusted = Files(certificate=certificate, key=key), Files(authorities=str(authority.file))
         trust, theirs = certificates.for_upstream(trusted), certificates.for_clients(own)
-        doors["entrance"] = Entrance(Certificates(own, certificates.for_clients))
+        doors["entrance"] = Preamble(Certificates(own, certificates.for_clients))
         doors["upstream_tls"] = UpstreamTls(Certificates(trusted, certificates.for_upstream), "localhost")
     async with Upstream(echo, tls=theirs) as upstream, House(upstream, max_buffer_bytes=1, **doors) as house:
         old = await house.client(tls=trust)

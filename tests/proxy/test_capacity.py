@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from drainproxy.proxy.capacity import MIN_CONNECTIONS, derive, memory_limit, raise_descriptors
+from drainproxy.proxy.limits.capacity import MIN_CONNECTIONS, derive, memory_limit, raise_descriptors
 from drainproxy.proxy.settings import ProxySettings
 
 if TYPE_CHECKING:

@@ -14,7 +14,13 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from drainproxy.proxy.framing import MAX_CHUNK_LINE_BYTES, MAX_TRAILER_BYTES, MAX_TRAILERS, ChunkedBody, chunk
+from drainproxy.proxy.message.framing import (
+    MAX_CHUNK_LINE_BYTES,
+    MAX_TRAILER_BYTES,
+    MAX_TRAILERS,
+    ChunkedBody,
+    chunk,
+)
 
 BEHIND = b"GET / HTTP/1.1\r\n"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from drainproxy.proxy.client_hello import MAX_BYTES, MAX_RECORDS, is_whole
+from drainproxy.proxy.wire.client_hello import MAX_BYTES, MAX_RECORDS, is_whole
 
 
 def record(payload: bytes, kind: int = 22) -> bytes:

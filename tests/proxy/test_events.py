@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drainproxy.lifecycle import leaving
-from drainproxy.proxy.events import CUT, EventStream, Position, comes_back
-from drainproxy.proxy.framing import ChunkedBody, UntilCloseBody
-from drainproxy.proxy.heads import RequestHead, ResponseHead
-from drainproxy.proxy.routes import Route, Timeouts
+from drainproxy.proxy.limits.routes import Route, Timeouts
+from drainproxy.proxy.message.event_stream import CUT, EventStream, Position, comes_back
+from drainproxy.proxy.message.framing import ChunkedBody, UntilCloseBody
+from drainproxy.proxy.message.parser import RequestHead, ResponseHead
 from tests.proxy.test_tunnel import outcomes
 from tests.proxy.test_websocket import pieces
 from tests.proxy.words import GET, OK, get, post

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from drainproxy.errors import UpstreamRefused
-from drainproxy.proxy.probe import Probe
+from drainproxy.proxy.upstream.probe import Probe
 from tests.integration.application import Application
 from tests.proxy.words import GET, OK, post
 from tests.support.client import Client

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drainproxy.errors import LoopDetected
-from drainproxy.proxy import framing, headers
-from drainproxy.proxy.edge import EdgeSettings, forwarder
-from drainproxy.proxy.forwarding import Forwarder, Mode, Trust
+from drainproxy.proxy.message import framing, headers
+from drainproxy.proxy.message.forwarding import Forwarder, Mode, Trust
+from drainproxy.proxy.transport_settings import TransportSettings, forwarder
 from tests.proxy import feeding
 from tests.support.house import House
 from tests.support.memory import kept_by
@@ -195,11 +195,11 @@ def test_a_request_that_was_here_before_is_refused(via):
 
 
 def test_every_process_has_a_pseudonym_of_its_own():
-    one, two = (forwarder(EdgeSettings(via=True)) for _ in range(2))
+    one, two = (forwarder(TransportSettings(via=True)) for _ in range(2))
     assert one is not None
     assert two is not None
     assert one._via != two._via
-    assert forwarder(EdgeSettings()) is None
+    assert forwarder(TransportSettings()) is None
 
 
 async def test_a_loop_is_a_508_with_its_reason():

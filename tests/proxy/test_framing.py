@@ -11,8 +11,14 @@ from drainproxy.errors import (
     UnsupportedCoding,
     UpstreamMalformed,
 )
-from drainproxy.proxy import framing
-from drainproxy.proxy.framing import AnswersChunkedBody, ChunkedBody, Framing, LengthBody, UntilCloseBody
+from drainproxy.proxy.message import framing
+from drainproxy.proxy.message.framing import (
+    AnswersChunkedBody,
+    ChunkedBody,
+    Framing,
+    LengthBody,
+    UntilCloseBody,
+)
 from tests.proxy import feeding
 
 # Requests (RFC 9112 section 6.3).

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from drainproxy.proxy import side
-from drainproxy.proxy.connection import ClientConnection
+from drainproxy.proxy.http1.connection import ClientConnection
+from drainproxy.proxy.wire import endpoint
 from tests.proxy.words import get
 from tests.support.house import House
 from tests.support.upstream import Upstream
@@ -45,7 +45,7 @@ async def test_a_connection_whose_turn_comes_after_its_upgrade_reads_nothing_mor
 ) -> None:
     """A large read was its turn's last when the 101 came: what was read behind the body is the tunnel's, and
     was taken for a request as well."""
-    monkeypatch.setattr(side, "LARGE_READ_BYTES", BODY // 2)
+    monkeypatch.setattr(endpoint, "LARGE_READ_BYTES", BODY // 2)
     async with Upstream() as upstream, House(upstream) as house:
         client = await house.client()
         await client.send(POST % BODY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from drainproxy.errors import MalformedHead
-from drainproxy.proxy import framing, headers
+from drainproxy.proxy.message import framing, headers
 from tests.proxy import feeding
 from tests.support.memory import kept_by
 

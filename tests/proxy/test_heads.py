@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from drainproxy.errors import UpstreamMalformed
-from drainproxy.proxy.heads import MAX_RESPONSE_FIELDS, MAX_RESPONSE_HEAD_BYTES, RequestReader, ResponseReader
+from drainproxy.proxy.message.parser import (
+    MAX_RESPONSE_FIELDS,
+    MAX_RESPONSE_HEAD_BYTES,
+    RequestReader,
+    ResponseReader,
+)
 from drainproxy.proxy.settings import ProxySettings
 from tests.proxy import feeding
 from tests.proxy.feeding import WAYS

@@ -11,10 +11,10 @@ import pytest
 
 from drainproxy.addresses import UpstreamAddress
 from drainproxy.errors import OutOfDescriptors, UpstreamRefused
-from drainproxy.proxy.dialling import Dialler
-from drainproxy.proxy.listening import Kernel
-from drainproxy.proxy.presence import Presence
-from drainproxy.proxy.probe import Answer, ask
+from drainproxy.proxy.upstream.dialer import Dialer
+from drainproxy.proxy.upstream.listening import Kernel
+from drainproxy.proxy.upstream.presence import Presence
+from drainproxy.proxy.upstream.probe import Answer, ask
 from tests.integration.application import Application
 from tests.proxy.words import GET, OK
 from tests.support.descriptors import none_left
@@ -48,7 +48,7 @@ async def test_a_kernel_that_could_not_be_asked_at_first_is_asked_later() -> Non
     loop = asyncio.get_running_loop()
     kernel = Kernel()
     with socket.create_server(("127.0.0.1", 0)) as wire:
-        dialler = Dialler(UpstreamAddress("127.0.0.1", wire.getsockname()[1]), loop)
+        dialler = Dialer(UpstreamAddress("127.0.0.1", wire.getsockname()[1]), loop)
         presence = Presence(dialler, kernel, loop)
         with none_left():
             presence.accepts()
@@ -78,8 +78,8 @@ class Pressed(list[tuple[str, int]]):
 async def test_a_refusal_at_another_address_does_not_speak_for_one_that_was_not_asked() -> None:
     """`localhost` is two addresses: nobody knows whether the application listens at the first."""
     loop = asyncio.get_running_loop()
-    dialler = Dialler(UpstreamAddress("localhost", 1), loop)
-    dialler.places = Pressed([("127.0.0.1", 1), ("127.0.0.1", 1)])
+    dialler = Dialer(UpstreamAddress("localhost", 1), loop)
+    dialler.connection_limit = Pressed([("127.0.0.1", 1), ("127.0.0.1", 1)])
     with pytest.raises(OSError, match="Too many open files") as caught:
         await dialler.dial(asyncio.Protocol)
     assert caught.value.errno == errno.EMFILE
@@ -90,7 +90,7 @@ async def test_a_name_that_could_not_be_looked_up_is_no_refusal() -> None:
     loop = asyncio.get_running_loop()
     # What a first look-up loads is loaded.
     await loop.getaddrinfo("127.0.0.1", 1)
-    dialler = Dialler(UpstreamAddress("application.invalid", 1), loop)
+    dialler = Dialer(UpstreamAddress("application.invalid", 1), loop)
     with none_left(), pytest.raises(OSError, match="Too many open files") as caught:
         await dialler.dial(asyncio.Protocol)
     assert caught.value.errno == errno.EMFILE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from drainproxy.proxy.outbox import Outbox
+from drainproxy.proxy.wire.write_batch import WriteBatch
 
 
 class Sheet(asyncio.Transport):
@@ -34,16 +34,16 @@ class Bench:
     def __init__(self) -> None:
         self.sheet: list[tuple[str, bytes]] = []
         self.defects: list[str] = []
-        self.outbox = Outbox(asyncio.get_running_loop(), lambda what, _: self.defects.append(what))
+        self.write_batch = WriteBatch(asyncio.get_running_loop(), lambda what, _: self.defects.append(what))
         self.a, self.b = Sheet(self.sheet, "a"), Sheet(self.sheet, "b")
 
 
 async def test_what_a_turn_writes_goes_out_at_its_end_in_order() -> None:
     """Nothing before, everything then."""
     bench = Bench()
-    bench.outbox.write(bench.a, b"1")
-    bench.outbox.write(bench.b, b"2")
-    bench.outbox.write(bench.a, b"3")
+    bench.write_batch.write(bench.a, b"1")
+    bench.write_batch.write(bench.b, b"2")
+    bench.write_batch.write(bench.a, b"3")
     assert bench.sheet == []
     await asyncio.sleep(0)
     assert bench.sheet == [("a", b"1"), ("b", b"2"), ("a", b"3")]
@@ -52,7 +52,7 @@ async def test_what_a_turn_writes_goes_out_at_its_end_in_order() -> None:
 async def test_it_goes_out_before_what_is_scheduled_after_it() -> None:
     """Whoever waits for the write's turn finds it written."""
     bench = Bench()
-    bench.outbox.write(bench.a, b"1")
+    bench.write_batch.write(bench.a, b"1")
     asyncio.get_running_loop().call_soon(lambda: bench.sheet.append(("later", b"")))
     await asyncio.sleep(0)
     assert bench.sheet == [("a", b"1"), ("later", b"")]
@@ -61,8 +61,8 @@ async def test_it_goes_out_before_what_is_scheduled_after_it() -> None:
 async def test_flush_writes_now_and_once() -> None:
     """The scheduled flush finds nothing left."""
     bench = Bench()
-    bench.outbox.write(bench.a, b"1")
-    bench.outbox.flush()
+    bench.write_batch.write(bench.a, b"1")
+    bench.write_batch.flush()
     assert bench.sheet == [("a", b"1")]
     await asyncio.sleep(0)
     assert bench.sheet == [("a", b"1")]
@@ -71,9 +71,9 @@ async def test_flush_writes_now_and_once() -> None:
 async def test_what_is_written_after_a_flush_still_goes_out() -> None:
     """In the same turn."""
     bench = Bench()
-    bench.outbox.write(bench.a, b"1")
-    bench.outbox.flush()
-    bench.outbox.write(bench.a, b"2")
+    bench.write_batch.write(bench.a, b"1")
+    bench.write_batch.flush()
+    bench.write_batch.write(bench.a, b"2")
     await asyncio.sleep(0)
     assert bench.sheet == [("a", b"1"), ("a", b"2")]
 
@@ -81,8 +81,8 @@ async def test_what_is_written_after_a_flush_still_goes_out() -> None:
 async def test_a_transport_that_closes_is_left_alone() -> None:
     """The others get theirs."""
     bench = Bench()
-    bench.outbox.write(bench.a, b"1")
-    bench.outbox.write(bench.b, b"2")
+    bench.write_batch.write(bench.a, b"1")
+    bench.write_batch.write(bench.b, b"2")
     bench.a.closing = True
     await asyncio.sleep(0)
     assert bench.sheet == [("b", b"2")]
@@ -91,11 +91,11 @@ async def test_a_transport_that_closes_is_left_alone() -> None:
 async def test_what_comes_then_comes_after_the_writes() -> None:
     """Also where nothing was written."""
     bench = Bench()
-    bench.outbox.then(lambda: bench.sheet.append(("then", b"")))
-    bench.outbox.write(bench.a, b"1")
+    bench.write_batch.then(lambda: bench.sheet.append(("then", b"")))
+    bench.write_batch.write(bench.a, b"1")
     await asyncio.sleep(0)
     assert bench.sheet == [("a", b"1"), ("then", b"")]
-    bench.outbox.then(lambda: bench.sheet.append(("then", b"2")))
+    bench.write_batch.then(lambda: bench.sheet.append(("then", b"2")))
     await asyncio.sleep(0)
     assert bench.sheet[-1] == ("then", b"2")
 
@@ -105,10 +105,10 @@ async def test_what_comes_then_may_write_and_wait_again() -> None:
     bench = Bench()
 
     def again() -> None:
-        bench.outbox.write(bench.a, b"2")
-        bench.outbox.then(lambda: bench.sheet.append(("then", b"")))
+        bench.write_batch.write(bench.a, b"2")
+        bench.write_batch.then(lambda: bench.sheet.append(("then", b"")))
 
-    bench.outbox.then(again)
+    bench.write_batch.then(again)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert bench.sheet == [("a", b"2"), ("then", b"")]
@@ -118,9 +118,9 @@ async def test_a_write_that_fails_fails_alone() -> None:
     """Other connections' writes of the turn, and what comes then, are not lost; the defect is told."""
     bench = Bench()
     bench.a.broken = True
-    bench.outbox.write(bench.a, b"1")
-    bench.outbox.write(bench.b, b"2")
-    bench.outbox.then(lambda: bench.sheet.append(("then", b"")))
+    bench.write_batch.write(bench.a, b"1")
+    bench.write_batch.write(bench.b, b"2")
+    bench.write_batch.then(lambda: bench.sheet.append(("then", b"")))
     await asyncio.sleep(0)
     assert bench.sheet == [("b", b"2"), ("then", b"")]
     assert len(bench.defects) == 1
@@ -129,8 +129,8 @@ async def test_a_write_that_fails_fails_alone() -> None:
 async def test_an_act_that_fails_fails_alone() -> None:
     """The next act belongs to another connection."""
     bench = Bench()
-    bench.outbox.then(lambda: 1 // 0)
-    bench.outbox.then(lambda: bench.sheet.append(("then", b"")))
+    bench.write_batch.then(lambda: 1 // 0)
+    bench.write_batch.then(lambda: bench.sheet.append(("then", b"")))
     await asyncio.sleep(0)
     assert bench.sheet == [("then", b"")]
     assert len(bench.defects) == 1
@@ -139,8 +139,8 @@ async def test_an_act_that_fails_fails_alone() -> None:
 async def test_each_flush_is_a_turn() -> None:
     """What was written in an earlier turn has been handed over."""
     bench = Bench()
-    before = bench.outbox.turn
-    bench.outbox.write(bench.a, b"1")
-    assert bench.outbox.turn == before
+    before = bench.write_batch.turn
+    bench.write_batch.write(bench.a, b"1")
+    assert bench.write_batch.turn == before
     await asyncio.sleep(0)
-    assert bench.outbox.turn > before
+    assert bench.write_batch.turn > before

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from drainproxy.proxy.connection import ClientConnection
-from drainproxy.proxy.places import MAX_CHECKS
+from drainproxy.proxy.http1.connection import ClientConnection
+from drainproxy.proxy.limits.connection_limit import MAX_CHECKS
 from tests.proxy.words import GET, OK, get
 from tests.support.house import House
 from tests.support.upstream import Upstream, answering
@@ -189,14 +189,14 @@ async def test_connections_that_do_not_go_are_not_waited_for() -> None:
 async def test_the_order_is_forgotten_once_there_is_room() -> None:
     """What nobody needs costs nothing."""
     async with Upstream(answering()) as upstream, House(upstream, max_connections=4) as house:
-        assert house.places.idle is None
+        assert house.connection_limit.idle is None
         clients = await idle_clients(house, 2)
-        assert house.places.idle is None
+        assert house.connection_limit.idle is None
         clients += await idle_clients(house, 3)
-        assert house.places.idle is not None
+        assert house.connection_limit.idle is not None
         for client in clients[:4]:
             client.close()
-        await house.until(lambda: house.places.idle is None)
+        await house.until(lambda: house.connection_limit.idle is None)
         assert (await clients[4].ask(GET)).body == b"ok"
 
 
@@ -218,7 +218,7 @@ async def test_one_address_gets_so_many_connections(again: bool) -> None:
             assert (await house.ask(GET)).body == b"ok"
             clients[1].close()
             await house.until(lambda: not house.server.clients)
-        assert not house.places._by_ip
+        assert not house.connection_limit._by_ip
         assert house.metrics.refused.value("too-many-per-client") == (2 if again else 1)
 
 
@@ -307,7 +307,7 @@ async def test_so_many_health_checks_get_in_and_no_more() -> None:
             await (await upstream.connection()).read_request()
         assert_refused(await house.ask(check))
         held[0].reset()
-        await house.until(lambda: len(house.places._checks) == MAX_CHECKS - 1)
+        await house.until(lambda: len(house.connection_limit._checks) == MAX_CHECKS - 1)
         again = await house.client()
         await again.send(check)
         await (await upstream.connection()).read_request()
@@ -317,7 +317,9 @@ async def test_somebody_hears_that_most_places_are_taken() -> None:
     """Before anybody is turned away; once, until it is over."""
     told = []
     async with Upstream(answering()) as upstream, House(upstream, max_connections=10) as house:
-        house.places.on_crowd = lambda taken, most: told.append((house.places.crowded, taken, most))
+        house.connection_limit.on_crowd = lambda taken, most: told.append(
+            (house.connection_limit.crowded, taken, most)
+        )
         clients = await idle_clients(house, 8)
         assert not told
         clients += await idle_clients(house, 2)

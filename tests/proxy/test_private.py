@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from drainproxy.proxy.upstream import UNSAFE_IDLE_S
+from drainproxy.proxy.upstream.pool import UNSAFE_IDLE_S
 from tests.proxy.words import GET, OK, get, ok, post
 from tests.support.clock import over_sockets
 from tests.support.house import House

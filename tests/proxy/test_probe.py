@@ -11,11 +11,11 @@ import pytest
 from drainproxy.addresses import UpstreamAddress
 from drainproxy.errors import ConnectTimeout, UpstreamRefused
 from drainproxy.metrics import Metrics
-from drainproxy.proxy import probe as probing
-from drainproxy.proxy.dialling import Dialler
-from drainproxy.proxy.listening import Kernel
-from drainproxy.proxy.presence import Presence
-from drainproxy.proxy.probe import Probe
+from drainproxy.proxy.upstream import probe as probing
+from drainproxy.proxy.upstream.dialer import Dialer
+from drainproxy.proxy.upstream.listening import Kernel
+from drainproxy.proxy.upstream.presence import Presence
+from drainproxy.proxy.upstream.probe import Probe
 from tests.proxy.words import OK, ok
 from tests.support import clock
 from tests.support.clock import in_fake_time
@@ -73,7 +73,7 @@ class Moody:
         self.mood = "refuses"
         self.asked: list[float] = []
         loop, address = asyncio.get_running_loop(), UpstreamAddress("127.0.0.1", 1)
-        self.presence = Presence(Dialler(address, loop), Deaf(), loop)
+        self.presence = Presence(Dialer(address, loop), Deaf(), loop)
         self.open_count = 0
 
     async def connect(self, deadline: float) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drainproxy.proxy import proxy_header
+from drainproxy.proxy.wire import proxy_protocol
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 
@@ -72,15 +72,15 @@ BAD = {
 @pytest.mark.parametrize(("raw", "client"), GOOD.values(), ids=GOOD)
 def test_a_header_is_read_when_its_last_byte_is_there_and_not_before(raw, client):
     for end in range(len(raw)):
-        assert proxy_header.read(raw[:end]) is None
-    assert proxy_header.read(raw) == (client, len(raw))
-    assert proxy_header.read(raw + b"GET / HTTP/1.1\r\n") == (client, len(raw))
+        assert proxy_protocol.read(raw[:end]) is None
+    assert proxy_protocol.read(raw) == (client, len(raw))
+    assert proxy_protocol.read(raw + b"GET / HTTP/1.1\r\n") == (client, len(raw))
 
 
 @pytest.mark.parametrize("raw", BAD.values(), ids=BAD)
 def test_what_is_no_header_is_refused(raw):
     with pytest.raises(ValueError, match="."):
-        proxy_header.read(raw)
+        proxy_protocol.read(raw)
 
 
 @given(
@@ -101,7 +101,7 @@ def test_any_bytes_are_a_header_or_incomplete_or_refused_wherever_they_are_cut(s
 def verdict(raw: bytes):
     """Return what was read, None for too little, "refused"."""
     try:
-        return proxy_header.read(raw)
+        return proxy_protocol.read(raw)
     except ValueError:
         return "refused"
 
@@ -133,13 +133,16 @@ SAID = {
 def test_what_is_said_is_what_the_socket_says(source, destination, first, second):
     """In both versions, and as it is read here."""
     addresses = (source, 0x1234, 0, 0), (destination, 443, 0, 0)
-    assert proxy_header.said("v1", *addresses) == first
-    assert proxy_header.said("v2", *addresses) == second
-    assert proxy_header.read(first) == (source.removeprefix("::ffff:").partition("%")[0].encode(), len(first))
-    assert proxy_header.read(second)[1] == len(second)
+    assert proxy_protocol.said("v1", *addresses) == first
+    assert proxy_protocol.said("v2", *addresses) == second
+    assert proxy_protocol.read(first) == (
+        source.removeprefix("::ffff:").partition("%")[0].encode(),
+        len(first),
+    )
+    assert proxy_protocol.read(second)[1] == len(second)
 
 
 def test_a_socket_without_addresses_is_nobody_in_particular():
     """It was closed in the meantime."""
-    assert proxy_header.said("v1", None, ("10.0.0.1", 1)) == b"PROXY UNKNOWN\r\n"
-    assert proxy_header.said("v2", ("10.0.0.1", 1), None) == v2(0x20, 0, b"")
+    assert proxy_protocol.said("v1", None, ("10.0.0.1", 1)) == b"PROXY UNKNOWN\r\n"
+    assert proxy_protocol.said("v2", ("10.0.0.1", 1), None) == v2(0x20, 0, b"")

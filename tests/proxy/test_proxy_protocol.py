@@ -8,8 +8,8 @@ import pytest
 
 from drainproxy import certificates
 from drainproxy.certificates import Certificates, Files
-from drainproxy.proxy.entrance import Entrance
-from drainproxy.proxy.forwarding import Forwarder, Trust
+from drainproxy.proxy.message.forwarding import Forwarder, Trust
+from drainproxy.proxy.preamble import Preamble
 from tests.proxy.test_proxy_header import BAD, GOOD
 from tests.support.authority import Authority
 from tests.support.house import House
@@ -24,7 +24,7 @@ HERE = Trust(("127.0.0.0/8",))
 
 @pytest.fixture
 def entrance():
-    return Entrance(None, HERE)
+    return Preamble(None, HERE)
 
 
 async def asked(upstream: Upstream) -> bytes | None:
@@ -75,7 +75,7 @@ async def test_what_does_not_begin_with_one_is_hung_up_on(entrance, raw):
 async def test_nobody_else_is_believed():
     async with (
         Upstream() as upstream,
-        House(upstream, entrance=Entrance(None, Trust(("10.0.0.0/8",)))) as house,
+        House(upstream, entrance=Preamble(None, Trust(("10.0.0.0/8",)))) as house,
     ):
         client = await house.client()
         assert await client.read_until_close() == b""
@@ -140,7 +140,7 @@ async def test_tls_comes_after_it(tmp_path):
     authority = Authority(tmp_path)
     certificate, key = authority.issue()
     files = Files(certificate=str(certificate), key=str(key))
-    entrance = Entrance(Certificates(files, certificates.for_clients), HERE)
+    entrance = Preamble(Certificates(files, certificates.for_clients), HERE)
     ours = authority.trusted()
     async with Upstream() as upstream, House(upstream, entrance=entrance) as house:
         for apart in (True, False):

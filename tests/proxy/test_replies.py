@@ -16,7 +16,7 @@ from drainproxy.errors import (
     UpstreamRefused,
     leaves,
 )
-from drainproxy.proxy import replies
+from drainproxy.proxy.message import replies
 from tests.support.message import fields_of
 
 SPOKEN = [leaf for leaf in leaves() if leaf is not ClientGone]

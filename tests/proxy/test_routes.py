@@ -8,7 +8,7 @@ import math
 import pytest
 
 from drainproxy.lifecycle.propagation import Rules
-from drainproxy.proxy.routes import PROFILES, Route, Routes, Timeouts
+from drainproxy.proxy.limits.routes import PROFILES, Route, Routes, Timeouts
 from tests.proxy.words import OK, get, post
 from tests.support.house import House
 from tests.support.message import Ending

@@ -9,12 +9,12 @@ import pytest
 
 from drainproxy import certificates
 from drainproxy.certificates import Certificates, Files
-from drainproxy.proxy.entrance import Entrance
-from drainproxy.proxy.framing import ChunkedBody
 from drainproxy.proxy.http2 import frames
-from drainproxy.proxy.http2.half import Half
-from drainproxy.proxy.run_queue import LARGE_READ_BYTES, READ_BUDGET, READERS_A_TURN, RunQueue
-from drainproxy.proxy.websocket import Conversation
+from drainproxy.proxy.http2.frame_reader import FrameReader
+from drainproxy.proxy.message.framing import ChunkedBody
+from drainproxy.proxy.message.websocket import Conversation
+from drainproxy.proxy.preamble import Preamble
+from drainproxy.proxy.wire.run_queue import LARGE_READ_BYTES, READ_BUDGET, READERS_A_TURN, RunQueue
 from tests.proxy.http2.test_connection import asked
 from tests.proxy.words import GET, OK, get
 from tests.support.house import House
@@ -143,7 +143,7 @@ def test_a_close_goes_where_it_belongs_in_the_middle_of_a_backlog() -> None:
 
 def test_of_http2_frames_so_many_are_read_at_a_time() -> None:
     """The last may be half a frame."""
-    half = Half({}, lambda *_: None)
+    half = FrameReader({}, lambda *_: None)
     one = frames.frame(frames.DATA, 0, 1, b"a")
     data = frames.settings({}) + one * 3000
     given = in_pieces(half.feed, data + one[:5], lambda: half.backlog)
@@ -303,7 +303,7 @@ async def test_tls_records_of_a_byte_leave_others_their_turn(authority: Authorit
     """Every byte arrives, and the close_notify in the same read comes behind them."""
     certificate, key = authority.issue()
     files = Files(certificate=str(certificate), key=str(key), authorities=str(authority.file))
-    entrance = Entrance(Certificates(files, certificates.for_clients))
+    entrance = Preamble(Certificates(files, certificates.for_clients))
     count = 10_000
     async with (
         Upstream() as upstream,

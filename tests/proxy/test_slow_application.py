@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from drainproxy.proxy.breaker import FAILURES
+from drainproxy.proxy.upstream.breaker import FAILURES
 from tests.proxy.words import GET, OK, post
 from tests.support.house import House
 from tests.support.http2 import GOAWAY, Http2
@@ -189,7 +189,7 @@ async def test_a_connect_timeout_still_bounds_the_wait(stopped) -> None:
 
 async def test_a_connect_is_begun_anew_before_the_kernel_would(stopped, monkeypatch) -> None:
     """Its pauses double: an application that was away for 4 s would be found after 7."""
-    monkeypatch.setattr("drainproxy.proxy.dialling.AGAIN_S", 0.02)
+    monkeypatch.setattr("drainproxy.proxy.upstream.dialer.AGAIN_S", 0.02)
     async with House(stopped.address) as house:
         client = await house.client()
         await client.send(GET)

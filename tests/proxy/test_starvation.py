@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from drainproxy.proxy import accepting
-from drainproxy.proxy.accepting import Stage
-from drainproxy.proxy.starvation import FIRST_S, LAPS, LONGEST_PAUSE_S, WAIT_S
+from drainproxy.proxy.upstream import accepting
+from drainproxy.proxy.upstream.accepting import Stage
+from drainproxy.proxy.upstream.starvation import FIRST_S, LAPS, LONGEST_PAUSE_S, WAIT_S
 from tests.proxy.test_upstream import Borrowing, well
 from tests.proxy.test_upstream_tls import ours, theirs
 from tests.proxy.words import get
@@ -23,7 +23,7 @@ from tests.support.upstream import Upstream, answering
 from tests.support.wire import turns
 
 if TYPE_CHECKING:
-    from drainproxy.proxy.upstream import UpstreamConnection
+    from drainproxy.proxy.upstream.connection import UpstreamConnection
     from tests.proxy.test_upstream import Well
 
 __all__ = ["ours", "theirs"]

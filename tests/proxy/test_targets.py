@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from drainproxy.errors import InvalidHost, InvalidTarget, MalformedHead, MethodRefused, RequestError
-from drainproxy.proxy import framing, headers
+from drainproxy.proxy.message import framing, headers
 from tests.proxy import feeding
 
 # Targets.

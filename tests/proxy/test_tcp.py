@@ -11,7 +11,7 @@ import pytest
 from drainproxy import config
 from drainproxy.errors import ConfigError
 from drainproxy.lifecycle.propagation import Rules
-from drainproxy.proxy.tcp import TcpConnection
+from drainproxy.proxy.relay.tcp import TcpConnection
 from tests.support.house import House
 from tests.support.upstream import Upstream
 from tests.support.wire import End, turns

@@ -9,7 +9,7 @@ import pytest
 
 from drainproxy import certificates
 from drainproxy.certificates import Certificates, Files
-from drainproxy.proxy.entrance import Entrance
+from drainproxy.proxy.preamble import Preamble
 from tests.proxy.test_websocket import CLOSE, frame
 from tests.proxy.test_websocket_leaving import AGREE, ANSWER, ASK
 from tests.support.house import House
@@ -27,7 +27,7 @@ def files(authority):
 
 @pytest.fixture
 def entrance(files):
-    return Entrance(Certificates(files, certificates.for_clients))
+    return Preamble(Certificates(files, certificates.for_clients))
 
 
 @pytest.fixture
@@ -254,7 +254,7 @@ async def test_a_sweep_takes_over_handshakes_that_the_kernel_had_completed(entra
 
 async def test_a_new_certificate_is_for_new_connections_and_old_ones_live_on(authority, ours, files):
     served = Certificates(files, certificates.for_clients)
-    async with Upstream(answering()) as upstream, House(upstream, entrance=Entrance(served)) as house:
+    async with Upstream(answering()) as upstream, House(upstream, entrance=Preamble(served)) as house:
         old = await house.client(tls=ours)
         assert (await old.ask(GET)).body == b"ok"
         authority.issue("new.test")
@@ -268,7 +268,7 @@ async def test_a_new_certificate_is_for_new_connections_and_old_ones_live_on(aut
 
 
 async def test_callers_show_a_certificate_where_one_is_required(authority, files, each_version, tmp_path):
-    required = Entrance(Certificates(files, lambda given: certificates.for_clients(given, "required")))
+    required = Preamble(Certificates(files, lambda given: certificates.for_clients(given, "required")))
     (tmp_path / "caller").mkdir()
     certificate, key = authority.issue("caller.test", into=tmp_path / "caller")
     async with Upstream(answering()) as upstream, House(upstream, entrance=required) as house:

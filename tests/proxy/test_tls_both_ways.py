@@ -6,9 +6,9 @@ import pytest
 
 from drainproxy import certificates
 from drainproxy.certificates import Certificates, Files
-from drainproxy.proxy.entrance import Entrance
-from drainproxy.proxy.forwarding import Trust
-from drainproxy.proxy.upstream_tls import UpstreamTls
+from drainproxy.proxy.message.forwarding import Trust
+from drainproxy.proxy.preamble import Preamble
+from drainproxy.proxy.upstream.tls import UpstreamTls
 from tests.proxy.test_proxy_header import GOOD
 from tests.proxy.test_tunnel import AGREE, ASK
 from tests.support.authority import Authority
@@ -32,7 +32,7 @@ class Ends:
         self.client = certificates.for_upstream(believed)
         self.application = certificates.for_clients(served)
         self.house = {
-            "entrance": Entrance(Certificates(served, certificates.for_clients)),
+            "entrance": Preamble(Certificates(served, certificates.for_clients)),
             "upstream_tls": UpstreamTls(Certificates(believed, certificates.for_upstream), "localhost"),
         }
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drainproxy.metrics import Metrics
-from drainproxy.proxy.heads import RequestHead
-from drainproxy.proxy.tracing import Tracing
+from drainproxy.proxy.accounting.tracing import Tracing
+from drainproxy.proxy.message.parser import RequestHead
 
 CONTEXT = re.compile(rb"traceparent: 00-[0-9a-f]{32}-[0-9a-f]{16}-0[0-3]\r\n")
 STATE = re.compile(rb"tracestate: [ -~]{1,1024}\r\n")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from drainproxy.lifecycle.propagation import PRESETS
-from drainproxy.proxy.routes import Route, Timeouts
+from drainproxy.proxy.limits.routes import Route, Timeouts
 from tests.proxy.words import GET, OK, get, ok
 from tests.support.house import House
 from tests.support.upstream import Connection, Upstream

@@ -8,7 +8,7 @@ import pytest
 
 from drainproxy.lifecycle.machine import Phase
 from drainproxy.lifecycle.propagation import Rules
-from drainproxy.proxy.breaker import FAILURES
+from drainproxy.proxy.upstream.breaker import FAILURES
 from tests.proxy.words import GET, OK, get
 from tests.support.house import House
 from tests.support.http2 import GOAWAY, SETTINGS, Http2
@@ -40,7 +40,7 @@ async def asks(house: House, upstream: Upstream) -> Message:
 
 async def says_nothing(house: House, upstream: Upstream) -> Message:
     """So many newcomers that one of them is refused before it asks."""
-    clients = [await house.client() for _ in range(house.places._spare + 1)]
+    clients = [await house.client() for _ in range(house.connection_limit._spare + 1)]
     return await clients[0].final()
 
 

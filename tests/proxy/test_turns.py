@@ -9,7 +9,7 @@ import pytest
 
 from drainproxy.lifecycle.machine import Phase
 from drainproxy.lifecycle.propagation import Rules
-from drainproxy.proxy.routes import Route, Timeouts
+from drainproxy.proxy.limits.routes import Route, Timeouts
 from tests.proxy.words import GET, OK, get, ok, post
 from tests.support.house import House
 from tests.support.upstream import Upstream, answering
@@ -48,7 +48,7 @@ async def test_requests_over_the_limit_wait_their_turn_in_order() -> None:
     async with Upstream() as upstream, House(upstream, max_in_flight=2, queue_timeout=60.0) as house:
         clients = [await asking(house, f"/{number}") for number in range(5)]
         active = [await served(upstream, f"/{number}") for number in range(2)]
-        assert house.turns.queued == 3
+        assert house.concurrency_limit.queued == 3
         for number in range(2, 5):
             await active[number % 2].send(ok(b"%d" % (number - 2)))
             assert (await clients[number - 2].final()).body == b"%d" % (number - 2)
@@ -57,7 +57,7 @@ async def test_requests_over_the_limit_wait_their_turn_in_order() -> None:
         for number in (3, 4):
             await active[number % 2].send(OK)
             assert (await clients[number].final()).body == b"ok"
-        assert (house.turns.queued, len(house.turns._active)) == (0, 0)
+        assert (house.concurrency_limit.queued, len(house.concurrency_limit._active)) == (0, 0)
 
 
 @pytest.mark.parametrize("queued", [2, None], ids=["full", "no queue"])
@@ -92,7 +92,7 @@ async def test_who_waits_too_long_is_refused() -> None:
         await asyncio.sleep(0.15)
         third = await asking(house, "/3")
         assert_refused(await second.final(), b"queue-timeout")
-        assert house.turns.queued == 1
+        assert house.concurrency_limit.queued == 1
         await application.send(OK)
         assert (await first.final()).body == b"ok"
         assert (await application.read_request()).start == b"GET /3 HTTP/1.1"
@@ -109,7 +109,7 @@ async def test_a_client_that_leaves_gives_its_place_in_the_queue_away(how: str) 
         application = await served(upstream, "/1")
         second = await asking(house, "/2")
         getattr(second, how)()
-        await house.until(lambda: house.turns.queued == 0)
+        await house.until(lambda: house.concurrency_limit.queued == 0)
         third = await asking(house, "/3")
         await application.send(OK)
         assert (await first.final()).body == b"ok"
@@ -129,11 +129,11 @@ async def test_a_request_that_fails_ends_its_turn() -> None:
         application = await served(upstream, "/3")
         third.reset()
         await application.read_until_close()
-        await house.until(lambda: not house.turns._active)
+        await house.until(lambda: not house.concurrency_limit._active)
     async with House("http://127.0.0.1:1", max_in_flight=1) as house:
         for _ in range(3):
             assert (await house.ask(GET)).status == 503
-        assert not house.turns._active
+        assert not house.concurrency_limit._active
 
 
 async def test_a_client_that_does_not_read_its_answer_holds_no_turn() -> None:
@@ -172,7 +172,7 @@ async def test_a_body_waits_with_its_request() -> None:
         application = await served(upstream, "/1")
         second = await house.client()
         sending = asyncio.ensure_future(second.send(post(body)))
-        await house.until(lambda: house.turns.queued == 1)
+        await house.until(lambda: house.concurrency_limit.queued == 1)
         await application.send(OK)
         await first.final()
         assert (await application.read_request()).body == body
@@ -201,7 +201,7 @@ async def test_the_applications_time_begins_with_the_turn() -> None:
 async def test_without_the_setting_nobody_waits() -> None:
     """And nothing is counted."""
     async with Upstream(answering()) as upstream, House(upstream) as house:
-        assert house.turns is None
+        assert house.concurrency_limit is None
         assert (await house.ask(GET)).body == b"ok"
 
 

@@ -11,12 +11,12 @@ import pytest
 from drainproxy.addresses import UpstreamAddress
 from drainproxy.errors import ConnectTimeout, UpstreamRefused
 from drainproxy.metrics import Metrics
-from drainproxy.proxy.buffers import Buffers
-from drainproxy.proxy.outbox import Outbox
-from drainproxy.proxy.probe import Answer, ask
-from drainproxy.proxy.reuse import keep_for
+from drainproxy.proxy.http1.reuse import keep_for
 from drainproxy.proxy.settings import ProxySettings
-from drainproxy.proxy.upstream import MAX_IDLE, UNSAFE_IDLE_S, Pool, UpstreamConnection
+from drainproxy.proxy.upstream.pool import MAX_IDLE, UNSAFE_IDLE_S, Pool
+from drainproxy.proxy.upstream.probe import Answer, ask
+from drainproxy.proxy.wire.buffers import Buffers
+from drainproxy.proxy.wire.write_batch import WriteBatch
 from tests.proxy.words import GET, OK, ok
 from tests.support.clock import in_fake_time
 from tests.support.house import House
@@ -25,6 +25,8 @@ from tests.support.wire import turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from drainproxy.proxy.upstream.connection import UpstreamConnection
 
 
 class Borrowing:
@@ -54,7 +56,7 @@ class Well:
         self.upstream = upstream
         self.metrics = Metrics()
         address = UpstreamAddress("127.0.0.1", upstream.port)
-        buffers = Buffers(1 << 28, Outbox(self.loop, print), self.loop)
+        buffers = Buffers(1 << 28, WriteBatch(self.loop, print), self.loop)
         self.pool = Pool(address, ProxySettings(**settings), self.metrics, self.loop, buffers)
 
     async def open(self, count: int = 1) -> list[UpstreamConnection]:

@@ -8,8 +8,8 @@ import pytest
 
 from drainproxy import certificates
 from drainproxy.certificates import Certificates, Files
-from drainproxy.proxy.probe import Answer, ask
-from drainproxy.proxy.upstream_tls import UpstreamTls
+from drainproxy.proxy.upstream.probe import Answer, ask
+from drainproxy.proxy.upstream.tls import UpstreamTls
 from tests.support.authority import Authority
 from tests.support.house import House
 from tests.support.message import Ending

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drainproxy.proxy.websocket import Conversation, Frames, Stop
+from drainproxy.proxy.message.websocket import Conversation, Frames, Stop
 
 CLOSE = b"\x88\x02\x03\xe9"
 

@@ -15,8 +15,8 @@ from websockets.exceptions import ConnectionClosed
 
 from drainproxy.lifecycle import leaving
 from drainproxy.lifecycle.propagation import PRESETS
-from drainproxy.proxy import tunnel
-from drainproxy.proxy.routes import Route, Timeouts
+from drainproxy.proxy.limits.routes import Route, Timeouts
+from drainproxy.proxy.relay import tunnel
 from tests.proxy.test_tunnel import outcomes
 from tests.proxy.test_websocket import CLOSE, frame, message
 from tests.proxy.words import get

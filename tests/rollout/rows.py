@@ -13,7 +13,7 @@ from tests.support.kubelet import wirings
 
 Manifest = dict[str, Any]
 
-TUNNELS = importlib.util.find_spec("drainproxy.proxy.tunnel") is not None
+TUNNELS = importlib.util.find_spec("drainproxy.proxy.relay.tunnel") is not None
 """Whether this drainproxy passes WebSockets through."""
 
 _HOST = "shop.example"

@@ -20,18 +20,18 @@ from drainproxy.lifecycle.propagation import PRESETS, Rules
 from drainproxy.lifecycle.report import Cause
 from drainproxy.lifecycle.settings import LifecycleSettings
 from drainproxy.metrics import Metrics
-from drainproxy.proxy.admission import Admission
-from drainproxy.proxy.books import Books
-from drainproxy.proxy.buffers import Buffers
-from drainproxy.proxy.capacity import derive
+from drainproxy.proxy.accounting.accounting import Accounting
+from drainproxy.proxy.limits.admission import Admission
+from drainproxy.proxy.limits.capacity import derive
+from drainproxy.proxy.limits.concurrency_limit import ConcurrencyLimit
+from drainproxy.proxy.limits.connection_limit import ConnectionLimit
+from drainproxy.proxy.limits.routes import Routes, default_timeouts
 from drainproxy.proxy.listener import Listener, bind
-from drainproxy.proxy.outbox import Outbox
-from drainproxy.proxy.places import Places
-from drainproxy.proxy.routes import Routes, default_timeouts
 from drainproxy.proxy.server import ProxyServer
 from drainproxy.proxy.settings import ProxySettings
-from drainproxy.proxy.turns import Turns
-from drainproxy.proxy.upstream import Pool
+from drainproxy.proxy.upstream.pool import Pool
+from drainproxy.proxy.wire.buffers import Buffers
+from drainproxy.proxy.wire.write_batch import WriteBatch
 from drainproxy.tasks import Connections
 from tests.support.client import Client
 from tests.support.wire import PATIENCE_S
@@ -39,10 +39,10 @@ from tests.support.wire import PATIENCE_S
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from drainproxy.proxy.entrance import Entrance
-    from drainproxy.proxy.forwarding import Forwarder
-    from drainproxy.proxy.routes import Route
-    from drainproxy.proxy.upstream_tls import UpstreamTls
+    from drainproxy.proxy.limits.routes import Route
+    from drainproxy.proxy.message.forwarding import Forwarder
+    from drainproxy.proxy.preamble import Preamble
+    from drainproxy.proxy.upstream.tls import UpstreamTls
     from tests.support.message import Message
     from tests.support.upstream import Connection, Upstream
 
@@ -81,7 +81,7 @@ class House:
         send_buffer: int | None = None,
         routes: tuple[Route, ...] = (),
         descriptors: int = 1 << 20,
-        entrance: Entrance | None = None,
+        entrance: Preamble | None = None,
         upstream_tls: UpstreamTls | None = None,
         forwarder: Forwarder | None = None,
         **proxy: Any,
@@ -111,13 +111,17 @@ class House:
         self.tasks = Connections(lambda _, failure: self.task_failures.append(failure))
         self.settings = ProxySettings(**proxy)
         self.capacity = derive(self.settings, None, descriptors)
-        self.outbox = Outbox(loop, lambda _, failure: self.task_failures.append(failure))
-        self.buffers = Buffers(self.capacity.max_buffer_bytes, self.outbox, loop)
+        self.write_batch = WriteBatch(loop, lambda _, failure: self.task_failures.append(failure))
+        self.buffers = Buffers(self.capacity.max_buffer_bytes, self.write_batch, loop)
         self.pool = Pool(_address(upstream), self.settings, self.metrics, loop, self.buffers)
         self.pool.tls = upstream_tls
-        self.places = Places(self.capacity, [self.pool], self.metrics, self.settings.max_connections_per_ip)
-        self.turns = None if self.settings.max_in_flight is None else Turns(self.settings, loop)
-        books = Books(
+        self.connection_limit = ConnectionLimit(
+            self.capacity, [self.pool], self.metrics, self.settings.max_connections_per_ip
+        )
+        self.concurrency_limit = (
+            None if self.settings.max_in_flight is None else ConcurrencyLimit(self.settings, loop)
+        )
+        accounting = Accounting(
             name="test",
             controller=self.controller,
             metrics=self.metrics,
@@ -130,12 +134,12 @@ class House:
             controller=self.controller,
             inflight=self.inflight,
             admission=Admission(self.controller, self.metrics, self.settings.health_paths),
-            places=self.places,
-            turns=self.turns,
+            connection_limit=self.connection_limit,
+            concurrency_limit=self.concurrency_limit,
             buffers=self.buffers,
-            outbox=self.outbox,
+            write_batch=self.write_batch,
             metrics=self.metrics,
-            books=books,
+            accounting=accounting,
             tasks=self.tasks,
             linger_s=linger_s,
             routes=Routes(routes, default_timeouts(self.settings)),

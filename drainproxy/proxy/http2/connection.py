@@ -10,22 +10,22 @@ import math
 from typing import TYPE_CHECKING
 
 from drainproxy.errors import HeadTimeout, LimitReached, RequestError
-from drainproxy.proxy import kernel
-from drainproxy.proxy.client import ClientSocket
+from drainproxy.proxy.downstream.client import ClientSocket
 from drainproxy.proxy.http2 import frames
-from drainproxy.proxy.http2.farewell import Farewell
+from drainproxy.proxy.http2.flood_limits import Abuse, FloodLimits
+from drainproxy.proxy.http2.frame_reader import FrameReader, Rest
 from drainproxy.proxy.http2.frames import Code, FrameFault
-from drainproxy.proxy.http2.guard import Abuse, Guard
-from drainproxy.proxy.http2.half import Half, Rest
+from drainproxy.proxy.http2.goaway import Goaway
 from drainproxy.proxy.http2.stream import Stream
-from drainproxy.proxy.http2.table import Table
+from drainproxy.proxy.http2.streams import Streams
 from drainproxy.proxy.http2.weight import Weight
+from drainproxy.proxy.wire import sockets
 
 if TYPE_CHECKING:
     import asyncio
 
     from drainproxy.proxy.http2.inspection import Inspection
-    from drainproxy.proxy.upstream import UpstreamConnection
+    from drainproxy.proxy.upstream.connection import UpstreamConnection
 
 ASK_AGAIN_S = 10.0
 """An application that does not speak HTTP/2 is not asked again for so long."""
@@ -47,17 +47,17 @@ class Http2Connection(ClientSocket):
         now = self.loop.time()
         self._magic = frames.MAGIC
         """What is left of the preface."""
-        self._table = table = Table(self)
-        self.farewell = Farewell(self, table)
-        self.guard = Guard(server.settings, now)
+        self._table = table = Streams(self)
+        self.farewell = Goaway(self, table)
+        self.guard = FloodLimits(server.settings, now)
         self.inspection: Inspection | None = None
         if server.settings.h2_inspect:
             from drainproxy.proxy.http2.inspection import Inspection  # noqa: PLC0415 - an extra
 
             self.inspection = Inspection(server.settings.max_head_bytes)
         self._weight = Weight(self)
-        self.from_client = Half(table.from_client(), self._weight.hold_half)
-        self.from_upstream = Half(table.from_upstream(), server.buffers.hold)
+        self.from_client = FrameReader(table.from_client(), self._weight.hold_half)
+        self.from_upstream = FrameReader(table.from_upstream(), server.buffers.hold)
         self._connecting: asyncio.Task[None] | None = None
         self._upstream: UpstreamConnection | None = None
         self._unsent = [frames.PREFACE]
@@ -78,7 +78,7 @@ class Http2Connection(ClientSocket):
         except RequestError as error:
             server.metrics.h2_goaway.inc("limit")
             server.count(error)
-            server.books.turned_away(self.peer, error.reason, error.detail)
+            server.accounting.turned_away(self.peer, error.reason, error.detail)
             server.admission.turned_away(self, error)
             plain.write(frames.REFUSAL)
             plain.close()
@@ -125,7 +125,7 @@ class Http2Connection(ClientSocket):
         waiting, self._unsent = b"".join(self._unsent), []
         server.buffers.free(self)
         # It may be more than the application takes, which pauses again.
-        server.outbox.write(upstream.transport, waiting)
+        server.write_batch.write(upstream.transport, waiting)
 
     def data_received(self, data: bytes) -> None:
         """Pass on what the client has sent."""
@@ -138,7 +138,7 @@ class Http2Connection(ClientSocket):
             out = self.from_client.feed(data)
         except FrameFault as fault:
             self._to_upstream(fault.before)
-            self.server.outbox.flush()
+            self.server.write_batch.flush()
             self._client_failed(fault)
             return
         self._to_upstream(out)
@@ -154,7 +154,7 @@ class Http2Connection(ClientSocket):
         if isinstance(fault, Abuse):
             why = "abuse"
             self.server.metrics.h2_abuse.inc(fault.kind)
-        self.server.books.turned_away(self.peer, f"http2-{why}", str(fault))
+        self.server.accounting.turned_away(self.peer, f"http2-{why}", str(fault))
         self.end(fault.code, why)
 
     def upstream_data(self, data: bytes) -> None:
@@ -210,7 +210,7 @@ class Http2Connection(ClientSocket):
         self._pause(paused=not writable)
 
     def tell_writer(self, *, writable: bool) -> None:
-        """See Side."""
+        """See Endpoint."""
         if self._upstream is not None:
             self._upstream.hold(held=not writable)
 
@@ -236,7 +236,7 @@ class Http2Connection(ClientSocket):
     def _to_upstream(self, data: bytes) -> None:
         upstream = self._upstream
         if upstream is not None and data:
-            self.server.outbox.write(upstream.transport, data)
+            self.server.write_batch.write(upstream.transport, data)
         elif upstream is None:
             self._unsent.append(data)
             self._hold(sum(map(len, self._unsent)))
@@ -274,14 +274,14 @@ class Http2Connection(ClientSocket):
         server = self.server
         server.inflight.discard(stream)
         self.guard.answered += stream.answered
-        server.books.stream_ended(self, stream, outcome)
+        server.accounting.stream_ended(self, stream, outcome)
         # A connection that is lost ends its streams, and idles no more: a timer would keep it.
         if not self._table.streams and not self._lost:
             self._idle_since = self.loop.time()
             self.wake_by(self._idle_since + server.settings.keepalive_idle)
-            if server.places.idle is not None:
-                server.places.idle.pop(self, None)
-                server.places.idle[self] = None
+            if server.connection_limit.idle is not None:
+                server.connection_limit.idle.pop(self, None)
+                server.connection_limit.idle[self] = None
             if self.farewell.told:
                 # After the frame that ended it has gone out.
                 self.loop.call_soon(self.farewell.end_if_done)
@@ -361,7 +361,7 @@ class Http2Connection(ClientSocket):
         # The application may take as long as the client waits, as with HTTP/1.1.
         ready = self.from_client.begun
         idle_at = math.inf if streams else self._idle_since + self.server.settings.keepalive_idle
-        if self._rest.by <= now and (self._reading_paused or kernel.has_bytes(self.transport)):
+        if self._rest.by <= now and (self._reading_paused or sockets.has_bytes(self.transport)):
             # It may be here, and was not read.
             self._rest.grant(now)
         if not ready and self._ready_by <= now:
@@ -379,4 +379,4 @@ class Http2Connection(ClientSocket):
     def _turn_away(self, reason: str, what: str) -> None:
         """Account for a client whose connection ends through a fault of its own."""
         self.server.metrics.refused.inc(reason)
-        self.server.books.turned_away(self.peer, reason, f"HTTP/2: {what}")
+        self.server.accounting.turned_away(self.peer, reason, f"HTTP/2: {what}")

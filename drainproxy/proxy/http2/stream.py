@@ -9,7 +9,7 @@ from drainproxy.proxy.http2.frames import Code
 
 if TYPE_CHECKING:
     from drainproxy.proxy.http2.connection import Http2Connection
-    from drainproxy.proxy.http2.table import Table
+    from drainproxy.proxy.http2.streams import Streams
 
 MAX_PATH_BYTES = 200
 
@@ -23,7 +23,7 @@ class Stream:
     )  # fmt: skip
     kind = "http2"
 
-    def __init__(self, connection: Http2Connection, table: Table, number: int, now: float) -> None:
+    def __init__(self, connection: Http2Connection, table: Streams, number: int, now: float) -> None:
         self._connection = connection
         self._table = table
         self.id = number

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from drainproxy.errors import OutOfBuffers
-from drainproxy.proxy.buffers import Begun
 from drainproxy.proxy.http2.frames import Code
-from drainproxy.proxy.weights import HTTP2_BYTES, RESET_BYTES, STREAM_BYTES, WORK_BYTES
+from drainproxy.proxy.wire.buffers import Begun
+from drainproxy.proxy.wire.weights import HTTP2_BYTES, RESET_BYTES, STREAM_BYTES, WORK_BYTES
 
 if TYPE_CHECKING:
-    from drainproxy.proxy.buffers import Buffers
     from drainproxy.proxy.http2.connection import Http2Connection
-    from drainproxy.proxy.http2.half import Half
-    from drainproxy.proxy.http2.table import Table
+    from drainproxy.proxy.http2.frame_reader import FrameReader
+    from drainproxy.proxy.http2.streams import Streams
+    from drainproxy.proxy.wire.buffers import Buffers
 
 EVERY = 32
 """Streams have odd numbers: every 16th looks at what the connection's books take."""
@@ -29,14 +29,14 @@ class Weight(Begun):
         self._buffers = connection.buffers
         self._own_bytes = self._half_bytes = 0
 
-    def look(self, table: Table) -> None:
+    def look(self, table: Streams) -> None:
         """Account for the books: streams, and those that were reset and are remembered."""
         own = HTTP2_BYTES + len(table.streams) * (STREAM_BYTES - WORK_BYTES) + table.remembered * RESET_BYTES
         self._buffers.own_bytes += own - self._own_bytes
         self._own_bytes = own
         self._buffers.weigh()
 
-    def refuses(self, number: int, table: Table) -> bool:
+    def refuses(self, number: int, table: Streams) -> bool:
         """Account for a stream that was opened; tell whether there is no room for it."""
         if number % EVERY == 1:
             self.look(table)
@@ -45,7 +45,7 @@ class Weight(Begun):
             self._connection.server.metrics.refused.inc(OutOfBuffers.reason)
         return refused
 
-    def hold_half(self, half: Half, size: int) -> None:
+    def hold_half(self, half: FrameReader, size: int) -> None:
         """Account for the beginning of a frame. While no stream is open it may give way."""
         self._buffers.hold(half, size)
         self._half_bytes = size
@@ -71,5 +71,5 @@ class Weight(Begun):
         connection = self._connection
         if self._half_bytes and not connection.leaving:
             connection.server.metrics.refused.inc(OutOfBuffers.reason)
-            connection.server.books.turned_away(connection.peer, OutOfBuffers.reason, "half a frame")
+            connection.server.accounting.turned_away(connection.peer, OutOfBuffers.reason, "half a frame")
             connection.end(Code.ENHANCE_YOUR_CALM, "abuse")

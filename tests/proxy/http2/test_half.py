@@ -7,8 +7,8 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drainproxy.proxy.http2.frame_reader import FrameReader
 from drainproxy.proxy.http2.frames import FrameFault
-from drainproxy.proxy.http2.half import Half
 from tests.support.http2 import PREFACE, SETTINGS, frame
 
 kinds = st.one_of(st.integers(0, 12), st.integers(0, 255))
@@ -25,7 +25,7 @@ def whole(data: bytes) -> bytes:
 
 def fed(data: bytes, cuts: list[int]) -> tuple[bytes, bool]:
     """Feed `data` in pieces; return what came out, and whether it ended in a fault."""
-    half = Half({}, lambda *_: None)
+    half = FrameReader({}, lambda *_: None)
     out = b""
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     for start, end in itertools.pairwise(edges):

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from drainproxy.proxy.routes import Route, Timeouts
+from drainproxy.proxy.limits.routes import Route, Timeouts
 from tests.proxy.http2.test_connection import SLOWLY, asked, ended, pair
 from tests.support.http2 import CONTINUATION, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST, Http2, frame
 from tests.support.wire import turns

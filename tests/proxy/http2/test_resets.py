@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from drainproxy.proxy.http2.guard import PROMPT_S, RESETS_AN_ANSWER, WINDOW_S, Abuse, Guard
+from drainproxy.proxy.http2.flood_limits import PROMPT_S, RESETS_AN_ANSWER, WINDOW_S, Abuse, FloodLimits
 from drainproxy.proxy.settings import ProxySettings
 from tests.proxy.http2.test_connection import CANCEL, ENHANCE_YOUR_CALM, INTERNAL_ERROR, asked, ended, pair
 from tests.support.http2 import (
@@ -118,7 +118,7 @@ async def test_resets_of_an_applications_own_do_not_count(code: int) -> None:
         assert house.metrics.h2_streams.value("reset") == 30
 
 
-def counted(guard: Guard, now: float) -> int:
+def counted(guard: FloodLimits, now: float) -> int:
     """Reset streams that were neither answered nor waited for, until it is too much."""
     stream = SimpleNamespace(answered=False, started=now)
     for number in range(1_000_000):
@@ -131,7 +131,7 @@ def counted(guard: Guard, now: float) -> int:
 
 def test_the_answers_of_the_window_before_count_too() -> None:
     """An application that has stopped for a moment is no reason to end its clients' connections."""
-    guard = Guard(ProxySettings(h2_max_resets=20), 0.0)
+    guard = FloodLimits(ProxySettings(h2_max_resets=20), 0.0)
     guard.answered = 100
     allowed = 200 + RESETS_AN_ANSWER * 100
     assert counted(guard, WINDOW_S) == allowed
@@ -141,14 +141,14 @@ def test_the_answers_of_the_window_before_count_too() -> None:
 
 def test_answers_of_long_ago_count_for_one_window() -> None:
     """A connection that has been busy for an hour has not saved up for a flood."""
-    guard = Guard(ProxySettings(h2_max_resets=20), 0.0)
+    guard = FloodLimits(ProxySettings(h2_max_resets=20), 0.0)
     guard.answered = 36_000
     assert counted(guard, 3_600.0) == 200 + RESETS_AN_ANSWER * 100
 
 
 def test_a_stream_that_was_waited_for_does_not_count() -> None:
     """A call whose deadline has passed: open streams are bounded, and so is their rate."""
-    guard = Guard(ProxySettings(h2_max_resets=1), 0.0)
+    guard = FloodLimits(ProxySettings(h2_max_resets=1), 0.0)
     for _ in range(1000):
         guard.reset(SimpleNamespace(answered=False, started=1.0), 1.0 + PROMPT_S)
     assert counted(guard, 2.0) == 10

@@ -1,0 +1,1 @@
+"""Accounting: what becomes of each piece of work is counted, logged and traced."""

@@ -1,0 +1,150 @@
+"""One server span a request, and the caller's trace passed on (OpenTelemetry; W3C Trace Context).
+
+The only import of opentelemetry, and itself imported by app.py only where `trace_endpoint` is set. Spans
+leave by a thread of their own, from a bounded queue: one that does not fit is dropped and counted.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from drainproxy import __version__
+from drainproxy.metrics import METHODS, Metrics
+from drainproxy.proxy.accounting.accounting import shown, shown_path
+from drainproxy.proxy.message.headers import name_of
+from drainproxy.proxy.message.parser import RequestHead
+
+MAX_QUEUED = 2048
+"""Ended spans that may wait or be on their way: some 6 MB (2026-11-25)."""
+
+SEND_TIMEOUT_S = 5.0
+"""For one batch, tries again included."""
+
+_W3C = TraceContextTextMapPropagator()
+_CONTEXT = frozenset((b"traceparent", b"tracestate"))
+
+
+class Tracing:
+    """Of one process. Used on the event loop's thread."""
+
+    def __init__(self, endpoint: str, ratio: float, metrics: Metrics) -> None:
+        """`endpoint`: where OTLP/HTTP is taken, with its path. `ratio`: of traces that begin here."""
+        # A context that cannot be read is no news, and any client can send one.
+        logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)
+        # What OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say counts more.
+        resource = Resource({"service.name": "drainproxy"}).merge(OTELResourceDetector().detect())
+        self._spans = _Spans(_Exporter(endpoint=endpoint, timeout=SEND_TIMEOUT_S))
+        sampler = ParentBased(TraceIdRatioBased(ratio))
+        provider = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
+        provider.add_span_processor(self._spans)
+        self._tracer = provider.get_tracer("drainproxy", __version__)
+        self._metrics = metrics
+        metrics.before_scrape.append(self._export_counts)
+
+    def begin(self, head: RequestHead, client: bytes, scheme: bytes) -> None:
+        """Begin a request's span, and put its context into the head in place of the caller's."""
+        came: dict[str, list[str]] = {}
+        kept = []
+        for line in head.fields:
+            if (name := name_of(line)) in _CONTEXT:
+                came.setdefault(name.decode(), []).append(line.partition(b":")[2].strip().decode("latin-1"))
+            else:
+                kept.append(line)
+        if len(came.get("traceparent", ())) > 1:
+            # Two readings: a new trace begins, as after one that cannot be read (Trace Context section 4.3).
+            came.clear()
+        method = head.method.decode("ascii", "replace")
+        known = method in METHODS
+        span = self._tracer.start_span(method if known else "HTTP", _W3C.extract(came), trace.SpanKind.SERVER)
+        if span.is_recording():
+            said: dict[str, Any] = {"http.request.method": method if known else "_OTHER"}
+            said |= {"url.path": shown_path(head.target), "url.scheme": scheme.decode()}
+            said |= {"client.address": client.decode(), "network.protocol.version": f"1.{head.http_1_1:d}"}
+            if b"user-agent" in head.noted:
+                said["user_agent.original"] = shown(head.noted[b"user-agent"])
+            span.set_attributes(said)
+        goes: dict[str, str] = {}
+        _W3C.inject(goes, trace.set_span_in_context(span))
+        head.fields = kept + [f"{name}: {text}\r\n".encode("ascii", "replace") for name, text in goes.items()]
+        # A client must not have ours taken away (RFC 9110 section 7.6.1).
+        head.named -= _CONTEXT
+        head.span = span
+
+    def end(self, head: RequestHead | None, status: int, reason: str = "") -> None:
+        """End it. `reason`: why the request failed by our doing or the application's."""
+        span = getattr(head, "span", None)
+        if span is None:
+            return
+        if span.is_recording():
+            span.set_attribute("http.response.status_code", status)
+            if reason or status >= 500:
+                span.set_attribute("error.type", reason or str(status))
+            if status >= 500:
+                span.set_status(trace.StatusCode.ERROR)
+        span.end()
+
+    async def close(self, within_s: float) -> int:
+        """Send what waits, for `within_s` at most; return how many spans nobody will see."""
+        loop, sent = asyncio.get_running_loop(), asyncio.Event()
+
+        def send() -> None:
+            self._spans.shutdown()  # type: ignore[no-untyped-call]
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(sent.set)
+
+        # The library waits for as long as it likes; its threads end with the process.
+        threading.Thread(target=send, name="traces", daemon=True).start()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await sent.wait()
+        return self._spans.ended - self._spans.exporter.sent
+
+    def _export_counts(self) -> None:
+        spans, exporter = self._spans, self._spans.exporter
+        values = self._metrics.trace_spans.values
+        values["sent",], values["failed",], values["dropped",] = exporter.sent, exporter.failed, spans.dropped
+
+
+class _Exporter(OTLPSpanExporter):
+    """Counts what it has done, on the thread that sends."""
+
+    sent = failed = 0
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        result = SpanExportResult.FAILURE
+        try:
+            result = super().export(spans)
+        finally:
+            if result is SpanExportResult.SUCCESS:
+                self.sent += len(spans)
+            else:
+                self.failed += len(spans)
+        return result
+
+
+class _Spans(BatchSpanProcessor):
+    """The queue. The library's own drops the oldest span without a count."""
+
+    def __init__(self, exporter: _Exporter) -> None:
+        super().__init__(exporter, max_queue_size=MAX_QUEUED, schedule_delay_millis=1000)
+        self.exporter = exporter
+        self.ended = self.dropped = 0
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.ended += 1
+        exporter = self.exporter
+        if self.ended - self.dropped - exporter.sent - exporter.failed > MAX_QUEUED:
+            self.dropped += 1
+        else:
+            super().on_end(span)

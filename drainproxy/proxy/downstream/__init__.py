@@ -1,0 +1,1 @@
+"""Downstream: the sockets of clients, before and below any protocol."""

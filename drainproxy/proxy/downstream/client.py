@@ -1,0 +1,285 @@
+"""One client's socket: read and pause, write, and close so that the last answer can be read.
+
+Knows nothing of requests. Base of connection.py, which decides what is read and what is answered.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import TYPE_CHECKING
+
+from drainproxy.lifecycle.lazytimer import LazyTimer
+from drainproxy.proxy.wire import sockets
+from drainproxy.proxy.wire.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from drainproxy.errors import RequestError
+    from drainproxy.proxy.preamble import Arrival
+    from drainproxy.proxy.server import ProxyServer
+
+MAX_LINGER_BYTES = 1024 * 1024
+"""What is read and thrown away after a last answer, so that the client can read it (RFC 9112 section 9.6)."""
+UNREAD_LINGER_S = 30.0
+"""For how long a client that was answered before it had sent its body may go on sending: many read only
+after that. nginx's `lingering_time`."""
+WATCH_PAUSED_S = 1.0
+
+
+class ClientSocket(Endpoint):
+    """Written by its transport, its timer and its exchange, all on the loop's thread."""
+
+    __slots__ = (
+        "_aging", "_body_paused", "_eof", "_held", "_linger_left", "_lingering", "_lost", "_reading_body",
+        "_reading_paused", "_watch", "accepted_at", "aged", "arrival", "arrived_at", "awaits_header", "loop",
+        "over", "peer", "scheme", "server", "timer", "write_paused",
+    )  # fmt: skip
+
+    def __init__(self, server: ProxyServer) -> None:
+        super().__init__(server.buffers)
+        self.server = server
+        self.loop = server.loop
+        self.timer = LazyTimer(self.loop, self.expired)
+        self.peer = b""
+        self.scheme = b"http"
+        self.accepted_at = self.arrived_at = 0.0
+        """Loop times: when it connected, and since when it may speak HTTP."""
+        self.awaits_header = False
+        """Whose the connection is, a PROXY header is still to tell; the socket does not know."""
+        self.arrival: Arrival | None = None
+        """It is in the middle of what comes before that."""
+        self.write_paused = False
+        self.over = False
+        """Beyond the limit of connections: what it asks first is refused, unless there is room by then."""
+        self._reading_body = self._body_paused = False
+        self._held = False
+        """What waits here has been accounted for."""
+        self._reading_paused = False
+        self._eof = False
+        self._lost = False
+        self._lingering = False
+        """Half-closed: what comes is thrown away."""
+        self._linger_left: float = MAX_LINGER_BYTES
+        self._watch: asyncio.TimerHandle | None = None
+        self._aging: asyncio.TimerHandle | None = None
+        self.aged = False
+        """Old enough to be closed after the next answer."""
+
+    # What the connection on this socket says.
+
+    def expired(self) -> None:
+        """The timer has fired."""
+        if self._lingering:
+            self.abort()
+
+    def fail_head(self, error: RequestError) -> None:
+        """Turn the client away before it has asked anything."""
+        raise NotImplementedError
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way."""
+        return False
+
+    @property
+    def awaited(self) -> bool:
+        """The client holds things up: it does not take its answer, or not send its body."""
+        return self.write_paused or (self._reading_body and not self._body_paused)
+
+    @property
+    def silent(self) -> bool:
+        """Nothing has been asked on it yet."""
+        return False
+
+    def policy_changed(self) -> None:
+        """The lifecycle wants this client to go elsewhere: said with the next answer, if not here."""
+
+    def grow_old(self) -> None:
+        """It has reached its `max_connection_age`."""
+
+    def left(self) -> None:
+        """The client is not there any more, though its socket is paused and says nothing."""
+        self.abort()
+
+    def ended(self, *, reset: bool) -> None:
+        """The connection has ended."""
+
+    def tell_writer(self, *, writable: bool) -> None:
+        """See Endpoint."""
+
+    # asyncio.Protocol.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the client in."""
+        super().connection_made(transport)
+        self.accepted_at = self.arrived_at = self.loop.time()
+        self.timer.set(self.accepted_at + self.server.settings.keepalive_idle)
+        self.begin_to_age()
+        if not self.awaits_header:
+            self.peer = self.address_of(transport)
+        self.server.opened(self)
+
+    @staticmethod
+    def address_of(transport: asyncio.BaseTransport) -> bytes:
+        """Return the other end's address; empty where it has none."""
+        peer = transport.get_extra_info("peername")
+        return str(peer[0]).removeprefix("::ffff:").encode() if isinstance(peer, tuple) else b""
+
+    def inherit(self, before: ClientSocket) -> None:
+        """Go on with the socket of a connection whose client speaks another protocol from now on."""
+        self.transport, self.peer, self.scheme = before.transport, before.peer, before.scheme
+        self.accepted_at, self.write_paused = before.accepted_at, before.write_paused
+
+    def take_over(self) -> None:
+        """Have the transport speak to this protocol from now on."""
+        self.transport.set_protocol(self)
+        self.begin_to_age()
+        if self.buffers.tight:
+            self.fit()
+
+    def fit(self) -> None:
+        """See Endpoint. Who is still at the door is not to be read from in its place."""
+        if not self.awaits_header:
+            super().fit()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Hold nothing for a client that is gone."""
+        self._lost = self._eof = True
+        self.drop_backlog()
+        self.forget_time()
+        self._unwatch()
+        self.ended(reset=exc is not None)
+        self.buffers.free(self)
+        super().connection_lost(exc)
+        self.server.closed(self)
+
+    def begin_to_age(self) -> None:
+        """Have it told when it is old, if any ever is."""
+        if (age := self.server.settings.max_connection_age) is not None:
+            jitter = random.uniform(0.9, 1.1)  # noqa: S311 - spreads, hides nothing
+            self._aging = self.loop.call_at(self.accepted_at + age * jitter, self.grow_old)
+
+    def forget_time(self) -> None:
+        """Be told of no deadline any more, and of no age."""
+        self.timer.cancel()
+        if self._aging is not None:
+            self._aging.cancel()
+            self._aging = None
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol: the client does not take what it gets."""
+        self.write_paused = True
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol: the client takes more."""
+        self.write_paused = False
+        super().resume_writing()
+
+    # Reading.
+
+    @property
+    def held_back(self) -> bool:
+        """See Endpoint."""
+        return self._reading_paused
+
+    def _hold(self, size: int) -> None:
+        """Account for bytes that wait here, for their turn or for the rest of a head."""
+        self._held = size > 0
+        self.buffers.hold(self, size)
+
+    def _pause(self, *, paused: bool) -> None:
+        if paused == self._reading_paused or self._lost:
+            return
+        self._reading_paused = paused
+        if paused:
+            self.transport.pause_reading()
+            self._watch = self.loop.call_later(WATCH_PAUSED_S, self._look)
+        else:
+            if not self.yielding:
+                self.transport.resume_reading()
+            self._unwatch()
+
+    def _look(self) -> None:
+        """See whether a client that is not read from is still there."""
+        if sockets.hung_up(self.transport, half=not self.server.settings.allow_half_close):
+            self.left()
+        if not self._lost:
+            self._watch = self.loop.call_later(WATCH_PAUSED_S, self._look)
+
+    def _unwatch(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    # Writing and closing.
+
+    def write(self, data: bytes) -> None:
+        """Write, unless the client is gone."""
+        if data and not self._lost:
+            self.server.write_batch.write(self.transport, data)
+
+    def unsent(self) -> int:
+        """Return how many bytes of what was written the socket has not taken."""
+        return 0 if self._lost else self.transport.get_write_buffer_size()
+
+    def pause_until_flushed(self, *, on: bool) -> None:
+        """Have the exchange told (`client_writable`) only once nothing is left to send, or as usual again."""
+        if not self._lost:
+            self.transport.set_write_buffer_limits(high=0 if on or self.buffers.tight else None)
+
+    def close(self, *, unread: bool = False) -> None:
+        """End the connection so that the last answer can be read: half-close, then read on a while.
+
+        `unread`: the client is in the middle of a body, of whatever size.
+        """
+        if self._lost or self._lingering:
+            return
+        self._lingering = True
+        self.server.write_batch.flush()
+        if self._lost or self.transport.is_closing():
+            return
+        if self._reading_paused:
+            self._pause(paused=False)
+        if self._eof:
+            self.transport.close()
+            return
+        try:
+            self.end_writing()
+        except OSError:
+            # It has gone, unseen behind bytes that were not read.
+            self.abort()
+            return
+        long = unread and not self.server.controller.published.draining
+        self._linger_left = math.inf if long else MAX_LINGER_BYTES
+        self.timer.set(self.loop.time() + (UNREAD_LINGER_S if long else self.server.linger_s))
+
+    def _linger(self, data: bytes) -> None:
+        """Throw away what comes after the half-close, so much and no more."""
+        self._linger_left -= len(data)
+        if self._linger_left < 0:
+            self.abort()
+        else:
+            self.give_way(len(data), 0)
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._lost = True
+        self.transport.abort()
+
+    def reset(self) -> None:
+        """End the connection so that the client sees that something is missing."""
+        sockets.reset_on_close(self.transport)
+        self.abort()
+
+    @property
+    def leaving(self) -> bool:
+        """Nothing is taken from the client any more."""
+        return self._lost or self._lingering
+
+    @property
+    def gone(self) -> bool:
+        """The client will not read an answer."""
+        return self._lost or (self._eof and not self.server.settings.allow_half_close)

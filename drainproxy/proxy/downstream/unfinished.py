@@ -1,0 +1,54 @@
+"""What a client has begun and is not through with: work too, since it means to be answered.
+
+One Work (lifecycle/inflight.py) for what comes before a request, a stream or a tunnel has one of its own.
+"""
+
+from drainproxy.errors import DrainDeadline, OutOfBuffers
+from drainproxy.proxy.downstream.client import ClientSocket
+from drainproxy.proxy.wire.buffers import Begun, Buffers
+
+
+class Unfinished(Begun):
+    """Of one client, whose timer says how long it may take."""
+
+    __slots__ = ("_client", "_own_deadline", "_stage", "deadline", "kind", "started")
+
+    def __init__(self, client: ClientSocket, stage: str, kind: str = "http") -> None:
+        """`stage`: what `/status` says of it."""
+        self._client = client
+        self._stage = stage
+        self.kind = kind
+        self.started = client.loop.time()
+        self._own_deadline = client.timer.when
+        self.drain_by(client.server.controller.published.work_deadline)
+        client.server.inflight.add(self)
+        client.server.buffers.begun[self] = None
+
+    def end(self) -> None:
+        """It is through, or never will be."""
+        self._client.server.inflight.discard(self)
+        self._client.server.buffers.begun.pop(self, None)
+
+    def drain_by(self, deadline: float) -> None:
+        """End by the drain's deadline too, or no longer (Work)."""
+        self.deadline = min(self._own_deadline, deadline)
+        self._client.timer.set(self.deadline)
+
+    def leave(self) -> None:
+        """What has begun just goes on (Work)."""
+
+    def cut(self, reason: str) -> None:
+        """End at the drain's deadline (Work)."""
+        self._client.fail_head(DrainDeadline())
+
+    def size(self, held: Buffers) -> int:
+        """See Begun."""
+        return held.held_by(self._client)
+
+    def shed(self) -> None:
+        """See Begun."""
+        self._client.fail_head(OutOfBuffers())
+
+    def describe(self) -> dict[str, str]:
+        """Say what is known of it (Work)."""
+        return {"method": "", "path": f"({self._stage})"}

@@ -1,0 +1,1 @@
+"""HTTP/1: one client connection, one request and its answer at a time."""

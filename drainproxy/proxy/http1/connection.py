@@ -1,0 +1,381 @@
+"""One client connection: heads in, exchanges out, decide reuse; its own branch of the drain.
+
+Driven by what its transport and its exchange say, with no task of its own: a request costs no switch between
+tasks, and an idle connection next to nothing. It reads the published policy when it decides whether the
+client may send another request; a drain needs no list of connections but the idle ones at the exit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from drainproxy import errors
+from drainproxy.proxy.downstream.unfinished import Unfinished
+from drainproxy.proxy.http1.exchange import Exchange
+from drainproxy.proxy.http1.read_ahead import PatientSocket
+from drainproxy.proxy.http1.request import receive
+from drainproxy.proxy.http2.connection import Http2Connection
+from drainproxy.proxy.message import event_stream, headers, replies
+from drainproxy.proxy.message.date import date_line
+from drainproxy.proxy.message.parser import Http2Preface, RequestReader
+from drainproxy.proxy.wire import sockets
+from drainproxy.proxy.wire.weights import LARGE_HEAD_BYTES
+
+if TYPE_CHECKING:
+    from drainproxy.proxy.http1.private import Private
+    from drainproxy.proxy.message.parser import RequestHead
+    from drainproxy.proxy.relay.tunnel import Tunnel
+    from drainproxy.proxy.server import ProxyServer
+
+
+_NOBODY_THERE = (
+    errors.DrainEnding, errors.DrainDeadline, errors.UpstreamRefused, errors.UpstreamGone,
+    errors.ConnectTimeout, errors.BreakerOpen,
+)  # fmt: skip
+"""Without us, a request that hears these would hear nothing."""
+FALLEN = (errors.UpstreamRefused, errors.BreakerOpen, errors.UpstreamGone)
+"""What a request meets whose application has fallen."""
+
+
+class ClientConnection(PatientSocket):
+    """Written by its transport, its timer and its exchange, all on the loop's thread."""
+
+    __slots__ = (
+        "_partial", "_reader", "_replying", "_requests", "private",
+    )  # fmt: skip
+
+    def __init__(self, server: ProxyServer) -> None:
+        super().__init__(server)
+        self._reader = RequestReader(server.settings)
+        self._partial: Unfinished | None = None
+        self._replying = False
+        """An error reply is on its way, after which the next request is looked at."""
+        self._requests = 0
+        self.private: Private | None = None
+        """Its own connection to the application, between two requests."""
+
+    # asyncio.Protocol.
+
+    def data_received(self, data: bytes) -> None:
+        """Give bytes to whom they belong: the body being read, or the next head."""
+        if self._lingering:
+            self._linger(data)
+            return
+        try:
+            if self._reading_body:
+                self._feed_body(data)
+                return
+            if self._deaf:
+                return
+            self._ahead = self._ahead + data if self._ahead else data
+            if self._exchange is None and not self._replying:
+                self._proceed()
+            else:
+                self._wait_behind()
+        except Exception as defect:
+            self.defective(defect)
+
+    def eof_received(self) -> bool:
+        """Take a client's half-close. Returns True to keep the other half open."""
+        self._eof = True
+        exchange = self._exchange
+        if exchange is None:
+            return self._replying and self.server.settings.allow_half_close
+        if self._reading_body or self.gone:
+            exchange.client_gone()
+            return False
+        return True
+
+    def ended(self, *, reset: bool) -> None:
+        """See ClientSocket. Frees what waits for this client."""
+        self._ahead = b""
+        self._reader.forget()
+        self.buffers.begun.pop(self, None)
+        self._end_head()
+        if self._exchange is not None:
+            self._exchange.client_gone()
+        if self.private is not None:
+            self.private.end()
+        if self._requests == 0 and self.accepted_at >= self.server.controller.published.drain_started:
+            self.server.metrics.late_connections.inc("empty")
+
+    def tell_writer(self, *, writable: bool) -> None:
+        """See Endpoint."""
+        if self._exchange is not None:
+            self._exchange.client_writable(writable=writable)
+
+    # From head to exchange to head.
+
+    def _proceed(self) -> None:
+        """Begin the next request, if its head is here and nothing else is under way."""
+        while self._exchange is None and not self._replying and not self._lingering and not self._lost:
+            try:
+                head = self._take_head()
+            except errors.RequestError as error:
+                self.fail_head(error)
+                return
+            except Http2Preface as preface:
+                self._switch(preface.rest)
+                return
+            if head is None:
+                self._await_head()
+                return
+            self._end_head()
+            if self._reading_paused:
+                self._pause(paused=len(self._ahead) >= self.buffers.max_ahead_bytes)
+            try:
+                self._answer(head)
+            except Exception as defect:
+                self.defective(defect)
+            if self._ahead or head.size > LARGE_HEAD_BYTES:
+                self._keep(head)
+
+    def _switch(self, rest: bytes) -> None:
+        """Hand the socket over: this client speaks HTTP/2, if it may."""
+        if self._requests:
+            self.fail_head(errors.UnsupportedVersion())
+            return
+        self._requests += 1
+        self._end_head()
+        self._reader.forget()
+        Http2Connection(self).begin(self, rest)
+
+    def _take_head(self) -> RequestHead | None:
+        if not self._ahead:
+            return None
+        data, self._ahead = self._ahead, b""
+        read = self._reader.feed(data)
+        if read is None:
+            return None
+        head, self._ahead = read
+        return head
+
+    def _await_head(self) -> None:
+        """Wait for the next head: long while there is none of it, not so long once it has begun."""
+        if self._reading_paused:
+            self._pause(paused=False)
+        if self._eof:
+            self.close()
+        elif not self._reader.begun:
+            self.timer.set(self.loop.time() + self.server.settings.keepalive_idle)
+            idle = self.server.connection_limit.idle
+            if idle is not None and self._requests:
+                idle.pop(self, None)
+                idle[self] = None
+        else:
+            self._await_rest()
+
+    def _await_rest(self) -> None:
+        """Wait for the rest of a head: its bytes count, and so does its time."""
+        if self._partial is None:
+            self.timer.set(self.loop.time() + self.server.settings.head_timeout)
+            # A head that has begun is work: who sends slowly is waited for, so long and no longer.
+            self._partial = Unfinished(self, "reading the head")
+        size = self._reader.held_bytes
+        self._hold(size)
+        if self.buffers.refuses(size):
+            self.fail_head(errors.OutOfBuffers())
+
+    def _end_head(self) -> None:
+        if self._partial is not None:
+            self._partial.end()
+            self._partial = None
+        if self._held:
+            self._hold(len(self._ahead))
+
+    def _answer(self, head: RequestHead) -> None:
+        """Decide whether a request goes on to the application; begin its exchange, or reply."""
+        server = self.server
+        first = self._requests == 0
+        self._requests += 1
+        now = self.loop.time()
+        try:
+            request = receive(head, server.routes, server.settings)
+            if request.upgrade_ignored:
+                server.accounting.upgrade_ignored(self.peer, request.upgrade_ignored)
+            if server.forwarder is not None:
+                server.forwarder.prepare(head, self.peer, self.scheme, request.target.host)
+            if server.buffers.tight and self._too_much(head):
+                raise errors.OutOfBuffers
+            if first or server.controller.published.draining:
+                at, tunnel = self.accepted_at, request.tunnel
+                if self.over and (tunnel or not self._checks_health(head)):
+                    server.connection_limit.claim(self)
+                server.admission.admit(head, accepted_at=at, first=first, now=now, tunnel=tunnel)
+        except errors.RequestError as error:
+            server.accounting.failed(self, error, head, None, begun=False)
+            server.admission.turned_away(self, error, head, first=first)
+            self._reply(error, head, body_read=headers.ends_with_head(head))
+            return
+        if request.for_us:
+            self._answer_options(head)
+            return
+        self._exchange = exchange = Exchange(self, request, now)
+        exchange.start()
+
+    def _checks_health(self, head: RequestHead) -> bool:
+        """Take a place for a health check, if it is one and there is room for it."""
+        return self.server.admission.is_health_check(head) and self.server.connection_limit.check(self)
+
+    def exchange_done(self, exchange: Exchange) -> None:
+        """The client's socket has the whole answer."""
+        self.server.accounting.answered(self, exchange)
+        self._end_exchange(exchange)
+        if exchange.close or self._deaf:
+            self.close(unread=not exchange.request_read)
+        else:
+            self._proceed()
+
+    def exchange_failed(self, exchange: Exchange, error: errors.RequestError) -> None:
+        """Tell the client what happened, in the way that is still open."""
+        begun = exchange.status != 0
+        gone = self.gone or isinstance(error, errors.ClientGone)
+        if gone and not isinstance(error, errors.ClientGone):
+            left = errors.ClientGone()
+            left.sent = error.sent
+            error = left
+        self.server.accounting.failed(self, error, exchange.head, exchange, begun=begun and not gone)
+        self._end_exchange(exchange)
+        if gone:
+            self.abort()
+        elif begun:
+            self.reset()
+        elif self.server.fallen and isinstance(error, FALLEN) and exchange.repeatable():
+            # As its own connections have ended, without a word: then callers ask another pod what may be
+            # asked twice; an error they would pass on.
+            self.reset()
+        else:
+            self._reply(error, exchange.head, body_read=exchange.request_read)
+
+    def exchange_switched(self, exchange: Exchange, tunnel: Tunnel, rest: bytes) -> None:
+        """Hand the socket over: the application has agreed to another protocol, and `rest` is in it."""
+        self.server.accounting.answered(self, exchange)
+        ahead, self._ahead = self._ahead, b""
+        self._pause(paused=False)
+        if self.yielding:
+            # Its turn is for the tunnel: of the request nothing is left to read.
+            self.drop_backlog()
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
+        self._reader.forget()
+        tunnel.begin(self, ahead, rest, eof=self._eof)
+        if self._body_paused:
+            # The application has not taken what it has got of the body yet.
+            tunnel.upstream_writable(writable=False)
+        self._end_exchange(exchange)
+        self.buffers.free(self)
+
+    def _end_exchange(self, exchange: Exchange) -> None:
+        self._exchange = None
+        self._reading_body = self._body_paused = False
+        self._hold_no_request()
+        self.server.inflight.discard(exchange)
+        if self.server.concurrency_limit is not None:
+            self.server.concurrency_limit.leave(exchange)
+
+    def defective(self, defect: Exception) -> None:
+        """A defect of ours costs one connection, not the process."""
+        self.server.accounting.defect(defect)
+        if self._exchange is not None:
+            self._exchange.fail(errors.InternalError())
+        self.close()
+
+    def _reply(
+        self, error: errors.RequestError, head: RequestHead | None, *, body_read: bool = False
+    ) -> None:
+        """Send an error reply, and close unless the connection can carry another request."""
+        if isinstance(error, _NOBODY_THERE) and head is not None and event_stream.comes_back(head):
+            # It would stay away for good after an error, and comes back after a close (HTML section 9.2.3).
+            self.close(unread=not body_read)
+            return
+        keep = head is not None and body_read and not error.closes and not self.closes_after(head)
+        head_only = head is not None and head.method == b"HEAD"
+        self.write(replies.reply(error, date=date_line(), head_only=head_only, close=not keep))
+        self._after_reply(keep=keep, unread=head is not None and not body_read)
+
+    def _answer_options(self, head: RequestHead) -> None:
+        """Answer an OPTIONS whose Max-Forwards has run out."""
+        read = headers.ends_with_head(head)
+        keep = read and not self.closes_after(head)
+        self.server.accounting.replied(self, head, 200)
+        self.write(replies.options(date=date_line(), close=not keep))
+        self._after_reply(keep=keep, unread=not read)
+
+    def _after_reply(self, *, keep: bool, unread: bool) -> None:
+        if keep:
+            self._replying = True
+            self.server.write_batch.then(self._replied)
+        else:
+            self.close(unread=unread)
+
+    def _replied(self) -> None:
+        """Go on after an error reply, unless it was not even taken: who does not read is not read either."""
+        self._replying = False
+        if self.unsent():
+            self.close()
+        else:
+            self._proceed()
+
+    def close(self, *, unread: bool = False) -> None:
+        """See ClientSocket. What has come of further requests is not answered."""
+        self._ahead = b""
+        self._end_head()
+        self._reader.forget()
+        if self.private is not None:
+            self.private.end()
+        super().close(unread=unread)
+
+    def closes_after(self, head: RequestHead) -> bool:
+        """Tell whether this request is the last one on this connection (RFC 9112 sections 9.3 and 9.6)."""
+        if not head.http_1_1 or b"close" in head.named or self._deaf or self.over:
+            return True
+        # What has been pipelined already is answered first: closing would throw it away.
+        server = self.server
+        discouraged = self._eof or self.aged or server.fallen or server.controller.published.discourage_reuse
+        return discouraged and not self._ahead
+
+    @property
+    def idle(self) -> bool:
+        """Between two requests, with nothing of the next one here."""
+        busy = self._reader.begun or self._lingering or self._replying or self.arrival is not None
+        return self._exchange is None and not busy
+
+    @property
+    def silent(self) -> bool:
+        """See ClientSocket."""
+        return self._requests == 0
+
+    def fail_head(self, error: errors.RequestError) -> None:
+        """End the reading of a head that has begun, unless its end was told already."""
+        if self._lingering:
+            return
+        self._end_head()
+        self._requests += 1
+        self.server.accounting.failed(self, error, None, None, begun=False)
+        if isinstance(error, errors.LimitReached):
+            self.server.admission.turned_away(self, error, first=self._requests == 1)
+        self._reply(error, None)
+
+    def grow_old(self) -> None:
+        """See ClientSocket. A request that is on its way is answered first."""
+        self.aged = True
+        if self.idle and not sockets.has_bytes(self.transport):
+            self.close()
+
+    def left(self) -> None:
+        """See ClientSocket."""
+        if self._exchange is not None:
+            self._exchange.client_gone()
+
+    def expired(self) -> None:
+        """Act on the connection's one timer, by what it is doing."""
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.expired()
+        elif self._lingering:
+            self.abort()
+        elif self._reader.begun:
+            late = self.loop.time() >= self.server.controller.published.work_deadline
+            self.fail_head(errors.DrainDeadline() if late else errors.HeadTimeout())
+        else:
+            self.close()

@@ -1,0 +1,400 @@
+"""One request and its answer: claim a connection, stream both ways at once, end in exactly one way.
+
+Both directions are pushed by their sources, without a task in between: bytes that arrive on one side are
+written to the other in the same call, and a side that cannot keep up pauses the other. Every way to end
+(answered, failed, cut, client gone, out of time) leads through `_finish` or `fail`; only the first counts.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from drainproxy import errors
+from drainproxy.proxy.http1 import reuse
+from drainproxy.proxy.limits.deadlines import TimedWork
+from drainproxy.proxy.message import event_stream, framing, headers, upgrade
+from drainproxy.proxy.message.date import date_line
+from drainproxy.proxy.message.framing import Framing
+from drainproxy.proxy.relay.tunnel import Tunnel
+
+if TYPE_CHECKING:
+    from drainproxy.proxy.http1.connection import ClientConnection
+    from drainproxy.proxy.http1.request import Request
+    from drainproxy.proxy.message.framing import Body
+    from drainproxy.proxy.message.parser import ResponseHead, ResponseReader
+    from drainproxy.proxy.upstream.connection import UpstreamConnection
+
+MAX_INTERIM_RESPONSES = 16
+
+
+class Exchange(TimedWork):
+    """Written by its client connection and its upstream connection."""
+
+    __slots__ = (
+        "_begun_in_turn", "_body", "_ended", "_flushing", "_interim", "_reader", "_received",
+        "_request", "_response", "_response_body", "_upstream", "_upstream_reused", "answered", "body_read",
+        "bytes_received", "bytes_sent", "chunked_out", "close", "head", "head_at", "request_read", "status",
+        "stream",
+    )  # fmt: skip
+    _client: ClientConnection
+
+    def __init__(self, client: ClientConnection, request: Request, now: float) -> None:
+        super().__init__(client, request.timeouts, now)
+        self.head = request.head
+        self._request = request
+        self._body = body = request.body
+        self.body_read = body is None
+        self._ended = False
+        self._begun_in_turn, self._interim = -1, 0
+        self._upstream: UpstreamConnection | None = None
+        self._reader: ResponseReader | None = None
+        self._response: ResponseHead | None = None
+        self._response_body: Body | None = None
+        self.stream: event_stream.EventStream | None = None
+        self._upstream_reused = False
+        self.request_read = self.body_read and not request.upgrade
+        """The request was complete, and was handed on. What follows an upgrade may be in its protocol: where
+        the upgrade is refused, neither connection is used again (RFC 9931)."""
+        self._received = False
+        """A byte of the response has come."""
+        self.answered = False
+        """The response was complete, and was handed to the client's transport."""
+        self._flushing = False
+        """The answer is complete, and the client's socket has not taken all of it."""
+        self.chunked_out = False
+        self.close = False
+        """The client's connection ends after this exchange."""
+        self.status, self.head_at = 0, 0.0
+        self.bytes_received = self.bytes_sent = 0
+
+    # The course of it.
+
+    def start(self) -> None:
+        """Go, or wait for a turn. Tells the client connection how it ended, once."""
+        self.arm()
+        self._server.inflight.add(self)
+        concurrency_limit = self._server.concurrency_limit
+        if concurrency_limit is None or concurrency_limit.take(self):
+            self._go()
+
+    def resume(self) -> None:
+        """Go, after having waited for a turn."""
+        if self._ended:
+            return
+        try:
+            self.count_from(self._client.loop.time())
+            self._go()
+        except Exception as defect:
+            self._client.defective(defect)
+
+    def _go(self) -> None:
+        """Claim a connection and send the request."""
+        repeatable, changes, private = self.repeatable(), self._request.upgrade, self._client.private
+        if private is not None and (upstream := private.take()) is not None:
+            self._begin(upstream)
+        elif changes or (upstream := self._server.pool.take(repeatable=repeatable)) is None:
+            self._dial()
+        else:
+            self._begin(upstream)
+
+    def repeatable(self) -> bool:
+        """Tell whether sending it twice does what sending it once does."""
+        return self._body is None and self.head.method in headers.IDEMPOTENT
+
+    async def _connect(self) -> None:
+        server = self._server
+        deadline = min(self._client.loop.time() + self._timeouts.connect, self.deadline)
+        server.connection_limit.spare_descriptor()
+        try:
+            upstream = await server.connect(deadline)
+        except errors.RequestError as error:
+            self._connecting = None
+            self.fail(error)
+            return
+        self._connecting = None
+        try:
+            self._begin(upstream)
+        except Exception as defect:
+            self._client.defective(defect)
+
+    def _begin(self, upstream: UpstreamConnection) -> None:
+        """Send the request's head, and as much of its body as is here."""
+        if upstream.lost:
+            self.fail(errors.UpstreamGone())
+            return
+        self._upstream = upstream
+        self._upstream_reused = upstream.reused
+        upstream.borrower = self
+        self._reader = upstream.reader
+        if self._client.write_paused:
+            self.client_writable(writable=False)
+        client, server, request = self._client, self._server, self._request
+        head, dropped = headers.request_head(
+            self.head, request.target, self._body, client.peer, client.scheme, server.upstream_host,
+            request.upgrade,
+        )  # fmt: skip
+        if dropped:
+            server.metrics.headers_dropped.inc("underscore", by=dropped)
+        if self._body is not None or b"authorization" in self.head.noted:
+            reuse.sent(upstream, self.head, self._body)
+        batch = server.write_batch
+        self._begun_in_turn = batch.turn
+        batch.write(upstream.transport, head)
+        if self._body is not None:
+            client.read_body(self._body)
+
+    def _leave_upstream(self, *, reusable: bool) -> None:
+        upstream, self._upstream = self._upstream, None
+        response = self._response
+        if upstream is None:
+            return
+        if reusable and response is not None and self.request_read:
+            reuse.give_back(self._client, upstream, response, self._body)
+        else:
+            self._server.pool.discard(upstream)
+
+    # From the client.
+
+    def request_data(self, data: bytes) -> bytes | None:
+        """Forward body bytes; return what follows the body once it is complete, else None."""
+        body, upstream = self._body, self._upstream
+        assert body is not None
+        try:
+            payload, rest = body.feed(data)
+        except (ValueError, errors.RequestError) as fault:
+            self.fail(fault if isinstance(fault, errors.RequestError) else errors.MalformedBody(str(fault)))
+            return None
+        out = payload
+        if body.framing is Framing.CHUNKED:
+            out = framing.chunk(payload) if payload else b""
+            if rest is not None:
+                out += headers.last_chunk(body.trailers, self.head.named, of_request=True)
+        if rest is not None:
+            self.body_read = True
+            self.request_read = not self._request.upgrade
+        if out and upstream is not None:
+            self._server.write_batch.write(upstream.transport, out)
+        self.bytes_received += len(payload)
+        self.moved()
+        self._client.give_way(len(data), body.backlog)
+        return rest
+
+    def client_gone(self) -> None:
+        """The client will not read an answer any more."""
+        self.fail(errors.ClientGone())
+
+    def client_writable(self, *, writable: bool) -> None:
+        """Hold the response back while the client cannot take more."""
+        upstream = self._upstream
+        if self._flushing:
+            if writable:
+                self._delivered()
+        elif upstream is not None:
+            upstream.hold(held=not writable)
+
+    # From the application.
+
+    def upstream_data(self, data: bytes) -> None:
+        """Relay response bytes (Borrower)."""
+        upstream = self._upstream
+        if not self._received and upstream is not None and not self._left():
+            # It was on its way before the request was: no answer to it.
+            self._server.pool.discard(upstream)
+            self.upstream_lost(reset=True)
+            return
+        self._received = True
+        try:
+            if self._response is None:
+                self._read_head(data)
+            else:
+                self._relay(b"", data)
+        except errors.RequestError as error:
+            self.fail(error)
+        except Exception as defect:
+            self._client.defective(defect)
+
+    def upstream_lost(self, *, reset: bool) -> None:
+        """End with the connection (Borrower): that is how some responses end, if it was not reset."""
+        if self._ended:
+            return
+        body = self._response_body
+        if body is not None and body.framing is Framing.UNTIL_CLOSE and not reset:
+            self._end_body()
+            return
+        stale = self._upstream_reused and not self._received
+        if stale:
+            self._server.pool.distrust()
+        if stale and self._untouched() and not self._client.gone:
+            # A connection that idled may close as a request meets it. What was not touched is sent again,
+            # once, on a connection that never idled.
+            self._server.metrics.retries.inc()
+            self._upstream = None
+            self._dial()
+        else:
+            self._server.pool.presence.failed()
+            self.fail(errors.UpstreamGone())
+
+    def _untouched(self) -> bool:
+        """Tell whether sending the request again cannot do anything twice."""
+        return self.repeatable() or (self._body is None and not self._left())
+
+    def _left(self) -> bool:
+        """Tell whether the request's head has been handed to the connection's transport."""
+        return self._begun_in_turn != self._server.write_batch.turn
+
+    def upstream_writable(self, *, writable: bool) -> None:
+        """Hold the request body back while the application cannot take more (Borrower)."""
+        self._client.pause_body(paused=not writable)
+
+    def _read_head(self, data: bytes) -> None:
+        reader = self._reader
+        while reader is not None and (read := reader.feed(data)) is not None:
+            response, data = read
+            if response.status >= 200:
+                self._respond(response, data)
+                return
+            if response.status == 101:
+                self._switch(response, data)
+                return
+            self._interim += 1
+            if self._interim > MAX_INTERIM_RESPONSES:
+                raise errors.UpstreamMalformed("too many interim responses")
+            if self.head.http_1_1:
+                # RFC 9110 section 15.2: a 1.0 client knows none.
+                self._client.write(headers.interim_head(response))
+
+    def _switch(self, response: ResponseHead, rest: bytes) -> None:
+        """Go on as a tunnel: the application has agreed to a protocol that was asked for."""
+        protocol = upgrade.switched_to(response, self._request.upgrade)
+        client, upstream = self._client, self._upstream
+        if not protocol or not response.http_1_1 or upstream is None:
+            raise errors.UpstreamMalformed("101 to what was not asked for")
+        if self._body is not None and not self.body_read and self._body.framing is Framing.CHUNKED:
+            # The rest of it and what follows could not be told apart any more.
+            raise errors.UpstreamMalformed("101 in the middle of a chunked body")
+        self.status, self.head_at = response.status, client.loop.time()
+        client.write(upgrade.switching_head(response))
+        self._ended, self._upstream = True, None
+        tunnel = Tunnel(client, upstream, self._request.timeouts, self.describe(), protocol)
+        client.exchange_switched(self, tunnel, rest)
+
+    def _respond(self, response: ResponseHead, rest: bytes) -> None:
+        """Send the response's head, with what has come of its body in the same write."""
+        body = framing.response_body(response, self.head.method)
+        client = self._client
+        self._response, self._response_body = response, body
+        self.status, self.head_at = response.status, client.loop.time()
+        self._head_deadline = math.inf
+        self.chunked_out = self.head.http_1_1 and body is not None and body.framing is not Framing.LENGTH
+        self.close = not self.request_read or client.closes_after(self.head)
+        upstream, told = self._upstream, reuse.LOGIN & response.noted.keys()
+        if upstream is not None and (told or self.close or upstream.private):
+            self.close |= reuse.answered(upstream, response, self._body, request_read=self.request_read)
+        start = headers.response_head(
+            response, body, self.head, date=date_line(), chunked=self.chunked_out, close=self.close
+        )
+        if body is None:
+            client.write(start)
+            self._finish(clean=not rest)
+            return
+        unbounded = body.framing is not Framing.LENGTH
+        if unbounded and event_stream.leaves(start, response, self.head, self._timeouts):
+            controller = self._server.controller
+            silent = not controller.published.draining
+            self._response_body = self.stream = event_stream.EventStream(body, response, silent=silent)
+            controller.leaving.joined(self)
+        self._relay(start, rest)
+
+    def _relay(self, start: bytes, data: bytes) -> None:
+        """Write `start` and the payload of `data` to the client."""
+        body = self._response_body
+        if body is None:
+            return
+        try:
+            payload, rest = body.feed(data) if data or body.backlog else (b"", None)
+        except ValueError as fault:
+            if start:
+                self.status = 0  # the head has not left: the client gets a 502 instead
+            self.fail(errors.UpstreamMalformed(str(fault)))
+            return
+        self.bytes_sent += len(payload)
+        self.moved()
+        if self.chunked_out:
+            payload = framing.chunk(payload) if payload else b""
+            if rest is not None:
+                assert self._response is not None
+                payload += headers.last_chunk(body.trailers, self._response.named)
+        self._client.write(start + payload if start else payload)
+        if rest is not None:
+            self._finish(clean=not rest)
+        elif self._upstream is not None:
+            self._upstream.give_way(len(data), body.backlog)
+
+    # Ends.
+
+    def _end_body(self) -> None:
+        """End a response that did not say where it ends."""
+        if self.chunked_out:
+            self._client.write(framing.LAST_CHUNK)
+        self._finish(clean=False)
+
+    def _finish(self, *, clean: bool) -> None:
+        """The answer is complete; `clean`: nothing else has come with it."""
+        self.answered = True
+        self._ended = True
+        self._leave_upstream(reusable=clean)
+        self._server.write_batch.then(self._flushed)
+
+    def _flushed(self) -> None:
+        """The client's transport has the answer; the exchange ends once the socket has it too."""
+        client = self._client
+        if not client.unsent():
+            client.exchange_done(self)
+        elif not self._flushing:
+            # Not delivered yet: the drain waits, and the deadline still holds.
+            self._ended = False
+            self._flushing = True
+            if self._server.concurrency_limit is not None:
+                self._server.concurrency_limit.leave(self)
+            client.pause_until_flushed(on=True)
+
+    def _delivered(self) -> None:
+        self._ended = True
+        self._flushing = False
+        self._client.pause_until_flushed(on=False)
+        self._client.exchange_done(self)
+
+    def fail(self, error: errors.RequestError) -> None:
+        """End with `error`, unless it has ended."""
+        if not self._ended:
+            self._ended = True
+            error.sent = self._begun_in_turn >= 0
+            self._dial_no_more()
+            self._leave_upstream(reusable=False)
+            self._client.exchange_failed(self, error)
+
+    # The drain (Work).
+
+    @property
+    def kind(self) -> str:
+        """See Work."""
+        return "http" if self.stream is None else "stream"
+
+    def leave(self) -> None:
+        """A request just finishes; an event stream ends between two events, to go on elsewhere (Work)."""
+        if (stream := self.stream) is None or self._ended or self.answered:
+            return
+        self.close = True
+        if stream.stuck(unsent := self._client.unsent()):
+            self.fail(errors.LeaveOverdue())
+        elif stream.leave(unsent):
+            self._end_body()
+
+    def cut(self, reason: str) -> None:
+        """End at the drain's deadline (Work): a 503 where no head was sent, else a visible cut."""
+        self.fail(errors.DrainDeadline())
+
+    def describe(self) -> dict[str, str]:
+        """Return method and path (Work): no query string, which may hold secrets."""
+        return {"method": self.head.method.decode("ascii", "replace"), "path": self._request.path}

@@ -1,0 +1,122 @@
+"""What a client sends after a head: the request's body, and what is ahead of its turn behind it.
+
+Base of connection.py. They wait here, so many and no more, and give way where memory is scarce: what is under
+way is answered, and its answer says that nothing behind it will be (RFC 9112 section 9.6).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from drainproxy.errors import OutOfBuffers
+from drainproxy.proxy.downstream.client import ClientSocket
+from drainproxy.proxy.wire.buffers import MAX_PARTIAL_BYTES, Begun
+from drainproxy.proxy.wire.endpoint import SMALL_BYTES
+from drainproxy.proxy.wire.weights import OBJECT_BYTES
+
+if TYPE_CHECKING:
+    from drainproxy.proxy.http1.exchange import Exchange
+    from drainproxy.proxy.message.framing import Body
+    from drainproxy.proxy.message.parser import RequestHead
+    from drainproxy.proxy.server import ProxyServer
+    from drainproxy.proxy.wire.buffers import Buffers
+
+
+class PatientSocket(ClientSocket, Begun):
+    """Written by its transport and its exchange."""
+
+    __slots__ = ("_ahead", "_body", "_deaf", "_exchange", "_head_bytes")
+
+    def __init__(self, server: ProxyServer) -> None:
+        super().__init__(server)
+        self._ahead = b""
+        self._exchange: Exchange | None = None
+        self._body: Body | None = None
+        """What is being read."""
+        self._head_bytes = 0
+        """Held for the exchange: its request's head, where that is large."""
+        self._deaf = False
+        """What comes behind the present request is thrown away, and the connection ends with its answer."""
+
+    def _too_much(self, head: RequestHead) -> bool:
+        """Tell whether there is no room for a request. A pod that is full is not dead: it says so."""
+        return self.buffers.refuses_head(head.size) and not self.server.admission.is_health_check(head)
+
+    def _keep(self, head: RequestHead) -> None:
+        """Account for a request that has begun: its head, if it is large, and what came behind it."""
+        if self._exchange is not None:
+            self._head_bytes = head.size + len(head.fields) * OBJECT_BYTES
+            self._wait_behind()
+
+    def _wait_behind(self) -> None:
+        """Keep what has come behind the request that is being answered, so much and no more."""
+        size = len(self._ahead)
+        self._hold(size + self._head_bytes)
+        if size > MAX_PARTIAL_BYTES and self._exchange is not None and self._exchange.body_read:
+            self.buffers.begun[self] = None
+            if self.buffers.refuses_behind(size):
+                self.shed()
+        self._pause(paused=size >= self.buffers.max_ahead_bytes)
+
+    def _hold_no_request(self) -> None:
+        """The exchange has ended: what is here waits for its own turn."""
+        self._body = None
+        if self._held:
+            self._head_bytes = 0
+            self._hold(len(self._ahead))
+            self.buffers.begun.pop(self, None)
+
+    def size(self, held: Buffers) -> int:
+        """See Begun."""
+        size = len(self._ahead)
+        return size if size > 2 * SMALL_BYTES or held.full else 0
+
+    def shed(self) -> None:
+        """See Begun."""
+        self.buffers.begun.pop(self, None)
+        if self._exchange is None or self._deaf:
+            return
+        self._ahead, self._deaf = b"", True
+        self._hold(self._head_bytes)
+        self.server.accounting.turned_away_behind(self)
+
+    # A request's body.
+
+    def read_body(self, body: Body) -> None:
+        """Hand the request's body to the exchange from now on, beginning with what is already here."""
+        self._reading_body, self._body = True, body
+        if self._ahead:
+            data, self._ahead = self._ahead, b""
+            if self._held:
+                self._hold(self._head_bytes)
+            self._feed_body(data)
+        if self._reading_body:
+            self._pause(paused=self._body_paused)
+            if self._eof and self._exchange is not None:
+                self._exchange.client_gone()
+
+    def pause_body(self, *, paused: bool) -> None:
+        """Stop or go on reading while the application cannot take more of the body."""
+        self._body_paused = paused
+        if self._reading_body:
+            self._pause(paused=paused)
+
+    def _feed_body(self, data: bytes) -> None:
+        exchange = self._exchange
+        assert exchange is not None
+        rest = exchange.request_data(data)
+        if rest is None:
+            body = self._body
+            # What is beyond its budget of this turn is a body that goes on.
+            size = 0 if body is None else body.held_bytes - body.backlog
+            if size or self._held:
+                self._hold(size + self._head_bytes)
+                if self.buffers.refuses(size):
+                    exchange.fail(OutOfBuffers())
+            return
+        self._reading_body = False
+        self._ahead = rest
+        if rest or self._held:
+            self._wait_behind()
+        else:
+            self._pause(paused=False)

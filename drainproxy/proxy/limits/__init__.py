@@ -1,0 +1,1 @@
+"""Limits: who is let in, how many, and for how long."""

@@ -1,0 +1,71 @@
+"""Whose turn is it? So many requests are in the application at a time, so many wait, the rest is refused.
+
+Exists only where `max_in_flight` is set. First come, first served; who waits is work like any other: a drain
+waits for it, and a client that leaves gives its place in the queue away.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from drainproxy.errors import QueueFull, QueueTimeout
+from drainproxy.lifecycle.lazytimer import LazyTimer
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from drainproxy.proxy.http1.exchange import Exchange
+    from drainproxy.proxy.settings import ProxySettings
+
+
+class ConcurrencyLimit:
+    """Of every listener of the process. Written by exchanges as they begin and end."""
+
+    def __init__(self, settings: ProxySettings, loop: asyncio.AbstractEventLoop) -> None:
+        self._max_in_flight = settings.max_in_flight or 0
+        self._max_queued = settings.max_queued or 0
+        self._timeout_s = settings.queue_timeout
+        self._loop = loop
+        self._active: set[Exchange] = set()
+        self._waiting: dict[Exchange, float] = {}
+        """Longest first, each with the loop time until which it waits."""
+        self._timer = LazyTimer(loop, self._expire)
+
+    @property
+    def queued(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    def take(self, exchange: Exchange) -> bool:
+        """Tell whether it may go on now; if not, it is resumed later, or has failed."""
+        if len(self._active) < self._max_in_flight:
+            self._active.add(exchange)
+            return True
+        if len(self._waiting) >= self._max_queued:
+            exchange.fail(QueueFull())
+            return False
+        deadline = self._loop.time() + self._timeout_s
+        self._waiting[exchange] = deadline
+        exchange.count_from(math.inf)
+        if deadline < self._timer.when:
+            self._timer.set(deadline)
+        return False
+
+    def leave(self, exchange: Exchange) -> None:
+        """An exchange has ended; whoever has waited longest is next."""
+        if self._waiting.pop(exchange, None) is not None or exchange not in self._active:
+            return
+        self._active.remove(exchange)
+        if self._waiting:
+            following = next(iter(self._waiting))
+            del self._waiting[following]
+            self._active.add(following)
+            # In a turn of its own: this one has not been answered for yet.
+            self._loop.call_soon(following.resume)
+
+    def _expire(self) -> None:
+        now = self._loop.time()
+        for exchange in [one for one, deadline in self._waiting.items() if deadline <= now]:
+            exchange.fail(QueueTimeout())
+        self._timer.set(next(iter(self._waiting.values()), math.inf))

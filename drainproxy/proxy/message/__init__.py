@@ -1,0 +1,1 @@
+"""Messages: what HTTP means, byte for byte. Pure, but for the parser's door."""

@@ -1,0 +1,186 @@
+"""What a connection passes before it may speak HTTP, on one listener: a PROXY header, TLS, or both.
+
+Nothing of the data plane knows of it but the factory in server.py; a listener without any has none. A caller
+that has begun is waited for like one that has begun a request: its request comes next.
+"""
+
+import asyncio
+from functools import partial
+from typing import cast
+
+from drainproxy import certificates
+from drainproxy.certificates import Certificates, Rotation
+from drainproxy.errors import OutOfBuffers, ProxyHeaderRefused
+from drainproxy.proxy.downstream.unfinished import Unfinished
+from drainproxy.proxy.http1.connection import ClientConnection
+from drainproxy.proxy.message.forwarding import Trust
+from drainproxy.proxy.settings import ProxySettings
+from drainproxy.proxy.transport_settings import TransportSettings
+from drainproxy.proxy.wire import proxy_protocol
+from drainproxy.proxy.wire.buffers import Buffers
+from drainproxy.proxy.wire.tls import Tls
+from drainproxy.proxy.wire.weights import READER_BYTES
+
+
+class Arrival(Unfinished):
+    """A client on its way in."""
+
+    __slots__ = ()
+
+    @classmethod
+    def begin(cls, client: ClientConnection) -> None:
+        """The first byte has come."""
+        if client.arrival is None and not client.leaving:
+            client.timer.set(client.loop.time() + client.server.settings.head_timeout)
+            client.arrival = cls(client, "handshake")
+
+    def cut(self, reason: str) -> None:
+        """End at the drain's deadline (Work): nothing can be said yet."""
+        self._client.abort()
+
+    def size(self, held: Buffers) -> int:
+        """See Begun. A handshake whose hello is complete is nearly in, and goes on while it can."""
+        size, transport = held.held_by(self._client), self._client.transport
+        if isinstance(transport, Tls):
+            size += held.held_by(transport.incoming) if held.full else len(transport.hello)
+        return size
+
+    def shed(self) -> None:
+        """See Begun. There is no word for it yet, but a reset is a refusal too."""
+        client = self._client
+        self.over(cast("ClientConnection", client), arrived=False)
+        error = OutOfBuffers()
+        client.server.metrics.refused.inc(error.reason)
+        client.server.accounting.turned_away(
+            client.peer, error.reason, "it had begun, and was no request yet"
+        )
+        client.reset()
+
+    @staticmethod
+    def over(client: ClientConnection, *, arrived: bool) -> bool:
+        """It is in, or never will be. Return whether it had begun."""
+        arrival, client.arrival = client.arrival, None
+        if arrival is None:
+            return False
+        arrival.end()
+        if arrived:
+            client.arrived_at = client.loop.time()
+            client.timer.set(client.arrived_at + client.server.settings.keepalive_idle)
+            # What comes next is a request: a drain does not end in between.
+            client.server.controller.request_came(client.arrived_at)
+        return True
+
+
+class ProxyDoor(asyncio.Protocol):
+    """Reads the PROXY header of one connection, and steps aside."""
+
+    def __init__(self, client: ClientConnection, inner: asyncio.Protocol, trust: Trust) -> None:
+        self._client = client
+        self._inner = inner
+        self._trust = trust
+        self._read = b""
+        self._peer = b""
+        self._refused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take in who comes from a trusted proxy, and hang up on everybody else."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._client.awaits_header = True
+        self._peer = self._client.address_of(transport)
+        if self._trust.holds(self._peer):
+            self._inner.connection_made(transport)
+        else:
+            self._refuse("not from a trusted proxy")
+
+    def data_received(self, data: bytes) -> None:
+        """Look for the header's end. What is behind it is for others."""
+        if self._refused:
+            return
+        client = self._client
+        Arrival.begin(client)
+        self._read += data
+        try:
+            found = proxy_protocol.read(self._read)
+        except ValueError as fault:
+            self._refuse(str(fault))
+            return
+        if found is None:
+            client.buffers.hold(client, len(self._read) + READER_BYTES)
+            if client.arrival is not None and client.buffers.refuses(len(self._read)):
+                client.arrival.shed()
+            return
+        client.buffers.free(client)
+        source, size = found
+        Arrival.over(client, arrived=True)
+        client.awaits_header = False
+        self._transport.set_protocol(self._inner)
+        client.server.connection_limit.introduce(client, source or self._peer)
+        if client.buffers.tight:
+            client.fit()
+        rest, self._read = self._read[size:], b""
+        if rest:
+            self._inner.data_received(rest)
+
+    def eof_received(self) -> bool:
+        """See asyncio.Protocol."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It ended without a header."""
+        if Arrival.over(self._client, arrived=False):
+            self._refuse("an incomplete PROXY header")
+        if self._client.accepted_at:
+            self._inner.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+
+    def _refuse(self, why: str) -> None:
+        """Hang up: nothing can be said in a protocol that is not known."""
+        if not self._refused:
+            self._refused = True
+            server = self._client.server
+            server.metrics.refused.inc(ProxyHeaderRefused.reason)
+            server.accounting.turned_away(self._peer, ProxyHeaderRefused.reason, why)
+            self._transport.abort()
+
+
+class Preamble:
+    """Of one listener. `tls`: what callers' handshakes take; `trust`: who sends a PROXY header, always."""
+
+    def __init__(self, tls: Certificates | None, trust: Trust | None = None) -> None:
+        self._tls = tls
+        self._trust = trust
+
+    def lead(self, client: ClientConnection) -> asyncio.Protocol:
+        """Return the protocol that a new connection begins with."""
+        inner: asyncio.Protocol = client
+        if self._tls is not None:
+            client.scheme = b"https"
+            queue = client.buffers.run_queue
+            began, ended = partial(Arrival.begin, client), partial(_shaken, client)
+            inner = Tls(
+                client, self._tls.context, ended, began=began, run_queue=queue, account=client.buffers
+            )
+        return inner if self._trust is None else ProxyDoor(client, inner, self._trust)
+
+
+def _shaken(client: ClientConnection, failure: Exception | None) -> None:
+    # Whoever connects and says nothing has not failed at anything.
+    if Arrival.over(client, arrived=failure is None):
+        client.server.metrics.tls_handshakes.inc("ok" if failure is None else "failed")
+        if failure is not None:
+            client.server.accounting.turned_away(client.peer, "tls-handshake", certificates.reason(failure))
+
+
+def build(edge: TransportSettings, proxy: ProxySettings, rotation: Rotation) -> dict[bool, Preamble | None]:
+    """Return the entrance of listeners with TLS, and of those without. Raises CertificateError."""
+    trust = Trust(edge.trusted_proxies) if edge.proxy_protocol else None
+    entrances = {False: Preamble(None, trust) if trust is not None else None, True: None}
+    if any(address.tls for address in proxy.listen):
+        make = partial(certificates.for_clients, client=edge.tls_client, http2=proxy.upstream_http2 == "on")
+        entrances[True] = Preamble(rotation.add("clients", edge.for_clients, make), trust)
+    return entrances

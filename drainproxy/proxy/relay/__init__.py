@@ -1,0 +1,1 @@
+"""Relays: two ends, and bytes both ways."""

@@ -1,0 +1,110 @@
+"""How the data plane goes, in the order in which nothing is lost: the listener is the last door to close.
+
+Begins when a drain is over and everybody who wanted to know of it knows. Called by app.py.
+"""
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from drainproxy.lifecycle.budget import MIN_STOP_S
+from drainproxy.lifecycle.controller import Controller
+from drainproxy.lifecycle.inflight import InFlight
+from drainproxy.proxy.listener import Listener
+from drainproxy.tasks import let_the_loop_turn
+
+EXIT_S = 0.25
+"""For the end of the process itself, before SIGKILL."""
+
+
+@dataclass
+class Shutdown:
+    """Of every listener of the process, together."""
+
+    listeners: Sequence[Listener]
+    controller: Controller
+    inflight: InFlight
+    settle_s: float
+
+    @property
+    def exit_by(self) -> float:
+        """Loop time at which whatever is still waited for is left, so that nobody has to kill the process."""
+        controller, drain = self.controller, self.controller.drain
+        sigterm_at = controller.sigterm_at
+        if drain is None or sigterm_at is None:
+            return math.inf
+        # Where SIGTERM comes last, the kubelet promises this much and no more: nobody need have told us of a
+        # shorter grace period.
+        killed_at = sigterm_at + MIN_STOP_S
+        if not (drain.outlived or drain.own_hook):
+            killed_at = max(killed_at, drain.t0 + controller.plan.budget.grace_s)
+        return killed_at - EXIT_S
+
+    async def depart(self) -> None:
+        """Go, and leave nobody unserved who came before the door was shut, until the drain's deadline."""
+        await self._finish_work()
+        await self._close_the_door()
+        await self._serve_the_last()
+
+    async def end(self) -> None:
+        """Cut what is left; return when every client has gone or had its time to."""
+        for work in self.inflight:
+            work.cut("drain-deadline")
+        for listener in self.listeners:
+            await listener.server.emptied(self.exit_by)
+        for listener in self.listeners:
+            await listener.close()
+
+    async def _close_the_door(self) -> None:
+        """Stop listening. Callers are ignored for a moment, then refused; never while work is waited for."""
+        for listener in self.listeners:
+            await listener.stop()
+        # Where callers still come, some are in mid handshake.
+        await self._settle_newest()
+        for listener in self.listeners:
+            await listener.sweep()
+            listener.shut()
+
+    async def _serve_the_last(self) -> None:
+        """Serve who came through the closing door; then close what is idle."""
+        while True:
+            await let_the_loop_turn()
+            await self._settle_newest()
+            await self._finish_work()
+            if self._now() >= self._serve_until:
+                return
+            if self._youth() > 0:
+                # A handshake has only just ended: the request comes now.
+                continue
+            speaking = [listener.server.retire_idle() for listener in self.listeners]
+            if not any(speaking):
+                return
+
+    async def _settle_newest(self) -> None:
+        """Wait until the newest connection is older than `settle`: its request may still be on the wire."""
+        await asyncio.sleep(max(0.0, min(self._youth(), self.exit_by - self._now())))
+
+    def _youth(self) -> float:
+        """Return for how many more seconds the newest connection is younger than `settle`."""
+        clients = [client for each in self.listeners for client in each.server.clients]
+        newest = max((client.arrived_at for client in clients), default=0.0)
+        return newest + self.settle_s - self._now()
+
+    async def _finish_work(self) -> None:
+        """Wait for what was admitted after the drain, as long as there is time."""
+        emptied = asyncio.Event()
+        self.inflight.on_empty = emptied.set
+        if len(self.inflight):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self._serve_until):
+                    await emptied.wait()
+        self.inflight.on_empty = None
+
+    @property
+    def _serve_until(self) -> float:
+        return min(self.controller.deadline, self.exit_by)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()

@@ -1,0 +1,1 @@
+"""Upstream: connections to the application."""

@@ -1,0 +1,1 @@
+"""Wire: sockets, buffers and what lies below HTTP."""

@@ -1,0 +1,275 @@
+"""How much is held here for clients and for the application? One account for the process, and what is done
+about too much.
+
+Three things are in it: what waits in somebody (`hold`), what the kernel keeps of a stream that stands still,
+and what the objects themselves take, which is worked out from how many there are (`costs`). From
+`max_buffer_bytes` on, every connection reads in small pieces and waits until each is gone: streams that are
+taken go on, slower, and those that are not hold next to nothing more. What has been begun and is no request
+yet gives way, the largest first. Beyond `room_bytes` nothing new is begun. Nothing that is under way is cut.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from drainproxy.proxy.wire.endpoint import RECEIVE_BYTES, SMALL_BYTES, UNSENT_BYTES
+from drainproxy.proxy.wire.run_queue import RunQueue
+from drainproxy.proxy.wire.weights import SOCKET_BYTES, UPSTREAM_BYTES
+from drainproxy.proxy.wire.write_batch import LARGE_BYTES
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Collection, Hashable, Iterator, Sized
+
+    from drainproxy.proxy.wire.endpoint import Endpoint
+    from drainproxy.proxy.wire.write_batch import WriteBatch
+
+KERNEL_BYTES = 2 * RECEIVE_BYTES + UNSENT_BYTES
+"""What a stream that waits costs there, which cgroup version 2 counts too: in its books a received byte is
+two (socket(7))."""
+MAX_AHEAD_BYTES = 64 * 1024
+"""Bytes read beyond the current request. Reading goes on until then: a paused transport reports no close."""
+MAX_PARTIAL_BYTES = 4 * 1024
+"""Of what has begun and is no request yet: who holds more gives way while too much is held."""
+MAX_TIGHT_HEAD_BYTES = 16 * 1024
+"""A request with a larger head gets 503 while too much is held: what is left is for many small ones."""
+RELAX_S = 5.0
+"""For so long at least connections stay as they are made when too much is held."""
+SOFT_SHARE = 0.6
+"""From this share of the room on it is tight, whatever the bytes are for."""
+LOOK_S = 0.25
+"""How often the unsent bytes of connections are looked at whose transports have not said that they have many:
+up to 64 KiB each."""
+WORTH_LOOKING_BYTES = 2 * 1024 * 1024
+"""From so much on."""
+GIVE_BACK_BYTES = 4 * 1024 * 1024
+"""So much has to be free again before the C library is asked to give it back."""
+
+
+class Cost(NamedTuple):
+    """So many objects of a kind, and what each takes: here, and in the kernel."""
+
+    those: Sized
+    bytes: int
+    kernel_bytes: int = 0
+
+
+class Begun:
+    """What a client has begun and is no request yet. Base of unfinished.py's."""
+
+    __slots__ = ()
+
+    def size(self, held: Buffers) -> int:
+        """Return how much is held for it."""
+        raise NotImplementedError
+
+    def shed(self) -> None:
+        """Refuse it."""
+        raise NotImplementedError
+
+
+class Buffers:
+    """Written by connections, each for what waits in it."""
+
+    def __init__(
+        self,
+        max_bytes: int,
+        write_batch: WriteBatch,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        room_bytes: float = math.inf,
+        kernel_counts: bool = False,
+    ) -> None:
+        """`room_bytes`: what the process has beyond what it needs before the first client. `kernel_counts`:
+        what waits in sockets is in the same limit."""
+        self._kernel_counts = kernel_counts
+        self.max_bytes = max_bytes
+        self.room_bytes = room_bytes
+        self._outbox = write_batch
+        self._loop = loop
+        self._held: dict[Hashable, int] = {}
+        self._kernel: dict[Hashable, int] = {}
+        self.held_bytes = 0
+        """What waits, here and in the kernel."""
+        self.kernel_bytes = 0
+        """Of these, the kernel's."""
+        self.own_bytes = 0
+        """What is neither waiting nor counted by `costs`: sessions of TLS, books of HTTP/2."""
+        self.costs: list[Cost] = []
+        self.tight = False
+        """Too much is held, or was a moment ago."""
+        self.full = False
+        """There was no room for anything new when it was looked at last: ask `is_full`."""
+        self.max_ahead_bytes = MAX_AHEAD_BYTES
+        self.sides: list[Collection[Endpoint]] = []
+        """Every connection, of whatever kind."""
+        self.run_queue = RunQueue(loop)
+        """Whose reading goes on."""
+        self.begun: dict[Begun, None] = {}
+        """The oldest first."""
+        self._shedding = self._looking = False
+        self._peak_bytes = 0
+        self._worth_it = False
+        """Much was free, and was given back; the rest will be."""
+        self.on_change: Callable[[], None] = lambda: None
+
+    def count(self, those: Sized, size: int, kernel_size: int = 0) -> None:
+        """Reckon with so many bytes for each of `those`, here and in the kernel."""
+        if not any(cost.those is those for cost in self.costs):
+            self.costs.append(Cost(those, size, kernel_size))
+
+    def join(self, upstreams: Collection[Endpoint]) -> None:
+        """Take in connections to an application."""
+        self.sides.append(upstreams)
+        self.count(upstreams, UPSTREAM_BYTES, SOCKET_BYTES)
+
+    # What waits.
+
+    def hold_stream(self, transport: asyncio.Transport) -> None:
+        """Note that a transport's other end does not take what it gets."""
+        self.hold_kernel(transport, 3 * SMALL_BYTES if self.tight else KERNEL_BYTES)
+        self.hold(transport, transport.get_write_buffer_size() + self._kernel[transport])
+
+    def hold_kernel(self, who: Hashable, size: int) -> None:
+        """Note how many of the bytes that `who` holds are the kernel's."""
+        self.kernel_bytes += size - self._kernel.get(who, 0)
+        self._kernel[who] = size
+
+    def hold(self, who: Hashable, size: int) -> None:
+        """Note that `size` bytes wait in `who`; `free` or 0 once nothing does."""
+        before = self._held.get(who, 0)
+        self.held_bytes += size - before
+        self._held[who] = size
+        if size > before:
+            self.weigh()
+
+    def free(self, who: Hashable) -> None:
+        """Note that nothing waits in `who`."""
+        self.held_bytes -= self._held.pop(who, 0)
+        if who in self._kernel:
+            self.kernel_bytes -= self._kernel.pop(who)
+
+    def held_by(self, who: Hashable) -> int:
+        """Return how many bytes wait in `who`."""
+        return self._held.get(who, 0)
+
+    # All of it.
+
+    @property
+    def resident_bytes(self) -> int:
+        """What all of it takes of this process's own memory."""
+        objects = sum(len(cost.those) * cost.bytes for cost in self.costs)
+        return self.held_bytes - self.kernel_bytes + self.own_bytes + objects
+
+    def weigh(self) -> None:
+        """See how much there is in all, and whether that is too much. Called by whoever adds to it."""
+        total = self.held_bytes + self.own_bytes - (0 if self._kernel_counts else self.kernel_bytes)
+        for those, size, kernel_size in self.costs:
+            total += len(those) * (size + kernel_size)
+        self.full = total > self.room_bytes
+        if total > WORTH_LOOKING_BYTES and not self._looking:
+            self._looking = True
+            self._loop.call_later(LOOK_S, self._look)
+        over = self.held_bytes > self.max_bytes or total > self.room_bytes * SOFT_SHARE
+        if over and not self.tight:
+            self._loop.call_later(RELAX_S, self._relax)
+            self._switch(tight=True)
+        if over and self.begun and not self._shedding:
+            self._shedding = True
+            self._loop.call_soon(self._shed)
+
+    def is_full(self) -> bool:
+        """Tell whether there is no room for anything new."""
+        if self.full:
+            self.weigh()
+        return self.full
+
+    def refuses(self, size: int) -> bool:
+        """Tell whether what has begun, is no request yet and holds `size` bytes has to give way."""
+        return self.tight and (size > MAX_PARTIAL_BYTES or self.is_full())
+
+    def refuses_head(self, size: int) -> bool:
+        """Tell whether there is no room for a request with a head of `size` bytes."""
+        return size > MAX_TIGHT_HEAD_BYTES or self.is_full()
+
+    def refuses_behind(self, size: int) -> bool:
+        """Tell whether so many bytes behind a request that is under way are too many."""
+        return self.tight and (size > 2 * SMALL_BYTES or (size > MAX_PARTIAL_BYTES and self.is_full()))
+
+    def _relax(self) -> None:
+        self.weigh()
+        soft = self.room_bytes * SOFT_SHARE
+        if self.held_bytes > self.max_bytes // 2 or self.resident_bytes > soft * 3 // 4:
+            self._loop.call_later(RELAX_S, self._relax)
+        else:
+            self._switch(tight=False)
+
+    def _switch(self, *, tight: bool) -> None:
+        self.tight = tight
+        self.max_ahead_bytes = SMALL_BYTES if tight else MAX_AHEAD_BYTES
+        # Put off, the small pieces of one turn would add up before anybody could say that it is too much.
+        self._outbox.large_bytes = 0 if tight else LARGE_BYTES
+        for side in self._every_side():
+            side.fit()
+        self.on_change()
+
+    def _every_side(self) -> Iterator[Endpoint]:
+        # One that is being made has no transport yet, and looks for itself whether it is tight.
+        for sides in self.sides:
+            yield from [side for side in sides if hasattr(side, "transport")]
+
+    # What is done about it.
+
+    def _shed(self) -> None:
+        """Have what is no request yet give way, the largest first, until there is room again."""
+        self._shedding = False
+        if not self.tight:
+            return
+        # Where even small ones are too much, the room has been filled by many of them.
+        least = 0 if self.is_full() else MAX_PARTIAL_BYTES
+        sized = sorted(((one.size(self), one) for one in list(self.begun)), key=lambda each: -each[0])
+        for size, one in sized:
+            self.weigh()
+            if size <= least or not (self.full or self.held_bytes > self.max_bytes * 3 // 4):
+                break
+            if one in self.begun:
+                one.shed()
+
+    def _look(self) -> None:
+        """Take in what waits in transports that have not said so, and give back what is free."""
+        for side in self._every_side():
+            transport = side.transport
+            if transport in self._kernel:
+                continue
+            if size := transport.get_write_buffer_size():
+                self.hold(transport, size)
+            elif transport in self._held:
+                self.free(transport)
+        now = self.resident_bytes
+        self._peak_bytes = max(self._peak_bytes, now)
+        if self._peak_bytes - now > GIVE_BACK_BYTES:
+            self._peak_bytes = now
+            self._worth_it = True
+            give_back()
+        self._looking = now > WORTH_LOOKING_BYTES
+        if self._looking:
+            self._loop.call_later(LOOK_S, self._look)
+        elif self._worth_it:
+            self._peak_bytes, self._worth_it = 0, False
+            give_back()
+
+
+def give_back() -> None:
+    """Have the C library give what is free back to the kernel, where it can (malloc_trim(3)): of what was
+    held in small pieces it would keep nearly all. A connection that has ended is a circle, and is not free
+    before it was collected."""
+    gc.collect()
+    trim = getattr(_LIBRARY, "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+_LIBRARY = ctypes.CDLL(None)

@@ -1,0 +1,192 @@
+"""Either side of a stream: how much it reads at a time, and what is held while it takes nothing.
+
+Base of client connections and of connections to the application. Each reads as much as there is room for in
+the account that all of them share (buffers.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import TYPE_CHECKING, cast
+
+from drainproxy.proxy.wire.run_queue import LARGE_READ_BYTES
+from drainproxy.proxy.wire.tls import Tls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from drainproxy.proxy.wire.buffers import Buffers
+
+RECEIVE_BYTES = 64 * 1024
+"""What the kernel holds of an answer that is not read yet: as much as it offers at first, and no more.
+It would grow to 6 MiB; over loopback, where the application is, this much is as fast."""
+UNSENT_BYTES = 64 * 1024
+"""What the kernel takes beyond what is on its way (TCP_NOTSENT_LOWAT, tcp(7)). It would be up to 4 MiB."""
+SMALL_BYTES = 8 * 1024
+"""One read, and each of the kernel's shares, while too much is held."""
+TCP_NOTSENT_LOWAT = 25
+"""Not in the socket module on every system (netinet/tcp.h)."""
+
+
+class Endpoint(asyncio.Protocol):
+    """Written by its transport, on the loop's thread."""
+
+    __slots__ = ("_afterwards", "_fin_due", "buffers", "transport", "yielding")
+    transport: asyncio.Transport
+
+    def __init__(self, buffers: Buffers) -> None:
+        self.buffers = buffers
+        self.yielding = False
+        """Its reader has a backlog, and others have their turn; it is not read from."""
+        self._fin_due = False
+        """It half-closes once what was written has gone."""
+        self._afterwards: Callable[[], object] | None = None
+        """What has come behind the backlog."""
+
+    @property
+    def held_back(self) -> bool:
+        """It is not read from, because what it says could not be passed on."""
+        raise NotImplementedError
+
+    def tell_writer(self, *, writable: bool) -> None:
+        """Hold back who writes to this side, or let them go on."""
+        raise NotImplementedError
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self.transport = cast("asyncio.Transport", transport)
+        if self.buffers.tight:
+            self.fit()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self.buffers.free(self.transport)
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol: the other end does not take what it gets."""
+        self.buffers.hold_stream(self.transport)
+        self.tell_writer(writable=False)
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol: the other end takes more."""
+        self.buffers.free(self.transport)
+        self.tell_writer(writable=True)
+        if self._fin_due:
+            # Not from in here: asyncio is in the middle of its own writing.
+            self.buffers.run_queue.add(self._end_late)
+
+    def end_writing(self) -> None:
+        """Half-close behind what was written. Raises OSError where the other end has gone already.
+
+        Left to asyncio, it is done after the last write, where nobody hears that there is nothing to close
+        any more: over loopback a reset comes while that write is being made.
+        """
+        self._fin_due = self.transport.get_write_buffer_size() > 0
+        if self._fin_due:
+            self.transport.set_write_buffer_limits(high=0)
+        else:
+            self.transport.write_eof()
+
+    def _end_late(self) -> None:
+        with contextlib.suppress(OSError):
+            # It is about to be told that the other end has gone.
+            if not self.transport.is_closing():
+                self.end_writing()
+
+    # Yielding (run_queue.py).
+
+    def give_way(self, size: int, backlog: int) -> None:
+        """After a read of `size` bytes, of which the reader has kept `backlog`: let others have their turn
+        before it goes on, if there is a backlog or the read was large."""
+        if not backlog and size < LARGE_READ_BYTES:
+            return
+        self.buffers.hold((self, "backlog"), backlog)
+        if not self.yielding:
+            self.yielding = True
+            if not self.transport.is_closing():
+                self.transport.pause_reading()
+            self.buffers.run_queue.add(self._go_on)
+
+    def behind_backlog(self, act: Callable[[], object]) -> None:
+        """Do what comes behind everything that was read."""
+        if self.yielding:
+            self._afterwards = act
+        else:
+            act()
+
+    def drop_backlog(self) -> None:
+        """Nobody wants it any more."""
+        self._end_backlog()
+        self._afterwards = None
+
+    def _end_backlog(self) -> bool:
+        had, self.yielding = self.yielding, False
+        if had:
+            self.buffers.free((self, "backlog"))
+        return had
+
+    def _go_on(self) -> None:
+        if not self._end_backlog():
+            return
+        self.data_received(b"")
+        if self.yielding:
+            return
+        afterwards, self._afterwards = self._afterwards, None
+        if afterwards is not None:
+            afterwards()
+        elif not self.held_back and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def fit(self) -> None:
+        """Hold as much as there is room for."""
+        transport, tight = self.transport, self.buffers.tight
+        if transport.is_closing():
+            return
+        bound_unsent(transport.get_extra_info("socket"), SMALL_BYTES if tight else UNSENT_BYTES)
+        reader: asyncio.Protocol = self
+        if isinstance(transport, Tls):
+            # What is read is read for it.
+            reader, transport = transport, transport.plain
+        transport.set_protocol(SmallReads(reader) if tight else reader)
+        transport.set_write_buffer_limits(high=0 if tight else None)
+        if transport.is_reading():
+            # How it reads is looked up where it begins to.
+            transport.pause_reading()
+            transport.resume_reading()
+
+
+class SmallReads(asyncio.BufferedProtocol):
+    """Stands before a protocol and has it given no more than SMALL_BYTES at a time."""
+
+    __slots__ = ("_reader", "connection_lost", "eof_received", "pause_writing", "resume_writing")
+    _buffer = memoryview(bytearray(SMALL_BYTES))
+    """One for all: what was read is handed on before anything else is read."""
+
+    def __init__(self, reader: asyncio.Protocol) -> None:
+        self._reader = reader
+        for name in ("connection_lost", "eof_received", "pause_writing", "resume_writing"):
+            setattr(self, name, getattr(reader, name))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """See asyncio.BufferedProtocol."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """See asyncio.BufferedProtocol."""
+        self._reader.data_received(bytes(self._buffer[:nbytes]))
+
+
+def bound_unsent(wire: socket.socket, size: int = UNSENT_BYTES) -> None:
+    """Bound what the kernel takes of a TCP socket's unsent bytes; accepted sockets inherit it."""
+    with contextlib.suppress(OSError):
+        # A Unix socket does not know it, and holds little.
+        wire.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, size)
+
+
+def bound_received(wire: socket.socket, size: int = RECEIVE_BYTES) -> None:
+    """Bound what the kernel holds of what is not read. Never to less than the socket has offered already:
+    its sender would wait for room that does not come."""
+    with contextlib.suppress(OSError):
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)

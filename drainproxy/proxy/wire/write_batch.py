@@ -1,0 +1,70 @@
+"""Writes of one turn of the event loop go out together.
+
+A write wakes the process that reads; a burst of writes wakes it once. Measured with 64 connections, sending
+what a turn produced in one go takes a third off the cost of a request.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+LARGE_BYTES = 64 * 1024
+"""From here on a write is not put off: libuv reads a stream up to 32 times in a turn, and only a transport
+that has the bytes can say that it has too many."""
+
+
+class WriteBatch:
+    """What will be written at the end of this turn, in order. One for all connections of a process."""
+
+    __slots__ = ("_failed", "_loop", "_then", "_waiting", "large_bytes", "turn")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, failed: Callable[[str, BaseException], None]) -> None:
+        """`failed` is told what went wrong with one entry; the others are not held up by it."""
+        self._loop = loop
+        self._failed = failed
+        self._waiting: list[tuple[asyncio.Transport, bytes]] = []
+        self._then: list[Callable[[], None]] = []
+        self.large_bytes = LARGE_BYTES
+        self.turn = 0
+        """Grows with every flush: what was written in an earlier turn has been handed over."""
+
+    def write(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Write `data` soon: before any callback that is scheduled after this call."""
+        if len(data) >= self.large_bytes:
+            self._send()
+            if not transport.is_closing():
+                transport.write(data)
+            return
+        if not self._waiting and not self._then:
+            self._loop.call_soon(self.flush)
+        self._waiting.append((transport, data))
+
+    def then(self, act: Callable[[], None]) -> None:
+        """Call `act` once what was written before has been handed to its transports."""
+        if not self._waiting and not self._then:
+            self._loop.call_soon(self.flush)
+        self._then.append(act)
+
+    def flush(self) -> None:
+        """Write everything now. A transport must be flushed before it is told to close."""
+        then, self._then = self._then, []
+        self._send()
+        for act in then:
+            try:
+                act()
+            except Exception as defect:
+                self._failed("after a write", defect)
+
+    def _send(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        self.turn += 1
+        for transport, data in waiting:
+            try:
+                if not transport.is_closing():
+                    transport.write(data)
+            except Exception as defect:
+                self._failed("write", defect)
