@@ -110,7 +110,7 @@ class ClientConnection(PatientSocket):
         """Begin the next request, if its head is here and nothing else is under way."""
         while self._exchange is None and not self._replying and not self._lingering and not self._lost:
             try:
-                head = self._take_head()
+                head = self._take_head() if self._ahead else None
             except errors.RequestError as error:
                 self.fail_head(error)
                 return
@@ -120,7 +120,8 @@ class ClientConnection(PatientSocket):
             if head is None:
                 self._await_head()
                 return
-            self._end_head()
+            if self._partial is not None:
+                self._end_head()
             if self._reading_paused:
                 self._pause(paused=len(self._ahead) >= self.buffers.max_ahead_bytes)
             try:
@@ -141,8 +142,6 @@ class ClientConnection(PatientSocket):
         Http2Connection(self).begin(self, rest)
 
     def _take_head(self) -> RequestHead | None:
-        if not self._ahead:
-            return None
         data, self._ahead = self._ahead, b""
         read = self._reader.feed(data)
         if read is None:
