@@ -153,7 +153,7 @@ class _Process:
             ProxyServer(
                 settings=config.proxy,
                 pool=pool,
-                controller=self.controller,
+                lifecycle=self.controller,
                 inflight=self.inflight,
                 admission=admission,
                 connection_limit=connection_limit,
@@ -358,7 +358,7 @@ class _Process:
 
     def _unreachable(self, pool: Pool) -> None:
         """Say where an application may be that is not where it is looked for."""
-        found = KERNEL.connection_limit(pool.address.port) if pool.address.port else []
+        found = KERNEL.places(pool.address.port) if pool.address.port else []
         fix = "set `upstream`, or drainproxy.io/upstream-host: localhost, pod, or an IP address"
         elsewhere = f"somebody listens on its port at {', '.join(found)}: {fix}"
         why = elsewhere if found else "nobody listens on its port"

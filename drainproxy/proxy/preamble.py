@@ -31,7 +31,7 @@ class Arrival(Unfinished):
     def begin(cls, client: ClientConnection) -> None:
         """The first byte has come."""
         if client.arrival is None and not client.leaving:
-            client.timer.set(client.loop.time() + client.server.settings.head_timeout)
+            client.timer.set(client.loop.time() + client.plane.settings.head_timeout)
             client.arrival = cls(client, "handshake")
 
     def cut(self, reason: str) -> None:
@@ -50,10 +50,8 @@ class Arrival(Unfinished):
         client = self._client
         self.over(cast("ClientConnection", client), arrived=False)
         error = OutOfBuffers()
-        client.server.metrics.refused.inc(error.reason)
-        client.server.accounting.turned_away(
-            client.peer, error.reason, "it had begun, and was no request yet"
-        )
+        client.plane.metrics.refused.inc(error.reason)
+        client.plane.accounting.turned_away(client.peer, error.reason, "it had begun, and was no request yet")
         client.reset()
 
     @staticmethod
@@ -65,9 +63,9 @@ class Arrival(Unfinished):
         arrival.end()
         if arrived:
             client.arrived_at = client.loop.time()
-            client.timer.set(client.arrived_at + client.server.settings.keepalive_idle)
+            client.timer.set(client.arrived_at + client.plane.settings.keepalive_idle)
             # What comes next is a request: a drain does not end in between.
-            client.server.controller.request_came(client.arrived_at)
+            client.plane.lifecycle.request_came(client.arrived_at)
         return True
 
 
@@ -114,7 +112,7 @@ class ProxyDoor(asyncio.Protocol):
         Arrival.over(client, arrived=True)
         client.awaits_header = False
         self._transport.set_protocol(self._inner)
-        client.server.connection_limit.introduce(client, source or self._peer)
+        client.plane.connection_limit.introduce(client, source or self._peer)
         if client.buffers.tight:
             client.fit()
         rest, self._read = self._read[size:], b""
@@ -142,9 +140,9 @@ class ProxyDoor(asyncio.Protocol):
         """Hang up: nothing can be said in a protocol that is not known."""
         if not self._refused:
             self._refused = True
-            server = self._client.server
-            server.metrics.refused.inc(ProxyHeaderRefused.reason)
-            server.accounting.turned_away(self._peer, ProxyHeaderRefused.reason, why)
+            plane = self._client.plane
+            plane.metrics.refused.inc(ProxyHeaderRefused.reason)
+            plane.accounting.turned_away(self._peer, ProxyHeaderRefused.reason, why)
             self._transport.abort()
 
 
@@ -171,9 +169,9 @@ class Preamble:
 def _shaken(client: ClientConnection, failure: Exception | None) -> None:
     # Whoever connects and says nothing has not failed at anything.
     if Arrival.over(client, arrived=failure is None):
-        client.server.metrics.tls_handshakes.inc("ok" if failure is None else "failed")
+        client.plane.metrics.tls_handshakes.inc("ok" if failure is None else "failed")
         if failure is not None:
-            client.server.accounting.turned_away(client.peer, "tls-handshake", certificates.reason(failure))
+            client.plane.accounting.turned_away(client.peer, "tls-handshake", certificates.reason(failure))
 
 
 def build(edge: TransportSettings, proxy: ProxySettings, rotation: Rotation) -> dict[bool, Preamble | None]:

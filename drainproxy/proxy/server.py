@@ -55,7 +55,7 @@ class ProxyServer(web.Server):
 
     settings: ProxySettings
     pool: Pool
-    controller: Controller
+    lifecycle: Controller
     inflight: InFlight
     admission: Admission
     connection_limit: ConnectionLimit
@@ -82,7 +82,7 @@ class ProxyServer(web.Server):
     def __post_init__(self) -> None:
         super().__init__(_unused)
         self.loop = asyncio.get_running_loop()
-        self.controller.on_change(self._tell_http2)
+        self.lifecycle.on_change(self._tell_http2)
         self.pool.presence.on_change.append(self._application_changed)
         self.connection_limit.no_room = self.buffers.is_full
         self.upstream_host = _host_of(self.pool)
@@ -137,7 +137,7 @@ class ProxyServer(web.Server):
 
     def _tell_http2(self) -> None:
         # A connection of HTTP/1.1 looks at the policy when it answers; one of HTTP/2 has to say something.
-        if self.controller.published.discourage_reuse:
+        if self.lifecycle.published.discourage_reuse:
             for client in list(self.clients):
                 client.policy_changed()
 
@@ -178,7 +178,7 @@ class ProxyServer(web.Server):
         Until loop time `deadline`. While the application starts it is waited for, but not as long as it may
         take to never come; then: UpstreamRefused.
         """
-        if self.controller.published.policy.new_request is not NewRequest.CONNECT_PATIENTLY:
+        if self.lifecycle.published.policy.new_request is not NewRequest.CONNECT_PATIENTLY:
             return await self.pool.connect_if_worthwhile(deadline, borrower)
         patience_s = START_PATIENCE_S if (own := self.settings.connect_timeout) is None else own
         patient = min(deadline, self.loop.time() + patience_s)
@@ -187,7 +187,7 @@ class ProxyServer(web.Server):
         except UpstreamRefused as refused:
             try:
                 async with asyncio.timeout_at(patient):
-                    await self.controller.until(lambda: self.controller.upstream_up)
+                    await self.lifecycle.until(lambda: self.lifecycle.upstream_up)
             except TimeoutError:
                 raise refused from None
             return await self.pool.connect(deadline, borrower)

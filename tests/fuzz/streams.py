@@ -61,9 +61,9 @@ class Passage:
     farewell = SimpleNamespace(heard=lambda: None)
 
     def __init__(self) -> None:
-        self.server = SimpleNamespace(settings=ProxySettings(), found_http2=lambda: None)
+        self.plane = SimpleNamespace(settings=ProxySettings(), found_http2=lambda: None)
         self.loop = SimpleNamespace(time=lambda: 0.0, call_soon=lambda _: None)
-        self.guard = FloodLimits(self.server.settings, 0.0)
+        self.guard = FloodLimits(self.plane.settings, 0.0)
         self.table = Streams(self)  # type: ignore[arg-type]
         self.from_client, self.from_upstream = (
             FrameReader(self.table.from_client(), lambda *_: None),

@@ -50,8 +50,8 @@ def test_a_socket_that_is_not_accepted_from_listens_all_the_same(kernel) -> None
 def test_the_addresses_of_a_port_are_told(kernel) -> None:
     """For the log."""
     with socket.create_server(("127.0.0.1", 0)) as wire:
-        assert kernel.connection_limit(wire.getsockname()[1]) == ["127.0.0.1"]
-    assert kernel.connection_limit(1) == []
+        assert kernel.places(wire.getsockname()[1]) == ["127.0.0.1"]
+    assert kernel.places(1) == []
 
 
 def test_without_netlink_nothing_is_known(kernel, monkeypatch) -> None:
@@ -65,7 +65,7 @@ def test_without_netlink_nothing_is_known(kernel, monkeypatch) -> None:
     monkeypatch.setattr("drainproxy.proxy.upstream.listening.socket.socket", refused)
     for _ in range(3):
         assert kernel.listens("127.0.0.1", 1) is None
-    assert kernel.connection_limit(1) == []
+    assert kernel.places(1) == []
     assert len(tried) == 1
 
 
@@ -75,6 +75,6 @@ def test_without_a_descriptor_nothing_is_known_and_it_is_asked_again(kernel, mon
         port = wire.getsockname()[1]
         with none_left():
             assert kernel.listens("127.0.0.1", port) is None
-            assert kernel.connection_limit(port) == []
+            assert kernel.places(port) == []
         assert kernel.listens("127.0.0.1", port) is True
     assert kernel.listens("127.0.0.1", port) is False

@@ -79,7 +79,7 @@ async def test_a_refusal_at_another_address_does_not_speak_for_one_that_was_not_
     """`localhost` is two addresses: nobody knows whether the application listens at the first."""
     loop = asyncio.get_running_loop()
     dialler = Dialer(UpstreamAddress("localhost", 1), loop)
-    dialler.connection_limit = Pressed([("127.0.0.1", 1), ("127.0.0.1", 1)])
+    dialler.places = Pressed([("127.0.0.1", 1), ("127.0.0.1", 1)])
     with pytest.raises(OSError, match="Too many open files") as caught:
         await dialler.dial(asyncio.Protocol)
     assert caught.value.errno == errno.EMFILE

@@ -131,7 +131,7 @@ class House:
         self.server = ProxyServer(
             settings=self.settings,
             pool=self.pool,
-            controller=self.controller,
+            lifecycle=self.controller,
             inflight=self.inflight,
             admission=Admission(self.controller, self.metrics, self.settings.health_paths),
             connection_limit=self.connection_limit,

@@ -200,8 +200,8 @@ class Accounting:
     ) -> None:
         line: dict[str, Any] = {"listener": self.name, "client": client.peer.decode(), "status": status}
         if head is not None:
-            if client.server.forwarder is not None:
-                line["client"] = client.server.forwarder.client_of(head, client.peer).decode()
+            if client.plane.forwarder is not None:
+                line["client"] = client.plane.forwarder.client_of(head, client.peer).decode()
             line["method"] = shown(head.method)
             line["path"] = shown_path(head.target)
             line["protocol"] = "HTTP/1.1" if head.http_1_1 else "HTTP/1.0"

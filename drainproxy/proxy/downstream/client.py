@@ -34,13 +34,13 @@ class ClientSocket(Endpoint):
     __slots__ = (
         "_aging", "_body_paused", "_eof", "_held", "_linger_left", "_lingering", "_lost", "_reading_body",
         "_reading_paused", "_watch", "accepted_at", "aged", "arrival", "arrived_at", "awaits_header", "loop",
-        "over", "peer", "scheme", "server", "timer", "write_paused",
+        "over", "peer", "plane", "scheme", "timer", "write_paused",
     )  # fmt: skip
 
-    def __init__(self, server: ProxyServer) -> None:
-        super().__init__(server.buffers)
-        self.server = server
-        self.loop = server.loop
+    def __init__(self, plane: ProxyServer) -> None:
+        super().__init__(plane.buffers)
+        self.plane = plane
+        self.loop = plane.loop
         self.timer = LazyTimer(self.loop, self.expired)
         self.peer = b""
         self.scheme = b"http"
@@ -115,11 +115,11 @@ class ClientSocket(Endpoint):
         """Take the client in."""
         super().connection_made(transport)
         self.accepted_at = self.arrived_at = self.loop.time()
-        self.timer.set(self.accepted_at + self.server.settings.keepalive_idle)
+        self.timer.set(self.accepted_at + self.plane.settings.keepalive_idle)
         self.begin_to_age()
         if not self.awaits_header:
             self.peer = self.address_of(transport)
-        self.server.opened(self)
+        self.plane.opened(self)
 
     @staticmethod
     def address_of(transport: asyncio.BaseTransport) -> bytes:
@@ -153,11 +153,11 @@ class ClientSocket(Endpoint):
         self.ended(reset=exc is not None)
         self.buffers.free(self)
         super().connection_lost(exc)
-        self.server.closed(self)
+        self.plane.closed(self)
 
     def begin_to_age(self) -> None:
         """Have it told when it is old, if any ever is."""
-        if (age := self.server.settings.max_connection_age) is not None:
+        if (age := self.plane.settings.max_connection_age) is not None:
             jitter = random.uniform(0.9, 1.1)  # noqa: S311 - spreads, hides nothing
             self._aging = self.loop.call_at(self.accepted_at + age * jitter, self.grow_old)
 
@@ -204,7 +204,7 @@ class ClientSocket(Endpoint):
 
     def _look(self) -> None:
         """See whether a client that is not read from is still there."""
-        if sockets.hung_up(self.transport, half=not self.server.settings.allow_half_close):
+        if sockets.hung_up(self.transport, half=not self.plane.settings.allow_half_close):
             self.left()
         if not self._lost:
             self._watch = self.loop.call_later(WATCH_PAUSED_S, self._look)
@@ -219,7 +219,7 @@ class ClientSocket(Endpoint):
     def write(self, data: bytes) -> None:
         """Write, unless the client is gone."""
         if data and not self._lost:
-            self.server.write_batch.write(self.transport, data)
+            self.plane.write_batch.write(self.transport, data)
 
     def unsent(self) -> int:
         """Return how many bytes of what was written the socket has not taken."""
@@ -238,7 +238,7 @@ class ClientSocket(Endpoint):
         if self._lost or self._lingering:
             return
         self._lingering = True
-        self.server.write_batch.flush()
+        self.plane.write_batch.flush()
         if self._lost or self.transport.is_closing():
             return
         if self._reading_paused:
@@ -252,9 +252,9 @@ class ClientSocket(Endpoint):
             # It has gone, unseen behind bytes that were not read.
             self.abort()
             return
-        long = unread and not self.server.controller.published.draining
+        long = unread and not self.plane.lifecycle.published.draining
         self._linger_left = math.inf if long else MAX_LINGER_BYTES
-        self.timer.set(self.loop.time() + (UNREAD_LINGER_S if long else self.server.linger_s))
+        self.timer.set(self.loop.time() + (UNREAD_LINGER_S if long else self.plane.linger_s))
 
     def _linger(self, data: bytes) -> None:
         """Throw away what comes after the half-close, so much and no more."""
@@ -282,4 +282,4 @@ class ClientSocket(Endpoint):
     @property
     def gone(self) -> bool:
         """The client will not read an answer."""
-        return self._lost or (self._eof and not self.server.settings.allow_half_close)
+        return self._lost or (self._eof and not self.plane.settings.allow_half_close)

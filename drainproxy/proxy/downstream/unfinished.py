@@ -20,14 +20,14 @@ class Unfinished(Begun):
         self.kind = kind
         self.started = client.loop.time()
         self._own_deadline = client.timer.when
-        self.drain_by(client.server.controller.published.work_deadline)
-        client.server.inflight.add(self)
-        client.server.buffers.begun[self] = None
+        self.drain_by(client.plane.lifecycle.published.work_deadline)
+        client.plane.inflight.add(self)
+        client.plane.buffers.begun[self] = None
 
     def end(self) -> None:
         """It is through, or never will be."""
-        self._client.server.inflight.discard(self)
-        self._client.server.buffers.begun.pop(self, None)
+        self._client.plane.inflight.discard(self)
+        self._client.plane.buffers.begun.pop(self, None)
 
     def drain_by(self, deadline: float) -> None:
         """End by the drain's deadline too, or no longer (Work)."""

@@ -44,9 +44,9 @@ class ClientConnection(PatientSocket):
         "_partial", "_reader", "_replying", "_requests", "private",
     )  # fmt: skip
 
-    def __init__(self, server: ProxyServer) -> None:
-        super().__init__(server)
-        self._reader = RequestReader(server.settings)
+    def __init__(self, plane: ProxyServer) -> None:
+        super().__init__(plane)
+        self._reader = RequestReader(plane.settings)
         self._partial: Unfinished | None = None
         self._replying = False
         """An error reply is on its way, after which the next request is looked at."""
@@ -80,7 +80,7 @@ class ClientConnection(PatientSocket):
         self._eof = True
         exchange = self._exchange
         if exchange is None:
-            return self._replying and self.server.settings.allow_half_close
+            return self._replying and self.plane.settings.allow_half_close
         if self._reading_body or self.gone:
             exchange.client_gone()
             return False
@@ -96,8 +96,8 @@ class ClientConnection(PatientSocket):
             self._exchange.client_gone()
         if self.private is not None:
             self.private.end()
-        if self._requests == 0 and self.accepted_at >= self.server.controller.published.drain_started:
-            self.server.metrics.late_connections.inc("empty")
+        if self._requests == 0 and self.accepted_at >= self.plane.lifecycle.published.drain_started:
+            self.plane.metrics.late_connections.inc("empty")
 
     def tell_writer(self, *, writable: bool) -> None:
         """See Endpoint."""
@@ -156,8 +156,8 @@ class ClientConnection(PatientSocket):
         if self._eof:
             self.close()
         elif not self._reader.begun:
-            self.timer.set(self.loop.time() + self.server.settings.keepalive_idle)
-            idle = self.server.connection_limit.idle
+            self.timer.set(self.loop.time() + self.plane.settings.keepalive_idle)
+            idle = self.plane.connection_limit.idle
             if idle is not None and self._requests:
                 idle.pop(self, None)
                 idle[self] = None
@@ -167,7 +167,7 @@ class ClientConnection(PatientSocket):
     def _await_rest(self) -> None:
         """Wait for the rest of a head: its bytes count, and so does its time."""
         if self._partial is None:
-            self.timer.set(self.loop.time() + self.server.settings.head_timeout)
+            self.timer.set(self.loop.time() + self.plane.settings.head_timeout)
             # A head that has begun is work: who sends slowly is waited for, so long and no longer.
             self._partial = Unfinished(self, "reading the head")
         size = self._reader.held_bytes
@@ -184,26 +184,26 @@ class ClientConnection(PatientSocket):
 
     def _answer(self, head: RequestHead) -> None:
         """Decide whether a request goes on to the application; begin its exchange, or reply."""
-        server = self.server
+        plane = self.plane
         first = self._requests == 0
         self._requests += 1
         now = self.loop.time()
         try:
-            request = receive(head, server.routes, server.settings)
+            request = receive(head, plane.routes, plane.settings)
             if request.upgrade_ignored:
-                server.accounting.upgrade_ignored(self.peer, request.upgrade_ignored)
-            if server.forwarder is not None:
-                server.forwarder.prepare(head, self.peer, self.scheme, request.target.host)
-            if server.buffers.tight and self._too_much(head):
+                plane.accounting.upgrade_ignored(self.peer, request.upgrade_ignored)
+            if plane.forwarder is not None:
+                plane.forwarder.prepare(head, self.peer, self.scheme, request.target.host)
+            if plane.buffers.tight and self._too_much(head):
                 raise errors.OutOfBuffers
-            if first or server.controller.published.draining:
+            if first or plane.lifecycle.published.draining:
                 at, tunnel = self.accepted_at, request.tunnel
                 if self.over and (tunnel or not self._checks_health(head)):
-                    server.connection_limit.claim(self)
-                server.admission.admit(head, accepted_at=at, first=first, now=now, tunnel=tunnel)
+                    plane.connection_limit.claim(self)
+                plane.admission.admit(head, accepted_at=at, first=first, now=now, tunnel=tunnel)
         except errors.RequestError as error:
-            server.accounting.failed(self, error, head, None, begun=False)
-            server.admission.turned_away(self, error, head, first=first)
+            plane.accounting.failed(self, error, head, None, begun=False)
+            plane.admission.turned_away(self, error, head, first=first)
             self._reply(error, head, body_read=headers.ends_with_head(head))
             return
         if request.for_us:
@@ -214,11 +214,11 @@ class ClientConnection(PatientSocket):
 
     def _checks_health(self, head: RequestHead) -> bool:
         """Take a place for a health check, if it is one and there is room for it."""
-        return self.server.admission.is_health_check(head) and self.server.connection_limit.check(self)
+        return self.plane.admission.is_health_check(head) and self.plane.connection_limit.check(self)
 
     def exchange_done(self, exchange: Exchange) -> None:
         """The client's socket has the whole answer."""
-        self.server.accounting.answered(self, exchange)
+        self.plane.accounting.answered(self, exchange)
         self._end_exchange(exchange)
         if exchange.close or self._deaf:
             self.close(unread=not exchange.request_read)
@@ -233,13 +233,13 @@ class ClientConnection(PatientSocket):
             left = errors.ClientGone()
             left.sent = error.sent
             error = left
-        self.server.accounting.failed(self, error, exchange.head, exchange, begun=begun and not gone)
+        self.plane.accounting.failed(self, error, exchange.head, exchange, begun=begun and not gone)
         self._end_exchange(exchange)
         if gone:
             self.abort()
         elif begun:
             self.reset()
-        elif self.server.fallen and isinstance(error, FALLEN) and exchange.repeatable():
+        elif self.plane.fallen and isinstance(error, FALLEN) and exchange.repeatable():
             # As its own connections have ended, without a word: then callers ask another pod what may be
             # asked twice; an error they would pass on.
             self.reset()
@@ -248,7 +248,7 @@ class ClientConnection(PatientSocket):
 
     def exchange_switched(self, exchange: Exchange, tunnel: Tunnel, rest: bytes) -> None:
         """Hand the socket over: the application has agreed to another protocol, and `rest` is in it."""
-        self.server.accounting.answered(self, exchange)
+        self.plane.accounting.answered(self, exchange)
         ahead, self._ahead = self._ahead, b""
         self._pause(paused=False)
         if self.yielding:
@@ -268,13 +268,13 @@ class ClientConnection(PatientSocket):
         self._exchange = None
         self._reading_body = self._body_paused = False
         self._hold_no_request()
-        self.server.inflight.discard(exchange)
-        if self.server.concurrency_limit is not None:
-            self.server.concurrency_limit.leave(exchange)
+        self.plane.inflight.discard(exchange)
+        if self.plane.concurrency_limit is not None:
+            self.plane.concurrency_limit.leave(exchange)
 
     def defective(self, defect: Exception) -> None:
         """A defect of ours costs one connection, not the process."""
-        self.server.accounting.defect(defect)
+        self.plane.accounting.defect(defect)
         if self._exchange is not None:
             self._exchange.fail(errors.InternalError())
         self.close()
@@ -296,14 +296,14 @@ class ClientConnection(PatientSocket):
         """Answer an OPTIONS whose Max-Forwards has run out."""
         read = headers.ends_with_head(head)
         keep = read and not self.closes_after(head)
-        self.server.accounting.replied(self, head, 200)
+        self.plane.accounting.replied(self, head, 200)
         self.write(replies.options(date=date_line(), close=not keep))
         self._after_reply(keep=keep, unread=not read)
 
     def _after_reply(self, *, keep: bool, unread: bool) -> None:
         if keep:
             self._replying = True
-            self.server.write_batch.then(self._replied)
+            self.plane.write_batch.then(self._replied)
         else:
             self.close(unread=unread)
 
@@ -329,8 +329,8 @@ class ClientConnection(PatientSocket):
         if not head.http_1_1 or b"close" in head.named or self._deaf or self.over:
             return True
         # What has been pipelined already is answered first: closing would throw it away.
-        server = self.server
-        discouraged = self._eof or self.aged or server.fallen or server.controller.published.discourage_reuse
+        plane = self.plane
+        discouraged = self._eof or self.aged or plane.fallen or plane.lifecycle.published.discourage_reuse
         return discouraged and not self._ahead
 
     @property
@@ -350,9 +350,9 @@ class ClientConnection(PatientSocket):
             return
         self._end_head()
         self._requests += 1
-        self.server.accounting.failed(self, error, None, None, begun=False)
+        self.plane.accounting.failed(self, error, None, None, begun=False)
         if isinstance(error, errors.LimitReached):
-            self.server.admission.turned_away(self, error, first=self._requests == 1)
+            self.plane.admission.turned_away(self, error, first=self._requests == 1)
         self._reply(error, None)
 
     def grow_old(self) -> None:
@@ -374,7 +374,7 @@ class ClientConnection(PatientSocket):
         elif self._lingering:
             self.abort()
         elif self._reader.begun:
-            late = self.loop.time() >= self.server.controller.published.work_deadline
+            late = self.loop.time() >= self.plane.lifecycle.published.work_deadline
             self.fail_head(errors.DrainDeadline() if late else errors.HeadTimeout())
         else:
             self.close()

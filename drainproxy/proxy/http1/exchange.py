@@ -73,8 +73,8 @@ class Exchange(TimedWork):
     def start(self) -> None:
         """Go, or wait for a turn. Tells the client connection how it ended, once."""
         self.arm()
-        self._server.inflight.add(self)
-        concurrency_limit = self._server.concurrency_limit
+        self._plane.inflight.add(self)
+        concurrency_limit = self._plane.concurrency_limit
         if concurrency_limit is None or concurrency_limit.take(self):
             self._go()
 
@@ -93,7 +93,7 @@ class Exchange(TimedWork):
         repeatable, changes, private = self.repeatable(), self._request.upgrade, self._client.private
         if private is not None and (upstream := private.take()) is not None:
             self._begin(upstream)
-        elif changes or (upstream := self._server.pool.take(repeatable=repeatable)) is None:
+        elif changes or (upstream := self._plane.pool.take(repeatable=repeatable)) is None:
             self._dial()
         else:
             self._begin(upstream)
@@ -103,11 +103,11 @@ class Exchange(TimedWork):
         return self._body is None and self.head.method in headers.IDEMPOTENT
 
     async def _connect(self) -> None:
-        server = self._server
+        plane = self._plane
         deadline = min(self._client.loop.time() + self._timeouts.connect, self.deadline)
-        server.connection_limit.spare_descriptor()
+        plane.connection_limit.spare_descriptor()
         try:
-            upstream = await server.connect(deadline)
+            upstream = await plane.connect(deadline)
         except errors.RequestError as error:
             self._connecting = None
             self.fail(error)
@@ -129,16 +129,16 @@ class Exchange(TimedWork):
         self._reader = upstream.reader
         if self._client.write_paused:
             self.client_writable(writable=False)
-        client, server, request = self._client, self._server, self._request
+        client, plane, request = self._client, self._plane, self._request
         head, dropped = headers.request_head(
-            self.head, request.target, self._body, client.peer, client.scheme, server.upstream_host,
+            self.head, request.target, self._body, client.peer, client.scheme, plane.upstream_host,
             request.upgrade,
         )  # fmt: skip
         if dropped:
-            server.metrics.headers_dropped.inc("underscore", by=dropped)
+            plane.metrics.headers_dropped.inc("underscore", by=dropped)
         if self._body is not None or b"authorization" in self.head.noted:
             reuse.sent(upstream, self.head, self._body)
-        batch = server.write_batch
+        batch = plane.write_batch
         self._begun_in_turn = batch.turn
         batch.write(upstream.transport, head)
         if self._body is not None:
@@ -152,7 +152,7 @@ class Exchange(TimedWork):
         if reusable and response is not None and self.request_read:
             reuse.give_back(self._client, upstream, response, self._body)
         else:
-            self._server.pool.discard(upstream)
+            self._plane.pool.discard(upstream)
 
     # From the client.
 
@@ -174,7 +174,7 @@ class Exchange(TimedWork):
             self.body_read = True
             self.request_read = not self._request.upgrade
         if out and upstream is not None:
-            self._server.write_batch.write(upstream.transport, out)
+            self._plane.write_batch.write(upstream.transport, out)
         self.bytes_received += len(payload)
         self.moved()
         self._client.give_way(len(data), body.backlog)
@@ -200,7 +200,7 @@ class Exchange(TimedWork):
         upstream = self._upstream
         if not self._received and upstream is not None and not self._left():
             # It was on its way before the request was: no answer to it.
-            self._server.pool.discard(upstream)
+            self._plane.pool.discard(upstream)
             self.upstream_lost(reset=True)
             return
         self._received = True
@@ -224,15 +224,15 @@ class Exchange(TimedWork):
             return
         stale = self._upstream_reused and not self._received
         if stale:
-            self._server.pool.distrust()
+            self._plane.pool.distrust()
         if stale and self._untouched() and not self._client.gone:
             # A connection that idled may close as a request meets it. What was not touched is sent again,
             # once, on a connection that never idled.
-            self._server.metrics.retries.inc()
+            self._plane.metrics.retries.inc()
             self._upstream = None
             self._dial()
         else:
-            self._server.pool.presence.failed()
+            self._plane.pool.presence.failed()
             self.fail(errors.UpstreamGone())
 
     def _untouched(self) -> bool:
@@ -241,7 +241,7 @@ class Exchange(TimedWork):
 
     def _left(self) -> bool:
         """Tell whether the request's head has been handed to the connection's transport."""
-        return self._begun_in_turn != self._server.write_batch.turn
+        return self._begun_in_turn != self._plane.write_batch.turn
 
     def upstream_writable(self, *, writable: bool) -> None:
         """Hold the request body back while the application cannot take more (Borrower)."""
@@ -300,10 +300,10 @@ class Exchange(TimedWork):
             return
         unbounded = body.framing is not Framing.LENGTH
         if unbounded and event_stream.leaves(start, response, self.head, self._timeouts):
-            controller = self._server.controller
-            silent = not controller.published.draining
+            lifecycle = self._plane.lifecycle
+            silent = not lifecycle.published.draining
             self._response_body = self.stream = event_stream.EventStream(body, response, silent=silent)
-            controller.leaving.joined(self)
+            lifecycle.leaving.joined(self)
         self._relay(start, rest)
 
     def _relay(self, start: bytes, data: bytes) -> None:
@@ -344,7 +344,7 @@ class Exchange(TimedWork):
         self.answered = True
         self._ended = True
         self._leave_upstream(reusable=clean)
-        self._server.write_batch.then(self._flushed)
+        self._plane.write_batch.then(self._flushed)
 
     def _flushed(self) -> None:
         """The client's transport has the answer; the exchange ends once the socket has it too."""
@@ -355,8 +355,8 @@ class Exchange(TimedWork):
             # Not delivered yet: the drain waits, and the deadline still holds.
             self._ended = False
             self._flushing = True
-            if self._server.concurrency_limit is not None:
-                self._server.concurrency_limit.leave(self)
+            if self._plane.concurrency_limit is not None:
+                self._plane.concurrency_limit.leave(self)
             client.pause_until_flushed(on=True)
 
     def _delivered(self) -> None:

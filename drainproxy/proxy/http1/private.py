@@ -23,12 +23,12 @@ class Private:
     def __init__(self, client: ClientConnection, upstream: UpstreamConnection) -> None:
         self._client = client
         self._upstream = upstream
-        client.server.pool.set_aside(upstream, self)
+        client.plane.pool.set_aside(upstream, self)
 
     def take(self) -> UpstreamConnection | None:
         """Lend it to its client's next request; None where the application has closed it."""
         self._client.private = None
-        upstream, pool = self._upstream, self._client.server.pool
+        upstream, pool = self._upstream, self._client.plane.pool
         if upstream.lost or upstream.transport.is_closing() or upstream.looks_closed():
             pool.discard(upstream)
             return None
@@ -37,7 +37,7 @@ class Private:
     def end(self) -> None:
         """Close it: its client has gone."""
         self._client.private = None
-        self._client.server.pool.discard(self._upstream)
+        self._client.plane.pool.discard(self._upstream)
 
     def upstream_data(self, data: bytes) -> None:
         """See Borrower. Nobody has asked."""

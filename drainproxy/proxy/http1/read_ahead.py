@@ -27,8 +27,8 @@ class PatientSocket(ClientSocket, Begun):
 
     __slots__ = ("_ahead", "_body", "_deaf", "_exchange", "_head_bytes")
 
-    def __init__(self, server: ProxyServer) -> None:
-        super().__init__(server)
+    def __init__(self, plane: ProxyServer) -> None:
+        super().__init__(plane)
         self._ahead = b""
         self._exchange: Exchange | None = None
         self._body: Body | None = None
@@ -40,7 +40,7 @@ class PatientSocket(ClientSocket, Begun):
 
     def _too_much(self, head: RequestHead) -> bool:
         """Tell whether there is no room for a request. A pod that is full is not dead: it says so."""
-        return self.buffers.refuses_head(head.size) and not self.server.admission.is_health_check(head)
+        return self.buffers.refuses_head(head.size) and not self.plane.admission.is_health_check(head)
 
     def _keep(self, head: RequestHead) -> None:
         """Account for a request that has begun: its head, if it is large, and what came behind it."""
@@ -78,7 +78,7 @@ class PatientSocket(ClientSocket, Begun):
             return
         self._ahead, self._deaf = b"", True
         self._hold(self._head_bytes)
-        self.server.accounting.turned_away_behind(self)
+        self.plane.accounting.turned_away_behind(self)
 
     # A request's body.
 

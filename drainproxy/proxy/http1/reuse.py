@@ -69,7 +69,7 @@ def give_back(
     Closed it is after request trailers: aiohttp's parser holds the last one, which would be a field of the
     next request's head.
     """
-    pool, noted = client.server.pool, response.noted
+    pool, noted = client.plane.pool, response.noted
     # Said twice, since a call of its own would cost every request one.
     ends = not response.http_1_1 or b"close" in response.named or (response.status == 204 and _ends(response))
     spent = upstream.spent or (

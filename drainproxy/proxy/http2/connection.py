@@ -41,23 +41,23 @@ class Http2Connection(ClientSocket):
 
     def __init__(self, plain: ClientSocket) -> None:
         """Take over the socket of a client that has turned out to speak HTTP/2."""
-        server = plain.server
-        super().__init__(server)
+        plane = plain.plane
+        super().__init__(plane)
         self.inherit(plain)
         now = self.loop.time()
         self._magic = frames.MAGIC
         """What is left of the preface."""
         self._table = table = Streams(self)
         self.farewell = Goaway(self, table)
-        self.guard = FloodLimits(server.settings, now)
+        self.guard = FloodLimits(plane.settings, now)
         self.inspection: Inspection | None = None
-        if server.settings.h2_inspect:
+        if plane.settings.h2_inspect:
             from drainproxy.proxy.http2.inspection import Inspection  # noqa: PLC0415 - an extra
 
-            self.inspection = Inspection(server.settings.max_head_bytes)
+            self.inspection = Inspection(plane.settings.max_head_bytes)
         self._weight = Weight(self)
         self.from_client = FrameReader(table.from_client(), self._weight.hold_half)
-        self.from_upstream = FrameReader(table.from_upstream(), server.buffers.hold)
+        self.from_upstream = FrameReader(table.from_upstream(), plane.buffers.hold)
         self._connecting: asyncio.Task[None] | None = None
         self._upstream: UpstreamConnection | None = None
         self._unsent = [frames.PREFACE]
@@ -65,67 +65,67 @@ class Http2Connection(ClientSocket):
         self._spoken = False
         """A stream was opened."""
         self._ready_by = math.inf
-        self._rest = Rest(server.settings.head_timeout)
+        self._rest = Rest(plane.settings.head_timeout)
         self._idle_since = now
 
     # The course of it.
 
     def begin(self, plain: ClientSocket, rest: bytes) -> None:
         """Begin, if there is a place; `rest` is what came after the preface's first lines."""
-        server = self.server
+        plane = self.plane
         try:
-            server.handed_over(plain, self)
+            plane.handed_over(plain, self)
         except RequestError as error:
-            server.metrics.h2_goaway.inc("limit")
-            server.count(error)
-            server.accounting.turned_away(self.peer, error.reason, error.detail)
-            server.admission.turned_away(self, error)
+            plane.metrics.h2_goaway.inc("limit")
+            plane.count(error)
+            plane.accounting.turned_away(self.peer, error.reason, error.detail)
+            plane.admission.turned_away(self, error)
             plain.write(frames.REFUSAL)
             plain.close()
             return
         self._start(rest)
 
     def _start(self, rest: bytes) -> None:
-        server = self.server
+        plane = self.plane
         self.take_over()
         self._weight.look(self._table)
-        self.timer.set(self._idle_since + server.settings.keepalive_idle)
-        if server.settings.upstream_http2 == "off" or self.loop.time() < server.no_http2_until:
+        self.timer.set(self._idle_since + plane.settings.keepalive_idle)
+        if plane.settings.upstream_http2 == "off" or self.loop.time() < plane.no_http2_until:
             self.end(Code.HTTP_1_1_REQUIRED, "http1")
             return
         self._pause(paused=True)
-        self._connecting = server.tasks.spawn(self._connect(), "connect http2")
+        self._connecting = plane.tasks.spawn(self._connect(), "connect http2")
         self.data_received(rest)
 
     async def _connect(self) -> None:
-        server = self.server
-        deadline = self.loop.time() + server.routes.default.connect
+        plane = self.plane
+        deadline = self.loop.time() + plane.routes.default.connect
         try:
-            upstream = await server.connect(deadline, self)
+            upstream = await plane.connect(deadline, self)
         except RequestError as error:
             self._connecting = None
-            server.count(error)
+            plane.count(error)
             if isinstance(error, LimitReached) and not self._spoken:
                 # Its streams have come and are refused one by one; many clients wait for SETTINGS with them.
-                server.admission.turned_away(self, error)
+                plane.admission.turned_away(self, error)
             # Nothing was sent on, so every stream may be tried again elsewhere: none was taken.
             self._table.announce(0)
             self.end(Code.NO_ERROR, "upstream")
             return
         self._connecting = None
         if self._lost or self._lingering or upstream.lost:
-            server.pool.discard(upstream)
+            plane.pool.discard(upstream)
             self.end(Code.INTERNAL_ERROR, "upstream")
             return
         self._upstream = upstream
         self._pause(paused=False)
-        self._ready_by = self.loop.time() + server.settings.head_timeout
+        self._ready_by = self.loop.time() + plane.settings.head_timeout
         self.wake_by(self._ready_by)
         upstream.give_way(0, self.from_upstream.backlog)
         waiting, self._unsent = b"".join(self._unsent), []
-        server.buffers.free(self)
+        plane.buffers.free(self)
         # It may be more than the application takes, which pauses again.
-        server.write_batch.write(upstream.transport, waiting)
+        plane.write_batch.write(upstream.transport, waiting)
 
     def data_received(self, data: bytes) -> None:
         """Pass on what the client has sent."""
@@ -138,7 +138,7 @@ class Http2Connection(ClientSocket):
             out = self.from_client.feed(data)
         except FrameFault as fault:
             self._to_upstream(fault.before)
-            self.server.write_batch.flush()
+            self.plane.write_batch.flush()
             self._client_failed(fault)
             return
         self._to_upstream(out)
@@ -153,8 +153,8 @@ class Http2Connection(ClientSocket):
         why = "error"
         if isinstance(fault, Abuse):
             why = "abuse"
-            self.server.metrics.h2_abuse.inc(fault.kind)
-        self.server.accounting.turned_away(self.peer, f"http2-{why}", str(fault))
+            self.plane.metrics.h2_abuse.inc(fault.kind)
+        self.plane.accounting.turned_away(self.peer, f"http2-{why}", str(fault))
         self.end(fault.code, why)
 
     def upstream_data(self, data: bytes) -> None:
@@ -170,7 +170,7 @@ class Http2Connection(ClientSocket):
             self._client_failed(abuse)
             return
         except FrameFault as fault:
-            self.server.metrics.errors.inc("upstream-malformed")
+            self.plane.metrics.errors.inc("upstream-malformed")
             self.write(fault.before)
             if self.from_upstream.begun:
                 self._upstream_failed()
@@ -187,7 +187,7 @@ class Http2Connection(ClientSocket):
         """The application has ended the connection (Borrower), and with it every stream."""
         self._upstream = None
         if self._table.streams and not self._lingering:
-            self.server.metrics.errors.inc("upstream-gone")
+            self.plane.metrics.errors.inc("upstream-gone")
         self._upstream_failed()
 
     def _upstream_failed(self) -> None:
@@ -201,8 +201,8 @@ class Http2Connection(ClientSocket):
     def _speaks_no_http2(self) -> None:
         """The application has said something that is no SETTINGS, HTTP/1.1 most likely: it took no stream."""
         self._table.announce(0)
-        if not self.server.speaks_http2:
-            self.server.no_http2_until = self.loop.time() + ASK_AGAIN_S
+        if not self.plane.speaks_http2:
+            self.plane.no_http2_until = self.loop.time() + ASK_AGAIN_S
         self.end(Code.HTTP_1_1_REQUIRED, "http1")
 
     def upstream_writable(self, *, writable: bool) -> None:
@@ -236,7 +236,7 @@ class Http2Connection(ClientSocket):
     def _to_upstream(self, data: bytes) -> None:
         upstream = self._upstream
         if upstream is not None and data:
-            self.server.write_batch.write(upstream.transport, data)
+            self.plane.write_batch.write(upstream.transport, data)
         elif upstream is None:
             self._unsent.append(data)
             self._hold(sum(map(len, self._unsent)))
@@ -245,22 +245,22 @@ class Http2Connection(ClientSocket):
 
     def opened(self, number: int) -> Stream:
         """The client has opened a stream."""
-        server, now = self.server, self.loop.time()
-        over = len(self._table.streams) >= server.settings.h2_max_streams
+        plane, now = self.plane, self.loop.time()
+        over = len(self._table.streams) >= plane.settings.h2_max_streams
         if over:
             # One that is refused costs as much as one that is reset (section 5.1.2).
             self.guard.count("streams", now)
         stream = Stream(self, self._table, number, now)
-        server.inflight.add(stream)
+        plane.inflight.add(stream)
         if self._weight.refuses(number, self._table):
             self.loop.call_soon(self._refuse, stream)
-        published = server.controller.published
+        published = plane.lifecycle.published
         first, self._spoken = not self._spoken, True
         if stream.deadline < math.inf:
             self.wake_by(stream.deadline)
         if first or published.draining:
-            server.admission.came(health_check=False, accepted_at=self.accepted_at, first=first, now=now)
-        if over or server.admission.ending(now):
+            plane.admission.came(health_check=False, accepted_at=self.accepted_at, first=first, now=now)
+        if over or plane.admission.ending(now):
             # Its HEADERS are passed on all the same: the application's header compression needs them.
             self.loop.call_soon(self._refuse, stream)
         return stream
@@ -271,17 +271,17 @@ class Http2Connection(ClientSocket):
 
     def closed(self, stream: Stream, outcome: str) -> None:
         """A stream has ended: finished, reset, refused, timed_out, cut or lost."""
-        server = self.server
-        server.inflight.discard(stream)
+        plane = self.plane
+        plane.inflight.discard(stream)
         self.guard.answered += stream.answered
-        server.accounting.stream_ended(self, stream, outcome)
+        plane.accounting.stream_ended(self, stream, outcome)
         # A connection that is lost ends its streams, and idles no more: a timer would keep it.
         if not self._table.streams and not self._lost:
             self._idle_since = self.loop.time()
-            self.wake_by(self._idle_since + server.settings.keepalive_idle)
-            if server.connection_limit.idle is not None:
-                server.connection_limit.idle.pop(self, None)
-                server.connection_limit.idle[self] = None
+            self.wake_by(self._idle_since + plane.settings.keepalive_idle)
+            if plane.connection_limit.idle is not None:
+                plane.connection_limit.idle.pop(self, None)
+                plane.connection_limit.idle[self] = None
             if self.farewell.told:
                 # After the frame that ended it has gone out.
                 self.loop.call_soon(self.farewell.end_if_done)
@@ -300,9 +300,9 @@ class Http2Connection(ClientSocket):
 
     def policy_changed(self) -> None:
         """Tell the client to go elsewhere, if that is what the lifecycle wants now."""
-        if self.server.controller.published.discourage_reuse:
+        if self.plane.lifecycle.published.discourage_reuse:
             self.farewell.tell("drain")
-        elif self.server.fallen:
+        elif self.plane.fallen:
             self.farewell.tell("upstream")
 
     def grow_old(self) -> None:
@@ -322,7 +322,7 @@ class Http2Connection(ClientSocket):
 
     def close(self, *, unread: bool = False) -> None:
         """See ClientSocket: nothing more is served."""
-        self.end(Code.NO_ERROR, "upstream" if self.server.fallen else "drain")
+        self.end(Code.NO_ERROR, "upstream" if self.plane.fallen else "drain")
 
     def _let_go(self, outcome: str) -> None:
         self._table.drop(outcome)
@@ -333,7 +333,7 @@ class Http2Connection(ClientSocket):
         self.buffers.free(self)
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
-            self.server.pool.discard(upstream)
+            self.plane.pool.discard(upstream)
         if self._connecting is not None and self._lost:
             self._connecting.cancel()
             self._connecting = None
@@ -360,7 +360,7 @@ class Http2Connection(ClientSocket):
             self.farewell.heard()
         # The application may take as long as the client waits, as with HTTP/1.1.
         ready = self.from_client.begun
-        idle_at = math.inf if streams else self._idle_since + self.server.settings.keepalive_idle
+        idle_at = math.inf if streams else self._idle_since + self.plane.settings.keepalive_idle
         if self._rest.by <= now and (self._reading_paused or sockets.has_bytes(self.transport)):
             # It may be here, and was not read.
             self._rest.grant(now)
@@ -378,5 +378,5 @@ class Http2Connection(ClientSocket):
 
     def _turn_away(self, reason: str, what: str) -> None:
         """Account for a client whose connection ends through a fault of its own."""
-        self.server.metrics.refused.inc(reason)
-        self.server.accounting.turned_away(self.peer, reason, f"HTTP/2: {what}")
+        self.plane.metrics.refused.inc(reason)
+        self.plane.accounting.turned_away(self.peer, reason, f"HTTP/2: {what}")

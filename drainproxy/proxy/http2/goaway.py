@@ -38,7 +38,7 @@ class Goaway:
         if self.told or connection.leaving or not connection.from_upstream.settled:
             return
         self.told = True
-        connection.server.metrics.h2_goaway.inc(why)
+        connection.plane.metrics.h2_goaway.inc(why)
         if self._table.announced < frames.LAST_STREAM:
             # The application has told it, and takes no stream beyond that one: a warning would name a higher.
             self.heard()
@@ -66,7 +66,7 @@ class Goaway:
             return
         connection = self._connection
         if why:
-            connection.server.metrics.h2_goaway.inc(why)
+            connection.plane.metrics.h2_goaway.inc(why)
         goodbye = frames.goaway(self._table.announce(self._table.taken), code)
         if connection.from_upstream.settled:
             connection.say_client(goodbye)

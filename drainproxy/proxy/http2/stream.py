@@ -35,20 +35,20 @@ class Stream:
         self.method = self.path = b""
         """What was asked, where requests are read (`h2_inspect`)."""
         self.grpc = False
-        self._timeouts = connection.server.routes.default
+        self._timeouts = connection.plane.routes.default
         self.deadline = self._ends_by()
 
     def asks(self, fields: dict[bytes, bytes]) -> None:
         """Take what the request says of itself."""
         method, path = fields.get(b":method", b""), fields.get(b":path", b"")
         self.grpc = fields.get(b"content-type", b"").startswith(b"application/grpc")
-        self._timeouts = self._connection.server.routes.find(method, path)
+        self._timeouts = self._connection.plane.routes.find(method, path)
         # What is shown, and no more: a thousand long paths would be a lot. A query may hold secrets.
         self.method, self.path = method[:32], path.partition(b"?")[0][:MAX_PATH_BYTES]
         self.drain_by(self.deadline)
 
     def _ends_by(self) -> float:
-        published = self._connection.server.controller.published
+        published = self._connection.plane.lifecycle.published
         return min(self.started + self._timeouts.total, self._timeouts.ends_by(published))
 
     def drain_by(self, deadline: float) -> None:

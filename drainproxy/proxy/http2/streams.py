@@ -36,7 +36,7 @@ class Streams:
 
     def __init__(self, connection: Http2Connection) -> None:
         self._connection = connection
-        limits = connection.server.settings
+        limits = connection.plane.settings
         self._bounds = {
             frames.ENABLE_PUSH: 0,
             frames.MAX_CONCURRENT_STREAMS: limits.h2_max_streams,
@@ -223,7 +223,7 @@ class Streams:
         connection = self._connection
         half, other = connection.from_upstream, connection.from_client
         if not half.settled:
-            connection.server.found_http2()
+            connection.plane.found_http2()
             # Once they have gone out: what the client may have to be told cannot go before them.
             connection.loop.call_soon(connection.policy_changed)
         return self._settings(flags, number, payload, half, other, frames.MAX_CONCURRENT_STREAMS)

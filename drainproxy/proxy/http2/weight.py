@@ -42,7 +42,7 @@ class Weight(Begun):
             self.look(table)
         refused = self._buffers.tight and self._buffers.is_full()
         if refused:
-            self._connection.server.metrics.refused.inc(OutOfBuffers.reason)
+            self._connection.plane.metrics.refused.inc(OutOfBuffers.reason)
         return refused
 
     def hold_half(self, half: FrameReader, size: int) -> None:
@@ -70,6 +70,6 @@ class Weight(Begun):
         """See Begun."""
         connection = self._connection
         if self._half_bytes and not connection.leaving:
-            connection.server.metrics.refused.inc(OutOfBuffers.reason)
-            connection.server.accounting.turned_away(connection.peer, OutOfBuffers.reason, "half a frame")
+            connection.plane.metrics.refused.inc(OutOfBuffers.reason)
+            connection.plane.accounting.turned_away(connection.peer, OutOfBuffers.reason, "half a frame")
             connection.end(Code.ENHANCE_YOUR_CALM, "abuse")

@@ -22,13 +22,13 @@ class TimedWork:
     """Deadlines are loop times in seconds, `math.inf` for none."""
 
     __slots__ = (
-        "_client", "_connecting", "_head_deadline", "_idle_deadline", "_server", "_timeouts",
+        "_client", "_connecting", "_head_deadline", "_idle_deadline", "_plane", "_timeouts",
         "_total_deadline", "deadline", "started",
     )  # fmt: skip
 
     def __init__(self, client: ClientSocket, timeouts: Timeouts, now: float) -> None:
         self._client = client
-        self._server = client.server
+        self._plane = client.plane
         self._connecting: asyncio.Task[None] | None = None
         self._timeouts = timeouts
         self.started = now
@@ -43,7 +43,7 @@ class TimedWork:
 
     def _dial(self) -> None:
         """Begin to reach the application."""
-        self._connecting = self._server.tasks.spawn(self._connect(), "connect")
+        self._connecting = self._plane.tasks.spawn(self._connect(), "connect")
 
     def _dial_no_more(self) -> None:
         """The client has left, or the deadline has come: nobody waits for the application."""
@@ -61,7 +61,7 @@ class TimedWork:
 
     def _drain_deadline(self) -> float:
         """Return by when the drain wants it to end."""
-        return self._timeouts.ends_by(self._server.controller.published)
+        return self._timeouts.ends_by(self._plane.lifecycle.published)
 
     def arm(self) -> None:
         """Set the connection's timer to the nearest deadline, if there is any."""

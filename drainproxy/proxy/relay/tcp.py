@@ -34,7 +34,7 @@ class TcpConnection(ClientSocket):
         super().connection_made(transport)
         if not self._lost:
             connecting = self._connect(Unfinished(self, "connecting", "tunnel"))
-            self._connecting = self.server.tasks.spawn(connecting, "connect tcp")
+            self._connecting = self.plane.tasks.spawn(connecting, "connect tcp")
 
     async def _connect(self, beginning: Unfinished) -> None:
         try:
@@ -44,29 +44,29 @@ class TcpConnection(ClientSocket):
             beginning.end()
 
     async def _begin(self) -> None:
-        server = self.server
+        plane = self.plane
         if self._lost:
             # It was turned away before it could ask.
             return
         try:
-            if server.admission.ending(self.loop.time()):
+            if plane.admission.ending(self.loop.time()):
                 raise DrainEnding
             if self.over:
-                server.connection_limit.claim(self)
-            upstream = await server.connect(self.loop.time() + server.routes.default.connect, self)
+                plane.connection_limit.claim(self)
+            upstream = await plane.connect(self.loop.time() + plane.routes.default.connect, self)
         except RequestError as error:
             self._turn_away(error)
             self.reset()
             return
         if self._upstream_gone:
-            server.pool.discard(upstream)
+            plane.pool.discard(upstream)
             self.abort()
             return
         self._pause(paused=False)
-        if (version := server.settings.upstream_proxy_protocol) != "off":
+        if (version := plane.settings.upstream_proxy_protocol) != "off":
             tell = self.transport.get_extra_info
             header = proxy_protocol.said(version, tell("peername"), tell("sockname"))
-            server.write_batch.write(upstream.transport, header)
+            plane.write_batch.write(upstream.transport, header)
         TcpTunnel(self, upstream).begin(self, self._asked, self._early, eof=self._eof)
 
     def data_received(self, data: bytes) -> None:
@@ -108,10 +108,10 @@ class TcpConnection(ClientSocket):
         self.abort()
 
     def _turn_away(self, error: RequestError) -> None:
-        self.server.count(error)
-        self.server.accounting.turned_away(self.peer, error.reason, error.detail)
+        self.plane.count(error)
+        self.plane.accounting.turned_away(self.peer, error.reason, error.detail)
         if self._asked or error.blame is Blame.POLICY:
-            self.server.admission.turned_away(self, error, tunnel=kind_of(PROTOCOL))
+            self.plane.admission.turned_away(self, error, tunnel=kind_of(PROTOCOL))
 
 
 class TcpTunnel(Tunnel):
@@ -121,12 +121,12 @@ class TcpTunnel(Tunnel):
     __slots__ = ("_accepted_at",)
 
     def __init__(self, before: TcpConnection, upstream: UpstreamConnection) -> None:
-        super().__init__(before, upstream, before.server.routes.default, {}, PROTOCOL)
+        super().__init__(before, upstream, before.plane.routes.default, {}, PROTOCOL)
         self._accepted_at = before.accepted_at
 
     def client_data(self, data: bytes) -> None:
         """See Tunnel."""
         if not self.bytes_received:
-            admission, now = self._server.admission, self._client.loop.time()
+            admission, now = self._plane.admission, self._client.loop.time()
             admission.came(health_check=False, accepted_at=self._accepted_at, first=True, now=now)
         super().client_data(data)

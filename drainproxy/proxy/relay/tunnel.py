@@ -26,7 +26,7 @@ class TunnelSocket(ClientSocket):
     __slots__ = ("_tunnel",)
 
     def __init__(self, before: ClientSocket, tunnel: "Tunnel") -> None:
-        super().__init__(before.server)
+        super().__init__(before.plane)
         self.inherit(before)
         self._tunnel = tunnel
 
@@ -111,7 +111,7 @@ class Tunnel(TimedWork):
         """Both have, and what they said last is on its way."""
         self._talk: Conversation | None = None
         if protocol == b"websocket":
-            self._talk = Conversation(self._server.settings.websocket_close_code)
+            self._talk = Conversation(self._plane.settings.websocket_close_code)
         self._stays = timeouts.websockets == "finish"
         """It is work like a request, and is not told to leave before its time is up."""
         self._said = False
@@ -129,11 +129,11 @@ class Tunnel(TimedWork):
 
     def begin(self, before: ClientSocket, from_client: bytes, from_upstream: bytes, *, eof: bool) -> None:
         """Relay, beginning with what is here already. `eof`: the client has stopped to send."""
-        upstream, server = self._upstream, self._server
-        server.handed_over(before, self._client)
+        upstream, plane = self._upstream, self._plane
+        plane.handed_over(before, self._client)
         upstream.borrower = upstream.tunnel = self
         upstream.reader.forget()
-        server.inflight.add(self)
+        plane.inflight.add(self)
         self._client.take_over()
         self.drain_by(self.deadline)
         self.client_writable(writable=not self._client.write_paused)
@@ -143,7 +143,7 @@ class Tunnel(TimedWork):
             self.client_data(from_client)
         if eof:
             self._client.behind_backlog(self._client.eof_received)
-        server.controller.leaving.joined(self)
+        plane.lifecycle.leaving.joined(self)
 
     # From the client.
 
@@ -159,7 +159,7 @@ class Tunnel(TimedWork):
             backlog, _ = self._talk.backlogs
         self._client.give_way(size, backlog)
         if data:
-            self._server.write_batch.write(self._upstream.transport, data)
+            self._plane.write_batch.write(self._upstream.transport, data)
 
     def client_eof(self) -> bool:
         """Pass a half-close on; return whether there is more to say to the client."""
@@ -223,7 +223,7 @@ class Tunnel(TimedWork):
     # Ends.
 
     def _pass_eof(self, onward: Endpoint) -> bool:
-        self._server.write_batch.flush()
+        self._plane.write_batch.flush()
         if self._client_done and self._upstream_done:
             self._close()
             return False
@@ -250,17 +250,17 @@ class Tunnel(TimedWork):
         self._ended = True
         if self._said and outcome == "finished":
             outcome = TOLD_TO_LEAVE
-        self._server.write_batch.flush()
+        self._plane.write_batch.flush()
         client, upstream = self._client, self._upstream
         client.timer.cancel()
         if reset and not upstream.lost:
             sockets.reset_on_close(upstream.transport)
-        self._server.pool.discard(upstream)
+        self._plane.pool.discard(upstream)
         upstream.tunnel = None
         if not client.gone:
             client.reset() if reset else client.close()
-        self._server.accounting.tunnel_ended(self, outcome)
-        self._server.inflight.discard(self)
+        self._plane.accounting.tunnel_ended(self, outcome)
+        self._plane.inflight.discard(self)
 
     def _part(self) -> None:
         """End after a Close: with the client's, in time or not, and without a reset."""
@@ -271,7 +271,7 @@ class Tunnel(TimedWork):
     def fail(self, error: RequestError) -> None:
         """End with `error` (TimedWork)."""
         if not self._ended:
-            self._server.metrics.errors.inc(error.reason)
+            self._plane.metrics.errors.inc(error.reason)
             self._end("timed_out", reset=True)
 
     # Time, and the drain (Work).
@@ -306,7 +306,7 @@ class Tunnel(TimedWork):
         """See TimedWork. Shortly before, a Close may go between any two frames."""
         super().drain_by(deadline)
         if self._talk is not None and not self._said and not self._closing:
-            self._due = self.deadline - self._server.controller.plan.budget.leave_margin_s
+            self._due = self.deadline - self._plane.lifecycle.plan.budget.leave_margin_s
             self.arm()
 
     def leave(self) -> None:
@@ -324,7 +324,7 @@ class Tunnel(TimedWork):
             if talk.over:
                 self._end("finished")
             else:
-                self._server.metrics.errors.inc(LeaveOverdue.reason)
+                self._plane.metrics.errors.inc(LeaveOverdue.reason)
                 self._end("cut", reset=True)
 
     def grow_old(self) -> None:

@@ -41,7 +41,7 @@ class Dialer:
         self._address = address
         self._loop = loop
         hosts = [address.host] if address.is_ip else _LOOPBACK if address.host == "localhost" else ()
-        self.connection_limit: list[tuple[str, int]] = [(host, address.port) for host in hosts]
+        self.places: list[tuple[str, int]] = [(host, address.port) for host in hosts]
         """Where it may be, if that stays so. The one that has answered last is asked first."""
 
     async def dial(self, make: Callable[[], asyncio.Protocol], *, small: bool = False) -> asyncio.Transport:
@@ -64,11 +64,11 @@ class Dialer:
         address = self._address
         if address.path:
             return await _unix(address.path)
-        connection_limit = self.connection_limit or await self._resolved()
+        places = self.places or await self._resolved()
         while True:
             failure: OSError | None = None
             answers = True
-            for place in connection_limit:
+            for place in places:
                 try:
                     wire = await self._tcp(place, small=small)
                 except OSError as error:
@@ -82,9 +82,9 @@ class Dialer:
                 if wire is None:
                     answers = False
                     continue
-                if place is not connection_limit[0]:
-                    connection_limit.remove(place)
-                    connection_limit.insert(0, place)
+                if place is not places[0]:
+                    places.remove(place)
+                    places.insert(0, place)
                 return wire
             if answers:
                 raise failure or OSError("no address")

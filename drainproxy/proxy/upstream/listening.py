@@ -39,7 +39,7 @@ class Kernel:
                 return False
         return None
 
-    def connection_limit(self, port: int) -> list[str]:
+    def places(self, port: int) -> list[str]:
         """Return the addresses at which somebody listens on a port, as far as that can be told."""
         found = []
         for version, size in ((4, 4), (6, 16)):

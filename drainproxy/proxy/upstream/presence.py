@@ -97,7 +97,7 @@ class Presence:
             self.on_doubt()
 
     def _listens(self) -> bool | None:
-        found = [self._kernel.listens(*place) for place in self._dialler.connection_limit]
+        found = [self._kernel.listens(*place) for place in self._dialler.places]
         if True in found:
             return True
         return None if not found or None in found else False
