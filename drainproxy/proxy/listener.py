@@ -27,7 +27,6 @@ from drainproxy.proxy.acceptor import Acceptor, few_descriptors
 from drainproxy.proxy.message import replies
 from drainproxy.proxy.message.date import date_line
 from drainproxy.proxy.wire import keepalive, sockets
-from drainproxy.proxy.wire.endpoint import bound_unsent
 from drainproxy.tasks import let_the_loop_turn
 
 if TYPE_CHECKING:
@@ -132,7 +131,7 @@ def _listen(family: int, host: str, port: int, options: keepalive.Options) -> Li
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             wire.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
-        bound_unsent(wire)
+        sockets.bound_unsent(wire)
         keepalive.apply(wire, options)
         wire.bind((host, port))
         wire.listen(BACKLOG)

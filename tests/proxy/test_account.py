@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from drainproxy.proxy.wire import buffers
-from drainproxy.proxy.wire.endpoint import SMALL_BYTES
+from drainproxy.proxy.wire.buffers import SMALL_BYTES
 from drainproxy.proxy.wire.weights import CLIENT_BYTES, SOCKET_BYTES, UPSTREAM_BYTES, WORK_BYTES
 from tests.proxy.words import GET, OK, get
 from tests.support.house import House

@@ -13,14 +13,9 @@ from drainproxy.certificates import Certificates, Files
 from drainproxy.proxy.preamble import Preamble
 from drainproxy.proxy.upstream.tls import UpstreamTls
 from drainproxy.proxy.wire import buffers
-from drainproxy.proxy.wire.buffers import KERNEL_BYTES
-from drainproxy.proxy.wire.endpoint import (
-    RECEIVE_BYTES,
-    SMALL_BYTES,
-    TCP_NOTSENT_LOWAT,
-    UNSENT_BYTES,
-    SmallReads,
-)
+from drainproxy.proxy.wire.buffers import KERNEL_BYTES, SMALL_BYTES
+from drainproxy.proxy.wire.endpoint import SmallReads
+from drainproxy.proxy.wire.sockets import RECEIVE_BYTES, TCP_NOTSENT_LOWAT, UNSENT_BYTES
 from tests.proxy.words import GET, get, ok, post
 from tests.support.authority import Authority
 from tests.support.house import House

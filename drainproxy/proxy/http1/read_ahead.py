@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from drainproxy.errors import OutOfBuffers
 from drainproxy.proxy.downstream.client import ClientSocket
-from drainproxy.proxy.wire.buffers import MAX_PARTIAL_BYTES, Begun
-from drainproxy.proxy.wire.endpoint import SMALL_BYTES
+from drainproxy.proxy.wire.buffers import MAX_PARTIAL_BYTES, SMALL_BYTES, Begun
 from drainproxy.proxy.wire.weights import OBJECT_BYTES
 
 if TYPE_CHECKING:

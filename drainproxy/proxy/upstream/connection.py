@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from drainproxy.proxy.message.parser import ResponseReader
 from drainproxy.proxy.wire import keepalive, sockets
-from drainproxy.proxy.wire.endpoint import Endpoint, bound_received, bound_unsent
+from drainproxy.proxy.wire.endpoint import Endpoint
 
 if TYPE_CHECKING:
     import asyncio
@@ -56,9 +56,9 @@ class UpstreamConnection(Endpoint):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         wire = transport.get_extra_info("socket")
-        bound_unsent(wire)
+        sockets.bound_unsent(wire)
         if not self.small:
-            bound_received(wire)
+            sockets.bound_received(wire)
         keepalive.apply(wire, self._pool.keepalive)
         super().connection_made(transport)
         # Here and not where connecting is awaited: it may be lost again before that goes on.

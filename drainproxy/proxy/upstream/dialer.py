@@ -14,7 +14,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from drainproxy.proxy.wire import sockets
-from drainproxy.proxy.wire.endpoint import SMALL_BYTES, bound_received
+from drainproxy.proxy.wire.buffers import SMALL_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,7 +106,7 @@ class Dialer:
         try:
             wire.setblocking(False)
             if small:
-                bound_received(wire, SMALL_BYTES)
+                sockets.bound_received(wire, SMALL_BYTES)
             if _at_once(wire, place) or await self._waited(wire, place):
                 return wire
         except BaseException:

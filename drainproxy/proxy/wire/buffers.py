@@ -13,10 +13,10 @@ from __future__ import annotations
 import ctypes
 import gc
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from drainproxy.proxy.wire.endpoint import RECEIVE_BYTES, SMALL_BYTES, UNSENT_BYTES
 from drainproxy.proxy.wire.run_queue import RunQueue
+from drainproxy.proxy.wire.sockets import RECEIVE_BYTES, UNSENT_BYTES
 from drainproxy.proxy.wire.weights import SOCKET_BYTES, UPSTREAM_BYTES
 from drainproxy.proxy.wire.write_batch import LARGE_BYTES
 
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Collection, Hashable, Iterator, Sized
 
-    from drainproxy.proxy.wire.endpoint import Endpoint
     from drainproxy.proxy.wire.write_batch import WriteBatch
 
+SMALL_BYTES = 8 * 1024
+"""One read, and each of the kernel's shares, while too much is held."""
 KERNEL_BYTES = 2 * RECEIVE_BYTES + UNSENT_BYTES
 """What a stream that waits costs there, which cgroup version 2 counts too: in its books a received byte is
 two (socket(7))."""
@@ -55,6 +56,15 @@ class Cost(NamedTuple):
     those: Sized
     bytes: int
     kernel_bytes: int = 0
+
+
+class Fitting(Protocol):
+    """Either side of a stream (endpoint.py)."""
+
+    transport: asyncio.Transport
+
+    def fit(self) -> None:
+        """Hold as much as there is room for."""
 
 
 class Begun:
@@ -104,7 +114,7 @@ class Buffers:
         self.full = False
         """There was no room for anything new when it was looked at last: ask `is_full`."""
         self.max_ahead_bytes = MAX_AHEAD_BYTES
-        self.sides: list[Collection[Endpoint]] = []
+        self.sides: list[Collection[Fitting]] = []
         """Every connection, of whatever kind."""
         self.run_queue = RunQueue(loop)
         """Whose reading goes on."""
@@ -121,7 +131,7 @@ class Buffers:
         if not any(cost.those is those for cost in self.costs):
             self.costs.append(Cost(those, size, kernel_size))
 
-    def join(self, upstreams: Collection[Endpoint]) -> None:
+    def join(self, upstreams: Collection[Fitting]) -> None:
         """Take in connections to an application."""
         self.sides.append(upstreams)
         self.count(upstreams, UPSTREAM_BYTES, SOCKET_BYTES)
@@ -216,7 +226,7 @@ class Buffers:
             side.fit()
         self.on_change()
 
-    def _every_side(self) -> Iterator[Endpoint]:
+    def _every_side(self) -> Iterator[Fitting]:
         # One that is being made has no transport yet, and looks for itself whether it is tight.
         for sides in self.sides:
             yield from [side for side in sides if hasattr(side, "transport")]

@@ -8,26 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from typing import TYPE_CHECKING, cast
 
+from drainproxy.proxy.wire.buffers import SMALL_BYTES
 from drainproxy.proxy.wire.run_queue import LARGE_READ_BYTES
+from drainproxy.proxy.wire.sockets import UNSENT_BYTES, bound_unsent
 from drainproxy.proxy.wire.tls import Tls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from drainproxy.proxy.wire.buffers import Buffers
-
-RECEIVE_BYTES = 64 * 1024
-"""What the kernel holds of an answer that is not read yet: as much as it offers at first, and no more.
-It would grow to 6 MiB; over loopback, where the application is, this much is as fast."""
-UNSENT_BYTES = 64 * 1024
-"""What the kernel takes beyond what is on its way (TCP_NOTSENT_LOWAT, tcp(7)). It would be up to 4 MiB."""
-SMALL_BYTES = 8 * 1024
-"""One read, and each of the kernel's shares, while too much is held."""
-TCP_NOTSENT_LOWAT = 25
-"""Not in the socket module on every system (netinet/tcp.h)."""
 
 
 class Endpoint(asyncio.Protocol):
@@ -176,17 +167,3 @@ class SmallReads(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """See asyncio.BufferedProtocol."""
         self._reader.data_received(bytes(self._buffer[:nbytes]))
-
-
-def bound_unsent(wire: socket.socket, size: int = UNSENT_BYTES) -> None:
-    """Bound what the kernel takes of a TCP socket's unsent bytes; accepted sockets inherit it."""
-    with contextlib.suppress(OSError):
-        # A Unix socket does not know it, and holds little.
-        wire.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, size)
-
-
-def bound_received(wire: socket.socket, size: int = RECEIVE_BYTES) -> None:
-    """Bound what the kernel holds of what is not read. Never to less than the socket has offered already:
-    its sender would wait for room that does not come."""
-    with contextlib.suppress(OSError):
-        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)

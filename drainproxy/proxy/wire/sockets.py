@@ -1,7 +1,8 @@
-"""What the kernel knows of a connection and the event loop has not been told."""
+"""What the kernel knows of a connection and the event loop has not been told, and what it is told of one."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -16,6 +17,14 @@ OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE))
 """Of the process's own, of the machine's."""
 OUT_OF_SOCKETS = frozenset((errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM))
 """Of a connect: every local port is taken, or the kernel's memory. Nobody was asked anything."""
+
+RECEIVE_BYTES = 64 * 1024
+"""What the kernel holds of an answer that is not read yet: as much as it offers at first, and no more.
+It would grow to 6 MiB; over loopback, where the application is, this much is as fast."""
+UNSENT_BYTES = 64 * 1024
+"""What the kernel takes beyond what is on its way (TCP_NOTSENT_LOWAT, tcp(7)). It would be up to 4 MiB."""
+TCP_NOTSENT_LOWAT = 25
+"""Not in the socket module on every system (netinet/tcp.h)."""
 
 MAX_LAST_WORDS_BYTES = 256 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -63,3 +72,17 @@ def last_words(transport: asyncio.BaseTransport) -> bytes:
 def reset_on_close(transport: asyncio.BaseTransport) -> None:
     """Make the close a reset: after a FIN, a close-delimited body would look complete."""
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+
+
+def bound_unsent(wire: socket.socket, size: int = UNSENT_BYTES) -> None:
+    """Bound what the kernel takes of a TCP socket's unsent bytes; accepted sockets inherit it."""
+    with contextlib.suppress(OSError):
+        # A Unix socket does not know it, and holds little.
+        wire.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, size)
+
+
+def bound_received(wire: socket.socket, size: int = RECEIVE_BYTES) -> None:
+    """Bound what the kernel holds of what is not read. Never to less than the socket has offered already:
+    its sender would wait for room that does not come."""
+    with contextlib.suppress(OSError):
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
