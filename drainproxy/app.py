@@ -40,7 +40,7 @@ from drainproxy.proxy.limits.capacity import measure, sockets_count
 from drainproxy.proxy.limits.concurrency_limit import ConcurrencyLimit
 from drainproxy.proxy.limits.connection_limit import ConnectionLimit
 from drainproxy.proxy.limits.routes import Routes, default_timeouts
-from drainproxy.proxy.listener import Listener, ListeningSocket, address_of, bind
+from drainproxy.proxy.listener import Listener
 from drainproxy.proxy.server import ProxyServer
 from drainproxy.proxy.shutdown import Shutdown
 from drainproxy.proxy.upstream.pool import KERNEL, Pool
@@ -48,6 +48,7 @@ from drainproxy.proxy.upstream.probe import Answer, Probe
 from drainproxy.proxy.upstream.tls import secure
 from drainproxy.proxy.wire import keepalive
 from drainproxy.proxy.wire.buffers import Buffers
+from drainproxy.proxy.wire.listening_socket import ListeningSocket, address_of, bind
 from drainproxy.proxy.wire.write_batch import WriteBatch
 from drainproxy.tasks import Connections
 

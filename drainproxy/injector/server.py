@@ -24,7 +24,7 @@ from drainproxy.lifecycle import signals
 from drainproxy.lifecycle.propagation import PRESETS, UNKNOWN, Facts, judge
 from drainproxy.log import Format, Log, adopt_libraries
 from drainproxy.metrics import WebhookMetrics
-from drainproxy.proxy.listener import address_of, bind
+from drainproxy.proxy.wire.listening_socket import address_of, bind
 from drainproxy.proxy.wire.tls import Tls
 
 MAX_BODY_BYTES = 3 * 1024 * 1024

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from drainproxy.proxy.listener import ListeningSocket
+    from drainproxy.proxy.wire.listening_socket import ListeningSocket
     from drainproxy.tasks import Connections
 
 FEW_DESCRIPTORS = 4096
-"""Below it a backlog (listener.py) may hold more callers than there are descriptors left."""
+"""Below it a backlog (listening_socket.py) may hold more callers than there are descriptors left."""
 ACCEPTED_A_TURN = 4
 LAST_DESCRIPTORS = 32
 """So many may be under way at once where each turn brings some, from the accept to the close of who gives

@@ -8,7 +8,7 @@ import pytest
 
 from drainproxy.addresses import ListenAddress
 from drainproxy.errors import ListenError
-from drainproxy.proxy.listener import address_of, bind
+from drainproxy.proxy.wire.listening_socket import address_of, bind
 from tests.proxy.words import GET
 from tests.support.client import Client
 from tests.support.house import House

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from drainproxy.addresses import ListenAddress
-from drainproxy.proxy.listener import _drop_new_callers, bind
+from drainproxy.proxy.wire.listening_socket import bind, drop_new_callers
 
 HOSTS = {"IPv4": "127.0.0.1", "both families": None}
 
@@ -18,7 +18,7 @@ def test_after_the_filter_nobody_connects_and_who_has_is_heard(host):
     with bind(ListenAddress(host, 0)) as wire:
         port = wire.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port), timeout=5) as early:
-            _drop_new_callers(wire)
+            drop_new_callers(wire)
             with pytest.raises(TimeoutError):
                 socket.create_connection(("127.0.0.1", port), timeout=0.2)
             early.sendall(b"heard")

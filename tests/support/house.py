@@ -26,11 +26,12 @@ from drainproxy.proxy.limits.capacity import derive
 from drainproxy.proxy.limits.concurrency_limit import ConcurrencyLimit
 from drainproxy.proxy.limits.connection_limit import ConnectionLimit
 from drainproxy.proxy.limits.routes import Routes, default_timeouts
-from drainproxy.proxy.listener import Listener, bind
+from drainproxy.proxy.listener import Listener
 from drainproxy.proxy.server import ProxyServer
 from drainproxy.proxy.settings import ProxySettings
 from drainproxy.proxy.upstream.pool import Pool
 from drainproxy.proxy.wire.buffers import Buffers
+from drainproxy.proxy.wire.listening_socket import bind
 from drainproxy.proxy.wire.write_batch import WriteBatch
 from drainproxy.tasks import Connections
 from tests.support.client import Client
