@@ -17,12 +17,12 @@ from drainproxy.lifecycle.hooks import Hooks
 from drainproxy.lifecycle.inflight import InFlight
 from drainproxy.lifecycle.journal import Journal
 from drainproxy.lifecycle.lazytimer import LazyTimer
-from drainproxy.lifecycle.leaving import Leaving
 from drainproxy.lifecycle.machine import Event, Phase, Readiness, step
 from drainproxy.lifecycle.news import News
 from drainproxy.lifecycle.propagation import Evidence, Reason, Routability, Rules
 from drainproxy.lifecycle.published import picture
 from drainproxy.lifecycle.readiness import by_setting
+from drainproxy.lifecycle.reconnect_spread import ReconnectSpread
 from drainproxy.lifecycle.report import Cause, Report
 from drainproxy.lifecycle.settings import LifecycleSettings
 from drainproxy.lifecycle.sound import Probes, Sound
@@ -60,7 +60,7 @@ class Controller(News):
         self.probes = Probes()
         self.upstream_up = False
         self.drain: Drain | None = None
-        self.leaving = Leaving(self, inflight, settings.leave_spread, loop)
+        self.reconnect_spread = ReconnectSpread(self, self.plan, inflight, settings.leave_spread, loop)
         self.sigterm_at: float | None = None
         self.hooks = Hooks(self, inflight, settings.restart_window, log, loop)
         self._evidence = propagation.UNKNOWN

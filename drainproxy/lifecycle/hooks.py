@@ -7,7 +7,7 @@ in any case. Until then the application serves whoever still comes. The controll
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from drainproxy.lifecycle.budget import MIN_STOP_S
 from drainproxy.lifecycle.lazytimer import LazyTimer
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from drainproxy.lifecycle.controller import Controller
+    from drainproxy.lifecycle.budget import Plan
     from drainproxy.lifecycle.drain import Drain
     from drainproxy.lifecycle.inflight import InFlight
+    from drainproxy.lifecycle.journal import Journal
     from drainproxy.lifecycle.report import Report
     from drainproxy.log import Log
 
@@ -29,12 +30,31 @@ time that the kubelet then gives in any case, whatever grace period was planned 
 scrape. Beside a plain sidecar only the cluster's word of the deletion was quicker, and the hooks wait."""
 
 
+class Ending(Protocol):
+    """What the controller knows of an end, and the hooks ask for."""
+
+    drain: Drain | None
+    sigterm_at: float | None
+    plan: Plan
+    journal: Journal
+
+    @property
+    def drained(self) -> bool:
+        """Admitted work has ended."""
+
+    def tell(self) -> None:
+        """Something has changed."""
+
+    async def until(self, reached: Callable[[], bool]) -> None:
+        """Return once `reached()` is true; it is asked after every change."""
+
+
 class Hooks:
     """Loop times in seconds."""
 
     def __init__(
         self,
-        controller: Controller,
+        controller: Ending,
         inflight: InFlight,
         restart_window_s: float,
         log: Log,

@@ -3,9 +3,14 @@
 import asyncio
 from collections.abc import Callable
 
+from drainproxy.lifecycle.published import Published
+
 
 class News:
     """Base of the controller, which tells."""
+
+    published: Published
+    """What is true now: replaced whole, before anybody is told."""
 
     def __init__(self) -> None:
         self._listeners: list[Callable[[], None]] = []

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from drainproxy.lifecycle.budget import Plan
 from drainproxy.lifecycle.drain import Drain
 from drainproxy.lifecycle.inflight import InFlight
-from drainproxy.lifecycle.leaving import LONG_LIVED
 from drainproxy.lifecycle.propagation import (
     Evidence,
     Facts,
@@ -20,6 +19,7 @@ from drainproxy.lifecycle.propagation import (
     judge,
     silence_s,
 )
+from drainproxy.lifecycle.reconnect_spread import LONG_LIVED
 from drainproxy.lifecycle.report import PLANS, Cause
 from drainproxy.lifecycle.settings import LifecycleSettings
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drainproxy.lifecycle import leaving
+from drainproxy.lifecycle import reconnect_spread
 from drainproxy.proxy.limits.routes import Route, Timeouts
 from drainproxy.proxy.message.event_stream import CUT, EventStream, Position, comes_back
 from drainproxy.proxy.message.framing import ChunkedBody, UntilCloseBody
@@ -401,7 +401,7 @@ async def test_one_that_begins_then_and_says_nothing_is_cut_so_that_it_shows(
     beats: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not a 200 with an empty stream, nor a drain that waits for it: an EventSource comes back from this."""
-    monkeypatch.setattr(leaving, "AGAIN_S", 0.2)
+    monkeypatch.setattr(reconnect_spread, "AGAIN_S", 0.2)
     async with Upstream() as upstream, House(upstream, lifecycle=QUICK) as house:
         client = await house.client()
         await client.send(EVENTS)
@@ -422,7 +422,7 @@ async def test_an_event_that_stands_still_is_cut_long_before_the_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One that comes on is waited for; half an event is thrown away by who reads it (HTML section 9.2.6)."""
-    monkeypatch.setattr(leaving, "AGAIN_S", 0.5)
+    monkeypatch.setattr(reconnect_spread, "AGAIN_S", 0.5)
     async with Upstream() as upstream, House(upstream, lifecycle=QUICK) as house:
         client, application = await listening(house, upstream)
         await application.send(chunk(b"da"))
@@ -433,7 +433,7 @@ async def test_an_event_that_stands_still_is_cut_long_before_the_deadline(
             await application.send(chunk(b"ta"))
             await client.read_to(b"ta\r\n")
             await asyncio.sleep(0.1)
-        assert house.loop.time() - began > 2 * leaving.AGAIN_S
+        assert house.loop.time() - began > 2 * reconnect_spread.AGAIN_S
         assert await client.read_until_close() == b""
         assert client.end is End.RESET
         await house.until(lambda: house.controller.report is not None)

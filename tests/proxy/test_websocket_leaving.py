@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
 
-from drainproxy.lifecycle import leaving
+from drainproxy.lifecycle import reconnect_spread
 from drainproxy.lifecycle.propagation import PRESETS
 from drainproxy.proxy.limits.routes import Route, Timeouts
 from drainproxy.proxy.relay import tunnel
@@ -311,7 +311,7 @@ async def test_an_application_that_stops_between_two_fragments_is_waited_for_so_
     pinging: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then a Close goes between them (RFC 6455 section 5.4), long before the deadline; pings do not count."""
-    monkeypatch.setattr(leaving, "AGAIN_S", 0.3)
+    monkeypatch.setattr(reconnect_spread, "AGAIN_S", 0.3)
     async with Upstream() as upstream, House(upstream, lifecycle=LONG) as house:
         client, application = await raw(house, upstream)
         fragment, ping = frame(b"half ", opcode=1, final=False), frame(b"", opcode=9)
@@ -333,7 +333,7 @@ async def test_an_application_that_stops_between_two_fragments_is_waited_for_so_
 
 async def test_a_message_that_comes_on_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long it takes: only who stands still has stopped."""
-    monkeypatch.setattr(leaving, "AGAIN_S", 0.5)
+    monkeypatch.setattr(reconnect_spread, "AGAIN_S", 0.5)
     async with Upstream() as upstream, House(upstream, lifecycle=LONG) as house:
         client, application = await raw(house, upstream)
         whole = message([b"one", b"two", b"three", b"four", b"five", b"six"])
@@ -345,7 +345,7 @@ async def test_a_message_that_comes_on_is_waited_for(monkeypatch: pytest.MonkeyP
             await application.send(whole[place : place + 1])
             assert await client.read_exactly(1) == whole[place : place + 1]
             await asyncio.sleep(0.08)
-        assert house.loop.time() - began > 3 * leaving.AGAIN_S
+        assert house.loop.time() - began > 3 * reconnect_spread.AGAIN_S
         await application.send(whole[-1:])
         assert await client.read_exactly(5) == whole[-1:] + CLOSE
         await client.send(ANSWER)
@@ -356,7 +356,7 @@ async def test_a_message_that_comes_on_is_waited_for(monkeypatch: pytest.MonkeyP
 
 async def test_a_stall_of_ours_is_not_the_applications(monkeypatch: pytest.MonkeyPatch) -> None:
     """What it has said while our loop stood still is read before anybody says that it has stopped."""
-    monkeypatch.setattr(leaving, "AGAIN_S", 0.3)
+    monkeypatch.setattr(reconnect_spread, "AGAIN_S", 0.3)
     async with Upstream() as upstream, House(upstream, lifecycle=LONG) as house:
         client, application = await raw(house, upstream)
         whole = message([b"one", b"two"])
@@ -366,7 +366,7 @@ async def test_a_stall_of_ours_is_not_the_applications(monkeypatch: pytest.Monke
         await house.until(lambda: house.controller.published.phase == "draining")
         await turns(10)
         await application.send(whole[3:4])
-        time.sleep(2 * leaving.AGAIN_S)  # noqa: ASYNC251 - the loop stands still
+        time.sleep(2 * reconnect_spread.AGAIN_S)  # noqa: ASYNC251 - the loop stands still
         assert await client.read_exactly(1) == whole[3:4]
         await application.send(whole[4:])
         assert await client.read_exactly(len(whole)) == whole[4:] + CLOSE
@@ -378,7 +378,7 @@ async def test_a_stall_of_ours_is_not_the_applications(monkeypatch: pytest.Monke
 
 async def test_a_client_that_reads_slowly_has_not_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """The application is held back for it, and its message is still under way."""
-    monkeypatch.setattr(leaving, "AGAIN_S", 0.5)
+    monkeypatch.setattr(reconnect_spread, "AGAIN_S", 0.5)
     how = {"lifecycle": LONG, "send_buffer": 4096}
     async with Upstream() as upstream, House(upstream, **how) as house:
         client = await house.client(receive_buffer=4096)
@@ -391,7 +391,7 @@ async def test_a_client_that_reads_slowly_has_not_stopped(monkeypatch: pytest.Mo
         sending = asyncio.ensure_future(application.send(whole))
         house.sigterm()
         began, got = house.loop.time(), b""
-        while house.loop.time() - began < 4 * leaving.AGAIN_S:
+        while house.loop.time() - began < 4 * reconnect_spread.AGAIN_S:
             got += await client.read_exactly(20_000)
             await asyncio.sleep(0.05)
         got += await client.read_exactly(len(whole) + 4 - len(got))
@@ -434,7 +434,7 @@ async def test_an_application_that_stops_inside_a_frame_is_cut_long_before_the_d
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """There is no place for a Close: both sides see a reset, and the drain goes on."""
-    monkeypatch.setattr(leaving, "AGAIN_S", 0.3)
+    monkeypatch.setattr(reconnect_spread, "AGAIN_S", 0.3)
     async with Upstream() as upstream, House(upstream, lifecycle=LONG) as house:
         client, application = await raw(house, upstream)
         await application.send(frame(b"x" * 100)[:50])
@@ -452,7 +452,7 @@ async def test_a_close_that_the_other_side_does_not_answer_holds_no_drain(
     who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was said before the drain, by one of the two: nothing is left to tell them."""
-    monkeypatch.setattr(leaving, "AGAIN_S", 0.3)
+    monkeypatch.setattr(reconnect_spread, "AGAIN_S", 0.3)
     async with Upstream() as upstream, House(upstream, lifecycle=LONG) as house:
         client, application = await raw(house, upstream)
         if who == "client":
@@ -469,7 +469,7 @@ async def test_a_close_that_the_other_side_does_not_answer_holds_no_drain(
 
 async def test_who_have_both_closed_and_hang_on_have_finished(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither ends the connection under it; nothing is lost with that."""
-    monkeypatch.setattr(leaving, "AGAIN_S", 0.3)
+    monkeypatch.setattr(reconnect_spread, "AGAIN_S", 0.3)
     async with Upstream() as upstream, House(upstream, lifecycle=LONG) as house:
         client, application = await raw(house, upstream)
         await client.send(ANSWER)
@@ -495,7 +495,7 @@ async def test_websockets_that_finish_run_until_shortly_before_the_deadline(
     how: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are told nothing while others leave, and get their Close in the last two seconds."""
-    monkeypatch.setattr(leaving, "AGAIN_S", 0.2)
+    monkeypatch.setattr(reconnect_spread, "AGAIN_S", 0.2)
     lifecycle = {"grace_period": 6.0, "leave_spread": 0.0}
     async with Upstream() as upstream, House(upstream, lifecycle=lifecycle, **how) as house:
         client, application = await raw(house, upstream)

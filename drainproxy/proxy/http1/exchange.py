@@ -303,7 +303,7 @@ class Exchange(TimedWork):
             lifecycle = self._plane.lifecycle
             silent = not lifecycle.published.draining
             self._response_body = self.stream = event_stream.EventStream(body, response, silent=silent)
-            lifecycle.leaving.joined(self)
+            lifecycle.reconnect_spread.joined(self)
         self._relay(start, rest)
 
     def _relay(self, start: bytes, data: bytes) -> None:

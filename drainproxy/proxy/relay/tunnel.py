@@ -143,7 +143,7 @@ class Tunnel(TimedWork):
             self.client_data(from_client)
         if eof:
             self._client.behind_backlog(self._client.eof_received)
-        plane.lifecycle.leaving.joined(self)
+        plane.lifecycle.reconnect_spread.joined(self)
 
     # From the client.
 

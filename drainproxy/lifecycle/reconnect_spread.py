@@ -16,8 +16,9 @@ from drainproxy.lifecycle.machine import Streams
 if TYPE_CHECKING:
     import asyncio
 
-    from drainproxy.lifecycle.controller import Controller
+    from drainproxy.lifecycle.budget import Plan
     from drainproxy.lifecycle.inflight import InFlight, Work
+    from drainproxy.lifecycle.news import News
 
 EACH_S = 0.01
 """A few leave in no time; `leave_spread` is for many."""
@@ -33,13 +34,14 @@ def turns(count: int, spread_s: float) -> list[float]:
     return [(place + random.random()) * slot_s for place in range(count)]  # noqa: S311 - spreads, hides nothing
 
 
-class Leaving:
+class ReconnectSpread:
     """The controller's. Written by its news and by one timer; the data plane tells it who has come."""
 
     def __init__(
-        self, controller: Controller, inflight: InFlight, spread_s: float, loop: asyncio.AbstractEventLoop
+        self, news: News, plan: Plan, inflight: InFlight, spread_s: float, loop: asyncio.AbstractEventLoop
     ) -> None:
-        self._controller = controller
+        self._news = news
+        self._plan = plan
         self._inflight = inflight
         self._spread_s = spread_s
         self._loop = loop
@@ -49,16 +51,16 @@ class Leaving:
         self._told: deque[tuple[float, Work]] = deque()
         """Who has been, and when to tell it again."""
         self._again: asyncio.TimerHandle | None = None
-        controller.on_change(self._look)
+        news.on_change(self._look)
 
     def joined(self, work: Work) -> None:
         """Long-lived work has begun."""
-        if self._controller.published.policy.streams is not Streams.RUN:
+        if self._news.published.policy.streams is not Streams.RUN:
             # In a turn of its own: it has only just begun, and its beginning goes out first.
             self._loop.call_soon(self._tell, work)
 
     def _look(self) -> None:
-        published = self._controller.published
+        published = self._news.published
         if published.policy.streams is Streams.RUN:
             # Nobody leaves yet; or the drain was taken back, and the next one begins anew.
             self._begun = False
@@ -70,7 +72,7 @@ class Leaving:
         now = self._loop.time()
         leaving = [work for work in self._inflight if work.kind in LONG_LIVED]
         random.shuffle(leaving)
-        last = published.deadline - self._controller.plan.budget.leave_margin_s
+        last = published.deadline - self._plan.budget.leave_margin_s
         spread_s = min(self._spread_s, max(0.0, last - now))
         at = [now + turn for turn in turns(len(leaving), spread_s)]
         self._waiting.extend(zip(at, leaving, strict=True))

@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from drainproxy.lifecycle.leaving import turns
 from drainproxy.lifecycle.machine import Phase
+from drainproxy.lifecycle.reconnect_spread import turns
 from tests.lifecycle.house import House, at, soon
 from tests.support import clock
 from tests.support.clock import in_fake_time
@@ -26,7 +26,7 @@ class Talk:
         self._house = house
         self._goes = goes
         house.inflight.add(self)
-        house.controller.leaving.joined(self)
+        house.controller.reconnect_spread.joined(self)
 
     def drain_by(self, deadline: float) -> None:
         """It has no time of its own."""
