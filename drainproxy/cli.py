@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from drainproxy.addresses import ListenAddress
-    from drainproxy.injector.patch import House
+    from drainproxy.injector.patch import InjectorDefaults
 
 EXIT_REFUSED = 1
 EXIT_CONFIG = 64
@@ -123,7 +123,7 @@ def _inject(options: argparse.Namespace) -> int:
         text = (sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()).decode()
     except (OSError, ValueError) as error:
         raise ConfigError([f"{name}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}"]) from None
-    documents = list(manifest.process(text, _house(options), every=options.all))
+    documents = list(manifest.process(text, _injector_defaults(options), every=options.all))
     if options.check:
         explain.show_injection(documents, name)
     else:
@@ -146,7 +146,7 @@ def _webhook(options: argparse.Namespace) -> int:
         listen=listen,
         admin=admin,
         files=Files(certificate=options.cert, key=options.key),
-        house=_house(options),
+        defaults=_injector_defaults(options),
         log_format=options.log_format,
     )
     try:
@@ -159,17 +159,17 @@ def _webhook(options: argparse.Namespace) -> int:
         return EXIT_PORT_IN_USE
 
 
-def _house(options: argparse.Namespace) -> House:
+def _injector_defaults(options: argparse.Namespace) -> InjectorDefaults:
     from drainproxy.injector.annotations import read  # noqa: PLC0415 - for these verbs only
-    from drainproxy.injector.patch import House  # noqa: PLC0415 - for these verbs only
+    from drainproxy.injector.patch import InjectorDefaults  # noqa: PLC0415 - for these verbs only
 
-    house = House(defaults=dict(options.set))
+    defaults = InjectorDefaults(annotations=dict(options.set))
     try:
-        read({}, house.defaults)
+        read({}, defaults.annotations)
     except InjectionRefused as refusal:
         raise ConfigError([f"--set: {problem}" for problem in refusal.problems]) from None
-    images = {**house.images, **({"": options.image} if options.image else {}), **dict(options.revision)}
-    return House(images, house.defaults, options.kubernetes)
+    images = {**defaults.images, **({"": options.image} if options.image else {}), **dict(options.revision)}
+    return InjectorDefaults(images, defaults.annotations, options.kubernetes)
 
 
 def _hook(options: argparse.Namespace) -> int:
@@ -188,11 +188,11 @@ def _status(options: argparse.Namespace) -> int:
             return 0
         from rich.console import Console  # noqa: PLC0415 - for people only
 
-        from drainproxy.admin import frame, view  # noqa: PLC0415 - rich
+        from drainproxy.admin import status_view, view  # noqa: PLC0415 - rich
 
         if options.watch:
             return view.watch(lambda: _fetch_status(address))
-        Console().print(frame.render(status))
+        Console().print(status_view.render(status))
     except OSError as error:
         _complain(f"no status from {address}: {error.strerror or error}")
         return hook.EXIT_UNREACHABLE
@@ -228,13 +228,13 @@ def _proof(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from drainproxy import check  # noqa: PLC0415 - for this verb only
+    from drainproxy import check_command  # noqa: PLC0415 - for this verb only
     from drainproxy.kube.settings import KubeSettings  # noqa: PLC0415 - for this verb only
 
     usual = Path.home() / ".kube" / "config"
     file = options.kubeconfig or os.environ.get("KUBECONFIG") or (str(usual) if usual.exists() else None)
     way = KubeSettings(kubeconfig=file)
-    return check.run(options.workload, options.namespace, way, as_json=options.json)
+    return check_command.run(options.workload, options.namespace, way, as_json=options.json)
 
 
 def _version(_options: argparse.Namespace) -> int:

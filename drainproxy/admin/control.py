@@ -16,7 +16,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from drainproxy.admin.door import Caller, Door, Routes, line
+from drainproxy.admin.http_server import Caller, HttpServer, Routes, line
 from drainproxy.lifecycle.controller import Controller
 from drainproxy.lifecycle.report import Cause
 from drainproxy.log import Log
@@ -38,12 +38,12 @@ def routes(controller: Controller) -> Routes:
     return {"/drain": {"POST": drain}, "/undrain": {"POST": undrain}}
 
 
-def door(path: str, routes: Routes) -> Door:
+def door(path: str, routes: Routes) -> HttpServer:
     """Return who answers on the socket `path`. Who may open a socket that is a file is said by its mode."""
-    return _OwnDoor(routes) if path.startswith("@") else Door(routes)
+    return _OwnDoor(routes) if path.startswith("@") else HttpServer(routes)
 
 
-class _OwnDoor(Door):
+class _OwnDoor(HttpServer):
     """A door for this container's user and nobody else, since the whole pod can reach it."""
 
     def enter(self, caller: Caller, transport: asyncio.Transport) -> None:

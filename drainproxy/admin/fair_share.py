@@ -1,7 +1,7 @@
 """Who gives way where there are too many? Each address has its share; who has more gives its oldest away.
 
-Pure. Asked by door.py for connections and by server.py for waiting hooks. The node's own addresses, where the
-kubelet comes from, have places of their own that nobody else can take.
+Pure. Asked by http_server.py for connections and by server.py for waiting hooks. The node's own addresses,
+where the kubelet comes from, have places of their own that nobody else can take.
 """
 
 from collections.abc import Hashable, Iterator

@@ -17,8 +17,8 @@ from aiohttp import web
 
 from drainproxy import metrics as exposition
 from drainproxy.admin import control, guard, health, page
-from drainproxy.admin.door import Door, Handler, Routes, address_of, dress, line, waiting
 from drainproxy.admin.fair_share import FairShare
+from drainproxy.admin.http_server import Handler, HttpServer, Routes, address_of, dress, line, waiting
 from drainproxy.admin.scrapes import Scrapes
 from drainproxy.admin.settings import AdminSettings
 from drainproxy.admin.status import status
@@ -69,13 +69,13 @@ class AdminServer:
         self._kubelets: FairShare[asyncio.Timeout] = FairShare(MAX_WAITERS)
         self._waiters: FairShare[asyncio.Timeout] = FairShare(MAX_WAITERS)
         """Hooks that wait, the kubelet's and everybody else's."""
-        self._doors: list[Door] = []
+        self._doors: list[HttpServer] = []
         self._has_control = False
 
     async def start(self, sock: socket.socket) -> None:
         """Serve on `sock`, already bound, and on the control socket if it can be had."""
         self.controller.hooks.last_scrape = self.last_scrape
-        await self._open(Door(self._routes(), self.node), sock)
+        await self._open(HttpServer(self._routes(), self.node), sock)
         control_socket = control.bind(self.settings.control_socket, self.log)
         if control_socket is not None:
             self._has_control = True
@@ -136,7 +136,7 @@ class AdminServer:
         now, drained_at = asyncio.get_running_loop().time(), self.controller.journal.phase_since
         return list(self._looks.awaited(now, drained_at, until).values())
 
-    async def _open(self, door: Door, sock: socket.socket) -> None:
+    async def _open(self, door: HttpServer, sock: socket.socket) -> None:
         self._doors.append(door)
         await door.open(sock)
 

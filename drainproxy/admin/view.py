@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from drainproxy.admin.frame import render
+from drainproxy.admin.status_view import render
 from drainproxy.lifecycle.machine import Phase
 
 EXIT_GONE = 69

@@ -13,7 +13,7 @@ import yaml
 
 from drainproxy.errors import InjectionRefused
 from drainproxy.injector.edit import CannotEdit, edit
-from drainproxy.injector.patch import House, Injected, inject, json_patch
+from drainproxy.injector.patch import Injected, InjectorDefaults, inject, json_patch
 
 TEMPLATES = {
     ("apps", "Deployment"): ("spec", "template"),
@@ -58,7 +58,7 @@ class Document:
     services: list[dict[str, Any]] = field(default_factory=list)
 
 
-def process(text: str, house: House, *, every: bool) -> Iterator[Document]:
+def process(text: str, defaults: InjectorDefaults, *, every: bool) -> Iterator[Document]:
     """Yield the documents of `text`; joined again they are what to apply.
 
     `every`: also workloads without the label, but not those whose label says no.
@@ -67,17 +67,17 @@ def process(text: str, house: House, *, every: bool) -> Iterator[Document]:
     for separator in _SEPARATOR.finditer(text):
         content = re.sub(r"^---|#.*", "", separator[0]).strip()
         if separator.start() > begin:
-            yield _document(text[begin : separator.start()], house, every=every)
+            yield _document(text[begin : separator.start()], defaults, every=every)
         begin = separator.end()
         if content:
             begin = separator.start()
             continue
         yield Document(separator[0], separator[0])
     if begin < len(text):
-        yield _document(text[begin:], house, every=every)
+        yield _document(text[begin:], defaults, every=every)
 
 
-def _document(text: str, house: House, *, every: bool) -> Document:
+def _document(text: str, defaults: InjectorDefaults, *, every: bool) -> Document:
     document = Document(text, text)
     if "kind" not in text:
         return document
@@ -92,7 +92,7 @@ def _document(text: str, house: House, *, every: bool) -> Document:
         if (group, kind) == ("", "Service"):
             document.services.append(thing)
         elif (path := TEMPLATES.get((group, kind))) is not None:
-            document.workloads.append(_one(thing, path, house, every=every))
+            document.workloads.append(_one(thing, path, defaults, every=every))
     if any(each.injected for each in document.workloads):
         try:
             document.after = edit(text, json_patch(before, after), after)
@@ -113,7 +113,9 @@ def _objects(value: Any) -> Iterator[dict[str, Any]]:
         yield value
 
 
-def _one(thing: dict[str, Any], path: tuple[str, ...], house: House, *, every: bool) -> Workload:
+def _one(
+    thing: dict[str, Any], path: tuple[str, ...], defaults: InjectorDefaults, *, every: bool
+) -> Workload:
     """Patch a workload in place, if it asks for it."""
     metadata = _mapping(thing.get("metadata"))
     name = f"{thing['kind']}/{metadata.get('name') or metadata.get('generateName', '')}"
@@ -122,7 +124,7 @@ def _one(thing: dict[str, Any], path: tuple[str, ...], house: House, *, every: b
     for part in path:
         pod = _mapping(pod.get(part))
     try:
-        outcome = inject(pod, house, workload.namespace, unasked=every)
+        outcome = inject(pod, defaults, workload.namespace, unasked=every)
         if isinstance(outcome, str):
             workload.why_not = outcome
         else:

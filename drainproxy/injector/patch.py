@@ -13,7 +13,7 @@ from typing import Any
 
 from drainproxy import __version__, config
 from drainproxy.errors import ConfigError, InjectionRefused
-from drainproxy.injector import surroundings
+from drainproxy.injector import pod_checks
 from drainproxy.injector.annotations import (
     INJECTED_LABEL,
     LABEL,
@@ -48,12 +48,12 @@ Pod = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class InjectorDefaults:
     """What whoever runs the injector has decided for every pod."""
 
     images: Mapping[str, str] = field(default_factory=lambda: {"": f"drainproxy:{__version__}"})
     """Revision (label drainproxy.io/rev) to image; "" is for pods without one."""
-    defaults: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
     """Below every pod's annotations, by their names without the prefix."""
     kubernetes: tuple[int, int] | None = None
     """The cluster's version, where it is known."""
@@ -71,13 +71,15 @@ class Injected:
     """What somebody should know: one sentence each."""
 
 
-def inject(pod: Pod, house: House, namespace: str = "", *, unasked: bool = False) -> Injected | str:
+def inject(
+    pod: Pod, defaults: InjectorDefaults, namespace: str = "", *, unasked: bool = False
+) -> Injected | str:
     """Return the pod with the sidecar, or why it stays as it is and should; never change what is given.
 
     `unasked`: a label on the pod is not needed. Raises InjectionRefused for what asks and cannot have it.
     """
     try:
-        return _stays(pod, unasked=unasked) or _inject(copy.deepcopy(pod), house, namespace)
+        return _stays(pod, unasked=unasked) or _inject(copy.deepcopy(pod), defaults, namespace)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
         # What a person has typed is looked at by no API server first.
         raise InjectionRefused("malformed", [f"it is not shaped as a pod ({error!r:.80})"]) from None
@@ -94,21 +96,21 @@ def _stays(pod: Pod, *, unasked: bool) -> str:
     return "" if sidecar(pod["spec"])[0] is None else "the sidecar is there"
 
 
-def _inject(pod: Pod, house: House, namespace: str) -> Injected:
+def _inject(pod: Pod, defaults: InjectorDefaults, namespace: str) -> Injected:
     metadata = pod["metadata"] = pod.get("metadata") or {}
     spec = pod["spec"]
     say: list[str] = []
-    mesh = surroundings.mesh_of(pod)
-    wish = read(metadata.get("annotations") or {}, house.defaults)
+    mesh = pod_checks.mesh_of(pod)
+    wish = read(metadata.get("annotations") or {}, defaults.annotations)
     options = wish.options
-    image = _image(metadata, house)
-    surroundings.check(pod, namespace, options)
+    image = _image(metadata, defaults)
+    pod_checks.check(pod, namespace, options)
     if mesh is not None:
-        surroundings.fit_mesh(pod, mesh, options.admin_port, say)
+        pod_checks.fit_mesh(pod, mesh, options.admin_port, say)
     taken = take_over(spec, options)
     if options.mode == "native" and any("name" in each.entry for each in taken):
-        _mind_names(house.kubernetes, say)
-    surroundings.wire_hooks(spec, options.admin_port, say)
+        _mind_names(defaults.kubernetes, say)
+    pod_checks.wire_hooks(spec, options.admin_port, say)
     host = _host(options.upstream_host)
     environment = {
         "DRAINPROXY_LISTEN": ",".join(f":{each.listens}" for each in taken),
@@ -146,13 +148,13 @@ def _mind_names(kubernetes: tuple[int, int] | None, say: list[str]) -> None:
         refuse(f"a Service would not find the port's name before Kubernetes 1.33: set {PREFIX}mode: plain")
 
 
-def _image(metadata: dict[str, Any], house: House) -> str:
+def _image(metadata: dict[str, Any], defaults: InjectorDefaults) -> str:
     revision = (metadata.get("labels") or {}).get(REVISION_LABEL, "")
-    if revision not in house.images:
-        known = ", ".join(sorted(filter(None, house.images))) or "none"
+    if revision not in defaults.images:
+        known = ", ".join(sorted(filter(None, defaults.images))) or "none"
         said = config.quote(str(revision))
         refuse(f"label {REVISION_LABEL}: {said} is no revision; there are: {known}", result="invalid")
-    return house.images[revision]
+    return defaults.images[revision]
 
 
 def _fit_grace(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from drainproxy.errors import InjectionRefused
-from drainproxy.injector.patch import House, inject, json_patch
+from drainproxy.injector.patch import InjectorDefaults, inject, json_patch
 from drainproxy.log import plain
 
 VERSION, KIND = "admission.k8s.io/v1", "AdmissionReview"
@@ -37,7 +37,7 @@ class Answer:
     said: tuple[str, ...]
 
 
-def answer(body: bytes, house: House) -> Answer:
+def answer(body: bytes, defaults: InjectorDefaults) -> Answer:
     """Answer one review. Raises Malformed."""
     if body.count(b"{") + body.count(b"[") > MAX_CONTAINERS:
         raise Malformed(f"it has more than {MAX_CONTAINERS} objects and lists")
@@ -57,7 +57,7 @@ def answer(body: bytes, house: House) -> Answer:
     said: tuple[str, ...] = ()
     result = "unchanged"
     try:
-        outcome = inject(pod, house, str(namespace), unasked=True)
+        outcome = inject(pod, defaults, str(namespace), unasked=True)
         if not isinstance(outcome, str):
             result, said = "injected", outcome.said
             patch = json.dumps(list(json_patch(pod, outcome.pod)), separators=(",", ":"))

@@ -16,9 +16,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 from drainproxy import __version__
 from drainproxy import metrics as exposition
 from drainproxy.addresses import ListenAddress
-from drainproxy.admin.door import Door, Routes, line
+from drainproxy.admin.http_server import HttpServer, Routes, line
 from drainproxy.certificates import Certificates, Files, Rotation, for_clients
-from drainproxy.injector.patch import House
+from drainproxy.injector.patch import InjectorDefaults
 from drainproxy.injector.review import Malformed, answer
 from drainproxy.lifecycle import signals
 from drainproxy.lifecycle.propagation import PRESETS, UNKNOWN, Facts, judge
@@ -39,7 +39,12 @@ READ_S = 10.0
 
 
 async def run(
-    *, listen: ListenAddress, admin: ListenAddress, files: Files, house: House, log_format: Format
+    *,
+    listen: ListenAddress,
+    admin: ListenAddress,
+    files: Files,
+    defaults: InjectorDefaults,
+    log_format: Format,
 ) -> int:
     """Serve until SIGTERM and until the cluster has forgotten this pod; return the process's exit code.
 
@@ -47,15 +52,15 @@ async def run(
     """
     with closing(Log(log_format)) as log:
         adopt_libraries(log)
-        await _Webhook(files, house, log).run(bind(listen), bind(admin))
+        await _Webhook(files, defaults, log).run(bind(listen), bind(admin))
     return 0
 
 
 class _Webhook:
     """One run."""
 
-    def __init__(self, files: Files, house: House, log: Log) -> None:
-        self._house = house
+    def __init__(self, files: Files, defaults: InjectorDefaults, log: Log) -> None:
+        self._defaults = defaults
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._metrics = WebhookMetrics()
@@ -73,7 +78,7 @@ class _Webhook:
     async def run(self, wire: socket.socket, admin_wire: socket.socket) -> None:
         doors = [
             _TlsDoor({"/mutate": {"POST": self._mutate}}, self._certificates),
-            Door({path: {"GET": self._show} for path in ("/livez", "/readyz", "/metrics")}),
+            HttpServer({path: {"GET": self._show} for path in ("/livez", "/readyz", "/metrics")}),
         ]
         for door, name, bound in zip(doors, ("webhook", "admin"), (wire, admin_wire), strict=True):
             await door.open(bound)
@@ -112,7 +117,7 @@ class _Webhook:
         if self._ending.is_set():
             self._last_review = began
         try:
-            reply = answer(await self._read(request), self._house)
+            reply = answer(await self._read(request), self._defaults)
         except TimeoutError:
             return self._malformed(503, "the review did not come whole, in time and beside others")
         except Malformed as reason:
@@ -164,7 +169,7 @@ class _Webhook:
         return line(503, "ending") if ending else line(200, "ready")
 
 
-class _TlsDoor(Door):
+class _TlsDoor(HttpServer):
     """A connection counts from its accept on, and each handshake gets the newest certificate."""
 
     def __init__(self, routes: Routes, certificates: Certificates) -> None:

@@ -18,7 +18,7 @@ from drainproxy.kube.client import Api, connect
 from drainproxy.kube.events import Events
 from drainproxy.kube.identity import PodIdentity
 from drainproxy.kube.lint import spec_problems
-from drainproxy.kube.pace import Pace
+from drainproxy.kube.rate_limit import RateLimit
 from drainproxy.kube.settings import KubeSettings
 from drainproxy.kube.watch import SliceWatch
 from drainproxy.lifecycle.controller import Controller
@@ -48,7 +48,7 @@ class Cluster:
 
     def __post_init__(self) -> None:
         me, settings = self.me, self.settings
-        self._pace = Pace()
+        self._pace = RateLimit()
         self._said: set[tuple[str, str]] = set()
         self._slices = SliceWatch(
             me=me,
@@ -61,7 +61,7 @@ class Cluster:
             node_matters=not self.controller.plan.rules.balancer,
         )
         self._reads_pod = bool(me.name) and settings.rbac in {"slices+pod", "slices+pod+events"}
-        self._events = Events(me, Pace(), self.metrics, self._complain)
+        self._events = Events(me, RateLimit(), self.metrics, self._complain)
         self._writes = settings.events if me.name and settings.rbac == "slices+pod+events" else "off"
         self._watching: asyncio.Task[None] | None = None
         self._watching_for = ""

@@ -14,7 +14,7 @@ from typing import Any
 from drainproxy.errors import KubernetesError
 from drainproxy.kube.client import Api
 from drainproxy.kube.identity import PodIdentity
-from drainproxy.kube.pace import Pace
+from drainproxy.kube.rate_limit import RateLimit
 from drainproxy.metrics import Metrics
 
 MAX_QUEUED = 8
@@ -29,7 +29,7 @@ class Events:
     """The queue. `put` from anywhere on the loop; `send` by one task at a time."""
 
     me: PodIdentity
-    pace: Pace
+    pace: RateLimit
     metrics: Metrics
     complain: Callable[[str, KubernetesError], None]
     _queue: deque[dict[str, Any]] = field(default_factory=deque, init=False)

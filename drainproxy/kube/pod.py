@@ -13,7 +13,7 @@ from typing import Any
 from drainproxy.errors import KubernetesError
 from drainproxy.kube.client import Api
 from drainproxy.kube.identity import PodIdentity
-from drainproxy.kube.pace import Pace
+from drainproxy.kube.rate_limit import RateLimit
 from drainproxy.lifecycle.report import Cause
 from drainproxy.lifecycle.sound import Probes
 
@@ -60,14 +60,14 @@ def read(thing: Mapping[str, Any], me: PodIdentity) -> PodFacts:
     return PodFacts(deleting, None if grace is None else float(grace), spec, owner)
 
 
-async def ask(api: Api, me: PodIdentity, pace: Pace) -> PodFacts:
+async def ask(api: Api, me: PodIdentity, pace: RateLimit) -> PodFacts:
     """Read this pod. Raises KubernetesError."""
     await pace.turn()
     path = f"/api/v1/namespaces/{me.namespace}/pods/{me.name}"
     return await api.get(path, lambda thing: read(thing, me))
 
 
-async def ask_twice(api: Api, me: PodIdentity, pace: Pace) -> PodFacts:
+async def ask_twice(api: Api, me: PodIdentity, pace: RateLimit) -> PodFacts:
     """Read this pod, again after a moment if it is not being deleted. Raises KubernetesError after TRIES."""
     facts = await _try(api, me, pace)
     if not facts.deleting:
@@ -88,7 +88,7 @@ async def infer_cause(probes: Probes, began: float) -> Cause:
     return Cause.RESTART if probes.last > began + STALE_PROBE_S else Cause.NODE_SHUTDOWN
 
 
-async def _try(api: Api, me: PodIdentity, pace: Pace) -> PodFacts:
+async def _try(api: Api, me: PodIdentity, pace: RateLimit) -> PodFacts:
     for _ in range(TRIES - 1):
         try:
             return await ask(api, me, pace)

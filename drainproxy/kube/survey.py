@@ -1,6 +1,6 @@
 """Reads from a live cluster what `drainproxy check` judges: a workload and everything that touches its pods.
 
-What may not be read becomes a reason instead of an answer. Called by check.py; the verdicts are checkup.py's.
+What may not be read becomes a reason instead of an answer. Called by check_command.py; verdicts.py judges.
 """
 
 import contextlib

@@ -17,7 +17,7 @@ from drainproxy.errors import KubernetesError
 from drainproxy.kube.client import Api
 from drainproxy.kube.endpoints import SERVICE_LABEL, SliceFacts, View, read, version_of
 from drainproxy.kube.identity import PodIdentity
-from drainproxy.kube.pace import Pace
+from drainproxy.kube.rate_limit import RateLimit
 from drainproxy.lifecycle.propagation import UNKNOWN, Evidence, Routability
 from drainproxy.metrics import Metrics
 
@@ -42,7 +42,7 @@ class SliceWatch:
     """Keeps its View from one call to the next: an own row seen at start counts at the end."""
 
     me: PodIdentity
-    pace: Pace
+    pace: RateLimit
     metrics: Metrics
     complain: Callable[[str, KubernetesError], None]
     peers_matter: bool

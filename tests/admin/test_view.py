@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from drainproxy.admin import view
-from tests.admin.test_frame import PROPAGATING, READY, REPORT
+from tests.admin.test_status_view import PROPAGATING, READY, REPORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

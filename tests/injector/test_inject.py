@@ -215,13 +215,13 @@ def test_line_ends_stay_what_they_are():
 def test_no_service_loses_a_ports_name_without_a_word(kubernetes, mode, becomes, way):
     """Until 1.33 the EndpointSlice controller looks for a targetPort's name in `containers` only."""
     env = {"app_port_env": "PORT"} if way == "env" else {}
-    house = replace(HOUSE, kubernetes=kubernetes)
+    defaults = replace(HOUSE, kubernetes=kubernetes)
     if becomes == "refused":
         with pytest.raises(InjectionRefused) as caught:
-            inject(wished(app(), mode=mode, **env), house, unasked=True)
+            inject(wished(app(), mode=mode, **env), defaults, unasked=True)
         assert "1.33: set drainproxy.io/mode: plain" in str(caught.value.problems)
         return
-    done = inject(wished(app(), mode=mode, **env), house, unasked=True)
+    done = inject(wished(app(), mode=mode, **env), defaults, unasked=True)
     assert isinstance(done, Injected)
     assert any("before Kubernetes 1.33" in each for each in done.said) == (becomes == "told")
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from drainproxy.injector.manifest import process
-from drainproxy.injector.patch import House
+from drainproxy.injector.patch import InjectorDefaults
 from drainproxy.injector.review import answer
 
 if TYPE_CHECKING:
     from tests.injector.pods import Pod, Row
 
-HOUSE = House(kubernetes=(1, 36))
+HOUSE = InjectorDefaults(kubernetes=(1, 36))
 
 
 def placed(row: Row) -> Pod:
@@ -26,9 +26,9 @@ def placed(row: Row) -> Pod:
     return pod
 
 
-def by_file(row: Row, house: House = HOUSE) -> tuple[Pod, list[str]]:
+def by_file(row: Row, defaults: InjectorDefaults = HOUSE) -> tuple[Pod, list[str]]:
     """Return what `drainproxy inject` makes of the pod in a file, and what it says."""
-    [document] = process(yaml.safe_dump(placed(row), sort_keys=False), house, every=False)
+    [document] = process(yaml.safe_dump(placed(row), sort_keys=False), defaults, every=False)
     [workload] = document.workloads
     said = workload.injected.said if workload.injected else workload.refusal
     return yaml.safe_load(document.after), list(said)
@@ -50,10 +50,10 @@ def review(pod: Any, **request: Any) -> bytes:
     return json.dumps({**kind, "request": {**usual, **request}}).encode()
 
 
-def by_webhook(row: Row, house: House = HOUSE) -> tuple[Pod, list[str]]:
+def by_webhook(row: Row, defaults: InjectorDefaults = HOUSE) -> tuple[Pod, list[str]]:
     """Return what the webhook's answer makes of the pod, and what it says."""
     pod = placed(row)
-    reply = answer(review(pod, namespace=row.namespace), house)
+    reply = answer(review(pod, namespace=row.namespace), defaults)
     response = json.loads(reply.body)["response"]
     patch = json.loads(base64.b64decode(response.get("patch", "W10=")))
     return patched(pod, patch), [each.removeprefix("no sidecar: ") for each in reply.said]

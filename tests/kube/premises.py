@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from drainproxy.kube.client import connect
 from drainproxy.kube.identity import PodIdentity
-from drainproxy.kube.pace import Pace
+from drainproxy.kube.rate_limit import RateLimit
 from drainproxy.kube.settings import KubeSettings
 from drainproxy.kube.watch import SliceWatch
 from drainproxy.metrics import Metrics
@@ -35,7 +35,7 @@ class Premises:
     server: ApiServer
     settings: KubeSettings
     metrics: Metrics = field(default_factory=Metrics)
-    pace: Pace = field(default_factory=Pace)
+    pace: RateLimit = field(default_factory=RateLimit)
     complaints: list[tuple[str, str, str]] = field(default_factory=list)
     words: list[tuple[float, Evidence]] = field(default_factory=list)
     heard: asyncio.Event = field(default_factory=asyncio.Event)

@@ -1,6 +1,6 @@
 """The demo's application: plain aiohttp under `web.run_app`, as its documentation shows it.
 
-It knows nothing of drainproxy and is the same file in every column; that is the point of it.
+It knows nothing of drainproxy and is the same file in every lane; that is the point of it.
 Started as a script with one argument, the ledger: a file that gets one line for each order processed.
 """
 

@@ -100,7 +100,7 @@ async def children() -> AsyncIterator[Children]:
 
 
 def _environment() -> dict[str, str]:
-    """The same for everybody: a DRAINPROXY_ or KUBERNETES_ variable of ours would change a column."""
+    """The same for everybody: a DRAINPROXY_ or KUBERNETES_ variable of ours would change a lane."""
     return {
         "PATH": os.defpath,
         "PYTHONPATH": os.pathsep.join(entry or "." for entry in sys.path),

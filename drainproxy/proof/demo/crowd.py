@@ -1,7 +1,7 @@
-"""Crowd: the clients of one column, each doing one thing again and again until told to stop.
+"""Crowd: the clients of one lane, each doing one thing again and again until told to stop.
 
 The mix is light on purpose: what is shown is what a pod's end does, not how much load it bears.
-Those who stay on one connection sit elsewhere (sitters.py).
+Those who stay on one connection sit elsewhere (long_lived_clients.py).
 """
 
 import asyncio
@@ -101,7 +101,7 @@ class Crowd:
     async def _play(self, role: Role, number: int, stop: asyncio.Event) -> None:
         client = Client(choose=self._choose, keep_alive=role.keep_alive, timeout_s=self._patience_s)
         loop = asyncio.get_running_loop()
-        # Spread out, so that a column's clients do not march in step.
+        # Spread out, so that a lane's clients do not march in step.
         spread_s = max(role.every_s, _SPREAD_S) * number / role.clients
         next_at = loop.time() + spread_s
         try:

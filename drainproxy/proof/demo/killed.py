@@ -7,8 +7,8 @@ here, and the kubelet starts the container again at once, as it does after a fir
 import asyncio
 from pathlib import Path
 
-from drainproxy.proof.demo.column import Router
 from drainproxy.proof.demo.crowd import Crowd, roles
+from drainproxy.proof.demo.lane import Router
 from drainproxy.proof.demo.pods import Pod, PodMaker
 from drainproxy.proof.demo.results import KilledResult
 

@@ -1,4 +1,4 @@
-"""Kubelet: what Kubernetes does to a pod that is deleted, for the columns of the demo.
+"""Kubelet: what Kubernetes does to a pod that is deleted, for the lanes of the demo.
 
 At t0 the preStop hooks run and containers without a hook get SIGTERM; a container with a hook gets
 its SIGTERM after it; what is left when the grace period is over is killed. It never decides what is

@@ -1,4 +1,4 @@
-"""Live: the four columns while they run. On a terminal they are redrawn; elsewhere phases are printed."""
+"""Live: the four lanes while they run. On a terminal they are redrawn; elsewhere phases are printed."""
 
 import asyncio
 
@@ -8,20 +8,20 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from drainproxy.proof.demo.column import Column
-from drainproxy.proof.demo.stage import WARM_S, Stage
-from drainproxy.proof.demo.strip import legend, ruler, strip
+from drainproxy.proof.demo.lane import Lane
+from drainproxy.proof.demo.run import WARM_S, Run
+from drainproxy.proof.demo.timeline import legend, ruler, timeline
 
 _FRAME_S = 0.25
 _IDLE_FRAME_S = 1.0  # drawing takes the clients' processor: while latencies are compared, little of it
 
 
-class LiveStage:
-    """Reads the stage, never writes it."""
+class LiveRun:
+    """Reads the run, never writes it."""
 
-    def __init__(self, console: Console, stage: Stage) -> None:
+    def __init__(self, console: Console, run: Run) -> None:
         self._console = console
-        self._stage = stage
+        self._run = run
         self._said: dict[str, str] = {}
 
     async def show(self) -> None:
@@ -33,20 +33,20 @@ class LiveStage:
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
             while True:
                 live.update(self._frame(), refresh=True)
-                await asyncio.sleep(_IDLE_FRAME_S if self._stage.t0 is None else _FRAME_S)
+                await asyncio.sleep(_IDLE_FRAME_S if self._run.t0 is None else _FRAME_S)
 
     def _now_s(self) -> float:
-        """Seconds from the signal; before there is a time for it, the beginning of the strip."""
-        if self._stage.t0 is None:
+        """Seconds from the signal; before there is a time for it, the beginning of the timeline."""
+        if self._run.t0 is None:
             return -WARM_S
-        return asyncio.get_running_loop().time() - self._stage.t0
+        return asyncio.get_running_loop().time() - self._run.t0
 
     def _say_changes(self) -> None:
-        for column in self._stage.columns:
-            if self._said.get(column.way.name) != column.phase:
-                self._said[column.way.name] = column.phase
-                when = f"{self._now_s():+6.1f} s" if self._stage.t0 is not None else "        "
-                self._console.print(f"{when}  {column.way.name:<10}  {column.phase}")
+        for lane in self._run.lanes:
+            if self._said.get(lane.way.name) != lane.phase:
+                self._said[lane.way.name] = lane.phase
+                when = f"{self._now_s():+6.1f} s" if self._run.t0 is not None else "        "
+                self._console.print(f"{when}  {lane.way.name:<10}  {lane.phase}")
 
     def _frame(self) -> Group:
         now_s = self._now_s()
@@ -56,22 +56,22 @@ class LiveStage:
         table.add_column(ruler(), no_wrap=True)
         table.add_column("lost", justify="right", no_wrap=True, min_width=4)
         table.add_column("", no_wrap=True, min_width=17)
-        for column in self._stage.columns:
-            lost = column.crowd.total.lost
+        for lane in self._run.lanes:
+            lost = lane.crowd.total.lost
             table.add_row(
-                Text(column.way.name, style="bold" if column.way.sidecar else ""),
-                self._strip(column, now_s, ascii_only=ascii_only),
+                Text(lane.way.name, style="bold" if lane.way.sidecar else ""),
+                self._timeline(lane, now_s, ascii_only=ascii_only),
                 Text(f"{lost:,}", style="bold red" if lost else "green"),
-                Text(column.phase, style="dim"),
+                Text(lane.phase, style="dim"),
             )
-        return Group(_headline(self._stage.lag_s, now_s), table, legend(ascii_only=ascii_only))
+        return Group(_headline(self._run.lag_s, now_s), table, legend(ascii_only=ascii_only))
 
-    def _strip(self, column: Column, now_s: float, *, ascii_only: bool) -> Text:
-        t0 = self._stage.t0 or 0.0
-        return strip(
+    def _timeline(self, lane: Lane, now_s: float, *, ascii_only: bool) -> Text:
+        t0 = self._run.t0 or 0.0
+        return timeline(
             until_s=now_s,
-            gone_s=column.gone.after_s if column.gone else None,
-            lost_s=[loss.sent_at - t0 for loss in column.crowd.total.losses],
+            gone_s=lane.gone.after_s if lane.gone else None,
+            lost_s=[loss.sent_at - t0 for loss in lane.crowd.total.losses],
             ascii_only=ascii_only,
         )
 

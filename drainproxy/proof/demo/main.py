@@ -16,13 +16,13 @@ from rich.console import Console
 
 from drainproxy.proof.demo import tables
 from drainproxy.proof.demo.children import UnmeasuredError, children
-from drainproxy.proof.demo.column import WAYS, Way
 from drainproxy.proof.demo.idle import measure_idle
 from drainproxy.proof.demo.killed import kill_sidecar
-from drainproxy.proof.demo.live import LiveStage
+from drainproxy.proof.demo.lane import WAYS, Way
+from drainproxy.proof.demo.live import LiveRun
 from drainproxy.proof.demo.pods import DRAINPROXY, PROPAGATION, PodMaker
-from drainproxy.proof.demo.results import DemoResult, IdleResult, StageResult
-from drainproxy.proof.demo.stage import new_stage, play, start
+from drainproxy.proof.demo.results import DemoResult, IdleResult, RunResult
+from drainproxy.proof.demo.run import new_run, play, start
 from drainproxy.proof.durations import duration
 from drainproxy.tasks import flat
 
@@ -108,29 +108,27 @@ def _write(file: Path, document: dict[str, object]) -> None:
 async def _demo(plan: Plan, console: Console) -> DemoResult:
     console.print("[bold]drainproxy demo[/]  the end of a pod, four ways, on one clock")
     console.print(f"[dim]drainproxy runs with --propagation {PROPAGATION} at every lag[/]")
-    stages: list[StageResult] = []
+    runs: list[RunResult] = []
     idle: IdleResult | None = None
     with tempfile.TemporaryDirectory(prefix="drainproxy-demo-") as name:
         for lag_s in plan.lags_s:
-            directory = Path(name) / str(len(stages))
+            directory = Path(name) / str(len(runs))
             directory.mkdir()
             async with children() as owner:
                 maker = PodMaker(children=owner, directory=directory, proxy=plan.proxy)
-                stage = new_stage(lag_s, maker, plan.ways)
-                ours = next(column for column in stage.columns if column.way.sidecar)
+                run = new_run(lag_s, maker, plan.ways)
+                ours = next(lane for lane in run.lanes if lane.way.sidecar)
                 async with asyncio.TaskGroup() as group:
-                    screen = group.create_task(LiveStage(console, stage).show())
-                    await start(stage, maker)
+                    screen = group.create_task(LiveRun(console, run).show())
+                    await start(run, maker)
                     idle = idle or await measure_idle(ours.new)
-                    stages.append(await play(stage))
+                    runs.append(await play(run))
                     screen.cancel()
-                console.print(
-                    tables.stage_report(stages[-1], ascii_only=not console.encoding.startswith("utf"))
-                )
-                if len(stages) == len(plan.lags_s):
+                console.print(tables.run_report(runs[-1], ascii_only=not console.encoding.startswith("utf")))
+                if len(runs) == len(plan.lags_s):
                     console.print(tables.idle_report(idle))
                     console.print(tables.KILL_HEADLINE)
                     killed = await kill_sidecar(ours.new, maker, ledger=ours.ledger)
                     console.print(tables.killed_report(killed))
     assert idle is not None
-    return DemoResult(stages=tuple(stages), idle=idle, killed=killed)
+    return DemoResult(runs=tuple(runs), idle=idle, killed=killed)

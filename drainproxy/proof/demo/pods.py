@@ -1,6 +1,6 @@
-"""Pods: the application's process, and beside it, in one column, drainproxy's.
+"""Pods: the application's process, and beside it, in one lane, drainproxy's.
 
-Ports are ephemeral; each process says on its standard output which one it got. Called by `stage.py`.
+Ports are ephemeral; each process says on its standard output which one it got. Called by `run.py`.
 """
 
 import json
@@ -48,7 +48,7 @@ class Pod:
 
 @dataclass(frozen=True, slots=True)
 class PodMaker:
-    """Starts pods of one column; they share a ledger, as replicas share a database."""
+    """Starts pods of one lane; they share a ledger, as replicas share a database."""
 
     children: Children
     directory: Path

@@ -43,7 +43,7 @@ class LoadResult:
 
 
 @dataclass(frozen=True, slots=True)
-class SittersResult:
+class LongLivedResult:
     """How the old pod let go of those who stayed: WebSockets by close code, event streams by their end."""
 
     close_codes: dict[int, int]
@@ -60,13 +60,13 @@ class SittersResult:
 
 
 @dataclass(frozen=True, slots=True)
-class ColumnResult:
+class LaneResult:
     name: str
     judged: bool  # drainproxy: the verdict is about it, the others are there to compare
     load: LoadResult
     before_signal: tuple[int, int]  # requests and losses while nothing happened
     gone: Gone
-    sitters: SittersResult
+    long_lived: LongLivedResult
 
     def faults(self) -> Iterator[str]:
         """What drainproxy must answer for."""
@@ -77,12 +77,12 @@ class ColumnResult:
             yield f"{self.name} duplicated {load.orders.duplicated:,} orders"
         if load.orders.missing:
             yield f"{self.name} confirmed {load.orders.missing:,} orders nobody processed"
-        yield from (f"{self.name}: {fault}" for fault in self.sitters.faults())
+        yield from (f"{self.name}: {fault}" for fault in self.long_lived.faults())
         if self.gone.killed:
             yield f"{self.name} had to be killed at the end of the grace period"
 
     def gaps(self) -> Iterator[str]:
-        """What makes this column no measurement."""
+        """What makes this lane no measurement."""
         for role, count in self.load.requests_by_role.items():
             if count < MIN_REQUESTS_PER_ROLE:
                 yield f"{self.name}: only {count} requests of '{role}'"
@@ -90,14 +90,14 @@ class ColumnResult:
             yield f"{self.name}: {self.before_signal[1]} requests lost before anything happened"
         if not self.load.orders.processed:
             yield f"{self.name}: the ledger is empty"
-        if not self.sitters.close_codes or not self.sitters.streams_whole + self.sitters.streams_cut:
+        if not self.long_lived.close_codes or not self.long_lived.streams_whole + self.long_lived.streams_cut:
             yield f"{self.name}: no WebSocket or no event stream was seen to end"
 
 
 @dataclass(frozen=True, slots=True)
-class StageResult:
+class RunResult:
     lag_s: float
-    columns: tuple[ColumnResult, ...]
+    lanes: tuple[LaneResult, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,23 +122,20 @@ class KilledResult:
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    stages: tuple[StageResult, ...]
+    runs: tuple[RunResult, ...]
     idle: IdleResult
     killed: KilledResult
 
     def faults(self) -> list[str]:
-        judged = [(stage.lag_s, column) for stage in self.stages for column in stage.columns if column.judged]
-        found = [f"lag {lag:g} s: {fault}" for lag, column in judged for fault in column.faults()]
+        judged = [(run.lag_s, lane) for run in self.runs for lane in run.lanes if lane.judged]
+        found = [f"lag {lag:g} s: {fault}" for lag, lane in judged for fault in lane.faults()]
         if self.idle.errors:
             found.append(f"idle: {self.idle.errors} errors")
         return found
 
     def gaps(self) -> list[str]:
         found = [
-            f"lag {stage.lag_s:g} s: {gap}"
-            for stage in self.stages
-            for column in stage.columns
-            for gap in column.gaps()
+            f"lag {run.lag_s:g} s: {gap}" for run in self.runs for lane in run.lanes for gap in lane.gaps()
         ]
         if not self.idle.pairs:
             found.append("idle: no request was made")

@@ -1,4 +1,4 @@
-"""Tables: the demo's results as text that fits 80 columns, with colour where the console has any."""
+"""Tables: the demo's results as text that fits 80 lanes, with colour where the console has any."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,14 +9,14 @@ from rich.text import Text
 
 from drainproxy.proof.demo.results import (
     GOING_AWAY,
-    ColumnResult,
     DemoResult,
     IdleResult,
     KilledResult,
+    LaneResult,
     LossResult,
-    StageResult,
+    RunResult,
 )
-from drainproxy.proof.demo.strip import AFTER_S, legend, ruler, strip
+from drainproxy.proof.demo.timeline import AFTER_S, legend, ruler, timeline
 from drainproxy.proof.durations import shown
 from drainproxy.proof.outcomes import Kind
 
@@ -36,77 +36,76 @@ KILL_HEADLINE = Text.assemble(
 )
 
 
-def stage_report(stage: StageResult, *, ascii_only: bool) -> Group:
+def run_report(run: RunResult, *, ascii_only: bool) -> Group:
     headline = Text.assemble(
-        (f"\nrouter lag {stage.lag_s:g} s", "bold"),
-        "  the router chose the old pod that long after the signal",
+        (f"\nrouter lag {run.lag_s:g} s", "bold"), "  the router chose the old pod that long after the signal"
     )
-    clock, counts = _clock(stage, ascii_only=ascii_only), _counts(stage)
+    clock, counts = _clock(run, ascii_only=ascii_only), _counts(run)
     parts: list[Text | Table] = [headline, clock, Text(), counts, Text(_WORDS, style="dim")]
-    parts += [Text(), _sitters(stage)]
-    for column in stage.columns:
-        if column.judged:
-            parts += _evidence(column.load.losses)
+    parts += [Text(), _long_lived(run)]
+    for lane in run.lanes:
+        if lane.judged:
+            parts += _evidence(lane.load.losses)
     return Group(*parts)
 
 
-def _clock(stage: StageResult, *, ascii_only: bool) -> Table:
+def _clock(run: RunResult, *, ascii_only: bool) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("", no_wrap=True)
     table.add_column(ruler(), no_wrap=True)
-    for column in stage.columns:
-        line = strip(
-            until_s=min(AFTER_S, max(other.gone.after_s for other in stage.columns)),
-            gone_s=column.gone.after_s,
-            lost_s=[loss.after_s for loss in column.load.losses],
+    for lane in run.lanes:
+        line = timeline(
+            until_s=min(AFTER_S, max(other.gone.after_s for other in run.lanes)),
+            gone_s=lane.gone.after_s,
+            lost_s=[loss.after_s for loss in lane.load.losses],
             ascii_only=ascii_only,
         )
-        table.add_row(_name(column), line)
+        table.add_row(_name(lane), line)
     table.add_row("", legend(ascii_only=ascii_only))
     return table
 
 
-def _counts(stage: StageResult) -> Table:
-    others = any(column.load.lost_as(*_OTHERS) for column in stage.columns)
+def _counts(run: RunResult) -> Table:
+    others = any(lane.load.lost_as(*_OTHERS) for lane in run.lanes)
     kinds = {**_KINDS, "other": _OTHERS} if others else _KINDS
     # One column more and a space less between them: it is 80 characters either way.
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0 if others else 1, 0, 0))
     table.add_column("", no_wrap=True)
     for title in ("sent", *kinds, "lost", "twice", "gone"):
         table.add_column(title, justify="right", no_wrap=True)
-    for column in stage.columns:
-        load = column.load
+    for lane in run.lanes:
+        load = lane.load
         table.add_row(
-            _name(column),
+            _name(lane),
             f"{load.requests:,}",
             *(_count(load.lost_as(*group)) for group in kinds.values()),
             _count(load.lost, bold=True),
             _count(load.orders.duplicated, bold=True),
-            f"{column.gone.after_s:.1f} s" + ("!" if column.gone.killed else ""),
+            f"{lane.gone.after_s:.1f} s" + ("!" if lane.gone.killed else ""),
         )
     return table
 
 
-def _sitters(stage: StageResult) -> Table:
+def _long_lived(run: RunResult) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     for title in ("WebSockets ended with", "event streams ended", "cut in mid event"):
         table.add_column(title, justify="right", no_wrap=True)
-    for column in stage.columns:
-        sitters = column.sitters
-        codes = ", ".join(f"{count} x {code}" for code, count in sorted(sitters.close_codes.items()))
-        good = set(sitters.close_codes) <= {GOING_AWAY}
+    for lane in run.lanes:
+        long_lived = lane.long_lived
+        codes = ", ".join(f"{count} x {code}" for code, count in sorted(long_lived.close_codes.items()))
+        good = set(long_lived.close_codes) <= {GOING_AWAY}
         table.add_row(
-            _name(column),
+            _name(lane),
             Text(codes or "none", style="green" if good else "red"),
-            f"{sitters.streams_whole + sitters.streams_cut}",
-            _count(sitters.streams_cut, bold=True),
+            f"{long_lived.streams_whole + long_lived.streams_cut}",
+            _count(long_lived.streams_cut, bold=True),
         )
     return table
 
 
-def _name(column: ColumnResult) -> Text:
-    return Text(column.name, style="bold" if column.judged else "")
+def _name(lane: LaneResult) -> Text:
+    return Text(lane.name, style="bold" if lane.judged else "")
 
 
 def _count(number: int, *, bold: bool = False) -> Text:
@@ -182,10 +181,10 @@ def verdict(result: DemoResult, *, faults: Sequence[str], gaps: Sequence[str]) -
         for fault in faults:
             text.append(f"\n  {fault}")
         return text
-    judged = [column for stage in result.stages for column in stage.columns if column.judged]
-    requests = sum(column.load.requests for column in judged)
-    orders = sum(column.load.orders.processed for column in judged)
-    lags = " and ".join(f"{stage.lag_s:g} s" for stage in result.stages)
+    judged = [lane for run in result.runs for lane in run.lanes if lane.judged]
+    requests = sum(lane.load.requests for lane in judged)
+    orders = sum(lane.load.orders.processed for lane in judged)
+    lags = " and ".join(f"{run.lag_s:g} s" for run in result.runs)
     return Text(
         f"\ndrainproxy lost none of {requests:,} requests and processed none of {orders:,} orders"
         f" twice,\nwith one setting at lag {lags}.",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from drainproxy.proof.demo.column import WAYS
+from drainproxy.proof.demo.lane import WAYS
 from drainproxy.proof.demo.main import EXIT_LOST, EXIT_UNMEASURED, Plan, perform
 from tests.proof.demo import losing_proxy
 
@@ -32,7 +32,7 @@ async def test_a_proxy_that_loses_is_reported(tmp_path):
     assert code == EXIT_LOST
     assert "drainproxy failed its own proof" in words
     document = json.loads((tmp_path / "result.json").read_text())
-    kinds = {loss["kind"] for loss in document["stages"][0]["columns"][0]["load"]["losses"]}
+    kinds = {loss["kind"] for loss in document["runs"][0]["lanes"][0]["load"]["losses"]}
     assert "refused" in kinds  # the closed listener
     assert kinds & {"reset", "truncated"}  # the cut connections
     assert any("lost" in fault for fault in document["faults"])
@@ -102,6 +102,6 @@ async def test_drainproxy_passes_its_own_quick_demo():
     words = (await process.communicate())[0].decode()
     assert process.returncode == 0, words
     assert "drainproxy lost none of" in words
-    sitters = [line.split() for line in words.splitlines() if " x 1" in line]
-    assert ["drainproxy", "4", "x", "1001", "4", "0"] in sitters
-    assert all(line[-4:-2] == ["x", "1006"] for line in sitters if line[0] == "bare"), sitters
+    long_lived = [line.split() for line in words.splitlines() if " x 1" in line]
+    assert ["drainproxy", "4", "x", "1001", "4", "0"] in long_lived
+    assert all(line[-4:-2] == ["x", "1006"] for line in long_lived if line[0] == "bare"), long_lived

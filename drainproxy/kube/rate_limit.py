@@ -15,7 +15,7 @@ FIRST_BACKOFF_S = 1.0
 MAX_BACKOFF_S = 16.0
 
 
-class Pace:
+class RateLimit:
     """Loop times. Single writer: the event loop's thread."""
 
     def __init__(self) -> None:

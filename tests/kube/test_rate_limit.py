@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from drainproxy.kube.pace import BURST, MAX_BACKOFF_S, Pace
+from drainproxy.kube.rate_limit import BURST, MAX_BACKOFF_S, RateLimit
 from tests.support import clock
 from tests.support.clock import in_fake_time
 
@@ -12,7 +12,7 @@ from tests.support.clock import in_fake_time
 @in_fake_time
 async def test_a_few_at_once_then_one_a_second():
     """A drain's first questions come at once; a loop of them is no flood."""
-    pace, times = Pace(), []
+    pace, times = RateLimit(), []
     for _ in range(BURST + 5):
         await pace.turn()
         times.append(clock.now())
@@ -22,7 +22,7 @@ async def test_a_few_at_once_then_one_a_second():
 @in_fake_time
 async def test_several_who_ask_share_the_pace():
     """Each slice has its watch, the pod is one."""
-    pace, times = Pace(), []
+    pace, times = RateLimit(), []
 
     async def ask() -> None:
         for _ in range(5):
@@ -41,13 +41,13 @@ async def test_after_failures_it_waits_longer_and_unevenly():
     """Thousands of pods must not come back together."""
     first = []
     for _ in range(20):
-        pace, began = Pace(), clock.now()
+        pace, began = RateLimit(), clock.now()
         pace.failed()
         await pace.turn()
         first.append(clock.now() - began)
     assert all(0.5 <= each <= 1.0 for each in first)
     assert len(set(first)) > 1
-    pace, waits = Pace(), []
+    pace, waits = RateLimit(), []
     for _ in range(8):
         pace.failed()
         began = clock.now()
@@ -60,7 +60,7 @@ async def test_after_failures_it_waits_longer_and_unevenly():
 @in_fake_time
 async def test_an_answer_ends_the_waiting():
     """What works is asked at the usual pace again."""
-    pace = Pace()
+    pace = RateLimit()
     for _ in range(6):
         pace.failed()
     pace.worked()
@@ -73,7 +73,7 @@ async def test_an_answer_ends_the_waiting():
 @in_fake_time
 async def test_the_server_says_how_long():
     """Retry-After is a floor (RFC 9110 section 10.2.3)."""
-    pace = Pace()
+    pace = RateLimit()
     pace.failed(retry_after_s=20)
     await pace.turn()
     assert clock.now() >= 20

@@ -1,4 +1,4 @@
-"""Sitters: clients that stay on the old pod, over WebSockets and event streams, and note how it lets them go.
+"""Long-lived clients: they stay on the old pod, over WebSockets and event streams, and note how it lets go.
 
 What counts is the end: a close code that says why, and a stream that ends between two events.
 """
@@ -9,7 +9,7 @@ from collections import Counter
 import aiohttp
 
 from drainproxy.proof.client import Address
-from drainproxy.proof.demo.results import SittersResult
+from drainproxy.proof.demo.results import LongLivedResult
 
 EACH = 4
 _SAY_EVERY_S = 0.25
@@ -17,7 +17,7 @@ _ABNORMAL = 1006  # RFC 6455 section 7.1.5: no Close frame was seen
 _LAST_WAIT_S = 2.0
 
 
-class Sitters:
+class LongLivedClients:
     """Written by its own tasks."""
 
     def __init__(self) -> None:
@@ -38,9 +38,11 @@ class Sitters:
                 one.cancel()
             await asyncio.gather(*sitting, return_exceptions=True)
 
-    def result(self) -> SittersResult:
+    def result(self) -> LongLivedResult:
         """What became of them."""
-        return SittersResult(close_codes=dict(self._codes), streams_whole=self._whole, streams_cut=self._cut)
+        return LongLivedResult(
+            close_codes=dict(self._codes), streams_whole=self._whole, streams_cut=self._cut
+        )
 
     async def _talk(self, session: aiohttp.ClientSession) -> None:
         code: int | None = _ABNORMAL

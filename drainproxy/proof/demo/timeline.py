@@ -1,6 +1,6 @@
-"""Strip: a column's life as one line of characters, a cell for each half second around the signal.
+"""Timeline: a lane's life as one line of characters, a cell for each half second around the signal.
 
-The live view and the final report draw the same strips, so all columns stand on one clock.
+The live view and the final report draw the same timelines, so all lanes stand on one clock.
 """
 
 import math
@@ -26,7 +26,7 @@ def ruler() -> Text:
     return Text("".join(cells), style="dim")
 
 
-def strip(*, until_s: float, gone_s: float | None, lost_s: Iterable[float], ascii_only: bool) -> Text:
+def timeline(*, until_s: float, gone_s: float | None, lost_s: Iterable[float], ascii_only: bool) -> Text:
     """`until_s` is now, `gone_s` when the old pod was gone, `lost_s` when lost requests were sent.
 
     All in seconds from the signal, negative before it.

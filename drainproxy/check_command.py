@@ -1,7 +1,7 @@
 """`drainproxy check KIND/NAME`: will a workload's pods drain in the cluster they run in?
 
 Joins what the cluster says (kube/survey.py) with what the sidecar's own settings mean, and prints one line a
-verdict (checkup.py). Changes nothing. Called by cli.py.
+verdict (verdicts.py). Changes nothing. Called by cli.py.
 """
 
 import asyncio
@@ -12,7 +12,6 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from drainproxy import config
-from drainproxy.checkup import Verdict, judge
 from drainproxy.errors import ConfigError, KubernetesError
 from drainproxy.kube import survey
 from drainproxy.kube.client import connect
@@ -20,6 +19,7 @@ from drainproxy.kube.settings import KubeSettings
 from drainproxy.log import plain
 from drainproxy.metrics import Metrics
 from drainproxy.podspec import sidecar
+from drainproxy.verdicts import Verdict, judge
 
 EXIT_FAILED = 1
 EXIT_UNREACHABLE = 69

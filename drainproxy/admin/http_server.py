@@ -57,7 +57,7 @@ _FIELDS = {
 }
 
 
-class Door(web.Server):
+class HttpServer(web.Server):
     """What aiohttp's runner hosts on one socket."""
 
     def __init__(self, routes: Routes, node: frozenset[str] = frozenset()) -> None:
@@ -139,7 +139,7 @@ class _Silent(asyncio.Protocol):
     __slots__ = ("_door", "_patience", "address", "wire")
     waiting = False
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: HttpServer) -> None:
         self._door = door
         self._patience: asyncio.TimerHandle | None = None
         self.address = ""
@@ -180,7 +180,7 @@ class _Connection(web.RequestHandler):
 
     __slots__ = ("address", "waiting", "wire")
 
-    def __init__(self, door: Door, **options: Any) -> None:
+    def __init__(self, door: HttpServer, **options: Any) -> None:
         super().__init__(door, **options)
         self.waiting = False
         self.address = ""

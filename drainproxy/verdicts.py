@@ -1,6 +1,6 @@
 """Will this workload's pods drain? Verdicts over what kube/survey.py found, each with its fix.
 
-Pure. A verdict is ok, failed, or unknown where something could not be read. Called by check.py.
+Pure. A verdict is ok, failed, or unknown where something could not be read. Called by check_command.py.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from drainproxy.admin.frame import render
+from drainproxy.admin.status_view import render
 from drainproxy.lifecycle.report import Report, Tally, TunnelTally
 
 READY = {

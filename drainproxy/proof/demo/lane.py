@@ -1,6 +1,6 @@
-"""Column: one way for a pod to end. An old pod, a new pod, a router, clients, and what they counted.
+"""Lane: one way for a pod to end. An old pod, a new pod, a router, clients, and what they counted.
 
-Each step is a method that `stage.py` calls for all columns at once, so that they share one clock.
+Each step is a method that `run.py` calls for all lanes at once, so that they share one clock.
 """
 
 import asyncio
@@ -11,13 +11,13 @@ from pathlib import Path
 from drainproxy.proof.client import Address
 from drainproxy.proof.demo.crowd import Crowd, Role
 from drainproxy.proof.demo.kubelet import Gone, delete_pod
+from drainproxy.proof.demo.long_lived_clients import LongLivedClients
 from drainproxy.proof.demo.pods import Pod, PodMaker, log_event
-from drainproxy.proof.demo.results import ColumnResult
-from drainproxy.proof.demo.sitters import Sitters
+from drainproxy.proof.demo.results import LaneResult
 
 
 class Router:
-    """The Service of a column. It picks a pod for each new connection and leaves it alone after.
+    """The Service of a lane. It picks a pod for each new connection and leaves it alone after.
 
     This is how kube-proxy works: the kernel rewrites the destination of a connection's first packet, and
     neither a later change of endpoints nor the proxy itself ever touches an established connection. The
@@ -35,7 +35,7 @@ class Router:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How the pods of a column are wired."""
+    """How the pods of a lane are wired."""
 
     name: str
     pre_stop_s: float = 0.0  # a preStop hook that only sleeps
@@ -50,7 +50,7 @@ WAYS = (
 )
 
 
-class Column:
+class Lane:
     """Written by its own tasks; the live view reads `crowd`, `phase` and `gone`."""
 
     # Set by `start`.
@@ -63,7 +63,7 @@ class Column:
         self.phase = "starting"
         self.router = Router()
         self.crowd = Crowd(way.name, self.router.choose, cast)
-        self.sitters = Sitters()
+        self.long_lived = LongLivedClients()
         self.gone: Gone | None = None  # set by `end_old_pod`
         self._before_signal = (0, 0)
 
@@ -83,7 +83,7 @@ class Column:
     async def serve(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.crowd.run(stop))
-            group.create_task(self.sitters.run(self.old.address, stop))
+            group.create_task(self.long_lived.run(self.old.address, stop))
 
     async def end_old_pod(self, *, t0: float, lag_s: float) -> None:
         """The deletion, and the router's lagging knowledge of it; returns when both are over."""
@@ -93,16 +93,16 @@ class Column:
             group.create_task(self._forget_old(t0 + lag_s))
             group.create_task(self._delete_old(t0))
 
-    def result(self, *, t0: float) -> ColumnResult:
+    def result(self, *, t0: float) -> LaneResult:
         """Call it when the clients have stopped."""
         assert self.gone is not None
-        return ColumnResult(
+        return LaneResult(
             name=self.way.name,
             judged=self.way.sidecar,
             load=self.crowd.result(self.ledger, t0=t0),
             before_signal=self._before_signal,
             gone=self.gone,
-            sitters=self.sitters.result(),
+            long_lived=self.long_lived.result(),
         )
 
     async def _forget_old(self, when: float) -> None:
