@@ -11,6 +11,7 @@ import pytest
 
 from drainproxy.proxy.upstream.breaker import FAILURES
 from tests.proxy.words import GET, OK, post
+from tests.support.clock import over_sockets
 from tests.support.house import House
 from tests.support.http2 import GOAWAY, Http2
 from tests.support.wire import End
@@ -100,6 +101,20 @@ async def test_a_full_backlog_is_waited_in_and_opens_no_breaker(stopped) -> None
                 assert (await client.final()).body == b"ok"
         assert not house.pool.breaker.open
         assert not house.refused()
+        house.pool.close_idle()
+
+
+@over_sockets
+async def test_a_connect_waits_for_as_long_as_its_caller_does(stopped) -> None:
+    """A pause of half a minute (throttled, a slow disk) ends: nobody is told 504 or 503 for it."""
+    async with House(stopped.address) as house:
+        clients = [await house.client() for _ in range(2 * FAILURES)]
+        for client in clients:
+            await client.send(GET)
+        await asyncio.sleep(30)
+        async with resumed(stopped):
+            for client in clients:
+                assert (await client.final()).body == b"ok"
         house.pool.close_idle()
 
 
