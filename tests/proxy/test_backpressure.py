@@ -98,6 +98,29 @@ async def test_a_stalled_application_holds_the_client_and_then_gets_every_byte()
         assert (await client.final()).status == 200
 
 
+@pytest.mark.parametrize("whose", ["anybody's", "one client's"])
+async def test_a_connection_that_was_held_back_is_read_from_again(whose: str) -> None:
+    """A large answer that is complete holds its connection back as it is given back: the next answer on it
+    comes all the same, to whoever may have it."""
+    lines = ("WWW-Authenticate: NTLM",) if whose == "one client's" else ()
+    async with Upstream() as upstream, House(upstream, send_buffer=4096) as house:
+        client = await house.client(receive_buffer=4096)
+        await client.send(GET)
+        application = await upstream.connection()
+        await application.read_request()
+        (lent,) = house.pool._open
+        # In one read, which the sockets would cut somewhere.
+        lent.data_received(ok(b"x" * READ_BYTES, *lines))
+        assert house.pool.idle_count == 1
+        assert lent.transport.is_reading()
+        assert (await client.final()).body == b"x" * READ_BYTES
+        await client.send(GET)
+        await application.read_request()
+        await application.send(ok(b"next"))
+        assert (await client.final()).body == b"next"
+        assert upstream.accepted == 1
+
+
 async def test_both_ways_at_once_neither_waits_for_the_other() -> None:
     """An application that answers while it reads: an echo of 4 MB through small sockets."""
     body = bytes(range(256)) * 16_000

@@ -437,6 +437,32 @@ async def test_idle_ends_a_tunnel_and_total_does_not() -> None:
     assert house.metrics.errors.value("idle-timeout") == 1
 
 
+@pytest.mark.parametrize("last", ["application", "client"])
+async def test_who_does_not_take_what_was_said_last_is_waited_for_so_long(
+    last: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have said that they are done, and one of them does not read the rest: then it sees a reset."""
+    monkeypatch.setattr("drainproxy.proxy.tunnel.UNREAD_LINGER_S", 0.3)
+    async with Upstream(receive_buffer=4096) as upstream, House(upstream, send_buffer=4096) as house:
+        client, application = await tunnel(house, upstream, receive_buffer=4096)
+        speaks, deaf = (application, client) if last == "application" else (client, application)
+        inner, outer = next(iter(house.pool._open)), next(iter(house.server.clients))
+        to_deaf = outer if deaf is client else inner
+        while not to_deaf.transport.get_write_buffer_size():
+            await speaks.send(b"x" * 4096)
+            await turns(10)
+        deaf.half_close()
+        await speaks.read_until_close()
+        (work,) = house.inflight
+        speaks.half_close()
+        await house.until(lambda: work._closing)
+        assert len(house.inflight) == 1
+        await house.until(lambda: not len(house.inflight))
+        assert set(await deaf.read_until_close()) <= {ord("x")}
+        assert deaf.end is End.RESET
+    assert [line["outcome"] for line in house.diary.of("tunnel")] == ["finished"]
+
+
 async def test_an_upgrade_waits_for_an_application_that_starts() -> None:
     """As any request: it is told 503 only after the connect timeout."""
     async with Upstream() as upstream:

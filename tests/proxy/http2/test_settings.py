@@ -15,7 +15,7 @@ from tests.proxy.http2.test_connection import (
     pair,
 )
 from tests.support.house import House
-from tests.support.http2 import ACK, GOAWAY, HEADERS, PREFACE, SETTINGS, Frame, Http2, frame, settings
+from tests.support.http2 import ACK, DATA, GOAWAY, HEADERS, PREFACE, SETTINGS, Frame, Http2, frame, settings
 from tests.support.upstream import Upstream
 
 FLOW_CONTROL_ERROR = 3
@@ -104,3 +104,36 @@ async def test_a_setting_that_is_said_twice_is_said_twice() -> None:
     async with pair() as (_, client, application):
         await client.send(sent)
         assert frame(*await application.next(SETTINGS)) == sent
+
+
+@pytest.mark.parametrize("who", ["client", "application"])
+async def test_frames_on_their_way_pass_though_smaller_ones_were_asked_for(who: str) -> None:
+    """Whoever takes large frames and then asks for smaller ones gets what was made before its peer heard of
+    that; what it will not have is for it to refuse."""
+    large = frame(DATA, 0, 1, b"x" * 40_000)
+    async with pair() as (_, client, application):
+        receiver, sender = (client, application) if who == "client" else (application, client)
+        await asked(client, application, 1, end=False)
+        await application.send(application.response(1))
+        for size in (40_000, 16_384):
+            await receiver.send(settings(max_frame_size=size))
+            assert frame(*await sender.next(SETTINGS)) == settings(max_frame_size=size)
+        await sender.send(large)
+        assert frame(*await receiver.next(DATA)) == large
+
+
+@pytest.mark.parametrize("who", ["client", "application"])
+async def test_a_frame_larger_than_was_ever_agreed_ends_the_connection(who: str) -> None:
+    """By one byte, at each agreement: the least, and what SETTINGS made of it."""
+    for agreed in (16_384, 40_000):
+        async with pair() as (_, client, application):
+            receiver, sender = (client, application) if who == "client" else (application, client)
+            await asked(client, application, 1, end=False)
+            await receiver.send(settings(max_frame_size=agreed))
+            await sender.next(SETTINGS)
+            fits = frame(DATA, 0, 1, b"x" * agreed)
+            await sender.send(fits)
+            assert frame(*await receiver.next(DATA)) == fits
+            await sender.send(frame(DATA, 0, 1, b"x" * (agreed + 1)))
+            code = INTERNAL_ERROR if who == "client" else FRAME_SIZE_ERROR
+            assert (await last_goaway(client)).code == code
