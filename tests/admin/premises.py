@@ -192,6 +192,13 @@ class Premises:
         """Stop."""
         await self.admin.stop()
 
+    async def __aenter__(self) -> Premises:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
     # Asking.
 
     async def call(

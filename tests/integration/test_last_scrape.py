@@ -108,12 +108,15 @@ async def test_a_scraper_that_came_twice_is_waited_for_twice_as_long_as_it_staye
         now = asyncio.get_running_loop().time
         began = now()
         await proxy.metrics()
+        first = now()
         await asyncio.sleep(1.0)
+        second = now()
         await proxy.metrics()
         interval_s = now() - began
         proxy.signal()
-        # On a machine so slow that it is not due any more, nobody is waited for.
         await proxy.line("exit")
+        # Also on a machine so slow that the drain was over later than that, and nobody was waited for.
+        assert now() - second >= 2 * (second - first)
         assert all(0 < line["within_s"] <= 2 * interval_s for line in events(proxy, "last_scrape"))
 
 
