@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,8 @@ from hypothesis import strategies as st
 from drainproxy.metrics import Metrics
 from drainproxy.proxy.accounting.tracing import Tracing
 from drainproxy.proxy.message.parser import RequestHead
+from tests.support.upstream import Upstream
+from tests.support.wire import PATIENCE_S
 
 CONTEXT = re.compile(rb"traceparent: 00-[0-9a-f]{32}-[0-9a-f]{16}-0[0-3]\r\n")
 STATE = re.compile(rb"tracestate: [ -~]{1,1024}\r\n")
@@ -28,8 +32,13 @@ states = st.one_of(st.binary(max_size=600), st.lists(members, max_size=40).map(b
 
 @pytest.fixture(scope="module")
 def tracing():
-    """Without a receiver: nothing here is sampled by its own decision."""
-    return Tracing("http://127.0.0.1:9/v1/traces", 0.0, Metrics())
+    """Without a receiver: nothing here is sampled by its own decision.
+
+    The library's thread has ended: between two tries it draws from `random`, which hypothesis has seeded.
+    """
+    tracing = Tracing("http://127.0.0.1:9/v1/traces", 0.0, Metrics())
+    tracing._spans.shutdown()
+    return tracing
 
 
 def head_of(*fields: bytes) -> RequestHead:
@@ -68,10 +77,19 @@ def test_what_has_no_span_ends_without_one(tracing):
     tracing.end(None, 400, "malformed-head")
 
 
-async def test_an_end_without_a_receiver_is_bounded():
-    """Nobody listens there, and the library would try for five seconds."""
-    tracing = Tracing("http://127.0.0.1:9/v1/traces", 1.0, Metrics())
-    head = head_of()
-    tracing.begin(head, b"192.0.2.1", b"http")
-    tracing.end(head, 200)
-    assert await tracing.close(0.05) == 1
+async def test_an_end_without_an_answer_is_bounded():
+    """The receiver does not answer, and the library would try for five seconds."""
+    async with Upstream() as receiver:
+        tracing = Tracing(f"{receiver.address}/v1/traces", 1.0, Metrics())
+        head = head_of()
+        tracing.begin(head, b"192.0.2.1", b"http")
+        tracing.end(head, 200)
+        assert await tracing.close(0.05) == 1
+        export = await receiver.connection()
+        assert (await export.read_request()).start.startswith(b"POST /v1/traces ")
+        # No thread is left behind that tries again, and draws from `random` in the middle of another test.
+        await export.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        for thread in threading.enumerate():
+            if thread.name == "traces":
+                await asyncio.to_thread(thread.join, PATIENCE_S)
+                assert not thread.is_alive()
