@@ -442,7 +442,7 @@ async def test_who_does_not_take_what_was_said_last_is_waited_for_so_long(
     last: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both have said that they are done, and one of them does not read the rest: then it sees a reset."""
-    monkeypatch.setattr("drainproxy.proxy.tunnel.UNREAD_LINGER_S", 0.3)
+    monkeypatch.setattr("drainproxy.proxy.relay.tunnel.UNREAD_LINGER_S", 0.3)
     async with Upstream(receive_buffer=4096) as upstream, House(upstream, send_buffer=4096) as house:
         client, application = await tunnel(house, upstream, receive_buffer=4096)
         speaks, deaf = (application, client) if last == "application" else (client, application)
