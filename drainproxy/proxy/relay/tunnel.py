@@ -184,6 +184,7 @@ class Tunnel(TimedWork):
             self._end("finished")
         else:
             self._close()
+            self.arm()  # the timer went with the client; the application is given its time too
 
     # From the application.
 
