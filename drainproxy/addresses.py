@@ -39,10 +39,17 @@ class UpstreamAddress:
             return False
         return True
 
+    @property
+    def authority(self) -> str:
+        """Return what a Host field that names it says."""
+        if self.path:
+            return "localhost"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
     def __str__(self) -> str:
         """Return it as it is written in a setting."""
         if self.path:
             return f"unix:{self.path}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
         scheme = "tcp" if self.tcp else "https" if self.tls else "http"
-        return f"{scheme}://{host}:{self.port}"
+        return f"{scheme}://{self.authority}"

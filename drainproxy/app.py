@@ -33,23 +33,17 @@ from drainproxy.lifecycle.report import Cause
 from drainproxy.log import Log, adopt_libraries
 from drainproxy.metrics import Metrics
 from drainproxy.proxy import preamble, transport_settings
-from drainproxy.proxy.accounting.accounting import Accounting
 from drainproxy.proxy.http2.connection import Http2Connection
-from drainproxy.proxy.limits.admission import Admission
 from drainproxy.proxy.limits.capacity import measure, sockets_count
-from drainproxy.proxy.limits.concurrency_limit import ConcurrencyLimit
-from drainproxy.proxy.limits.connection_limit import ConnectionLimit
-from drainproxy.proxy.limits.routes import Routes, default_timeouts
 from drainproxy.proxy.listener import Listener
+from drainproxy.proxy.plane import Plane, Shared
 from drainproxy.proxy.server import ProxyServer
 from drainproxy.proxy.shutdown import Shutdown
 from drainproxy.proxy.upstream.pool import KERNEL, Pool
 from drainproxy.proxy.upstream.probe import Answer, Probe
 from drainproxy.proxy.upstream.tls import secure
 from drainproxy.proxy.wire import keepalive
-from drainproxy.proxy.wire.buffers import Buffers
 from drainproxy.proxy.wire.listening_socket import ListeningSocket, address_of, bind
-from drainproxy.proxy.wire.write_batch import WriteBatch
 from drainproxy.tasks import Connections
 
 if TYPE_CHECKING:
@@ -98,24 +92,24 @@ class _Process:
             loop=self._loop,
         )
         self._tasks = Connections(self._task_failed)
-        self._outbox = WriteBatch(self._loop, self._task_failed)
         self._capacity = measure(config.proxy)
         log.event("limits", **self._capacity.fields())
-        self._buffers = Buffers(
-            self._capacity.max_buffer_bytes,
-            self._outbox,
-            self._loop,
-            room_bytes=self._capacity.room_bytes,
+        self._shared = Shared(
+            config.proxy,
+            self._capacity,
+            lifecycle=self.controller,
+            inflight=self.inflight,
+            metrics=self.metrics,
+            log=log,
+            tasks=self._tasks,
+            routes=config.routes,
+            linger_s=config.lifecycle.linger,
+            access_log=config.process.access_log,
             kernel_counts=sockets_count(),
         )
+        self._buffers, self._pools = self._shared.buffers, self._shared.pools
         self._buffers.on_change = self._buffers_changed
-        self._turns = (
-            None if config.proxy.max_in_flight is None else ConcurrencyLimit(config.proxy, self._loop)
-        )
-        self._pools = [
-            Pool(address, config.proxy, self.metrics, self._loop, self._buffers)
-            for address in config.proxy.upstream
-        ]
+        self._shared.connection_limit.on_crowd = self._places_changed
         self._probe = Probe(self._pools, config.proxy.probe_path, self.controller, self.metrics)
         for pool in self._pools:
             pool.breaker.on_change = partial(self._breaker_changed, pool)
@@ -142,33 +136,12 @@ class _Process:
 
     def _serve(self, wires: list[ListeningSocket]) -> list[ProxyServer]:
         """Return what answers on each listening socket."""
-        config = self._config
-        connection_limit = ConnectionLimit(
-            self._capacity, self._pools, self.metrics, config.proxy.max_connections_per_ip
-        )
-        admission = Admission(self.controller, self.metrics, config.proxy.health_paths)
-        connection_limit.on_crowd = self._places_changed
-        entrances = preamble.build(config.edge, config.proxy, self._rotation)
-        speaker = transport_settings.forwarder(config.edge, self._tracing)
+        config, shared = self._config, self._shared
+        shared.tracing = self._tracing
+        shared.forwarder = transport_settings.forwarder(config.edge, self._tracing)
+        preambles = preamble.build(config.edge, config.proxy, self._rotation)
         return [
-            ProxyServer(
-                settings=config.proxy,
-                pool=pool,
-                lifecycle=self.controller,
-                inflight=self.inflight,
-                admission=admission,
-                connection_limit=connection_limit,
-                concurrency_limit=self._turns,
-                buffers=self._buffers,
-                write_batch=self._outbox,
-                metrics=self.metrics,
-                accounting=self._books(wire),
-                tasks=self._tasks,
-                routes=Routes(config.routes, default_timeouts(config.proxy)),
-                linger_s=config.lifecycle.linger,
-                entrance=entrances[address.tls],
-                forwarder=speaker,
-            )
+            ProxyServer(Plane.build(shared, pool, str(wire.getsockname()[1])), preambles[address.tls])
             for wire, pool, address in zip(wires, self._pools, config.proxy.listen, strict=True)
         ]
 
@@ -185,17 +158,6 @@ class _Process:
             log=self._log,
             tasks=self._tasks,
         )
-
-    def _books(self, wire: socket.socket) -> Accounting:
-        accounting = Accounting(
-            name=str(wire.getsockname()[1]),
-            controller=self.controller,
-            metrics=self.metrics,
-            log=self._log,
-            access_log=self._config.process.access_log,
-        )
-        accounting.tracing = self._tracing
-        return accounting
 
     def _trace(self) -> "Tracing | None":
         process = self._config.process
@@ -220,7 +182,9 @@ class _Process:
         self._log.event("listening", listener="admin", address=address_of(admin_wire))
         for listener in self._listeners:
             await listener.start()
-            self._log.event("listening", listener=listener.server.accounting.name, address=listener.address)
+            self._log.event(
+                "listening", listener=listener.server.plane.accounting.name, address=listener.address
+            )
         self._listening = [listener.address for listener in self._listeners]
         self.controller.on_change(self._leave_message)
         if self._cluster is not None:
@@ -314,14 +278,14 @@ class _Process:
                 path.write_text(report.message() + "\n")
 
     def _refresh_gauges(self) -> None:
-        metrics, clients = self.metrics, [one for server in self._servers for one in server.clients]
+        metrics, clients = self.metrics, [one for server in self._servers for one in server.registry.clients]
         idle = sum(client.idle for client in clients)
         metrics.client_connections.set(idle, "idle")
         metrics.h2_connections.set(sum(isinstance(client, Http2Connection) for client in clients))
         metrics.client_connections.set(len(clients) - idle, "active")
         metrics.upstream_connections.set(sum(pool.idle_count for pool in self._pools), "idle")
         metrics.upstream_connections.set(sum(pool.active_count for pool in self._pools), "active")
-        metrics.requests_queued.set(0 if self._turns is None else self._turns.queued)
+        metrics.requests_queued.set(0 if (turns := self._shared.concurrency_limit) is None else turns.queued)
         metrics.buffered_bytes.set(self._buffers.resident_bytes)
         metrics.buffered_bytes_limit.set(self._buffers.max_bytes)
         metrics.upstream_reuse_off.set(float(any(pool.starvation.off for pool in self._pools)))

@@ -23,7 +23,7 @@ class Connections:
 
     def __init__(self, on_failure: Callable[[str, BaseException], None]) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
-        self._on_failure = on_failure
+        self.on_failure = on_failure
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -39,7 +39,7 @@ class Connections:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (failure := task.exception()) is not None:
-            self._on_failure(task.get_name(), failure)
+            self.on_failure(task.get_name(), failure)
 
     async def cancel(self) -> None:
         """Cancel what still runs and wait until it has ended."""

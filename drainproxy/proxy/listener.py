@@ -43,7 +43,7 @@ class Listener:
         self._accepting: asyncio.Server | Acceptor | None = None
         self._moving: asyncio.Task[None] | None = None
         self._stopped = False
-        server.pool.presence.on_change.append(self._follow)
+        server.plane.pool.presence.on_change.append(self._follow)
 
     async def start(self) -> None:
         """Accept connections."""
@@ -67,11 +67,11 @@ class Listener:
     def _follow(self) -> None:
         """Refuse callers while the application would."""
         if self._moving is None and not self._stopped:
-            self._moving = self.server.tasks.spawn(self._move(), "listener")
+            self._moving = self.server.plane.tasks.spawn(self._move(), "listener")
 
     async def _move(self) -> None:
         try:
-            while not self._stopped and self.server.pool.presence.fallen is self.accepting:
+            while not self._stopped and self.server.plane.pool.presence.fallen is self.accepting:
                 if self.accepting:
                     await self._accept_no_more()
                     # Who is in the backlog is reset, as the application's own backlog was.
@@ -80,22 +80,21 @@ class Listener:
                 try:
                     await self._accept()
                 except ListenError as failure:
-                    self.server.accounting.defect(failure)
+                    self.server.plane.accounting.defect(failure)
                     await asyncio.sleep(LISTEN_AGAIN_S)
         finally:
             self._moving = None
 
     async def _accept(self) -> None:
-        http = self.server.entrance is None and not self.server.pool.address.tcp
         loop = asyncio.get_running_loop()
         wire, self._wire = self._wire, None
         try:
             wire = wire or self._last.dup()
-            if http:
+            if self.server.http_at_once:
                 wire.refusal = self._refusal
             if few_descriptors():
                 wire.listen(BACKLOG)
-                self._accepting = Acceptor(wire, self.server, self.server.tasks)
+                self._accepting = Acceptor(wire, self.server, self.server.plane.tasks)
             else:
                 self._accepting = await loop.create_server(self.server, sock=wire, backlog=BACKLOG)
         except OSError as error:
@@ -106,8 +105,8 @@ class Listener:
     def _refusal(self, peer: str) -> bytes:
         """Account for a caller for whom there is no descriptor; return its answer."""
         error = OutOfDescriptors()
-        self.server.count(error)
-        self.server.accounting.turned_away(peer.removeprefix("::ffff:").encode(), error.reason, "")
+        self.server.plane.count(error)
+        self.server.plane.accounting.turned_away(peer.removeprefix("::ffff:").encode(), error.reason, "")
         return replies.reply(error, date=date_line(), head_only=False, close=True)
 
     async def _accept_no_more(self) -> None:

@@ -11,8 +11,8 @@ from typing import cast
 from drainproxy import certificates
 from drainproxy.certificates import Certificates, Rotation
 from drainproxy.errors import OutOfBuffers, ProxyHeaderRefused
+from drainproxy.proxy.downstream.client import ClientSocket
 from drainproxy.proxy.downstream.unfinished import Unfinished
-from drainproxy.proxy.http1.connection import ClientConnection
 from drainproxy.proxy.message.forwarding import Trust
 from drainproxy.proxy.settings import ProxySettings
 from drainproxy.proxy.transport_settings import TransportSettings
@@ -26,9 +26,10 @@ class Arrival(Unfinished):
     """A client on its way in."""
 
     __slots__ = ()
+    _client: ClientSocket
 
     @classmethod
-    def begin(cls, client: ClientConnection) -> None:
+    def begin(cls, client: ClientSocket) -> None:
         """The first byte has come."""
         if client.arrival is None and not client.leaving:
             client.timer.set(client.loop.time() + client.plane.settings.head_timeout)
@@ -48,14 +49,14 @@ class Arrival(Unfinished):
     def shed(self) -> None:
         """See Begun. There is no word for it yet, but a reset is a refusal too."""
         client = self._client
-        self.over(cast("ClientConnection", client), arrived=False)
+        self.over(client, arrived=False)
         error = OutOfBuffers()
         client.plane.metrics.refused.inc(error.reason)
         client.plane.accounting.turned_away(client.peer, error.reason, "it had begun, and was no request yet")
         client.reset()
 
     @staticmethod
-    def over(client: ClientConnection, *, arrived: bool) -> bool:
+    def over(client: ClientSocket, *, arrived: bool) -> bool:
         """It is in, or never will be. Return whether it had begun."""
         arrival, client.arrival = client.arrival, None
         if arrival is None:
@@ -72,7 +73,7 @@ class Arrival(Unfinished):
 class ProxyDoor(asyncio.Protocol):
     """Reads the PROXY header of one connection, and steps aside."""
 
-    def __init__(self, client: ClientConnection, inner: asyncio.Protocol, trust: Trust) -> None:
+    def __init__(self, client: ClientSocket, inner: asyncio.Protocol, trust: Trust) -> None:
         self._client = client
         self._inner = inner
         self._trust = trust
@@ -153,7 +154,7 @@ class Preamble:
         self._tls = tls
         self._trust = trust
 
-    def lead(self, client: ClientConnection) -> asyncio.Protocol:
+    def lead(self, client: ClientSocket) -> asyncio.Protocol:
         """Return the protocol that a new connection begins with."""
         inner: asyncio.Protocol = client
         if self._tls is not None:
@@ -166,7 +167,7 @@ class Preamble:
         return inner if self._trust is None else ProxyDoor(client, inner, self._trust)
 
 
-def _shaken(client: ClientConnection, failure: Exception | None) -> None:
+def _shaken(client: ClientSocket, failure: Exception | None) -> None:
     # Whoever connects and says nothing has not failed at anything.
     if Arrival.over(client, arrived=failure is None):
         client.plane.metrics.tls_handshakes.inc("ok" if failure is None else "failed")

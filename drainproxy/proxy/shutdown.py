@@ -53,7 +53,7 @@ class Shutdown:
         for work in self.inflight:
             work.cut("drain-deadline")
         for listener in self.listeners:
-            await listener.server.emptied(self.exit_by)
+            await listener.server.registry.emptied(self.exit_by)
         for listener in self.listeners:
             await listener.close()
 
@@ -78,7 +78,7 @@ class Shutdown:
             if self._youth() > 0:
                 # A handshake has only just ended: the request comes now.
                 continue
-            speaking = [listener.server.retire_idle() for listener in self.listeners]
+            speaking = [listener.server.registry.retire_idle() for listener in self.listeners]
             if not any(speaking):
                 return
 
@@ -88,7 +88,7 @@ class Shutdown:
 
     def _youth(self) -> float:
         """Return for how many more seconds the newest connection is younger than `settle`."""
-        clients = [client for each in self.listeners for client in each.server.clients]
+        clients = [client for each in self.listeners for client in each.server.registry.clients]
         newest = max((client.arrived_at for client in clients), default=0.0)
         return newest + self.settle_s - self._now()
 

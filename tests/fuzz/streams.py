@@ -61,7 +61,8 @@ class Passage:
     farewell = SimpleNamespace(heard=lambda: None)
 
     def __init__(self) -> None:
-        self.plane = SimpleNamespace(settings=ProxySettings(), found_http2=lambda: None)
+        http2 = SimpleNamespace(found=lambda: None)
+        self.plane = SimpleNamespace(settings=ProxySettings(), pool=SimpleNamespace(http2=http2))
         self.loop = SimpleNamespace(time=lambda: 0.0, call_soon=lambda _: None)
         self.guard = FloodLimits(self.plane.settings, 0.0)
         self.table = Streams(self)  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ LARGE = get("/", *(f"X-{number}: {'y' * 1000}" for number in range(8)))
 
 def only(house: House) -> ClientConnection:
     """The one client."""
-    (client,) = house.server.clients
+    (client,) = house.registry.clients
     return client
 
 
@@ -210,7 +210,7 @@ async def test_the_connection_that_makes_it_too_much_is_made_and_reads_little() 
     """It was told to fit before it had a transport, and neither it nor those behind it ever did."""
     async with Upstream(answering()) as upstream, House(upstream) as house:
         client = await house.client()
-        await house.until(lambda: len(house.server.clients) == 1)
+        await house.until(lambda: len(house.registry.clients) == 1)
         before = CLIENT_BYTES + SOCKET_BYTES
         house.buffers.room_bytes = (before + WORK_BYTES + UPSTREAM_BYTES / 2) / buffers.SOFT_SHARE
         await client.send(GET)

@@ -56,7 +56,7 @@ async def test_a_late_connection_without_a_request_is_counted_empty() -> None:
     async with Upstream(answering()) as upstream, House(upstream, rules=SLOWLY) as house:
         house.sigterm()
         client = await house.client()
-        await house.until(lambda: len(house.server.clients) == 1)
+        await house.until(lambda: len(house.registry.clients) == 1)
         client.close()
         await house.until(lambda: house.metrics.late_connections.value("empty") == 1)
 

@@ -40,7 +40,7 @@ async def test_one_turn_of_a_body_is_held_back_before_it_is_too_much() -> None:
         await client.send(post(b"x" * 100_000_000)[:200])
         application = await upstream.connection()
         await application.read_head()
-        connection = next(iter(house.server.clients))
+        connection = next(iter(house.registry.clients))
         transport = next(iter(house.pool._open)).transport
         # Fill what the kernel takes between the two first.
         while not transport.get_write_buffer_size():
@@ -67,7 +67,7 @@ async def test_a_stalled_client_holds_the_application_and_then_gets_every_byte(r
         sending = asyncio.ensure_future(
             application.send(b"".join(b"%x\r\n%b\r\n" % (len(body) // 10, part) for part in tenths(body)))
         )
-        connection = next(iter(house.server.clients))
+        connection = next(iter(house.registry.clients))
         await house.until(lambda: connection.write_paused)
         assert connection.transport.get_write_buffer_size() < ROOM_BYTES
         assert not sending.done()
@@ -87,7 +87,7 @@ async def test_a_stalled_application_holds_the_client_and_then_gets_every_byte()
         sending = asyncio.ensure_future(client.send(post(body)))
         application = await upstream.connection()
         await application.read_head()
-        connection = next(iter(house.server.clients))
+        connection = next(iter(house.registry.clients))
         await house.until(lambda: connection._reading_paused)
         assert not sending.done()
         assert next(iter(house.pool._open)).transport.get_write_buffer_size() < ROOM_BYTES
@@ -154,7 +154,7 @@ async def test_pipelined_requests_wait_in_the_socket() -> None:
         application = await upstream.connection()
         await application.read_request()
         await client.send_until_stuck(GET * 1000, 30_000_000)
-        connection = next(iter(house.server.clients))
+        connection = next(iter(house.registry.clients))
         assert len(connection._ahead) <= 64 * 1024 + READ_BYTES
         await application.send(ok(b"first"))
         assert (await client.final()).body == b"first"

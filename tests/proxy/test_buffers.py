@@ -47,7 +47,7 @@ async def stalled(house: House, upstream: Upstream) -> tuple[Client, Connection]
 def side_of(house: House, client: Client) -> ClientSocket:
     """The proxy's side of a client's connection."""
     name = client.wire.getsockname()
-    return next(one for one in house.server.clients if one.transport.get_extra_info("peername") == name)
+    return next(one for one in house.registry.clients if one.transport.get_extra_info("peername") == name)
 
 
 async def test_a_stream_that_stalls_is_accounted_for_until_it_moves_or_ends() -> None:

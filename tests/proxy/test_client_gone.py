@@ -43,7 +43,7 @@ async def test_a_client_that_leaves_before_the_answer_ends_the_request(how: str)
         await application.read_request()
         leave(client, how)
         await gone_soon(application)
-        await house.until(lambda: not house.server.clients)
+        await house.until(lambda: not house.registry.clients)
         assert house.requests() == {("GET", "499", "serving"): 1}
         assert house.metrics.errors.value("client-gone") == 1
         assert house.refused() == {}
@@ -68,7 +68,7 @@ async def test_a_client_that_leaves_before_its_socket_has_the_answer_was_not_ref
     async with Upstream() as upstream, House(upstream, send_buffer=4096) as house:
         client, _ = await house.unread(upstream, GET, ok(b"x" * 60_000))
         client.reset()
-        await house.until(lambda: not house.server.clients)
+        await house.until(lambda: not house.registry.clients)
         assert house.refused() == {}
         assert house.metrics.errors.value("client-gone") == 1
         assert [(line["reason"], line["sent"]) for line in house.access] == [("client-gone", True)]
@@ -96,7 +96,7 @@ async def test_a_client_that_leaves_behind_pipelined_requests_is_noticed(how: st
         await application.read_request()
         leave(client, how)
         await gone_soon(application)
-        await house.until(lambda: not house.server.clients)
+        await house.until(lambda: not house.registry.clients)
         assert upstream.accepted == 1
 
 

@@ -31,7 +31,7 @@ async def test_a_request_under_way_is_answered_with_close() -> None:
         await client.send(GET)
         application = await upstream.connection()
         await application.read_request()
-        connection = next(iter(house.server.clients))
+        connection = next(iter(house.registry.clients))
         await house.until(lambda: connection.aged)
         await application.send(OK)
         answer = await client.final()
@@ -45,7 +45,7 @@ async def test_what_was_pipelined_is_answered_and_the_last_one_closes() -> None:
         client = await house.client()
         await client.send(get("/1") + get("/2") + get("/3"))
         application = await upstream.connection()
-        connection = next(iter(house.server.clients))
+        connection = next(iter(house.registry.clients))
         await house.until(lambda: connection.aged)
         for number in (b"1", b"2", b"3"):
             await application.read_request()
@@ -59,7 +59,7 @@ async def test_a_request_that_meets_its_connections_age_is_answered() -> None:
     async with Upstream(answering()) as upstream, House(upstream, max_connection_age=60.0) as house:
         client = await house.client()
         await client.ask(GET)
-        connection = next(iter(house.server.clients))
+        connection = next(iter(house.registry.clients))
         client.wire.send(GET)
         connection.grow_old()
         answer = await client.final()
@@ -71,7 +71,7 @@ async def test_ages_differ() -> None:
     async with Upstream(answering()) as upstream, House(upstream, max_connection_age=100.0) as house:
         for _ in range(20):
             await (await house.client()).ask(GET)
-        ages = [one._aging.when() - one.accepted_at for one in house.server.clients]
+        ages = [one._aging.when() - one.accepted_at for one in house.registry.clients]
         assert len({round(age, 3) for age in ages}) > 10
         assert min(ages) >= 90 - 0.01
         assert max(ages) <= 110 + 0.01
@@ -84,7 +84,7 @@ async def test_a_young_connection_is_kept(age: float | None) -> None:
         client = await house.client()
         for _ in range(3):
             assert (await client.ask(GET)).one(b"connection") is None
-        assert (next(iter(house.server.clients))._aging is None) is (age is None)
+        assert (next(iter(house.registry.clients))._aging is None) is (age is None)
 
 
 async def test_an_old_http2_connection_is_told_to_open_no_more_streams() -> None:
@@ -97,13 +97,13 @@ async def test_an_old_http2_connection_is_told_to_open_no_more_streams() -> None
         await client.next(SETTINGS)
         await client.send(client.request(1))
         await application.next(HEADERS, 1)
-        (connection,) = house.server.clients
+        (connection,) = house.registry.clients
         assert 54 - 0.1 < connection._aging.when() - connection.accepted_at < 66 + 0.1
         connection.grow_old()
         await client.next(GOAWAY)
         ping = await client.next(PING)
         await client.send(frame(PING, ACK, 0, ping.payload))
-        assert connection in house.server.clients
+        assert connection in house.registry.clients
         await client.send(frame(RST, 0, 1, bytes(4)))
-        await house.until(lambda: not house.server.clients)
+        await house.until(lambda: not house.registry.clients)
         assert house.metrics.h2_goaway.value("age") == 1

@@ -61,7 +61,7 @@ async def test_callers_are_refused_while_the_application_is_gone_and_served_once
         for _ in range(3):
             async with application:
                 await house.until(lambda: house.listener.accepting and house.pool.presence.came)
-                await house.until(lambda: not house.server.fallen)
+                await house.until(lambda: not house.pool.presence.fallen)
                 assert (await house.ask(GET)).body == b"ok"
             await closed(house)
             application = Application(answering(OK), port=port)
@@ -78,7 +78,7 @@ async def test_idle_clients_are_let_go_as_soon_as_it_is_known() -> None:
         client = await house.client()
         assert (await client.ask(GET)).body == b"ok"
         silent = await house.client()
-        await house.until(lambda: len(house.server.clients) == 2)
+        await house.until(lambda: len(house.registry.clients) == 2)
         await application.stop_listening()
         await noticed(house)
         for each in (client, silent):
@@ -92,7 +92,7 @@ async def test_what_may_be_asked_again_ends_without_a_word() -> None:
     async with Application(answering(OK)) as application, House(application) as house:
         await known_by_asking(house)
         client = await house.client()
-        await house.until(lambda: len(house.server.clients) == 1)
+        await house.until(lambda: len(house.registry.clients) == 1)
         await application.stop_listening()
         await client.send(GET)
         assert not await client.read_until_close()
@@ -106,7 +106,7 @@ async def test_what_may_not_be_asked_again_is_told_that_it_was_not_done() -> Non
     async with Application(answering(OK)) as application, House(application) as house:
         await known_by_asking(house)
         client = await house.client()
-        await house.until(lambda: len(house.server.clients) == 1)
+        await house.until(lambda: len(house.registry.clients) == 1)
         await application.stop_listening()
         await client.send(POST)
         answer = await client.final()
@@ -119,7 +119,7 @@ async def known_by_asking(house: House) -> None:
     """Have one request answered, and no connection left over from it."""
     assert (await house.ask(GET)).body == b"ok"
     house.pool.close_idle()
-    await house.until(lambda: not house.pool.open_count and not house.server.clients)
+    await house.until(lambda: not house.pool.open_count and not house.registry.clients)
 
 
 async def test_an_answer_that_was_due_ends_as_the_application_did() -> None:
@@ -148,7 +148,7 @@ async def test_one_connection_that_fails_is_no_fall() -> None:
         answer = await client.final()
         assert (answer.status, answer.all(b"connection")) == (502, [])
         assert house.listener.accepting
-        assert not house.server.fallen
+        assert not house.pool.presence.fallen
         await other.send(GET)
         while not (connection := await application.connection()).received and not await connection.more():
             pass

@@ -51,7 +51,7 @@ async def test_a_connection_whose_turn_comes_after_its_upgrade_reads_nothing_mor
         await client.send(POST % BODY)
         application = await upstream.connection()
         await application.read_head()
-        (old,) = house.server.clients
+        (old,) = house.registry.clients
         assert isinstance(old, ClientConnection)
         queue = house.buffers.run_queue
         queue._scheduled = True  # it stands still

@@ -106,7 +106,7 @@ async def test_who_speaks_wins_over_who_is_silent() -> None:
     async with Upstream(answering()) as upstream, House(upstream, max_connections=LIMIT) as house:
         silent = [await house.client() for _ in range(LIMIT)]
         newcomer = await house.client()
-        await house.until(lambda: len(house.server.clients) == LIMIT + 1)
+        await house.until(lambda: len(house.registry.clients) == LIMIT + 1)
         assert house.metrics.client_connections_evicted.value() == 0
         assert (await newcomer.ask(GET)).body == b"ok"
         assert await silent[0].read_eof() is End.FIN
@@ -119,7 +119,7 @@ async def test_a_connection_with_a_request_on_its_way_does_not_give_way() -> Non
         first, second = await idle_clients(house, 2)
         idle = next(
             one
-            for one in house.server.clients
+            for one in house.registry.clients
             if one.transport.get_extra_info("peername")[1] == first.wire.getsockname()[1]
         )
         idle.transport.pause_reading()
@@ -148,7 +148,7 @@ async def test_newcomers_that_say_nothing_are_refused_unasked_once_there_are_man
         busy = await busy_clients(house, upstream, 8)
         crowd = [await house.client() for _ in range(20)]
         await house.until(lambda: house.metrics.refused.value("too-many-connections") == 20 - 4)
-        await house.until(lambda: len(house.server.clients) == 8 + 4 + 4)
+        await house.until(lambda: len(house.registry.clients) == 8 + 4 + 4)
         for client in crowd[12:16]:
             assert_refused(await client.final())
         assert_refused(await crowd[16].ask(GET))
@@ -168,7 +168,7 @@ async def test_a_newcomer_that_was_answered_already_is_not_refused_as_well() -> 
         await slow.send(b"GET / HT")
         assert (await slow.final()).status == 408
         crowd = [await house.client() for _ in range(5)]
-        await house.until(lambda: len(house.server.clients) == 8 + 1 + 5)
+        await house.until(lambda: len(house.registry.clients) == 8 + 1 + 5)
         for client, application in busy:
             await application.send(OK)
             assert (await client.final()).body == b"ok"
@@ -181,7 +181,7 @@ async def test_connections_that_do_not_go_are_not_waited_for() -> None:
     """An idle client that was told to go and stays connected holds nothing for long."""
     async with Upstream(answering()) as upstream, House(upstream, max_connections=8, linger_s=60) as house:
         clients = await idle_clients(house, 30)
-        await house.until(lambda: len(house.server.clients) <= 8 + 4)
+        await house.until(lambda: len(house.registry.clients) <= 8 + 4)
         for client in clients[-8:]:
             assert (await client.ask(GET)).body == b"ok"
 
@@ -214,10 +214,10 @@ async def test_one_address_gets_so_many_connections(again: bool) -> None:
             assert await newcomer.read_eof() is End.FIN
             newcomer.close()
             clients[0].close()
-            await house.until(lambda: len(house.server.clients) == 1)
+            await house.until(lambda: len(house.registry.clients) == 1)
             assert (await house.ask(GET)).body == b"ok"
             clients[1].close()
-            await house.until(lambda: not house.server.clients)
+            await house.until(lambda: not house.registry.clients)
         assert not house.connection_limit._by_ip
         assert house.metrics.refused.value("too-many-per-client") == (2 if again else 1)
 
@@ -230,7 +230,7 @@ async def test_a_connection_to_the_application_is_worth_more_than_an_idle_client
         await application.send(OK.replace(b"200 OK\r\n", b"200 OK\r\nConnection: close\r\n"))
         await client.final()
         silent = [await house.client() for _ in range(3)]
-        await house.until(lambda: len(house.server.clients) == 4)
+        await house.until(lambda: len(house.registry.clients) == 4)
         for one in silent:
             await one.send(get("/held"))
         held = [await upstream.connection() for _ in silent]

@@ -203,6 +203,6 @@ async def test_an_idle_clients_own_connection_holds_no_drain() -> None:
         await login(alice, "NTLM", "alice")
         house.sigterm()
         await house.until(lambda: house.controller.drained)
-        house.server.retire_idle()
+        house.registry.retire_idle()
         assert await alice.read_eof() is End.FIN
         await house.until(lambda: not house.pool.open_count)

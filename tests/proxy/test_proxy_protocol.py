@@ -96,9 +96,9 @@ async def test_half_a_header_is_waited_for_no_longer_than_a_head(entrance):
 async def test_who_only_looks_whether_the_port_is_open_is_not_refused(entrance, leave):
     async with Upstream() as upstream, House(upstream, entrance=entrance) as house:
         client = await house.client()
-        await house.until(lambda: len(house.server.clients) == 1)
+        await house.until(lambda: len(house.registry.clients) == 1)
         getattr(client, leave)()
-        await house.until(lambda: not house.server.clients)
+        await house.until(lambda: not house.registry.clients)
         assert house.metrics.refused.value("proxy-header-refused") == 0
 
 
@@ -116,7 +116,7 @@ async def test_the_limit_for_each_client_is_for_whom_the_header_names(entrance):
         assert statuses == [200, 200, 503, 200, 200]
         assert house.metrics.refused.value("too-many-per-client") == 1
         clients[0].close()
-        await house.until(lambda: len(house.server.clients) == 3)
+        await house.until(lambda: len(house.registry.clients) == 3)
         again = await house.client()
         await again.send(CLIENT.replace(b"203.0.113.7", b"203.0.113.0") + GET)
         assert (await again.final()).status == 200

@@ -307,9 +307,9 @@ async def test_a_client_that_connects_and_leaves_is_no_request() -> None:
     """A probe of the port counts for nothing."""
     async with Upstream() as upstream, House(upstream) as house:
         client = await house.client()
-        await house.until(lambda: len(house.server.clients) == 1)
+        await house.until(lambda: len(house.registry.clients) == 1)
         client.close()
-        await house.until(lambda: not house.server.clients)
+        await house.until(lambda: not house.registry.clients)
         assert house.requests() == {}
         assert house.access == []
         assert upstream.accepted == 0

@@ -272,7 +272,7 @@ async def test_tiny_websocket_frames_leave_others_their_turn(speaker: str) -> No
         await sending
         assert hears.end is End.FIN
         hears.close()
-        await house.until(lambda: len(house.server.clients) == 1)
+        await house.until(lambda: len(house.registry.clients) == 1)
         assert not house.buffers.held_bytes
 
 
@@ -368,7 +368,7 @@ async def test_a_client_that_leaves_takes_its_backlog_along() -> None:
         client = await house.client()
         application = await begun(client, upstream, CHUNKED)
         sending = quietly(client.send(b"1\r\na\r\n" * ITEMS))
-        await house.until(lambda: any(each.yielding for each in house.server.clients))
+        await house.until(lambda: any(each.yielding for each in house.registry.clients))
         assert house.buffers.held_bytes
         sending.cancel()
         await asyncio.wait([sending], timeout=PATIENCE_S)
@@ -384,7 +384,7 @@ async def test_a_drain_cuts_at_its_deadline_in_the_middle_of_all_that() -> None:
         application = await begun(client, upstream, CHUNKED)
         sending = quietly(client.send(b"1\r\na\r\n" * ITEMS * 10))
         reading = quietly(application.read_until_close())
-        await house.until(lambda: any(each.yielding for each in house.server.clients))
+        await house.until(lambda: any(each.yielding for each in house.registry.clients))
         house.sigterm()
         for work in list(house.inflight):
             work.cut("deadline")

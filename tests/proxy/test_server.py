@@ -98,7 +98,7 @@ async def test_connections_are_counted() -> None:
             await client.ask(GET)
             await client.ask(GET)
         assert sum(house.metrics.client_connections_accepted.values.values()) == 3
-        assert sum(client.idle for client in house.server.clients) == 3
+        assert sum(client.idle for client in house.registry.clients) == 3
 
 
 async def test_twins_with_underscores_are_counted() -> None:

@@ -188,7 +188,7 @@ async def test_a_drain_that_ends_an_http2_clients_wait_says_that_nothing_was_tak
         await house.until(lambda: len(house.inflight) == 2)
         house.sigterm()
         next(iter(house.inflight)).cut("drain-deadline")
-        (side,) = house.server.clients
+        (side,) = house.registry.clients
         side.close()
         assert (await client.next(GOAWAY)).last == 0
         assert house.metrics.h2_streams.value("refused") == 1

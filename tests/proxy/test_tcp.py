@@ -148,13 +148,13 @@ async def test_a_crowd_beyond_the_limit_in_one_moment_is_turned_away_as_one_call
 async def test_what_a_client_says_while_the_application_is_awaited_is_in_the_account() -> None:
     """That is as long as the client waits, and 64 KiB of each."""
     async with Upstream() as upstream, House(tcp(upstream)) as house:
-        reach, reached = house.server.connect, asyncio.Event()
+        reach, reached = house.plane.connector.connect, asyncio.Event()
 
         async def slowly(*asked):
             await reached.wait()
             return await reach(*asked)
 
-        house.server.connect = slowly
+        house.plane.connector.connect = slowly
         client = await house.client()
         await client.send(b"x" * 5_000)
         await house.until(lambda: house.buffers.held_bytes >= 5_000)
@@ -207,7 +207,7 @@ async def test_a_client_that_leaves_while_the_application_is_reached_leaves_noth
         for _ in range(10):
             (await house.client()).reset()
         await asyncio.sleep(0.05)
-        await house.until(lambda: not len(house.inflight) and not house.server.clients)
+        await house.until(lambda: not len(house.inflight) and not house.registry.clients)
 
 
 def test_tls_is_not_taken_off_what_is_passed_on_unread() -> None:

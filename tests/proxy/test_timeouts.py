@@ -65,7 +65,7 @@ async def test_a_byte_in_the_turn_of_the_time_out_does_not_prevent_it() -> None:
         client = await house.client()
         await client.send(b"GET / HT")
         await house.until(lambda: len(house.inflight) == 1)
-        connection = next(iter(house.server.clients))
+        connection = next(iter(house.registry.clients))
         connection.data_received(b"T")
         connection.expired()
         assert_error(await client.final(), 408, "head-timeout")

@@ -158,7 +158,7 @@ async def test_a_client_that_does_not_read_holds_the_application_back(entrance, 
         await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
         sent = await connection.send_until_stuck(b"x" * 65536, size)
         assert sent < size // 2
-        (held,) = (one.transport.get_write_buffer_size() for one in house.server.clients)
+        (held,) = (one.transport.get_write_buffer_size() for one in house.registry.clients)
         assert 0 < held < 1024 * 1024
         client.reset()
 
@@ -191,7 +191,7 @@ async def test_a_caller_that_says_nothing_has_failed_at_nothing(entrance):
     """Balancers and kubelets look whether a port is open, all the time."""
     async with Upstream() as upstream, House(upstream, entrance=entrance) as house:
         (await house.client()).close()
-        await house.until(lambda: not house.server.clients)
+        await house.until(lambda: not house.registry.clients)
         assert house.metrics.tls_handshakes.values == {("ok",): 0, ("failed",): 0}
         assert not house.diary.of("turned_away")
 
@@ -206,7 +206,7 @@ async def test_a_handshake_takes_no_longer_than_a_head_and_disturbs_nobody(entra
         await house.until(lambda: len(house.inflight) == 1, "a handshake is no work")
         (work,) = house.inflight
         assert work.describe() == {"method": "", "path": "(handshake)"}
-        assert not any(one.idle for one in house.server.clients)
+        assert not any(one.idle for one in house.registry.clients)
         assert (await (await house.client(tls=ours)).ask(GET)).body == b"ok"
         await slow.read_until_close()
         await house.until(lambda: house.metrics.tls_handshakes.value("failed") == 1, "not counted")
@@ -240,7 +240,7 @@ async def test_the_drains_deadline_ends_a_handshake(entrance):
         await house.until(lambda: len(house.inflight) == 1)
         house.sigterm()
         await client.read_until_close()
-        await house.until(lambda: not len(house.inflight) and not house.server.clients)
+        await house.until(lambda: not len(house.inflight) and not house.registry.clients)
 
 
 async def test_a_sweep_takes_over_handshakes_that_the_kernel_had_completed(entrance, ours):

@@ -95,14 +95,14 @@ async def test_with_too_much_held_connections_are_still_let_in_and_read_in_small
 
     async with Upstream(handle, tls=ends.application) as upstream, House(upstream, **ends.house) as house:
         waiting = await house.client()
-        await house.until(lambda: len(house.server.clients) == 1)
-        house.server.buffers._switch(tight=True)
+        await house.until(lambda: len(house.registry.clients) == 1)
+        house.buffers._switch(tight=True)
         for client in (waiting, await house.client()):
             await client.send_bytewise(HEADER)
             client.session = Session(ends.client, name="localhost")
             await client.send(POST + b"z" * 100_000)
             assert (await client.final("POST")).body == b"ok"
-        house.server.buffers._switch(tight=False)
+        house.buffers._switch(tight=False)
         await waiting.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         assert (await waiting.final()).body == b"ok"
         assert seen == [(b"203.0.113.7", 100_000)] * 2 + [(b"203.0.113.7", 0)]

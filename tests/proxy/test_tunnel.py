@@ -388,7 +388,7 @@ async def test_who_does_not_read_holds_the_other_back() -> None:
     """Both ways: within one turn of the loop, and with every byte in the end."""
     async with Upstream(receive_buffer=4096) as upstream, House(upstream, send_buffer=4096) as house:
         client, application = await tunnel(house, upstream, receive_buffer=4096)
-        inner, outer = next(iter(house.pool._open)), next(iter(house.server.clients))
+        inner, outer = next(iter(house.pool._open)), next(iter(house.registry.clients))
         for source, sink in ((inner, outer), (outer, inner)):
             while not sink.transport.get_write_buffer_size():
                 source.data_received(b"x" * READ_BYTES)
@@ -521,7 +521,7 @@ async def test_a_half_close_to_a_client_that_has_gone_disturbs_nobody() -> None:
     """It has read what there was and closed; the rest goes out, is answered with a reset, and that is all."""
     async with Upstream() as upstream, House(upstream, send_buffer=4096) as house:
         client, application = await tunnel(house, upstream, receive_buffer=4096)
-        (ours,) = house.server.clients
+        (ours,) = house.registry.clients
         while not ours.transport.get_write_buffer_size():
             await application.send(b"x" * 500)
             await turns(10)
@@ -535,4 +535,4 @@ async def test_a_half_close_to_a_client_that_has_gone_disturbs_nobody() -> None:
         client.wire.send(b"bye")
         client.close()
         assert await application.read_until_close() == b"bye"
-        await house.until(lambda: not house.server.clients)
+        await house.until(lambda: not house.registry.clients)

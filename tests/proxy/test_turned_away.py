@@ -247,7 +247,7 @@ async def test_a_connection_of_any_protocol_shortly_before_the_deadline_is_refus
             await (await upstream.connection()).read_exactly(1)
             house.sigterm()
             await house.until(lambda: house.controller.published.phase is Phase.DRAINING)
-            assert house.server.admission.ending(house.loop.time())
+            assert house.plane.admission.ending(house.loop.time())
             late = await house.client()
             await late.read_until_close()
             assert late.end is End.RESET

@@ -20,19 +20,12 @@ from drainproxy.lifecycle.propagation import PRESETS, Rules
 from drainproxy.lifecycle.report import Cause
 from drainproxy.lifecycle.settings import LifecycleSettings
 from drainproxy.metrics import Metrics
-from drainproxy.proxy.accounting.accounting import Accounting
-from drainproxy.proxy.limits.admission import Admission
 from drainproxy.proxy.limits.capacity import derive
-from drainproxy.proxy.limits.concurrency_limit import ConcurrencyLimit
-from drainproxy.proxy.limits.connection_limit import ConnectionLimit
-from drainproxy.proxy.limits.routes import Routes, default_timeouts
 from drainproxy.proxy.listener import Listener
+from drainproxy.proxy.plane import Plane, Shared
 from drainproxy.proxy.server import ProxyServer
 from drainproxy.proxy.settings import ProxySettings
-from drainproxy.proxy.upstream.pool import Pool
-from drainproxy.proxy.wire.buffers import Buffers
 from drainproxy.proxy.wire.listening_socket import bind
-from drainproxy.proxy.wire.write_batch import WriteBatch
 from drainproxy.tasks import Connections
 from tests.support.client import Client
 from tests.support.wire import PATIENCE_S
@@ -110,43 +103,29 @@ class House:
         """What the loop's exception handler was told."""
         self.task_failures: list[BaseException] = []
         self.tasks = Connections(lambda _, failure: self.task_failures.append(failure))
-        self.settings = ProxySettings(**proxy)
+        self.settings = ProxySettings(**proxy, upstream=(_address(upstream),))
         self.capacity = derive(self.settings, None, descriptors)
-        self.write_batch = WriteBatch(loop, lambda _, failure: self.task_failures.append(failure))
-        self.buffers = Buffers(self.capacity.max_buffer_bytes, self.write_batch, loop)
-        self.pool = Pool(_address(upstream), self.settings, self.metrics, loop, self.buffers)
-        self.pool.tls = upstream_tls
-        self.connection_limit = ConnectionLimit(
-            self.capacity, [self.pool], self.metrics, self.settings.max_connections_per_ip
-        )
-        self.concurrency_limit = (
-            None if self.settings.max_in_flight is None else ConcurrencyLimit(self.settings, loop)
-        )
-        accounting = Accounting(
-            name="test",
-            controller=self.controller,
-            metrics=self.metrics,
-            log=self.diary,
-            access_log=access_log,
-        )
-        self.server = ProxyServer(
-            settings=self.settings,
-            pool=self.pool,
+        shared = Shared(
+            self.settings,
+            self.capacity,
             lifecycle=self.controller,
             inflight=self.inflight,
-            admission=Admission(self.controller, self.metrics, self.settings.health_paths),
-            connection_limit=self.connection_limit,
-            concurrency_limit=self.concurrency_limit,
-            buffers=self.buffers,
-            write_batch=self.write_batch,
             metrics=self.metrics,
-            accounting=accounting,
+            log=self.diary,  # type: ignore[arg-type]
             tasks=self.tasks,
+            routes=routes,
             linger_s=linger_s,
-            routes=Routes(routes, default_timeouts(self.settings)),
-            entrance=entrance,
-            forwarder=forwarder,
+            access_log=access_log,
+            kernel_counts=False,
         )
+        shared.forwarder = forwarder
+        self.write_batch, self.buffers = shared.write_batch, shared.buffers
+        self.connection_limit, self.concurrency_limit = shared.connection_limit, shared.concurrency_limit
+        (self.pool,) = shared.pools
+        self.pool.tls = upstream_tls
+        self.plane = Plane.build(shared, self.pool, "test")
+        self.server = ProxyServer(self.plane, entrance)
+        self.registry = self.server.registry
         self._wire = bind(ListenAddress("127.0.0.1", 0))
         if send_buffer is not None:
             self._wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
@@ -165,7 +144,9 @@ class House:
             for client in self._clients:
                 client.close()
             if kind is None:
-                await self.until(lambda: not self.server.clients and not len(self.tasks), "a client lives on")
+                await self.until(
+                    lambda: not self.registry.clients and not len(self.tasks), "a client lives on"
+                )
                 await self.until(lambda: not self.pool.active_count, "a connection was never given back")
                 self._nothing_left()
         finally:
@@ -175,9 +156,9 @@ class House:
             await self.tasks.cancel()
             for connection in list(self.pool._open):
                 self.pool.discard(connection)
-            for left in list(self.server.clients):
+            for left in list(self.registry.clients):
                 left.transport.abort()
-            await self._until(lambda: not self.pool._open and not self.server.clients)
+            await self._until(lambda: not self.pool._open and not self.registry.clients)
             gc.collect()
             self.loop.set_exception_handler(None)
         if kind is None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import asyncio
 
     from drainproxy.errors import RequestError
-    from drainproxy.proxy.preamble import Arrival
-    from drainproxy.proxy.server import ProxyServer
+    from drainproxy.proxy.downstream.registry import Registry
+    from drainproxy.proxy.downstream.unfinished import Unfinished
 
 MAX_LINGER_BYTES = 1024 * 1024
 """What is read and thrown away after a last answer, so that the client can read it (RFC 9112 section 9.6)."""
@@ -34,12 +34,13 @@ class ClientSocket(Endpoint):
     __slots__ = (
         "_aging", "_body_paused", "_eof", "_held", "_linger_left", "_lingering", "_lost", "_reading_body",
         "_reading_paused", "_watch", "accepted_at", "aged", "arrival", "arrived_at", "awaits_header", "loop",
-        "over", "peer", "plane", "scheme", "timer", "write_paused",
+        "over", "peer", "plane", "registry", "scheme", "timer", "write_paused",
     )  # fmt: skip
 
-    def __init__(self, plane: ProxyServer) -> None:
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.plane = plane = registry.plane
         super().__init__(plane.buffers)
-        self.plane = plane
         self.loop = plane.loop
         self.timer = LazyTimer(self.loop, self.expired)
         self.peer = b""
@@ -48,7 +49,7 @@ class ClientSocket(Endpoint):
         """Loop times: when it connected, and since when it may speak HTTP."""
         self.awaits_header = False
         """Whose the connection is, a PROXY header is still to tell; the socket does not know."""
-        self.arrival: Arrival | None = None
+        self.arrival: Unfinished | None = None
         """It is in the middle of what comes before that."""
         self.write_paused = False
         self.over = False
@@ -119,7 +120,7 @@ class ClientSocket(Endpoint):
         self.begin_to_age()
         if not self.awaits_header:
             self.peer = self.address_of(transport)
-        self.plane.opened(self)
+        self.registry.opened(self)
 
     @staticmethod
     def address_of(transport: asyncio.BaseTransport) -> bytes:
@@ -153,7 +154,7 @@ class ClientSocket(Endpoint):
         self.ended(reset=exc is not None)
         self.buffers.free(self)
         super().connection_lost(exc)
-        self.plane.closed(self)
+        self.registry.closed(self)
 
     def begin_to_age(self) -> None:
         """Have it told when it is old, if any ever is."""

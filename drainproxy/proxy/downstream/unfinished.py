@@ -3,9 +3,25 @@
 One Work (lifecycle/inflight.py) for what comes before a request, a stream or a tunnel has one of its own.
 """
 
-from drainproxy.errors import DrainDeadline, OutOfBuffers
-from drainproxy.proxy.downstream.client import ClientSocket
+import asyncio
+from collections.abc import Hashable
+from typing import Protocol
+
+from drainproxy.errors import DrainDeadline, OutOfBuffers, RequestError
+from drainproxy.lifecycle.lazytimer import LazyTimer
+from drainproxy.proxy.plane import Plane
 from drainproxy.proxy.wire.buffers import Begun, Buffers
+
+
+class Beginner(Hashable, Protocol):
+    """The client's connection."""
+
+    plane: Plane
+    loop: asyncio.AbstractEventLoop
+    timer: LazyTimer
+
+    def fail_head(self, error: RequestError) -> None:
+        """Turn the client away before it has asked anything."""
 
 
 class Unfinished(Begun):
@@ -13,7 +29,7 @@ class Unfinished(Begun):
 
     __slots__ = ("_client", "_own_deadline", "_stage", "deadline", "kind", "started")
 
-    def __init__(self, client: ClientSocket, stage: str, kind: str = "http") -> None:
+    def __init__(self, client: Beginner, stage: str, kind: str = "http") -> None:
         """`stage`: what `/status` says of it."""
         self._client = client
         self._stage = stage

@@ -22,10 +22,10 @@ from drainproxy.proxy.wire import sockets
 from drainproxy.proxy.wire.weights import LARGE_HEAD_BYTES
 
 if TYPE_CHECKING:
+    from drainproxy.proxy.downstream.registry import Registry
     from drainproxy.proxy.http1.private import Private
     from drainproxy.proxy.message.parser import RequestHead
     from drainproxy.proxy.relay.tunnel import Tunnel
-    from drainproxy.proxy.server import ProxyServer
 
 
 _NOBODY_THERE = (
@@ -44,9 +44,9 @@ class ClientConnection(PatientSocket):
         "_partial", "_reader", "_replying", "_requests", "private",
     )  # fmt: skip
 
-    def __init__(self, plane: ProxyServer) -> None:
-        super().__init__(plane)
-        self._reader = RequestReader(plane.settings)
+    def __init__(self, registry: Registry) -> None:
+        super().__init__(registry)
+        self._reader = RequestReader(self.plane.settings)
         self._partial: Unfinished | None = None
         self._replying = False
         """An error reply is on its way, after which the next request is looked at."""
@@ -239,7 +239,7 @@ class ClientConnection(PatientSocket):
             self.abort()
         elif begun:
             self.reset()
-        elif self.plane.fallen and isinstance(error, FALLEN) and exchange.repeatable():
+        elif self.plane.pool.presence.fallen and isinstance(error, FALLEN) and exchange.repeatable():
             # As its own connections have ended, without a word: then callers ask another pod what may be
             # asked twice; an error they would pass on.
             self.reset()
@@ -330,7 +330,8 @@ class ClientConnection(PatientSocket):
             return True
         # What has been pipelined already is answered first: closing would throw it away.
         plane = self.plane
-        discouraged = self._eof or self.aged or plane.fallen or plane.lifecycle.published.discourage_reuse
+        fallen, published = plane.pool.presence.fallen, plane.lifecycle.published
+        discouraged = self._eof or self.aged or fallen or published.discourage_reuse
         return discouraged and not self._ahead
 
     @property

@@ -107,7 +107,7 @@ class Exchange(TimedWork):
         deadline = min(self._client.loop.time() + self._timeouts.connect, self.deadline)
         plane.connection_limit.spare_descriptor()
         try:
-            upstream = await plane.connect(deadline)
+            upstream = await plane.connector.connect(deadline)
         except errors.RequestError as error:
             self._connecting = None
             self.fail(error)

@@ -14,10 +14,10 @@ from drainproxy.proxy.wire.buffers import MAX_PARTIAL_BYTES, SMALL_BYTES, Begun
 from drainproxy.proxy.wire.weights import OBJECT_BYTES
 
 if TYPE_CHECKING:
+    from drainproxy.proxy.downstream.registry import Registry
     from drainproxy.proxy.http1.exchange import Exchange
     from drainproxy.proxy.message.framing import Body
     from drainproxy.proxy.message.parser import RequestHead
-    from drainproxy.proxy.server import ProxyServer
     from drainproxy.proxy.wire.buffers import Buffers
 
 
@@ -26,8 +26,8 @@ class PatientSocket(ClientSocket, Begun):
 
     __slots__ = ("_ahead", "_body", "_deaf", "_exchange", "_head_bytes")
 
-    def __init__(self, plane: ProxyServer) -> None:
-        super().__init__(plane)
+    def __init__(self, registry: Registry) -> None:
+        super().__init__(registry)
         self._ahead = b""
         self._exchange: Exchange | None = None
         self._body: Body | None = None

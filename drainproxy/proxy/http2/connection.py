@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from drainproxy.proxy.http2.inspection import Inspection
     from drainproxy.proxy.upstream.connection import UpstreamConnection
 
-ASK_AGAIN_S = 10.0
-"""An application that does not speak HTTP/2 is not asked again for so long."""
-
 
 class Http2Connection(ClientSocket):
     """Written by its two transports and its timer, all on the loop's thread."""
@@ -42,7 +39,7 @@ class Http2Connection(ClientSocket):
     def __init__(self, plain: ClientSocket) -> None:
         """Take over the socket of a client that has turned out to speak HTTP/2."""
         plane = plain.plane
-        super().__init__(plane)
+        super().__init__(plain.registry)
         self.inherit(plain)
         now = self.loop.time()
         self._magic = frames.MAGIC
@@ -74,7 +71,7 @@ class Http2Connection(ClientSocket):
         """Begin, if there is a place; `rest` is what came after the preface's first lines."""
         plane = self.plane
         try:
-            plane.handed_over(plain, self)
+            self.registry.handed_over(plain, self)
         except RequestError as error:
             plane.metrics.h2_goaway.inc("limit")
             plane.count(error)
@@ -90,7 +87,7 @@ class Http2Connection(ClientSocket):
         self.take_over()
         self._weight.look(self._table)
         self.timer.set(self._idle_since + plane.settings.keepalive_idle)
-        if plane.settings.upstream_http2 == "off" or self.loop.time() < plane.no_http2_until:
+        if not plane.pool.http2.worth_asking:
             self.end(Code.HTTP_1_1_REQUIRED, "http1")
             return
         self._pause(paused=True)
@@ -101,7 +98,7 @@ class Http2Connection(ClientSocket):
         plane = self.plane
         deadline = self.loop.time() + plane.routes.default.connect
         try:
-            upstream = await plane.connect(deadline, self)
+            upstream = await plane.connector.connect(deadline, self)
         except RequestError as error:
             self._connecting = None
             plane.count(error)
@@ -201,8 +198,7 @@ class Http2Connection(ClientSocket):
     def _speaks_no_http2(self) -> None:
         """The application has said something that is no SETTINGS, HTTP/1.1 most likely: it took no stream."""
         self._table.announce(0)
-        if not self.plane.speaks_http2:
-            self.plane.no_http2_until = self.loop.time() + ASK_AGAIN_S
+        self.plane.pool.http2.missed()
         self.end(Code.HTTP_1_1_REQUIRED, "http1")
 
     def upstream_writable(self, *, writable: bool) -> None:
@@ -302,7 +298,7 @@ class Http2Connection(ClientSocket):
         """Tell the client to go elsewhere, if that is what the lifecycle wants now."""
         if self.plane.lifecycle.published.discourage_reuse:
             self.farewell.tell("drain")
-        elif self.plane.fallen:
+        elif self.plane.pool.presence.fallen:
             self.farewell.tell("upstream")
 
     def grow_old(self) -> None:
@@ -322,7 +318,7 @@ class Http2Connection(ClientSocket):
 
     def close(self, *, unread: bool = False) -> None:
         """See ClientSocket: nothing more is served."""
-        self.end(Code.NO_ERROR, "upstream" if self.plane.fallen else "drain")
+        self.end(Code.NO_ERROR, "upstream" if self.plane.pool.presence.fallen else "drain")
 
     def _let_go(self, outcome: str) -> None:
         self._table.drop(outcome)

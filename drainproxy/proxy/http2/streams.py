@@ -223,7 +223,7 @@ class Streams:
         connection = self._connection
         half, other = connection.from_upstream, connection.from_client
         if not half.settled:
-            connection.plane.found_http2()
+            connection.plane.pool.http2.found()
             # Once they have gone out: what the client may have to be told cannot go before them.
             connection.loop.call_soon(connection.policy_changed)
         return self._settings(flags, number, payload, half, other, frames.MAX_CONCURRENT_STREAMS)

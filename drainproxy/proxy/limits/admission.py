@@ -5,17 +5,25 @@ Decided before a byte of the request reaches the application, from the published
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from drainproxy.errors import LIMITS, Blame, DrainEnding, Draining
 from drainproxy.lifecycle.machine import NewRequest, Streams
 
 if TYPE_CHECKING:
+    import asyncio
+
     from drainproxy.errors import RequestError
     from drainproxy.lifecycle.controller import Controller
     from drainproxy.metrics import Metrics
-    from drainproxy.proxy.downstream.client import ClientSocket
     from drainproxy.proxy.message.parser import RequestHead
+
+
+class Caller(Protocol):
+    """A client's connection."""
+
+    accepted_at: float
+    loop: asyncio.AbstractEventLoop
 
 
 class Admission:
@@ -50,7 +58,7 @@ class Admission:
 
     def turned_away(
         self,
-        client: ClientSocket,
+        client: Caller,
         error: RequestError,
         head: RequestHead | None = None,
         *,

@@ -7,16 +7,28 @@ waits for it, and a client that leaves gives its place in the queue away.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from drainproxy.errors import QueueFull, QueueTimeout
+from drainproxy.errors import LimitReached, QueueFull, QueueTimeout
 from drainproxy.lifecycle.lazytimer import LazyTimer
 
 if TYPE_CHECKING:
     import asyncio
 
-    from drainproxy.proxy.http1.exchange import Exchange
     from drainproxy.proxy.settings import ProxySettings
+
+
+class Waiting(Protocol):
+    """A request that wants its turn."""
+
+    def count_from(self, now: float) -> None:
+        """Give the application its time from `now` on; `math.inf`: it has not been asked yet."""
+
+    def resume(self) -> None:
+        """Go on: its turn has come."""
+
+    def fail(self, error: LimitReached) -> None:
+        """End without a turn."""
 
 
 class ConcurrencyLimit:
@@ -27,8 +39,8 @@ class ConcurrencyLimit:
         self._max_queued = settings.max_queued or 0
         self._timeout_s = settings.queue_timeout
         self._loop = loop
-        self._active: set[Exchange] = set()
-        self._waiting: dict[Exchange, float] = {}
+        self._active: set[Waiting] = set()
+        self._waiting: dict[Waiting, float] = {}
         """Longest first, each with the loop time until which it waits."""
         self._timer = LazyTimer(loop, self._expire)
 
@@ -37,7 +49,7 @@ class ConcurrencyLimit:
         """How many wait."""
         return len(self._waiting)
 
-    def take(self, exchange: Exchange) -> bool:
+    def take(self, exchange: Waiting) -> bool:
         """Tell whether it may go on now; if not, it is resumed later, or has failed."""
         if len(self._active) < self._max_in_flight:
             self._active.add(exchange)
@@ -52,7 +64,7 @@ class ConcurrencyLimit:
             self._timer.set(deadline)
         return False
 
-    def leave(self, exchange: Exchange) -> None:
+    def leave(self, exchange: Waiting) -> None:
         """An exchange has ended; whoever has waited longest is next."""
         if self._waiting.pop(exchange, None) is not None or exchange not in self._active:
             return

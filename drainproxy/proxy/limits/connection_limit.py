@@ -7,17 +7,18 @@ Nobody keeps an order below half of the limit: there it costs a request one look
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from drainproxy.errors import TooManyConnections, TooManyPerClient
 from drainproxy.proxy.wire import sockets
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Sequence
 
     from drainproxy.errors import LimitReached
+    from drainproxy.lifecycle.lazytimer import LazyTimer
     from drainproxy.metrics import Metrics
-    from drainproxy.proxy.downstream.client import ClientSocket
     from drainproxy.proxy.limits.capacity import Capacity
     from drainproxy.proxy.upstream.pool import Pool
 
@@ -30,6 +31,34 @@ MAX_CHECKS = 16
 """Health checks beyond the limit that are served at a time: a pod that is full is not dead."""
 CROWDED_SHARE, QUIET_SHARE = 0.8, 0.7
 """From this share of the places on somebody should know, and below that one it is over."""
+
+
+class Evictable(Protocol):
+    """A client's connection: who may have to give way."""
+
+    peer: bytes
+    over: bool
+    accepted_at: float
+    loop: asyncio.AbstractEventLoop
+    timer: LazyTimer
+    transport: asyncio.Transport
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way."""
+
+    @property
+    def silent(self) -> bool:
+        """Nothing has been asked on it yet."""
+
+    def fail_head(self, error: LimitReached) -> None:
+        """Turn the client away before it has asked anything."""
+
+    def close(self) -> None:
+        """End the connection so that the last answer can be read."""
+
+    def abort(self) -> None:
+        """End the connection at once."""
 
 
 class ConnectionLimit:
@@ -47,22 +76,22 @@ class ConnectionLimit:
         self.no_room: Callable[[], bool] = lambda: False
         """Whether there is no memory for anything new."""
         self._by_ip: Counter[bytes] = Counter()
-        self._taken: dict[ClientSocket, None] = {}
-        self._over: dict[ClientSocket, None] = {}
-        self._leaving: dict[ClientSocket, None] = {}
-        self._checks: dict[ClientSocket, None] = {}
+        self._taken: dict[Evictable, None] = {}
+        self._over: dict[Evictable, None] = {}
+        self._leaving: dict[Evictable, None] = {}
+        self._checks: dict[Evictable, None] = {}
         self.crowded = False
         """Most places are taken."""
         self.on_crowd: Callable[[int, int], None] = lambda _taken, _most: None
         """Told when that changes."""
-        self.idle: dict[ClientSocket, None] | None = None
+        self.idle: dict[Evictable, None] | None = None
         """Longest idle first; a connection goes to the end when it becomes idle. It is left in when it
         is used again: who looks for an idle one looks whether it is. None: nobody has to give way."""
-        self._silent: dict[ClientSocket, None] = {}
+        self._silent: dict[Evictable, None] = {}
         """The same for those that have not asked anything yet."""
         metrics.client_connections_limit.set(self._max)
 
-    def enter(self, client: ClientSocket) -> None:
+    def enter(self, client: Evictable) -> None:
         """Take a newcomer in, at the cost of the longest idle connection if there are too many."""
         if self._max_per_ip is not None:
             self._by_ip[client.peer] += 1
@@ -82,7 +111,7 @@ class ConnectionLimit:
         elif len(self._taken) > self._max // 2:
             self._look()
 
-    def introduce(self, client: ClientSocket, peer: bytes) -> None:
+    def introduce(self, client: Evictable, peer: bytes) -> None:
         """A newcomer's address has become known."""
         if self._max_per_ip is not None:
             self._uncount(client)
@@ -90,19 +119,19 @@ class ConnectionLimit:
         client.peer = peer
         self._one_too_many(client)
 
-    def _one_too_many(self, client: ClientSocket) -> bool:
+    def _one_too_many(self, client: Evictable) -> bool:
         """Refuse a newcomer of whose address there are enough."""
         if self._max_per_ip is None or not client.peer or self._by_ip[client.peer] <= self._max_per_ip:
             return False
         self._refuse(client, TooManyPerClient())
         return True
 
-    def _uncount(self, client: ClientSocket) -> None:
+    def _uncount(self, client: Evictable) -> None:
         self._by_ip[client.peer] -= 1
         if not self._by_ip[client.peer]:
             del self._by_ip[client.peer]
 
-    def check(self, client: ClientSocket) -> bool:
+    def check(self, client: Evictable) -> bool:
         """Serve a newcomer beyond the limit that asks for health, once; tell whether there is room for it."""
         if len(self._checks) >= MAX_CHECKS:
             return False
@@ -115,7 +144,7 @@ class ConnectionLimit:
         self._metrics.client_connections_crowded.set(float(crowded))
         self.on_crowd(len(self._taken), self._max)
 
-    def claim(self, client: ClientSocket) -> None:
+    def claim(self, client: Evictable) -> None:
         """Let a newcomer beyond the limit ask, at the cost of who is silent. Raises TooManyConnections."""
         del self._over[client]
         self._taken[client] = None
@@ -124,7 +153,7 @@ class ConnectionLimit:
             raise TooManyConnections
         client.over = False
 
-    def hand_over(self, old: ClientSocket, new: ClientSocket) -> None:
+    def hand_over(self, old: Evictable, new: Evictable) -> None:
         """Give the place of a connection to what goes on with its socket. Raises TooManyConnections."""
         if old.over:
             self.claim(old)
@@ -134,7 +163,7 @@ class ConnectionLimit:
         if self.idle is not None:
             self._silent[new] = None
 
-    def leave(self, client: ClientSocket) -> None:
+    def leave(self, client: Evictable) -> None:
         """A connection has ended."""
         self._taken.pop(client, None)
         self._over.pop(client, None)
@@ -179,19 +208,19 @@ class ConnectionLimit:
                 longest.close()
                 return True
 
-    def _look(self) -> dict[ClientSocket, None]:
+    def _look(self) -> dict[Evictable, None]:
         """Put who idles in order, once; from then on each keeps its place in it."""
         by_age = sorted((one for one in self._taken if one.idle), key=_idle_until)
         self._silent = {one: None for one in by_age if one.silent}
         self.idle = {one: None for one in by_age if not one.silent and not one.over}
         return self.idle
 
-    def _refuse(self, client: ClientSocket, error: LimitReached) -> None:
+    def _refuse(self, client: Evictable, error: LimitReached) -> None:
         """Answer before it has asked: it will not be listened to."""
         self._part_with(client)
         client.fail_head(error)
 
-    def _part_with(self, client: ClientSocket) -> None:
+    def _part_with(self, client: Evictable) -> None:
         """Give its place away; it may take its time to go as long as there are not too many like it."""
         self._taken.pop(client, None)
         self._over.pop(client, None)
@@ -202,13 +231,13 @@ class ConnectionLimit:
             oldest.abort()
 
 
-def _first(order: dict[ClientSocket, None], *, silent: bool) -> ClientSocket | None:
+def _first(order: dict[Evictable, None], *, silent: bool) -> Evictable | None:
     """Return the first that still idles, and forget those before it that do not."""
     while (one := next(iter(order), None)) is not None and not (one.idle and one.silent is silent):
         del order[one]
     return one
 
 
-def _idle_until(client: ClientSocket) -> float:
+def _idle_until(client: Evictable) -> float:
     """Return when its idle timer would end it: the longest idle first."""
     return client.timer.when

@@ -53,7 +53,7 @@ class TcpConnection(ClientSocket):
                 raise DrainEnding
             if self.over:
                 plane.connection_limit.claim(self)
-            upstream = await plane.connect(self.loop.time() + plane.routes.default.connect, self)
+            upstream = await plane.connector.connect(self.loop.time() + plane.routes.default.connect, self)
         except RequestError as error:
             self._turn_away(error)
             self.reset()

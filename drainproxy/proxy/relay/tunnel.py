@@ -26,7 +26,7 @@ class TunnelSocket(ClientSocket):
     __slots__ = ("_tunnel",)
 
     def __init__(self, before: ClientSocket, tunnel: "Tunnel") -> None:
-        super().__init__(before.plane)
+        super().__init__(before.registry)
         self.inherit(before)
         self._tunnel = tunnel
 
@@ -130,7 +130,7 @@ class Tunnel(TimedWork):
     def begin(self, before: ClientSocket, from_client: bytes, from_upstream: bytes, *, eof: bool) -> None:
         """Relay, beginning with what is here already. `eof`: the client has stopped to send."""
         upstream, plane = self._upstream, self._plane
-        plane.handed_over(before, self._client)
+        before.registry.handed_over(before, self._client)
         upstream.borrower = upstream.tunnel = self
         upstream.reader.forget()
         plane.inflight.add(self)

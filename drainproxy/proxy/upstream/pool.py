@@ -18,6 +18,7 @@ from drainproxy.proxy.upstream import accepting
 from drainproxy.proxy.upstream.breaker import Breaker
 from drainproxy.proxy.upstream.connection import UpstreamConnection
 from drainproxy.proxy.upstream.dialer import Dialer
+from drainproxy.proxy.upstream.http2_support import Http2Support
 from drainproxy.proxy.upstream.listening import Kernel
 from drainproxy.proxy.upstream.presence import Presence
 from drainproxy.proxy.upstream.starvation import Starvation
@@ -76,6 +77,7 @@ class Pool:
         self.breaker = Breaker(settings.breaker_cooldown, loop)
         self.keepalive = keepalive.options(settings)
         self.presence = Presence(self.dialer, KERNEL, loop)
+        self.http2 = Http2Support(settings.upstream_http2, loop)
 
     @property
     def idle_count(self) -> int:

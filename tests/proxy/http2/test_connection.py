@@ -561,7 +561,7 @@ async def test_half_a_frame_gives_way_while_too_much_is_held_and_is_let_go_of() 
     async with pair() as (house, client, _):
         house.buffers.max_bytes = 1
         house.buffers.hold("somebody", 2)
-        (side,) = house.server.clients
+        (side,) = house.registry.clients
         await client.send(frame(DATA, 0, 1, bytes(10_000))[:-1])
         await house.until(lambda: house.refused() == {"out-of-buffers": 1})
         assert side.from_client.pieces == []

@@ -111,7 +111,7 @@ async def test_half_of_something_holds_no_drain(what: str) -> None:
         await application.send(application.response(1, end=True))
         await client.next(HEADERS)
         await client.send(HALVES[what])
-        (half,) = (client.from_client for client in house.server.clients)
+        (half,) = (client.from_client for client in house.registry.clients)
         await house.until(lambda: half.pieces or half.block)
         house.sigterm()
         assert named(await ended(client)) == [(LAST, NO_ERROR), (1, NO_ERROR)]

@@ -1,0 +1,148 @@
+"""What the connections of one listener need: settings, time, limits, the way to the application, the books.
+
+A value: it decides nothing. `Shared` is made once a process, a Plane of it for each listener; app.py and the
+tests make both the same way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from drainproxy.errors import Blame
+from drainproxy.proxy.accounting.accounting import Accounting
+from drainproxy.proxy.limits.admission import Admission
+from drainproxy.proxy.limits.concurrency_limit import ConcurrencyLimit
+from drainproxy.proxy.limits.connection_limit import ConnectionLimit
+from drainproxy.proxy.limits.routes import Routes, default_timeouts
+from drainproxy.proxy.upstream.connector import Connector
+from drainproxy.proxy.upstream.pool import Pool
+from drainproxy.proxy.wire.buffers import Buffers
+from drainproxy.proxy.wire.weights import WORK_BYTES
+from drainproxy.proxy.wire.write_batch import WriteBatch
+
+if TYPE_CHECKING:
+    from drainproxy.errors import RequestError
+    from drainproxy.lifecycle.controller import Controller
+    from drainproxy.lifecycle.inflight import InFlight
+    from drainproxy.log import Log
+    from drainproxy.metrics import Metrics
+    from drainproxy.proxy.accounting.tracing import Tracing
+    from drainproxy.proxy.limits.capacity import Capacity
+    from drainproxy.proxy.limits.routes import Route
+    from drainproxy.proxy.message.forwarding import Forwarder
+    from drainproxy.proxy.settings import ProxySettings
+    from drainproxy.tasks import Connections
+
+
+class Shared:
+    """What all listeners of a process share."""
+
+    def __init__(
+        self,
+        settings: ProxySettings,
+        capacity: Capacity,
+        *,
+        lifecycle: Controller,
+        inflight: InFlight,
+        metrics: Metrics,
+        log: Log,
+        tasks: Connections,
+        routes: tuple[Route, ...],
+        linger_s: float,
+        access_log: str,
+        kernel_counts: bool,
+    ) -> None:
+        """`kernel_counts`: see Buffers."""
+        self.settings = settings
+        self.lifecycle, self.inflight = lifecycle, inflight
+        self.metrics, self.log, self.access_log = metrics, log, access_log
+        self.tasks = tasks
+        self.linger_s = linger_s
+        self.loop = loop = asyncio.get_running_loop()
+        self.write_batch = WriteBatch(loop, tasks.on_failure)
+        self.buffers = Buffers(
+            capacity.max_buffer_bytes,
+            self.write_batch,
+            loop,
+            room_bytes=capacity.room_bytes,
+            kernel_counts=kernel_counts,
+        )
+        self.buffers.count(inflight, WORK_BYTES)
+        self.pools = [Pool(each, settings, metrics, loop, self.buffers) for each in settings.upstream]
+        self.connection_limit = ConnectionLimit(
+            capacity, self.pools, metrics, settings.max_connections_per_ip
+        )
+        self.connection_limit.no_room = self.buffers.is_full
+        self.concurrency_limit: ConcurrencyLimit | None = None
+        if settings.max_in_flight is not None:
+            self.concurrency_limit = ConcurrencyLimit(settings, loop)
+        self.admission = Admission(lifecycle, metrics, settings.health_paths)
+        self.routes = Routes(routes, default_timeouts(settings))
+        self.tracing: Tracing | None = None
+        self.forwarder: Forwarder | None = None
+        """Set before the first Plane is built, or not at all."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Plane:
+    """Of one listener. Nothing of it is replaced once a client has come."""
+
+    settings: ProxySettings
+    loop: asyncio.AbstractEventLoop
+    lifecycle: Controller
+    inflight: InFlight
+    buffers: Buffers
+    write_batch: WriteBatch
+    admission: Admission
+    connection_limit: ConnectionLimit
+    concurrency_limit: ConcurrencyLimit | None
+    routes: Routes
+    pool: Pool
+    connector: Connector
+    accounting: Accounting
+    metrics: Metrics
+    tasks: Connections
+    forwarder: Forwarder | None
+    linger_s: float
+    upstream_host: bytes
+    """The Host for a client that sent none (HTTP/1.0)."""
+
+    @classmethod
+    def build(cls, shared: Shared, pool: Pool, name: str) -> Plane:
+        """Return what a listener's connections need to reach `pool`. `name`: what the books call it."""
+        accounting = Accounting(
+            name=name,
+            controller=shared.lifecycle,
+            metrics=shared.metrics,
+            log=shared.log,
+            access_log=shared.access_log,
+        )
+        accounting.tracing = shared.tracing
+        patience_s = shared.settings.connect_timeout
+        return cls(
+            settings=shared.settings,
+            loop=shared.loop,
+            lifecycle=shared.lifecycle,
+            inflight=shared.inflight,
+            buffers=shared.buffers,
+            write_batch=shared.write_batch,
+            admission=shared.admission,
+            connection_limit=shared.connection_limit,
+            concurrency_limit=shared.concurrency_limit,
+            routes=shared.routes,
+            pool=pool,
+            connector=Connector(pool, shared.lifecycle, shared.loop, patience_s),
+            accounting=accounting,
+            metrics=shared.metrics,
+            tasks=shared.tasks,
+            forwarder=shared.forwarder,
+            linger_s=shared.linger_s,
+            upstream_host=pool.address.authority.encode("ascii", "replace"),
+        )
+
+    def count(self, error: RequestError) -> None:
+        """Count what ended a connection that has no requests of its own, by who is to blame."""
+        refused = error.blame is Blame.POLICY
+        (self.metrics.refused if refused else self.metrics.errors).inc(error.reason)
