@@ -63,6 +63,9 @@ class KubernetesError(DrainproxyError):
         self.retry_after_s = retry_after_s
 
 
+_TURNS_AWAY = frozenset({Blame.CLIENT, Blame.POLICY})
+
+
 class RequestError(DrainproxyError):
     """One request that gets an error reply, or a cut where its response has already begun."""
 
@@ -74,8 +77,10 @@ class RequestError(DrainproxyError):
     retry_after_s: ClassVar[int | None] = None
     closes: ClassVar[bool] = False
     """The client's connection cannot, or should not, carry another request after it."""
+    midway: ClassVar[bool] = False
+    """The request may be with the application when it comes: that one has failed, and was not turned away."""
     sent = False
-    """It had been handed to a connection to the application: told by its exchange, and by nobody else."""
+    """It had been handed to a connection to the application."""
 
     def __init_subclass__(cls, **facts: Any) -> None:
         """Take the facts that a class names beside its root."""
@@ -85,6 +90,11 @@ class RequestError(DrainproxyError):
     def __init__(self, detail: str = "") -> None:
         super().__init__(detail or self.reason)
         self.detail = detail
+
+    @property
+    def refused(self) -> bool:
+        """It turned the request away (`refused_total`); what has failed is counted apart (`errors_total`)."""
+        return self.blame in _TURNS_AWAY and not self.sent
 
 
 class ClientError(
@@ -112,7 +122,7 @@ class InvalidTarget(ClientError, reason="invalid-target"):
     """The request target has none of the four forms of RFC 9112 section 3.2."""
 
 
-class MalformedBody(ClientError, reason="malformed-body"):
+class MalformedBody(ClientError, reason="malformed-body", midway=True):
     """A chunk or trailer does not parse: the forwarded request is never completed."""
 
 
@@ -140,7 +150,7 @@ class FieldsTooLarge(ClientError, status=431, reason="fields-too-large"):
     """Too many fields, or too many bytes of them (RFC 6585 section 5)."""
 
 
-class BodyTooLarge(ClientError, status=413, reason="body-too-large"):
+class BodyTooLarge(ClientError, status=413, reason="body-too-large", midway=True):
     """The request's body is over `max_body_bytes` (RFC 9110 section 15.5.14)."""
 
 
@@ -156,11 +166,11 @@ class HeadTimeout(ClientError, status=408, reason="head-timeout"):
     """The client began a head and did not finish it in time."""
 
 
-class ClientIdle(ClientError, status=408, reason="client-idle"):
+class ClientIdle(ClientError, status=408, reason="client-idle", midway=True):
     """The client sent no byte of its body, or made no room for its answer, within the route's `idle`."""
 
 
-class ClientGone(ClientError, status=499, reason="client-gone"):
+class ClientGone(ClientError, status=499, reason="client-gone", midway=True):
     """The client left before its answer was complete: nobody is there to reply to."""
 
 
@@ -225,12 +235,12 @@ class Draining(Refusal, reason="draining", closes=True):
     leaving, and does not come back on this connection."""
 
 
-class DrainDeadline(Refusal, reason="drain-deadline"):
+class DrainDeadline(Refusal, reason="drain-deadline", midway=True):
     """The drain's deadline passed while the request was being answered, or the drain was ended before that: a
     person insisted (the second SIGINT), or the application was gone."""
 
 
-class LeaveOverdue(Refusal, reason="leave-overdue"):
+class LeaveOverdue(Refusal, reason="leave-overdue", midway=True):
     """An event stream or a WebSocket that a drain had told to leave, and whose application has stopped in
     the middle of an event or a frame: cut."""
 
@@ -255,20 +265,20 @@ class QueueTimeout(LimitReached, reason="queue-timeout", proxy_status="connectio
     """No turn came within `queue_timeout`."""
 
 
-class BreakerOpen(LimitReached, reason="breaker-open", proxy_status="destination_unavailable"):
+class BreakerOpen(LimitReached, reason="breaker-open", proxy_status="destination_unavailable", midway=True):
     """The last connects to the application were refused, and `breaker_cooldown` is not over yet."""
 
 
-class OutOfBuffers(LimitReached, reason="out-of-buffers", closes=True):
+class OutOfBuffers(LimitReached, reason="out-of-buffers", closes=True, midway=True):
     """Memory is scarce: something large that has begun and is no request yet, a request with a large head,
     or, where there is no room at all, any new one."""
 
 
-class OutOfDescriptors(LimitReached, reason="out-of-descriptors"):
+class OutOfDescriptors(LimitReached, reason="out-of-descriptors", midway=True):
     """No descriptor was left for a connection to the application."""
 
 
-class OutOfSockets(LimitReached, reason="out-of-sockets"):
+class OutOfSockets(LimitReached, reason="out-of-sockets", midway=True):
     """The kernel had no local port, or no memory, for a connection to the application."""
 
 
@@ -288,3 +298,13 @@ def leaves(root: type[RequestError] = RequestError) -> list[type[RequestError]]:
     if not children:
         return [root]
     return [leaf for child in children for leaf in leaves(child)]
+
+
+def refusals() -> list[str]:
+    """Return the reasons for which a request can be turned away."""
+    return [leaf.reason for leaf in leaves() if leaf.blame in _TURNS_AWAY]
+
+
+def failures() -> list[str]:
+    """Return the reasons for which a request can fail that was not turned away."""
+    return [leaf.reason for leaf in leaves() if leaf.midway or leaf.blame not in _TURNS_AWAY]

@@ -8,9 +8,12 @@ the start, since a series first seen at 1 gives `increase()` = 0 and keeps an al
 import itertools
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, core, exposition
 from prometheus_client.metrics_core import Metric
+
+from drainproxy.errors import failures, refusals
 
 PREFIX = "drainproxy_"
 
@@ -23,11 +26,17 @@ LAG_BUCKETS_S = (0.005, 0.025, 0.1, 0.5, 2.5)
 PHASES = ("starting", "ready", "propagating", "draining", "drained")
 CAUSES = ("deletion", "restart", "node-shutdown", "manual", "unknown")
 PROPAGATION_ENDS = ("slices_quiet", "quiet", "max", "alone", "deadline", "upstream_gone", "interrupted")
-OUTCOMES = ("finished", "timed_out", "cut", "refused", "lost")
-TOLD_TO_LEAVE = "told_to_leave"
+Ended = Literal["finished", "timed_out", "cut", "refused", "lost"]
+OUTCOMES: tuple[Ended, ...] = get_args(Ended)
+TOLD_TO_LEAVE: Literal["told_to_leave"] = "told_to_leave"
 """What has no end of its own, and was given one so that it goes on elsewhere, has not finished."""
 TUNNEL_OUTCOMES = (*OUTCOMES, TOLD_TO_LEAVE)
 TUNNELS = ("websocket", "stream", "other")
+StreamEnded = Literal["finished", "reset", "timed_out", "cut", "refused", "lost"]
+Goodbye = Literal["drain", "age", "idle", "http1", "upstream", "error", "abuse", "limit"]
+"""Why a client's HTTP/2 connection is told GOAWAY."""
+Excess = Literal["streams", "reset", "ping", "empty", "settings", "continuation"]
+"""What an HTTP/2 client can send too much of."""
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"))
 
 
@@ -191,18 +200,9 @@ class Metrics(Table):
             "Work admitted and not ended.", kind=("http", "http2", "stream", "tunnel")
         )
         self.h2_connections = Gauge("Connections from clients that speak HTTP/2.")
-        # Without values from the start: an application that speaks HTTP/1 pays for none of them.
-        self.h2_streams = Counter(
-            "HTTP/2 streams that have ended: finished, reset, timed_out, cut, refused or lost.", outcome=()
-        )
-        self.h2_goaway = Counter(
-            "GOAWAY frames sent to clients: for drain, age, idle, http1, upstream, error, abuse or limit.",
-            reason=(),
-        )
-        self.h2_abuse = Counter(
-            "HTTP/2 connections ended for too much of: streams, reset, ping, empty, settings, continuation.",
-            kind=(),
-        )
+        self.h2_streams = Counter("HTTP/2 streams that have ended.", outcome=get_args(StreamEnded))
+        self.h2_goaway = Counter("GOAWAY frames sent to clients.", reason=get_args(Goodbye))
+        self.h2_abuse = Counter("HTTP/2 connections ended for too much of something.", kind=get_args(Excess))
         self.requests_queued = Gauge("Requests that wait for their turn.")
         self.client_connections = Gauge("Connections from clients.", state=("active", "idle"))
         self.client_connections_accepted = Counter("Connections accepted from clients.")
@@ -211,8 +211,8 @@ class Metrics(Table):
         self.client_connections_evicted = Counter("Idle connections closed to make room for new ones.")
         self.buffered_bytes = Gauge("Bytes of memory held for clients and by their connections.")
         self.buffered_bytes_limit = Gauge("Beyond so many that wait, connections read little at a time.")
-        self.errors = Counter("Requests that failed, by whose doing.", reason=())
-        self.refused = Counter("Requests turned away by policy.", reason=())
+        self.errors = Counter("Requests that failed, and why.", reason=failures())
+        self.refused = Counter("Requests and connections turned away, and why.", reason=refusals())
         self.retries = Counter("Requests sent again on a fresh connection.")
         self.bytes = Counter("Body bytes relayed.", direction=("to_upstream", "to_client"))
         # Upstream.

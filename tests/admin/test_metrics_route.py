@@ -19,7 +19,7 @@ FORMATS = {
     "text": ("text/plain", TEXT_TYPE, False),
     "openmetrics": (OPENMETRICS, OPENMETRICS_TYPE, True),
 }
-MAX_IDLE_SERIES = 220
+MAX_IDLE_SERIES = 240
 
 
 @pytest.mark.parametrize(("accept", "content_type", "openmetrics"), FORMATS.values(), ids=FORMATS)

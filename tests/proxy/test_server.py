@@ -86,7 +86,7 @@ async def test_errors_are_counted_by_whose_doing_they_are() -> None:
         await application.send(b"nonsense\r\n\r\n")
         await client.final()
         await client.ask(b"GET * HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert house.metrics.errors.values == {("upstream-malformed",): 1}
+        assert house.failed() == {"upstream-malformed": 1}
         assert house.refused() == {"invalid-target": 1}
 
 

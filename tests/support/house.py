@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from drainproxy.lifecycle.inflight import InFlight
 from drainproxy.lifecycle.propagation import PRESETS, Rules
 from drainproxy.lifecycle.report import Cause
 from drainproxy.lifecycle.settings import LifecycleSettings
-from drainproxy.metrics import Metrics
+from drainproxy.metrics import Family, Metrics
 from drainproxy.proxy.limits.capacity import derive
 from drainproxy.proxy.listener import Listener
 from drainproxy.proxy.plane import Plane, Shared
@@ -169,6 +170,15 @@ class House:
         assert not self.diary.of("defect"), f"a defect: {self.diary.of('defect')}"
         assert not len(self.inflight), f"work is still held: {list(self.inflight)}"
         assert self.pool.active_count == 0, "a connection to the application was never given back"
+        assert not (unforeseen := self._unforeseen()), f"a series was not there from the start: {unforeseen}"
+
+    def _unforeseen(self) -> set[tuple[str, ...]]:
+        return {
+            (family.name, *labels)
+            for family in self.metrics.families()
+            if isinstance(family, Family) and all(family.closed.values())
+            for labels in family.values.keys() - itertools.product(*family.closed.values())
+        }
 
     # What is done to it.
 
@@ -230,6 +240,10 @@ class House:
     def refused(self) -> dict[str, float]:
         """Return what was turned away, by reason."""
         return {reason: count for (reason,), count in self.metrics.refused.values.items() if count}
+
+    def failed(self) -> dict[str, float]:
+        """Return what failed and was not turned away, by reason."""
+        return {reason: count for (reason,), count in self.metrics.errors.values.items() if count}
 
     def requests(self) -> dict[tuple[str, ...], float]:
         """Return `requests_total` by method, code and phase, as a scrape sees it."""

@@ -9,7 +9,7 @@ import asyncio
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from drainproxy.errors import LIMITS, Blame, DrainDeadline, LeaveOverdue, OutOfBuffers, leaves
+from drainproxy.errors import LIMITS, Blame, DrainDeadline, LeaveOverdue, OutOfBuffers
 from drainproxy.metrics import METHODS, TOLD_TO_LEAVE
 from drainproxy.proxy.message.upgrade import kind_of
 
@@ -46,9 +46,6 @@ class Accounting:
         """Answers by method, status and whether a drain ran."""
         self._bytes_to_client = self._bytes_to_upstream = 0
         self.tracing: Tracing | None = None
-        for leaf in [leaf for root in LIMITS for leaf in leaves(root)]:
-            # An alert needs each at 0 before it is 1.
-            metrics.refused.values.setdefault((leaf.reason,), 0.0)
         metrics.before_scrape.append(self._export_counts)
 
     def answered(self, client: ClientConnection, exchange: Exchange) -> None:
@@ -73,8 +70,7 @@ class Accounting:
         """Account for a request that ended in `error`; `begun`: a part of its answer had been sent."""
         status = exchange.status if begun and exchange is not None else error.status
         self._note(client, head, status, exchange, error)
-        refused = error.blame in {Blame.CLIENT, Blame.POLICY} and not error.sent
-        (self._metrics.refused if refused else self._metrics.errors).inc(error.reason)
+        (self._metrics.refused if error.refused else self._metrics.errors).inc(error.reason)
         if self._controller.published.draining and exchange is not None:
             outcome = _drain_outcome(error, begun=begun)
             if outcome is not None:

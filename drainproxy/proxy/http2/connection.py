@@ -24,6 +24,7 @@ from drainproxy.proxy.wire import sockets
 if TYPE_CHECKING:
     import asyncio
 
+    from drainproxy.metrics import Goodbye, StreamEnded
     from drainproxy.proxy.http2.inspection import Inspection
     from drainproxy.proxy.upstream.connection import UpstreamConnection
 
@@ -147,7 +148,7 @@ class Http2Connection(ClientSocket):
 
     def _client_failed(self, fault: FrameFault) -> None:
         """End the connection of a client that is against the protocol, or over a limit."""
-        why = "error"
+        why: Goodbye = "error"
         if isinstance(fault, Abuse):
             why = "abuse"
             self.plane.metrics.h2_abuse.inc(fault.kind)
@@ -265,7 +266,7 @@ class Http2Connection(ClientSocket):
         if stream.id in self._table.streams:
             self._table.cut(stream, frames.rst_stream(stream.id, Code.REFUSED_STREAM), "refused")
 
-    def closed(self, stream: Stream, outcome: str) -> None:
+    def closed(self, stream: Stream, outcome: StreamEnded) -> None:
         """A stream has ended: finished, reset, refused, timed_out, cut or lost."""
         plane = self.plane
         plane.inflight.discard(stream)
@@ -305,8 +306,8 @@ class Http2Connection(ClientSocket):
         """See ClientSocket."""
         self.farewell.tell("age")
 
-    def end(self, code: Code, why: str) -> None:
-        """Say goodbye and close. `why` is a label of `h2_goaway_total`, empty if it was counted."""
+    def end(self, code: Code, why: Goodbye | None) -> None:
+        """Say goodbye and close. `why` is a label of `h2_goaway_total`, None if it was counted."""
         if self._lost or self._lingering:
             return
         if self._connecting is not None:
@@ -320,7 +321,7 @@ class Http2Connection(ClientSocket):
         """See ClientSocket: nothing more is served."""
         self.end(Code.NO_ERROR, "upstream" if self.plane.pool.presence.fallen else "drain")
 
-    def _let_go(self, outcome: str) -> None:
+    def _let_go(self, outcome: StreamEnded) -> None:
         self._table.drop(outcome)
         self._weight.end()
         for half in (self.from_client, self.from_upstream):

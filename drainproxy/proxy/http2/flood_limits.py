@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from drainproxy.proxy.http2.frames import Code, FrameFault
 
 if TYPE_CHECKING:
+    from drainproxy.metrics import Excess
     from drainproxy.proxy.http2.stream import Stream
     from drainproxy.proxy.settings import ProxySettings
 
@@ -38,7 +39,7 @@ class FloodLimits:
 
     def __init__(self, settings: ProxySettings, now: float) -> None:
         pings = settings.h2_max_pings
-        self._limits = {
+        self._limits: dict[Excess, float] = {
             "reset": settings.h2_max_resets * WINDOW_S,
             "streams": settings.h2_max_resets * WINDOW_S,
             "ping": pings * WINDOW_S,
@@ -53,7 +54,7 @@ class FloodLimits:
         """The same of the window before."""
         self.max_block_bytes = settings.max_head_bytes
 
-    def count(self, kind: str, now: float) -> None:
+    def count(self, kind: Excess, now: float) -> None:
         """Count one. Raises Abuse when there were too many."""
         past = now - self._since
         if past > WINDOW_S:
@@ -76,12 +77,12 @@ class FloodLimits:
             raise Abuse("continuation")
 
 
-_AN_ANSWER = {"reset": RESETS_AN_ANSWER, "ping": 1, "empty": 1}
+_AN_ANSWER: dict[Excess, int] = {"reset": RESETS_AN_ANSWER, "ping": 1, "empty": 1}
 
 
 class Abuse(FrameFault):
     """More than a client needs."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: Excess) -> None:
         super().__init__(Code.ENHANCE_YOUR_CALM, f"too much: {kind}")
         self.kind = kind

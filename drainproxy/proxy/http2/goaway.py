@@ -13,6 +13,7 @@ from drainproxy.proxy.http2.frames import Code
 from drainproxy.proxy.http2.streams import OUR_PING
 
 if TYPE_CHECKING:
+    from drainproxy.metrics import Goodbye
     from drainproxy.proxy.http2.connection import Http2Connection
     from drainproxy.proxy.http2.streams import Streams
 
@@ -21,7 +22,7 @@ PING_WAIT_S = 1.0
 
 
 class Goaway:
-    """Of one connection. `why` is a label of `h2_goaway_total`, empty if it was counted."""
+    """Of one connection. `why` is a label of `h2_goaway_total`, None if it was counted."""
 
     __slots__ = ("_connection", "_heard", "_table", "ping_by", "told")
 
@@ -32,7 +33,7 @@ class Goaway:
         """GOAWAY was sent; and the client is known to have read it."""
         self.ping_by = math.inf
 
-    def tell(self, why: str) -> None:
+    def tell(self, why: Goodbye) -> None:
         """Ask the client to open no more streams here; those on their way are served."""
         connection = self._connection
         if self.told or connection.leaving or not connection.from_upstream.settled:
@@ -58,14 +59,14 @@ class Goaway:
     def end_if_done(self) -> None:
         """End the connection of a client that has heard, once no stream is open."""
         if self._heard and not self._table.streams:
-            self._connection.end(Code.NO_ERROR, "")
+            self._connection.end(Code.NO_ERROR, None)
 
-    def last_word(self, code: Code, why: str) -> None:
+    def last_word(self, code: Code, why: Goodbye | None) -> None:
         """Name the last stream that was taken, unless the application has said itself why it goes."""
         if why == "upstream" and self._table.parted:
             return
         connection = self._connection
-        if why:
+        if why is not None:
             connection.plane.metrics.h2_goaway.inc(why)
         goodbye = frames.goaway(self._table.announce(self._table.taken), code)
         if connection.from_upstream.settled:

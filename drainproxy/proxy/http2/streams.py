@@ -16,6 +16,7 @@ from drainproxy.proxy.http2.frames import Code, FrameFault
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from drainproxy.metrics import Excess, StreamEnded
     from drainproxy.proxy.http2.connection import Http2Connection
     from drainproxy.proxy.http2.frame_reader import FrameReader, Meanings
     from drainproxy.proxy.http2.stream import Stream
@@ -171,7 +172,7 @@ class Streams:
     def _push(self, flags: int, number: int, payload: memoryview) -> None:
         raise FrameFault(Code.PROTOCOL_ERROR, "a push: a client cannot, and an application was told not to")
 
-    def _count(self, kind: str) -> None:
+    def _count(self, kind: Excess) -> None:
         self._connection.guard.count(kind, self._connection.loop.time())
 
     # From the application.
@@ -247,14 +248,14 @@ class Streams:
 
     # Both.
 
-    def cut(self, stream: Stream, last: bytes, outcome: str) -> None:
+    def cut(self, stream: Stream, last: bytes, outcome: StreamEnded) -> None:
         """End a stream on both sides; `last` is the client's last frame of it."""
         self._forget(stream.id, ours=True)
         self._connection.say_upstream(frames.rst_stream(stream.id, Code.CANCEL))
         self._connection.say_client(last)
         self._close(stream, outcome)
 
-    def drop(self, outcome: str) -> None:
+    def drop(self, outcome: StreamEnded) -> None:
         """Every stream has ended with its connection; one that GOAWAY says was not taken, as refused."""
         for stream in list(self.streams.values()):
             self._close(stream, "refused" if stream.id > self.announced else outcome)
@@ -321,7 +322,7 @@ class Streams:
         if len(self._reset) > MAX_REMEMBERED:
             del self._reset[next(iter(self._reset))]
 
-    def _close(self, stream: Stream, outcome: str) -> None:
+    def _close(self, stream: Stream, outcome: StreamEnded) -> None:
         del self.streams[stream.id]
         self._connection.closed(stream, outcome)
 
