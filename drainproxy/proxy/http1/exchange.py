@@ -299,7 +299,7 @@ class Exchange(TimedWork):
             self._finish(clean=not rest)
             return
         unbounded = body.framing is not Framing.LENGTH
-        if unbounded and event_stream.leaves(start, response, self.head, self._timeouts):
+        if unbounded and event_stream.leaves(start, response, self.head, self._timeouts.streams):
             lifecycle = self._plane.lifecycle
             silent = not lifecycle.published.draining
             self._response_body = self.stream = event_stream.EventStream(body, response, silent=silent)

@@ -17,7 +17,6 @@ from drainproxy.proxy.message.framing import ChunkedBody, Framing
 from drainproxy.proxy.message.headers import name_of
 
 if TYPE_CHECKING:
-    from drainproxy.proxy.limits.routes import Timeouts
     from drainproxy.proxy.message.framing import Body
     from drainproxy.proxy.message.parser import RequestHead, ResponseHead
 
@@ -33,15 +32,18 @@ _TELLING_BYTES = len(_BYTE_ORDER_MARK) + len(b"data:")
 """So much of a line tells what it is."""
 
 
-def leaves(start: bytes, response: ResponseHead, asked: RequestHead, timeouts: Timeouts) -> bool:
-    """Tell whether a response, whose head is sent as `start`, is an event stream to be told to leave."""
-    if b"event-stream" not in start.lower() or timeouts.streams == "finish":
+def leaves(start: bytes, response: ResponseHead, asked: RequestHead, wish: str | None) -> bool:
+    """Tell whether a response, whose head is sent as `start`, is an event stream to be told to leave.
+
+    `wish`: the word of its route, or of the setting `streams`; None leaves it to what `asked` is.
+    """
+    if b"event-stream" not in start.lower() or wish == "finish":
         return False
     media = _values(response, b"content-type").split(b";")[0]
     if media.strip(b" \t").lower() != b"text/event-stream":
         return False
     # After any other status an EventSource does not come back.
-    return timeouts.streams == "leave" or (response.status == 200 and comes_back(asked))
+    return wish == "leave" or (response.status == 200 and comes_back(asked))
 
 
 def comes_back(asked: RequestHead) -> bool:
