@@ -32,7 +32,7 @@ from drainproxy.lifecycle.propagation import Reason
 from drainproxy.lifecycle.report import Cause
 from drainproxy.log import Log, adopt_libraries
 from drainproxy.metrics import Metrics
-from drainproxy.proxy import preamble, transport_settings
+from drainproxy.proxy import filters, preamble
 from drainproxy.proxy.http2.connection import Http2Connection
 from drainproxy.proxy.limits.capacity import measure, sockets_count
 from drainproxy.proxy.listener import Listener
@@ -138,7 +138,7 @@ class _Process:
         """Return what answers on each listening socket."""
         config, shared = self._config, self._shared
         shared.tracing = self._tracing
-        shared.forwarder = transport_settings.forwarder(config.edge, self._tracing)
+        shared.filters = filters.build(config.edge, self._tracing)
         preambles = preamble.build(config.edge, config.proxy, self._rotation)
         return [
             ProxyServer(Plane.build(shared, pool, str(wire.getsockname()[1])), preambles[address.tls])

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from drainproxy.proxy.accounting.tracing import Tracing
     from drainproxy.proxy.limits.capacity import Capacity
     from drainproxy.proxy.limits.routes import Route
-    from drainproxy.proxy.message.forwarding import Forwarder
+    from drainproxy.proxy.message.filters import RequestFilters
     from drainproxy.proxy.settings import ProxySettings
     from drainproxy.tasks import Connections
 
@@ -81,7 +81,7 @@ class Shared:
         self.admission = Admission(lifecycle, metrics, settings.health_paths)
         self.routes = Routes(routes, default_timeouts(settings))
         self.tracing: Tracing | None = None
-        self.forwarder: Forwarder | None = None
+        self.filters: RequestFilters | None = None
         """Set before the first Plane is built, or not at all."""
 
 
@@ -104,7 +104,7 @@ class Plane:
     accounting: Accounting
     metrics: Metrics
     tasks: Connections
-    forwarder: Forwarder | None
+    filters: RequestFilters | None
     linger_s: float
     upstream_host: bytes
     """The Host for a client that sent none (HTTP/1.0)."""
@@ -137,7 +137,7 @@ class Plane:
             accounting=accounting,
             metrics=shared.metrics,
             tasks=shared.tasks,
-            forwarder=shared.forwarder,
+            filters=shared.filters,
             linger_s=shared.linger_s,
             upstream_host=pool.address.authority.encode("ascii", "replace"),
         )

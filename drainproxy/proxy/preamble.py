@@ -13,7 +13,7 @@ from drainproxy.certificates import Certificates, Rotation
 from drainproxy.errors import OutOfBuffers, ProxyHeaderRefused
 from drainproxy.proxy.downstream.client import ClientSocket
 from drainproxy.proxy.downstream.unfinished import Unfinished
-from drainproxy.proxy.message.forwarding import Trust
+from drainproxy.proxy.message.trust import Trust
 from drainproxy.proxy.settings import ProxySettings
 from drainproxy.proxy.transport_settings import TransportSettings
 from drainproxy.proxy.wire import proxy_protocol

@@ -4,20 +4,17 @@ The string under each field is the manual (docs/configuration.md). `problems` sa
 together; config.py asks it.
 """
 
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from drainproxy import certificates
 from drainproxy.certificates import ClientCertificate, Files
 from drainproxy.errors import CertificateError
 from drainproxy.kinds import File, Network, Switch, Text
-from drainproxy.proxy.message.forwarding import Forwarder, Mode, Trust
 from drainproxy.proxy.settings import ProxySettings
 
-if TYPE_CHECKING:
-    from drainproxy.proxy.accounting.tracing import Tracing
+Mode = Literal["keep", "append", "replace"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,15 +143,3 @@ def _upstream(edge: TransportSettings) -> Iterator[tuple[str, str]]:
         certificates.for_upstream(edge.for_upstream, verify=edge.upstream_verify)
     except CertificateError as error:
         yield "upstream_ca" if edge.upstream_ca else "upstream_certificate", f"cannot be used: {error}"
-
-
-def forwarder(edge: TransportSettings, tracing: "Tracing | None" = None) -> Forwarder | None:
-    """Return who speaks of clients, if more is to be said than what is missing."""
-    if edge.forwarding == "keep" and not edge.via and tracing is None:
-        return None
-    via = b"drainproxy-" + secrets.token_hex(6).encode() if edge.via else None
-    speaker = Forwarder(
-        edge.forwarding, Trust(edge.trusted_proxies), via, lambda: secrets.token_hex(16).encode()
-    )
-    speaker.tracing = tracing
-    return speaker

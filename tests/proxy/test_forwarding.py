@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -10,25 +11,37 @@ from hypothesis import strategies as st
 
 from drainproxy.errors import LoopDetected
 from drainproxy.proxy.message import framing, headers
-from drainproxy.proxy.message.forwarding import Forwarder, Mode, Trust
-from drainproxy.proxy.transport_settings import TransportSettings, forwarder
+from drainproxy.proxy.message.filters import RequestFilters
+from drainproxy.proxy.message.forwarding import Forwarding
+from drainproxy.proxy.message.trust import Trust
+from drainproxy.proxy.message.via import Via
 from tests.proxy import feeding
 from tests.support.house import House
 from tests.support.memory import kept_by
 from tests.support.upstream import OK, Upstream
+
+if TYPE_CHECKING:
+    from drainproxy.proxy.transport_settings import Mode
 
 CLIENT, BALANCER, INGRESS = b"203.0.113.7", b"10.0.0.1", b"10.9.9.9"
 TRUSTED = ("10.0.0.0/8", "2001:db8::/32")
 START = b"GET / HTTP/1.1\r\nHost: shop\r\n"
 
 
-def made(mode: Mode, *, via: bytes | None = None, trusted: tuple[str, ...] = TRUSTED) -> Forwarder:
-    """A forwarder whose ids are all the same."""
-    return Forwarder(mode, Trust(trusted), via, lambda: b"new-id")
+def made(mode: Mode, *, via: bytes | None = None, trusted: tuple[str, ...] = TRUSTED) -> RequestFilters:
+    """What filters.build makes, but that ids are all the same."""
+    trust = Trust(trusted if mode == "append" else ())
+    speaks = [] if mode == "keep" else [Forwarding(mode, trust, lambda: b"new-id")]
+    return RequestFilters(trust, speaks if via is None else [*speaks, Via(via)])
 
 
 def sent(
-    speaker: Forwarder, lines: bytes, *, peer: bytes = CLIENT, scheme: bytes = b"https", start: bytes = START
+    speaker: RequestFilters,
+    lines: bytes,
+    *,
+    peer: bytes = CLIENT,
+    scheme: bytes = b"https",
+    start: bytes = START,
 ) -> bytes:
     """What is sent beside a plain request's fields because of `lines` from `peer`."""
     head = feeding.request(start + lines + b"\r\n")
@@ -194,17 +207,9 @@ def test_a_request_that_was_here_before_is_refused(via):
     assert sent(made("keep"), b"Via: %b\r\n" % via).startswith(b"Via: %b\r\n" % via)
 
 
-def test_every_process_has_a_pseudonym_of_its_own():
-    one, two = (forwarder(TransportSettings(via=True)) for _ in range(2))
-    assert one is not None
-    assert two is not None
-    assert one._via != two._via
-    assert forwarder(TransportSettings()) is None
-
-
 async def test_a_loop_is_a_508_with_its_reason():
     speaker = made("keep", via=b"drainproxy-1234")
-    async with Upstream() as upstream, House(upstream, forwarder=speaker) as house:
+    async with Upstream() as upstream, House(upstream, filters=speaker) as house:
         answer = await house.ask(START + b"Via: 1.1 drainproxy-1234\r\n\r\n")
         assert answer.status == 508
         assert answer.one(b"proxy-status") == (
@@ -215,7 +220,7 @@ async def test_a_loop_is_a_508_with_its_reason():
 
 async def test_the_access_line_names_the_client_and_not_the_proxy_before_us():
     speaker = made("append", trusted=("127.0.0.0/8",))
-    async with Upstream() as upstream, House(upstream, forwarder=speaker) as house:
+    async with Upstream() as upstream, House(upstream, filters=speaker) as house:
         client = await house.client()
         await client.send(START + b"X-Forwarded-For: 203.0.113.7\r\n\r\n")
         connection = await upstream.connection()

@@ -8,7 +8,9 @@ import pytest
 
 from drainproxy import certificates
 from drainproxy.certificates import Certificates, Files
-from drainproxy.proxy.message.forwarding import Forwarder, Trust
+from drainproxy.proxy.message.filters import RequestFilters
+from drainproxy.proxy.message.forwarding import Forwarding
+from drainproxy.proxy.message.trust import Trust
 from drainproxy.proxy.preamble import Preamble
 from tests.proxy.test_proxy_header import BAD, GOOD
 from tests.support.authority import Authority
@@ -124,8 +126,9 @@ async def test_the_limit_for_each_client_is_for_whom_the_header_names(entrance):
 
 async def test_trust_goes_on_from_the_client_that_the_header_names(entrance):
     """A CDN before the balancer is believed if it is trusted too."""
-    speaker = Forwarder("append", Trust(("203.0.113.0/24",)), None, lambda: b"id")
-    async with Upstream() as upstream, House(upstream, entrance=entrance, forwarder=speaker) as house:
+    trust = Trust(("203.0.113.0/24",))
+    speaker = RequestFilters(trust, [Forwarding("append", trust, lambda: b"id")])
+    async with Upstream() as upstream, House(upstream, entrance=entrance, filters=speaker) as house:
         client = await house.client()
         await client.send(CLIENT + b"GET / HTTP/1.1\r\nHost: test\r\nX-Forwarded-For: 9.9.9.9\r\n\r\n")
         connection = await upstream.connection()

@@ -6,7 +6,7 @@ import pytest
 
 from drainproxy import certificates
 from drainproxy.certificates import Certificates, Files
-from drainproxy.proxy.message.forwarding import Trust
+from drainproxy.proxy.message.trust import Trust
 from drainproxy.proxy.preamble import Preamble
 from drainproxy.proxy.upstream.tls import UpstreamTls
 from tests.proxy.test_proxy_header import GOOD

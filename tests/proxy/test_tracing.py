@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from drainproxy.metrics import Metrics
 from drainproxy.proxy.accounting.tracing import Tracing
+from drainproxy.proxy.message.filters import RequestFilters
 from drainproxy.proxy.message.parser import RequestHead
+from drainproxy.proxy.message.trust import Trust
 from tests.support.upstream import Upstream
 from tests.support.wire import PATIENCE_S
 
@@ -41,6 +43,11 @@ def tracing():
     return tracing
 
 
+def begin(tracing: Tracing, head: RequestHead) -> None:
+    """Let a head pass where nothing but a trace is set."""
+    RequestFilters(Trust(()), [tracing]).prepare(head, b"192.0.2.1", b"http", b"a")
+
+
 def head_of(*fields: bytes) -> RequestHead:
     head = RequestHead()
     head.method, head.target = b"GET", b"/"
@@ -62,7 +69,7 @@ def test_whatever_comes_one_context_goes_on(tracing, came, state, agent, named):
     head = head_of(*lines, b"X-Last: 1\r\n")
     head.noted[b"user-agent"] = agent
     head.named = frozenset(named)
-    tracing.begin(head, b"192.0.2.1", b"http")
+    begin(tracing, head)
     host, last, context, *rest = head.fields
     assert (host, last) == (b"Host: a\r\n", b"X-Last: 1\r\n")
     assert CONTEXT.fullmatch(context)
@@ -82,7 +89,7 @@ async def test_an_end_without_an_answer_is_bounded():
     async with Upstream() as receiver:
         tracing = Tracing(f"{receiver.address}/v1/traces", 1.0, Metrics())
         head = head_of()
-        tracing.begin(head, b"192.0.2.1", b"http")
+        begin(tracing, head)
         tracing.end(head, 200)
         assert await tracing.close(0.05) == 1
         export = await receiver.connection()

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from drainproxy.proxy.limits.routes import Route
-    from drainproxy.proxy.message.forwarding import Forwarder
+    from drainproxy.proxy.message.filters import RequestFilters
     from drainproxy.proxy.preamble import Preamble
     from drainproxy.proxy.upstream.tls import UpstreamTls
     from tests.support.message import Message
@@ -78,7 +78,7 @@ class House:
         descriptors: int = 1 << 20,
         entrance: Preamble | None = None,
         upstream_tls: UpstreamTls | None = None,
-        forwarder: Forwarder | None = None,
+        filters: RequestFilters | None = None,
         **proxy: Any,
     ) -> None:
         """`up`: the application is known to answer. `send_buffer`: of client sockets, in bytes.
@@ -119,7 +119,7 @@ class House:
             access_log=access_log,
             kernel_counts=False,
         )
-        shared.forwarder = forwarder
+        shared.filters = filters
         self.write_batch, self.buffers = shared.write_batch, shared.buffers
         self.connection_limit, self.concurrency_limit = shared.connection_limit, shared.concurrency_limit
         (self.pool,) = shared.pools

@@ -196,8 +196,8 @@ class Accounting:
     ) -> None:
         line: dict[str, Any] = {"listener": self.name, "client": client.peer.decode(), "status": status}
         if head is not None:
-            if client.plane.forwarder is not None:
-                line["client"] = client.plane.forwarder.client_of(head, client.peer).decode()
+            if client.plane.filters is not None:
+                line["client"] = client.plane.filters.client_of(head, client.peer).decode()
             line["method"] = shown(head.method)
             line["path"] = shown_path(head.target)
             line["protocol"] = "HTTP/1.1" if head.http_1_1 else "HTTP/1.0"

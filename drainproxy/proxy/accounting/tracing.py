@@ -22,6 +22,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from drainproxy import __version__
 from drainproxy.metrics import METHODS, Metrics
 from drainproxy.proxy.accounting.accounting import shown, shown_path
+from drainproxy.proxy.message.filters import Hop
 from drainproxy.proxy.message.headers import name_of
 from drainproxy.proxy.message.parser import RequestHead
 
@@ -32,11 +33,12 @@ SEND_TIMEOUT_S = 5.0
 """For one batch, tries again included."""
 
 _W3C = TraceContextTextMapPropagator()
-_CONTEXT = frozenset((b"traceparent", b"tracestate"))
 
 
 class Tracing:
     """Of one process. Used on the event loop's thread."""
+
+    sets = frozenset((b"traceparent", b"tracestate"))
 
     def __init__(self, endpoint: str, ratio: float, metrics: Metrics) -> None:
         """`endpoint`: where OTLP/HTTP is taken, with its path. `ratio`: of traces that begin here."""
@@ -52,12 +54,12 @@ class Tracing:
         self._metrics = metrics
         metrics.before_scrape.append(self._export_counts)
 
-    def begin(self, head: RequestHead, client: bytes, scheme: bytes) -> None:
-        """Begin a request's span, and put its context into the head in place of the caller's."""
+    def prepare(self, head: RequestHead, hop: Hop) -> None:
+        """Begin a request's span; its context goes into the head in place of the caller's (RequestFilter)."""
         came: dict[str, list[str]] = {}
         kept = []
         for line in head.fields:
-            if (name := name_of(line)) in _CONTEXT:
+            if (name := name_of(line)) in self.sets:
                 came.setdefault(name.decode(), []).append(line.partition(b":")[2].strip().decode("latin-1"))
             else:
                 kept.append(line)
@@ -69,16 +71,15 @@ class Tracing:
         span = self._tracer.start_span(method if known else "HTTP", _W3C.extract(came), trace.SpanKind.SERVER)
         if span.is_recording():
             said: dict[str, Any] = {"http.request.method": method if known else "_OTHER"}
-            said |= {"url.path": shown_path(head.target), "url.scheme": scheme.decode()}
-            said |= {"client.address": client.decode(), "network.protocol.version": f"1.{head.http_1_1:d}"}
+            said |= {"url.path": shown_path(head.target), "url.scheme": hop.scheme.decode()}
+            said["client.address"] = hop.client.decode()
+            said["network.protocol.version"] = f"1.{head.http_1_1:d}"
             if b"user-agent" in head.noted:
                 said["user_agent.original"] = shown(head.noted[b"user-agent"])
             span.set_attributes(said)
         goes: dict[str, str] = {}
         _W3C.inject(goes, trace.set_span_in_context(span))
         head.fields = kept + [f"{name}: {text}\r\n".encode("ascii", "replace") for name, text in goes.items()]
-        # A client must not have ours taken away (RFC 9110 section 7.6.1).
-        head.named -= _CONTEXT
         head.span = span
 
     def end(self, head: RequestHead | None, status: int, reason: str = "") -> None:

@@ -192,8 +192,8 @@ class ClientConnection(PatientSocket):
             request = receive(head, plane.routes, plane.settings)
             if request.upgrade_ignored:
                 plane.accounting.upgrade_ignored(self.peer, request.upgrade_ignored)
-            if plane.forwarder is not None:
-                plane.forwarder.prepare(head, self.peer, self.scheme, request.target.host)
+            if plane.filters is not None:
+                plane.filters.prepare(head, self.peer, self.scheme, request.target.host)
             if plane.buffers.tight and self._too_much(head):
                 raise errors.OutOfBuffers
             if first or plane.lifecycle.published.draining:

@@ -154,6 +154,17 @@ def request_fields(head: RequestHead, target: Target) -> tuple[list[Line], int]:
     return fields, dropped
 
 
+def take_away(head: RequestHead, names: frozenset[bytes]) -> None:
+    """Take away at once what Connection names of `names`, which are to be set here: later it would take ours
+    too (RFC 9110 section 7.6.1)."""
+    named = head.named & names
+    if named:
+        head.named -= named
+        head.fields = [line for line in head.fields if name_of(line) not in named]
+        for name in named:
+            head.noted.pop(name, None)
+
+
 def forwarding(head: RequestHead, peer: bytes, scheme: bytes, count: int) -> bytes:
     """Return what is said of the client, of whom no field of `count` says anything: where it comes from, and
     TLS that has ended here. Host and the plain scheme the application sees for itself.
