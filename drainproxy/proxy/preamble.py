@@ -162,7 +162,13 @@ class Preamble:
             queue = client.buffers.run_queue
             began, ended = partial(Arrival.begin, client), partial(_shaken, client)
             inner = Tls(
-                client, self._tls.context, ended, began=began, run_queue=queue, account=client.buffers
+                client,
+                self._tls.context,
+                ended,
+                began=began,
+                seal=client.seal,
+                run_queue=queue,
+                account=client.buffers,
             )
         return inner if self._trust is None else ProxyDoor(client, inner, self._trust)
 

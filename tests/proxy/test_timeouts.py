@@ -92,6 +92,19 @@ async def test_a_client_that_says_nothing_is_closed_in_silence() -> None:
         assert len(house.access) == 1
 
 
+async def test_a_request_that_meets_the_idle_time_out_is_answered() -> None:
+    """It lay in the socket as the time came: timers run before sockets are read."""
+    async with Upstream(answering()) as upstream, House(upstream, keepalive_idle=60.0) as house:
+        client = await house.client()
+        await client.ask(GET)
+        connection = next(iter(house.registry.clients))
+        client.wire.send(GET)
+        connection.expired()
+        assert (await client.final()).body == b"ok"
+        connection.expired()
+        assert await client.read_eof() is End.FIN
+
+
 async def test_a_working_client_is_not_idle() -> None:
     """The idle time runs between requests, not during one."""
     async with Upstream() as upstream, House(upstream, keepalive_idle=SHORT_S) as house:

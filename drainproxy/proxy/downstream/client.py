@@ -100,6 +100,9 @@ class ClientSocket(Endpoint):
     def grow_old(self) -> None:
         """It has reached its `max_connection_age`."""
 
+    def seal(self, sealed: bool) -> None:
+        """TLS holds back what has come, half a record most likely, or nothing any more."""
+
     def left(self) -> None:
         """The client is not there any more, though its socket is paused and says nothing."""
         self.abort()

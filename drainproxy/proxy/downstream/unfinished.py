@@ -11,6 +11,7 @@ from drainproxy.errors import DrainDeadline, OutOfBuffers, RequestError
 from drainproxy.lifecycle.lazytimer import LazyTimer
 from drainproxy.proxy.plane import Plane
 from drainproxy.proxy.wire.buffers import Begun, Buffers
+from drainproxy.proxy.wire.tls import Tls
 
 
 class Beginner(Hashable, Protocol):
@@ -19,6 +20,7 @@ class Beginner(Hashable, Protocol):
     plane: Plane
     loop: asyncio.AbstractEventLoop
     timer: LazyTimer
+    transport: asyncio.Transport
 
     def fail_head(self, error: RequestError) -> None:
         """Turn the client away before it has asked anything."""
@@ -58,8 +60,11 @@ class Unfinished(Begun):
         self._client.fail_head(DrainDeadline())
 
     def size(self, held: Buffers) -> int:
-        """See Begun."""
-        return held.held_by(self._client)
+        """See Begun. Half a record of TLS is on its way, and comes in while it can."""
+        size, transport = held.held_by(self._client), self._client.transport
+        if held.full and isinstance(transport, Tls):
+            size += held.held_by(transport.incoming)
+        return size
 
     def shed(self) -> None:
         """See Begun."""

@@ -41,7 +41,7 @@ class ClientConnection(PatientSocket):
     """Written by its transport, its timer and its exchange, all on the loop's thread."""
 
     __slots__ = (
-        "_partial", "_reader", "_replying", "_requests", "private",
+        "_partial", "_reader", "_replying", "_requests", "_sealed", "private",
     )  # fmt: skip
 
     def __init__(self, registry: Registry) -> None:
@@ -51,6 +51,8 @@ class ClientConnection(PatientSocket):
         self._replying = False
         """An error reply is on its way, after which the next request is looked at."""
         self._requests = 0
+        self._sealed = False
+        """TLS holds something back that has come: half a record, most likely."""
         self.private: Private | None = None
         """Its own connection to the application, between two requests."""
 
@@ -155,7 +157,7 @@ class ClientConnection(PatientSocket):
             self._pause(paused=False)
         if self._eof:
             self.close()
-        elif not self._reader.begun:
+        elif not (self._reader.begun or self._sealed):
             self.timer.set(self.loop.time() + self.plane.settings.keepalive_idle)
             idle = self.plane.connection_limit.idle
             if idle is not None and self._requests:
@@ -174,6 +176,15 @@ class ClientConnection(PatientSocket):
         self._hold(size)
         if self.buffers.refuses(size):
             self.fail_head(errors.OutOfBuffers())
+
+    def seal(self, sealed: bool) -> None:
+        """See ClientSocket: what cannot be read yet has begun, too."""
+        self._sealed = sealed
+        if self._exchange is None and not (self._reader.begun or self._replying or self.leaving):
+            self._end_head()
+            self._await_head()
+            if self.silent and not sealed:
+                self.plane.connection_limit.falls_silent(self)
 
     def _end_head(self) -> None:
         if self._partial is not None:
@@ -332,13 +343,13 @@ class ClientConnection(PatientSocket):
         plane = self.plane
         fallen, published = plane.pool.presence.fallen, plane.lifecycle.published
         discouraged = self._eof or self.aged or fallen or published.discourage_reuse
-        return discouraged and not self._ahead
+        return discouraged and not self._ahead and not self._sealed
 
     @property
     def idle(self) -> bool:
         """Between two requests, with nothing of the next one here."""
-        busy = self._reader.begun or self._lingering or self._replying or self.arrival is not None
-        return self._exchange is None and not busy
+        begun = self._reader.begun or self._sealed or self.arrival is not None
+        return self._exchange is None and not (begun or self._lingering or self._replying)
 
     @property
     def silent(self) -> bool:
@@ -359,6 +370,10 @@ class ClientConnection(PatientSocket):
     def grow_old(self) -> None:
         """See ClientSocket. A request that is on its way is answered first."""
         self.aged = True
+        self.close_if_idle()
+
+    def close_if_idle(self) -> None:
+        """End it, unless something has come that was not read."""
         if self.idle and not sockets.has_bytes(self.transport):
             self.close()
 
@@ -374,8 +389,11 @@ class ClientConnection(PatientSocket):
             exchange.expired()
         elif self._lingering:
             self.abort()
-        elif self._reader.begun:
+        elif self._reader.begun or self._sealed:
             late = self.loop.time() >= self.plane.lifecycle.published.work_deadline
             self.fail_head(errors.DrainDeadline() if late else errors.HeadTimeout())
+        elif self.idle and sockets.has_bytes(self.transport):
+            # Timers run before sockets are read: after a stall, a request may be here.
+            self.timer.set(self.loop.time() + self.plane.settings.keepalive_idle)
         else:
             self.close()

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drainproxy.proxy.wire import sockets
-
 if TYPE_CHECKING:
     from drainproxy.proxy.http1.connection import ClientConnection
     from drainproxy.proxy.upstream.connection import UpstreamConnection
@@ -46,8 +44,7 @@ class Private:
     def upstream_lost(self, *, reset: bool) -> None:
         """See Borrower. The client logs in anew on a new connection, as it would have to without us."""
         self.end()
-        if self._client.idle and not sockets.has_bytes(self._client.transport):
-            self._client.close()
+        self._client.close_if_idle()
 
     def upstream_writable(self, *, writable: bool) -> None:
         """See Borrower."""

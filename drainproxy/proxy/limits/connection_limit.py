@@ -163,6 +163,11 @@ class ConnectionLimit:
         if self.idle is not None:
             self._silent[new] = None
 
+    def falls_silent(self, client: Evictable) -> None:
+        """What it had begun was nothing that asks."""
+        if self.idle is not None:
+            self._silent[client] = None
+
     def leave(self, client: Evictable) -> None:
         """A connection has ended."""
         self._taken.pop(client, None)

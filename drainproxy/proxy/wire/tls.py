@@ -42,8 +42,9 @@ class Tls(asyncio.Protocol, asyncio.Transport):
 
     __slots__ = (
         "_account", "_began", "_context", "_ended", "_failure", "_header", "_held", "_in_record",
-        "_keep_half", "_kept", "_later", "_left", "_outgoing", "_protocol", "_said_bye", "_server_name",
-        "_shaken", "_tls", "_widest", "_yielding", "hello", "incoming", "plain", *_OF_THE_SOCKET,
+        "_keep_half", "_kept", "_later", "_left", "_outgoing", "_protocol", "_said_bye", "_seal", "_sealed",
+        "_server_name", "_shaken", "_tls", "_widest", "_yielding", "hello", "incoming", "plain",
+        *_OF_THE_SOCKET,
     )  # fmt: skip
     plain: asyncio.Transport
     """The transport below."""
@@ -57,16 +58,20 @@ class Tls(asyncio.Protocol, asyncio.Transport):
         ended: Callable[[Exception | None], None],
         *,
         began: Callable[[], None] | None = None,
+        seal: Callable[[bool], None] | None = None,
         server_name: str | None = None,
         run_queue: RunQueue | None = None,
         account: Account | None = None,
     ) -> None:
         """`began` hears that the other side has begun the handshake; `ended`, once, that it is done (None) or
-        why it never will be. `run_queue`: where others have their turn; else in the loop's next one.
-        `account`: how much is held here. Without a `server_name` it is a server."""
+        why it never will be. `seal` is told whether something has come that could not be handed on to
+        `protocol`, if there is an account. `run_queue`: where others have their turn; else in the loop's next
+        one. `account`: how much is held here. Without a `server_name` it is a server."""
         self._protocol = protocol
         self._began = began
         self._ended = ended
+        self._seal = seal
+        self._sealed = False
         self._account = account
         self._context = context
         self.incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -118,10 +123,8 @@ class Tls(asyncio.Protocol, asyncio.Transport):
             began()
         if self._kept or len(data) > READ_BYTES:
             data, self._kept = (self._kept + data)[:READ_BYTES], (self._kept + data)[READ_BYTES:]
-        if self._tls is None:
-            data = self._take_hello(data)
-            if not data:
-                return
+        if self._tls is None and not (data := self._take_hello(data)):
+            return
         self.incoming.write(data)
         if self._account is not None:
             self._follow(data, self._account)
@@ -132,6 +135,14 @@ class Tls(asyncio.Protocol, asyncio.Transport):
             self._pass_end()
         elif (more or self._kept) and self._failure is None:
             self._yield()
+        sealed = self._yielding or self._left > 0 or self._header != b""
+        if sealed is not self._sealed and self._shaken:
+            self._tell_sealed(sealed=sealed)
+
+    def _tell_sealed(self, *, sealed: bool) -> None:
+        self._sealed = sealed
+        if self._seal is not None and self._failure is None:
+            self._seal(sealed)
 
     def _pass_clear(self) -> tuple[bool, bool]:
         """Hand on what is whole; return whether more is here, and whether there will be no more."""
@@ -172,6 +183,7 @@ class Tls(asyncio.Protocol, asyncio.Transport):
         self.leave_account()
         # Circles are work for the collector, and a session is large.
         protocol, self._protocol, self._tls = self._protocol, _NOBODY, None
+        self._seal = None
         self.incoming = self._outgoing = _NOTHING
         self.hello = b""
         protocol.connection_lost(self._failure or exc)
@@ -363,6 +375,7 @@ class Tls(asyncio.Protocol, asyncio.Transport):
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """See asyncio.Transport."""
         self._protocol = cast("asyncio.Protocol", protocol)
+        self._seal = None
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Answer for the session (`ssl_object`), and for the plain socket."""
