@@ -6,7 +6,7 @@ Pure. Made by the controller at every change; the data plane reads it and asks n
 import math
 from dataclasses import dataclass
 
-from drainproxy.lifecycle.budget import Plan
+from drainproxy.lifecycle.budget import MIN_STOP_S, Plan
 from drainproxy.lifecycle.drain import Drain
 from drainproxy.lifecycle.machine import POLICY, Phase, Policy, Reuse
 from drainproxy.lifecycle.settings import LifecycleSettings
@@ -29,6 +29,10 @@ class Published:
     """By when the drain must have ended."""
     draining: bool
     """A drain has begun and was not taken back."""
+    leave_margin_s: float
+    """Who has been told to leave and has not by so long before the deadline is ended."""
+    killed_at: float
+    """By when the process must have ended."""
 
 
 def picture(
@@ -36,8 +40,10 @@ def picture(
 ) -> Published:
     """Return what is true at `now` in `phase`; `drain` None: none runs."""
     policy = POLICY[phase]
+    margin_s = plan.budget.leave_margin_s
     if drain is None:
-        return Published(phase, policy, math.inf, False, math.inf, math.inf, math.inf, False)
+        never = math.inf
+        return Published(phase, policy, never, False, never, never, never, False, margin_s, never)
     deadline = plan.budget.work_deadline(drain.t0, drain.sigterm_at, told_last=drain.own_hook)
     # A balancer would only reconnect to us as long as it has not heard of the drain.
     hold_s = plan.rules.min_s if plan.rules.balancer else 0.0
@@ -52,4 +58,15 @@ def picture(
         work_deadline=math.inf if phase is Phase.DRAINED else min(deadline, drain.started + timeout),
         deadline=math.inf if phase is Phase.DRAINED else deadline,
         draining=True,
+        leave_margin_s=margin_s,
+        killed_at=_killed_at(drain, plan),
     )
+
+
+def _killed_at(drain: Drain, plan: Plan) -> float:
+    if drain.sigterm_at is None:
+        return math.inf
+    # Where SIGTERM comes last, the kubelet promises this much and no more: nobody need have told us of a
+    # shorter grace period.
+    least = drain.sigterm_at + MIN_STOP_S
+    return least if drain.outlived or drain.own_hook else max(least, drain.t0 + plan.budget.grace_s)

@@ -24,8 +24,8 @@ from drainproxy.proxy.wire.write_batch import WriteBatch
 
 if TYPE_CHECKING:
     from drainproxy.errors import RequestError
-    from drainproxy.lifecycle.controller import Controller
     from drainproxy.lifecycle.inflight import InFlight
+    from drainproxy.lifecycle.port import Lifecycle
     from drainproxy.log import Log
     from drainproxy.metrics import Metrics
     from drainproxy.proxy.accounting.tracing import Tracing
@@ -44,7 +44,7 @@ class Shared:
         settings: ProxySettings,
         capacity: Capacity,
         *,
-        lifecycle: Controller,
+        lifecycle: Lifecycle,
         inflight: InFlight,
         metrics: Metrics,
         log: Log,
@@ -91,7 +91,7 @@ class Plane:
 
     settings: ProxySettings
     loop: asyncio.AbstractEventLoop
-    lifecycle: Controller
+    lifecycle: Lifecycle
     inflight: InFlight
     buffers: Buffers
     write_batch: WriteBatch

@@ -5,13 +5,11 @@ Begins when a drain is over and everybody who wanted to know of it knows. Called
 
 import asyncio
 import contextlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from drainproxy.lifecycle.budget import MIN_STOP_S
-from drainproxy.lifecycle.controller import Controller
 from drainproxy.lifecycle.inflight import InFlight
+from drainproxy.lifecycle.port import Lifecycle
 from drainproxy.proxy.listener import Listener
 from drainproxy.tasks import let_the_loop_turn
 
@@ -24,23 +22,14 @@ class Shutdown:
     """Of every listener of the process, together."""
 
     listeners: Sequence[Listener]
-    controller: Controller
+    lifecycle: Lifecycle
     inflight: InFlight
     settle_s: float
 
     @property
     def exit_by(self) -> float:
         """Loop time at which whatever is still waited for is left, so that nobody has to kill the process."""
-        controller, drain = self.controller, self.controller.drain
-        sigterm_at = controller.sigterm_at
-        if drain is None or sigterm_at is None:
-            return math.inf
-        # Where SIGTERM comes last, the kubelet promises this much and no more: nobody need have told us of a
-        # shorter grace period.
-        killed_at = sigterm_at + MIN_STOP_S
-        if not (drain.outlived or drain.own_hook):
-            killed_at = max(killed_at, drain.t0 + controller.plan.budget.grace_s)
-        return killed_at - EXIT_S
+        return self.lifecycle.published.killed_at - EXIT_S
 
     async def depart(self) -> None:
         """Go, and leave nobody unserved who came before the door was shut, until the drain's deadline."""
@@ -104,7 +93,7 @@ class Shutdown:
 
     @property
     def _serve_until(self) -> float:
-        return min(self.controller.deadline, self.exit_by)
+        return min(self.lifecycle.deadline, self.exit_by)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -446,7 +446,7 @@ async def test_who_does_not_take_what_was_said_last_is_waited_for_so_long(
     async with Upstream(receive_buffer=4096) as upstream, House(upstream, send_buffer=4096) as house:
         client, application = await tunnel(house, upstream, receive_buffer=4096)
         speaks, deaf = (application, client) if last == "application" else (client, application)
-        inner, outer = next(iter(house.pool._open)), next(iter(house.server.clients))
+        inner, outer = next(iter(house.pool._open)), next(iter(house.registry.clients))
         to_deaf = outer if deaf is client else inner
         # More than the kernel will take later, less than holds back who sends it: its end is to be read.
         while to_deaf.transport.get_write_buffer_size() < ROOM_BYTES // 16:

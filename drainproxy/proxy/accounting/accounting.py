@@ -15,7 +15,7 @@ from drainproxy.proxy.message.upgrade import kind_of
 
 if TYPE_CHECKING:
     from drainproxy.errors import RequestError
-    from drainproxy.lifecycle.controller import Controller
+    from drainproxy.lifecycle.port import Lifecycle
     from drainproxy.log import Log
     from drainproxy.metrics import Metrics
     from drainproxy.proxy.accounting.tracing import Tracing
@@ -34,7 +34,7 @@ class Accounting:
     """Of one listener. `name` is its label and its name in access lines."""
 
     def __init__(
-        self, *, name: str, controller: Controller, metrics: Metrics, log: Log, access_log: str
+        self, *, name: str, controller: Lifecycle, metrics: Metrics, log: Log, access_log: str
     ) -> None:
         self.name = name
         self._controller = controller

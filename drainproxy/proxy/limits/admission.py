@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from drainproxy.errors import RequestError
-    from drainproxy.lifecycle.controller import Controller
+    from drainproxy.lifecycle.port import Lifecycle
     from drainproxy.metrics import Metrics
     from drainproxy.proxy.message.parser import RequestHead
 
@@ -29,8 +29,8 @@ class Caller(Protocol):
 class Admission:
     """The gate between a parsed head and the application."""
 
-    def __init__(self, controller: Controller, metrics: Metrics, health_paths: tuple[str, ...] = ()) -> None:
-        self._controller = controller
+    def __init__(self, lifecycle: Lifecycle, metrics: Metrics, health_paths: tuple[str, ...] = ()) -> None:
+        self._lifecycle = lifecycle
         self._metrics = metrics
         self._health_paths = frozenset(path.encode() for path in health_paths)
 
@@ -47,9 +47,9 @@ class Admission:
         health_path = self._asks_health(head)
         health_check = health_path or self._checks(head)
         self.came(health_check=health_check, accepted_at=accepted_at, first=first, now=now)
-        if health_path and not self._controller.ready:
+        if health_path and not self._lifecycle.ready:
             raise Draining
-        if tunnel and self._controller.published.policy.streams is not Streams.RUN:
+        if tunnel and self._lifecycle.published.policy.streams is not Streams.RUN:
             self._metrics.drain_tunnels.inc(tunnel, "refused")
             raise Draining
         if self.ending(now):
@@ -67,7 +67,7 @@ class Admission:
     ) -> None:
         """Account for a caller that was not let in, with its head if that was read; once `admit` has said no,
         it is accounted for. It came all the same: callers are still sent here."""
-        draining = self._controller.published.draining
+        draining = self._lifecycle.published.draining
         if (head is not None and isinstance(error, DrainEnding | Draining)) or not (first or draining):
             return
         health_check = head is not None and (self._asks_health(head) or self._checks(head))
@@ -79,7 +79,7 @@ class Admission:
             self._ended("lost", tunnel)
 
     def _ended(self, outcome: str, tunnel: str) -> None:
-        if not self._controller.published.draining:
+        if not self._lifecycle.published.draining:
             return
         if tunnel:
             self._metrics.drain_tunnels.inc(tunnel, outcome)
@@ -90,7 +90,7 @@ class Admission:
         return bool(self._health_paths) and head.target.split(b"?", 1)[0] in self._health_paths
 
     def _checks(self, head: RequestHead) -> bool:
-        return self._controller.sound.is_health_check(head.noted.get(b"user-agent", b""))
+        return self._lifecycle.sound.is_health_check(head.noted.get(b"user-agent", b""))
 
     def is_health_check(self, head: RequestHead) -> bool:
         """Tell whether a kubelet or a balancer asks how this pod is."""
@@ -98,25 +98,25 @@ class Admission:
 
     def ending(self, now: float) -> bool:
         """Tell whether too little of the drain is left to answer what comes at loop time `now`."""
-        published = self._controller.published
+        published = self._lifecycle.published
         return (
             published.policy.new_request is NewRequest.FORWARD_UNTIL_REFUSE and now >= published.refuse_from
         )
 
     def came(self, *, health_check: bool, accepted_at: float, first: bool, now: float) -> None:
         """Account for a request of whatever protocol: to the sound before a drain, or to its arrivals."""
-        published = self._controller.published
+        published = self._lifecycle.published
         if not published.draining:
             if not health_check:
-                self._controller.sound.arrived(now)
+                self._lifecycle.sound.arrived(now)
             return
         late = accepted_at >= published.drain_started
         if late and first:
             self._metrics.late_connections.inc("probe" if health_check else "request")
         if not health_check:
-            self._controller.request_came(now)
+            self._lifecycle.request_came(now)
             self._metrics.late_requests.inc()
             if late:
-                self._controller.late_arrival(now)
+                self._lifecycle.late_arrival(now)
             if published.policy.new_request is NewRequest.FORWARD_AFTER_DRAINED:
                 self._metrics.after_drained.inc()

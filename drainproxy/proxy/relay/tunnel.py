@@ -307,7 +307,7 @@ class Tunnel(TimedWork):
         """See TimedWork. Shortly before, a Close may go between any two frames."""
         super().drain_by(deadline)
         if self._talk is not None and not self._said and not self._closing:
-            self._due = self.deadline - self._plane.lifecycle.plan.budget.leave_margin_s
+            self._due = self.deadline - self._plane.lifecycle.published.leave_margin_s
             self.arm()
 
     def leave(self) -> None:

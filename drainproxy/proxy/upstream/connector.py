@@ -9,7 +9,7 @@ from drainproxy.errors import ConnectTimeout, UpstreamRefused
 from drainproxy.lifecycle.machine import NewRequest
 
 if TYPE_CHECKING:
-    from drainproxy.lifecycle.controller import Controller
+    from drainproxy.lifecycle.port import Lifecycle
     from drainproxy.proxy.upstream.borrower import Borrower
     from drainproxy.proxy.upstream.connection import UpstreamConnection
     from drainproxy.proxy.upstream.pool import Pool
@@ -24,7 +24,7 @@ class Connector:
     def __init__(
         self,
         pool: Pool,
-        lifecycle: Controller,
+        lifecycle: Lifecycle,
         loop: asyncio.AbstractEventLoop,
         patience_s: float | None = None,
     ) -> None:

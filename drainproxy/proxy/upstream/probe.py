@@ -21,7 +21,7 @@ from drainproxy import errors
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from drainproxy.lifecycle.controller import Controller
+    from drainproxy.lifecycle.port import Lifecycle
     from drainproxy.metrics import Metrics
     from drainproxy.proxy.upstream.pool import Pool
 
@@ -52,10 +52,10 @@ class Answer(IntEnum):
 class Probe:
     """Every application of the process, asked by one service."""
 
-    def __init__(self, pools: list[Pool], path: str | None, controller: Controller, metrics: Metrics) -> None:
+    def __init__(self, pools: list[Pool], path: str | None, lifecycle: Lifecycle, metrics: Metrics) -> None:
         self._pools = pools
         self._path = path
-        self._controller = controller
+        self._lifecycle = lifecycle
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._doubts = [asyncio.Event() for _ in pools]
@@ -102,13 +102,13 @@ class Probe:
         now = self._loop.time()
         worst = max(Answer.SILENT if answer is None else answer for answer in self._answers)
         if worst is Answer.ACCEPTS:
-            self._controller.upstream_answers()
+            self._lifecycle.upstream_answers()
         if worst is not Answer.REFUSES:
             self._refused_since = math.inf
         else:
             self._refused_since = min(self._refused_since, now)
             if now - self._refused_since >= REFUSED_FOR_S:
-                self._controller.upstream_refuses()
+                self._lifecycle.upstream_refuses()
         self._metrics.upstream_up.set(float(worst is Answer.ACCEPTS))
 
     async def _silence(self, pool: Pool, doubt: asyncio.Event) -> None:
