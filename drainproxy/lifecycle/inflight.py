@@ -17,8 +17,10 @@ class Work(Protocol):
 
     started: float
     """Loop time, seconds."""
-    deadline: float
-    """Loop time at which it ends by itself; `math.inf` for none."""
+
+    @property
+    def deadline(self) -> float:
+        """Loop time at which it ends by itself; `math.inf` for none."""
 
     def drain_by(self, deadline: float) -> None:
         """End by loop time `deadline`, or earlier if its own time is up earlier; `math.inf` takes it back."""

@@ -9,6 +9,8 @@ from typing import Protocol
 
 from drainproxy.errors import DrainDeadline, OutOfBuffers, RequestError
 from drainproxy.lifecycle.lazytimer import LazyTimer
+from drainproxy.proxy.limits.deadlines import Deadlines
+from drainproxy.proxy.limits.routes import Timeouts
 from drainproxy.proxy.plane import Plane
 from drainproxy.proxy.wire.buffers import Begun, Buffers
 from drainproxy.proxy.wire.tls import Tls
@@ -29,7 +31,7 @@ class Beginner(Hashable, Protocol):
 class Unfinished(Begun):
     """Of one client, whose timer says how long it may take."""
 
-    __slots__ = ("_client", "_own_deadline", "_stage", "deadline", "kind", "started")
+    __slots__ = ("_client", "_deadlines", "_stage", "kind", "started")
 
     def __init__(self, client: Beginner, stage: str, kind: str = "http") -> None:
         """`stage`: what `/status` says of it."""
@@ -37,8 +39,9 @@ class Unfinished(Begun):
         self._stage = stage
         self.kind = kind
         self.started = client.loop.time()
-        self._own_deadline = client.timer.when
-        self.drain_by(client.plane.lifecycle.published.work_deadline)
+        own = Timeouts(total=client.timer.when - self.started)
+        self._deadlines = Deadlines(own, self.started, client.plane.lifecycle.published, client.timer.set)
+        self._deadlines.arm()
         client.plane.inflight.add(self)
         client.plane.buffers.begun[self] = None
 
@@ -47,10 +50,14 @@ class Unfinished(Begun):
         self._client.plane.inflight.discard(self)
         self._client.plane.buffers.begun.pop(self, None)
 
+    @property
+    def deadline(self) -> float:
+        """See Work."""
+        return self._deadlines.end
+
     def drain_by(self, deadline: float) -> None:
         """End by the drain's deadline too, or no longer (Work)."""
-        self.deadline = min(self._own_deadline, deadline)
-        self._client.timer.set(self.deadline)
+        self._deadlines.follow(self._client.plane.lifecycle.published)
 
     def leave(self) -> None:
         """What has begun just goes on (Work)."""

@@ -18,6 +18,7 @@ from drainproxy.proxy.http2.connection import Http2Connection
 from drainproxy.proxy.message import event_stream, headers, replies
 from drainproxy.proxy.message.date import date_line
 from drainproxy.proxy.message.parser import Http2Preface, RequestReader
+from drainproxy.proxy.relay.tunnel import Tunnel
 from drainproxy.proxy.wire import sockets
 from drainproxy.proxy.wire.weights import LARGE_HEAD_BYTES
 
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
     from drainproxy.proxy.downstream.registry import Registry
     from drainproxy.proxy.http1.private import Private
     from drainproxy.proxy.message.parser import RequestHead
-    from drainproxy.proxy.relay.tunnel import Tunnel
-
+    from drainproxy.proxy.upstream.connection import UpstreamConnection
 
 _NOBODY_THERE = (
     errors.DrainEnding, errors.DrainDeadline, errors.UpstreamRefused, errors.UpstreamGone,
@@ -40,9 +40,7 @@ FALLEN = (errors.UpstreamRefused, errors.BreakerOpen, errors.UpstreamGone)
 class ClientConnection(PatientSocket):
     """Written by its transport, its timer and its exchange, all on the loop's thread."""
 
-    __slots__ = (
-        "_partial", "_reader", "_replying", "_requests", "_sealed", "private",
-    )  # fmt: skip
+    __slots__ = ("_partial", "_reader", "_replying", "_requests", "_sealed", "private")
 
     def __init__(self, registry: Registry) -> None:
         super().__init__(registry)
@@ -250,14 +248,16 @@ class ClientConnection(PatientSocket):
             self.abort()
         elif begun:
             self.reset()
-        elif self.plane.pool.presence.fallen and isinstance(error, FALLEN) and exchange.repeatable():
+        elif self.plane.pool.presence.fallen and isinstance(error, FALLEN) and exchange.request.repeatable:
             # As its own connections have ended, without a word: then callers ask another pod what may be
             # asked twice; an error they would pass on.
             self.reset()
         else:
             self._reply(error, exchange.head, body_read=exchange.request_read)
 
-    def exchange_switched(self, exchange: Exchange, tunnel: Tunnel, rest: bytes) -> None:
+    def exchange_switched(
+        self, exchange: Exchange, upstream: UpstreamConnection, protocol: bytes, rest: bytes
+    ) -> None:
         """Hand the socket over: the application has agreed to another protocol, and `rest` is in it."""
         self.plane.accounting.answered(self, exchange)
         ahead, self._ahead = self._ahead, b""
@@ -268,6 +268,7 @@ class ClientConnection(PatientSocket):
             if not self.transport.is_closing():
                 self.transport.resume_reading()
         self._reader.forget()
+        tunnel = Tunnel(self, upstream, exchange.request.timeouts, exchange.describe(), protocol)
         tunnel.begin(self, ahead, rest, eof=self._eof)
         if self._body_paused:
             # The application has not taken what it has got of the body yet.
@@ -386,7 +387,7 @@ class ClientConnection(PatientSocket):
         """Act on the connection's one timer, by what it is doing."""
         exchange = self._exchange
         if exchange is not None:
-            exchange.expired()
+            exchange.deadlines.expire(exchange, self.loop.time(), client_awaited=self.awaited)
         elif self._lingering:
             self.abort()
         elif self._reader.begun or self._sealed:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from drainproxy import errors
 from drainproxy.proxy.http1 import reuse
-from drainproxy.proxy.limits.deadlines import TimedWork
+from drainproxy.proxy.limits.deadlines import Deadlines
 from drainproxy.proxy.message import event_stream, framing, headers, upgrade
 from drainproxy.proxy.message.date import date_line
 from drainproxy.proxy.message.framing import Framing
-from drainproxy.proxy.relay.tunnel import Tunnel
 
 if TYPE_CHECKING:
+    import asyncio
+
     from drainproxy.proxy.http1.connection import ClientConnection
     from drainproxy.proxy.http1.request import Request
     from drainproxy.proxy.message.framing import Body
@@ -28,21 +29,23 @@ if TYPE_CHECKING:
 MAX_INTERIM_RESPONSES = 16
 
 
-class Exchange(TimedWork):
+class Exchange:
     """Written by its client connection and its upstream connection."""
 
     __slots__ = (
-        "_begun_in_turn", "_body", "_ended", "_flushing", "_interim", "_reader", "_received",
-        "_request", "_response", "_response_body", "_upstream", "_upstream_reused", "answered", "body_read",
-        "bytes_received", "bytes_sent", "chunked_out", "close", "head", "head_at", "request_read", "status",
-        "stream",
+        "_begun_in_turn", "_body", "_client", "_connecting", "_ended", "_flushing", "_interim", "_plane",
+        "_reader", "_received", "_response", "_response_body", "_upstream", "_upstream_reused",
+        "answered", "body_read", "bytes_received", "bytes_sent", "chunked_out", "close", "deadlines",
+        "head", "head_at", "kind", "request", "request_read", "started", "status", "stream",
     )  # fmt: skip
-    _client: ClientConnection
 
     def __init__(self, client: ClientConnection, request: Request, now: float) -> None:
-        super().__init__(client, request.timeouts, now)
+        self._client, self._plane = client, client.plane
+        self._connecting: asyncio.Task[None] | None = None
+        self.deadlines = Deadlines(request.timeouts, now, client.plane.lifecycle.published, client.timer.set)
+        self.started, self.kind = now, "http"
         self.head = request.head
-        self._request = request
+        self.request = request
         self._body = body = request.body
         self.body_read = body is None
         self._ended = False
@@ -52,18 +55,16 @@ class Exchange(TimedWork):
         self._response: ResponseHead | None = None
         self._response_body: Body | None = None
         self.stream: event_stream.EventStream | None = None
-        self._upstream_reused = False
         self.request_read = self.body_read and not request.upgrade
         """The request was complete, and was handed on. What follows an upgrade may be in its protocol: where
         the upgrade is refused, neither connection is used again (RFC 9931)."""
-        self._received = False
+        self._upstream_reused = self._received = False
         """A byte of the response has come."""
         self.answered = False
         """The response was complete, and was handed to the client's transport."""
         self._flushing = False
         """The answer is complete, and the client's socket has not taken all of it."""
-        self.chunked_out = False
-        self.close = False
+        self.chunked_out = self.close = False
         """The client's connection ends after this exchange."""
         self.status, self.head_at = 0, 0.0
         self.bytes_received = self.bytes_sent = 0
@@ -72,7 +73,7 @@ class Exchange(TimedWork):
 
     def start(self) -> None:
         """Go, or wait for a turn. Tells the client connection how it ended, once."""
-        self.arm()
+        self.deadlines.arm()
         self._plane.inflight.add(self)
         concurrency_limit = self._plane.concurrency_limit
         if concurrency_limit is None or concurrency_limit.take(self):
@@ -83,28 +84,24 @@ class Exchange(TimedWork):
         if self._ended:
             return
         try:
-            self.count_from(self._client.loop.time())
+            self.deadlines.count_from(self._client.loop.time())
             self._go()
         except Exception as defect:
             self._client.defective(defect)
 
     def _go(self) -> None:
         """Claim a connection and send the request."""
-        repeatable, changes, private = self.repeatable(), self._request.upgrade, self._client.private
+        repeatable, changes, private = self.request.repeatable, self.request.upgrade, self._client.private
         if private is not None and (upstream := private.take()) is not None:
             self._begin(upstream)
         elif changes or (upstream := self._plane.pool.take(repeatable=repeatable)) is None:
-            self._dial()
+            self._connecting = self._plane.tasks.spawn(self._connect(), "connect")
         else:
             self._begin(upstream)
 
-    def repeatable(self) -> bool:
-        """Tell whether sending it twice does what sending it once does."""
-        return self._body is None and self.head.method in headers.IDEMPOTENT
-
     async def _connect(self) -> None:
         plane = self._plane
-        deadline = min(self._client.loop.time() + self._timeouts.connect, self.deadline)
+        deadline = min(self._client.loop.time() + self.request.timeouts.connect, self.deadline)
         plane.connection_limit.spare_descriptor()
         try:
             upstream = await plane.connector.connect(deadline)
@@ -123,13 +120,12 @@ class Exchange(TimedWork):
         if upstream.lost:
             self.fail(errors.UpstreamGone())
             return
-        self._upstream = upstream
-        self._upstream_reused = upstream.reused
+        self._upstream, self._upstream_reused = upstream, upstream.reused
         upstream.borrower = self
         self._reader = upstream.reader
         if self._client.write_paused:
             self.client_writable(writable=False)
-        client, plane, request = self._client, self._plane, self._request
+        client, plane, request = self._client, self._plane, self.request
         head, dropped = headers.request_head(
             self.head, request.target, self._body, client.peer, client.scheme, plane.upstream_host,
             request.upgrade,
@@ -172,11 +168,12 @@ class Exchange(TimedWork):
                 out += headers.last_chunk(body.trailers, self.head.named, of_request=True)
         if rest is not None:
             self.body_read = True
-            self.request_read = not self._request.upgrade
+            self.request_read = not self.request.upgrade
         if out and upstream is not None:
             self._plane.write_batch.write(upstream.transport, out)
         self.bytes_received += len(payload)
-        self.moved()
+        if self.deadlines.idle < math.inf:
+            self.deadlines.moved(self._client.loop.time())
         self._client.give_way(len(data), body.backlog)
         return rest
 
@@ -230,14 +227,14 @@ class Exchange(TimedWork):
             # once, on a connection that never idled.
             self._plane.metrics.retries.inc()
             self._upstream = None
-            self._dial()
+            self._connecting = self._plane.tasks.spawn(self._connect(), "connect")
         else:
             self._plane.pool.presence.failed()
             self.fail(errors.UpstreamGone())
 
     def _untouched(self) -> bool:
         """Tell whether sending the request again cannot do anything twice."""
-        return self.repeatable() or (self._body is None and not self._left())
+        return self.request.repeatable or (self._body is None and not self._left())
 
     def _left(self) -> bool:
         """Tell whether the request's head has been handed to the connection's transport."""
@@ -265,19 +262,15 @@ class Exchange(TimedWork):
                 self._client.write(headers.interim_head(response))
 
     def _switch(self, response: ResponseHead, rest: bytes) -> None:
-        """Go on as a tunnel: the application has agreed to a protocol that was asked for."""
-        protocol = upgrade.switched_to(response, self._request.upgrade)
-        client, upstream = self._client, self._upstream
-        if not protocol or not response.http_1_1 or upstream is None:
-            raise errors.UpstreamMalformed("101 to what was not asked for")
-        if self._body is not None and not self.body_read and self._body.framing is Framing.CHUNKED:
-            # The rest of it and what follows could not be told apart any more.
-            raise errors.UpstreamMalformed("101 in the middle of a chunked body")
-        self.status, self.head_at = response.status, client.loop.time()
-        client.write(upgrade.switching_head(response))
-        self._ended, self._upstream = True, None
-        tunnel = Tunnel(client, upstream, self._request.timeouts, self.describe(), protocol)
-        client.exchange_switched(self, tunnel, rest)
+        """The application has agreed to a protocol that was asked for: the client goes on in it."""
+        unread = None if self.body_read else self._body
+        protocol = upgrade.agreed(response, self.request.upgrade, unread)
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            self._ended = True
+            self.status, self.head_at = response.status, self._client.loop.time()
+            self._client.write(upgrade.switching_head(response))
+            self._client.exchange_switched(self, upstream, protocol, rest)
 
     def _respond(self, response: ResponseHead, rest: bytes) -> None:
         """Send the response's head, with what has come of its body in the same write."""
@@ -285,7 +278,7 @@ class Exchange(TimedWork):
         client = self._client
         self._response, self._response_body = response, body
         self.status, self.head_at = response.status, client.loop.time()
-        self._head_deadline = math.inf
+        self.deadlines.response_head = math.inf
         self.chunked_out = self.head.http_1_1 and body is not None and body.framing is not Framing.LENGTH
         self.close = not self.request_read or client.closes_after(self.head)
         upstream, told = self._upstream, reuse.LOGIN & response.noted.keys()
@@ -299,9 +292,9 @@ class Exchange(TimedWork):
             self._finish(clean=not rest)
             return
         unbounded = body.framing is not Framing.LENGTH
-        if unbounded and event_stream.leaves(start, response, self.head, self._timeouts.streams):
+        if unbounded and event_stream.leaves(start, response, self.head, self.request.timeouts.streams):
             lifecycle = self._plane.lifecycle
-            silent = not lifecycle.published.draining
+            silent, self.kind = not lifecycle.published.draining, "stream"
             self._response_body = self.stream = event_stream.EventStream(body, response, silent=silent)
             lifecycle.reconnect_spread.joined(self)
         self._relay(start, rest)
@@ -319,7 +312,8 @@ class Exchange(TimedWork):
             self.fail(errors.UpstreamMalformed(str(fault)))
             return
         self.bytes_sent += len(payload)
-        self.moved()
+        if self.deadlines.idle < math.inf:
+            self.deadlines.moved(self._client.loop.time())
         if self.chunked_out:
             payload = framing.chunk(payload) if payload else b""
             if rest is not None:
@@ -370,16 +364,22 @@ class Exchange(TimedWork):
         if not self._ended:
             self._ended = True
             error.sent = self._begun_in_turn >= 0
-            self._dial_no_more()
+            if self._connecting is not None:
+                # Nobody waits for the application any more.
+                self._connecting.cancel()
             self._leave_upstream(reusable=False)
             self._client.exchange_failed(self, error)
 
-    # The drain (Work).
+    # Time, and the drain (Work).
 
     @property
-    def kind(self) -> str:
+    def deadline(self) -> float:
         """See Work."""
-        return "http" if self.stream is None else "stream"
+        return self.deadlines.end
+
+    def drain_by(self, deadline: float) -> None:
+        """See Work."""
+        self.deadlines.follow(self._plane.lifecycle.published)
 
     def leave(self) -> None:
         """A request just finishes; an event stream ends between two events, to go on elsewhere (Work)."""
@@ -397,4 +397,4 @@ class Exchange(TimedWork):
 
     def describe(self) -> dict[str, str]:
         """Return method and path (Work): no query string, which may hold secrets."""
-        return {"method": self.head.method.decode("ascii", "replace"), "path": self._request.path}
+        return {"method": self.head.method.decode("ascii", "replace"), "path": self.request.path}

@@ -42,6 +42,11 @@ class Request:
         """It goes no further: Max-Forwards has run out."""
 
     @property
+    def repeatable(self) -> bool:
+        """Sending it twice does what sending it once does."""
+        return self.body is None and self.head.method in headers.IDEMPOTENT
+
+    @property
     def tunnel(self) -> str:
         """What kind of tunnel it would become, as the report counts them; empty for none."""
         return upgrade.kind_of(self.upgrade) if self.upgrade else ""

@@ -15,14 +15,14 @@ from drainproxy.lifecycle.lazytimer import LazyTimer
 if TYPE_CHECKING:
     import asyncio
 
+    from drainproxy.proxy.limits.deadlines import Deadlines
     from drainproxy.proxy.settings import ProxySettings
 
 
 class Waiting(Protocol):
     """A request that wants its turn."""
 
-    def count_from(self, now: float) -> None:
-        """Give the application its time from `now` on; `math.inf`: it has not been asked yet."""
+    deadlines: Deadlines
 
     def resume(self) -> None:
         """Go on: its turn has come."""
@@ -59,7 +59,7 @@ class ConcurrencyLimit:
             return False
         deadline = self._loop.time() + self._timeout_s
         self._waiting[exchange] = deadline
-        exchange.count_from(math.inf)
+        exchange.deadlines.count_from(math.inf)
         if deadline < self._timer.when:
             self._timer.set(deadline)
         return False

@@ -1,100 +1,90 @@
-"""Time, for one piece of work of a client connection: its own deadlines, and the drain's.
+"""By when must one piece of work have got how far? A value that each piece has, made of the times it wants.
 
-Base of whatever is a Work (lifecycle/inflight.py) in the data plane. The connection has one timer; work that
-has no deadline never sets it.
+A request wants all of its route's, a conversation `idle` and the drain's alone; what nobody has named does
+not hold. Knows no clock: `wake` is called for the nearest, and whoever is woken asks what has run out.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from drainproxy.errors import ClientIdle, IdleTimeout, RequestError, ResponseHeadTimeout, TotalTimeout
 
 if TYPE_CHECKING:
-    import asyncio
+    from collections.abc import Callable
 
-    from drainproxy.proxy.downstream.client import ClientSocket
+    from drainproxy.lifecycle.published import Published
     from drainproxy.proxy.limits.routes import Timeouts
 
 
-class TimedWork:
-    """Deadlines are loop times in seconds, `math.inf` for none."""
-
-    __slots__ = (
-        "_client", "_connecting", "_head_deadline", "_idle_deadline", "_plane", "_timeouts",
-        "_total_deadline", "deadline", "started",
-    )  # fmt: skip
-
-    def __init__(self, client: ClientSocket, timeouts: Timeouts, now: float) -> None:
-        self._client = client
-        self._plane = client.plane
-        self._connecting: asyncio.Task[None] | None = None
-        self._timeouts = timeouts
-        self.started = now
-        self._total_deadline = now + timeouts.total
-        self._head_deadline = now + timeouts.response_head
-        self._idle_deadline = now + timeouts.idle
-        self.deadline = min(self._total_deadline, self._drain_deadline())
-
-    async def _connect(self) -> None:
-        """Reach the application."""
-        raise NotImplementedError
-
-    def _dial(self) -> None:
-        """Begin to reach the application."""
-        self._connecting = self._plane.tasks.spawn(self._connect(), "connect")
-
-    def _dial_no_more(self) -> None:
-        """The client has left, or the deadline has come: nobody waits for the application."""
-        if self._connecting is not None:
-            self._connecting.cancel()
-            self._connecting = None
+class Timed(Protocol):
+    """What ends when its time is up."""
 
     def fail(self, error: RequestError) -> None:
         """End with `error`, unless it has ended."""
-        raise NotImplementedError
 
     def cut(self, reason: str) -> None:
-        """End at the drain's deadline (Work)."""
-        raise NotImplementedError
+        """End at the drain's deadline, so that the other side sees it (Work)."""
 
-    def _drain_deadline(self) -> float:
-        """Return by when the drain wants it to end."""
-        return self._timeouts.ends_by(self._plane.lifecycle.published)
+
+class Deadlines:
+    """Loop times in seconds, `math.inf` for none."""
+
+    __slots__ = ("_timeouts", "_wake", "drain", "idle", "response_head", "total")
+
+    def __init__(
+        self, timeouts: Timeouts, now: float, published: Published, wake: Callable[[float], None]
+    ) -> None:
+        """Count from loop time `now`."""
+        self._timeouts = timeouts
+        self._wake = wake
+        self.total = now + timeouts.total
+        self.response_head = now + timeouts.response_head
+        self.idle = now + timeouts.idle
+        self.drain = timeouts.ends_by(published)
+
+    @property
+    def end(self) -> float:
+        """By when it ends at the latest, however it goes on until then."""
+        return min(self.total, self.drain)
+
+    def nearest(self) -> float:
+        """Return when the next of them is due."""
+        return min(self.response_head, self.idle, self.total, self.drain)
 
     def arm(self) -> None:
-        """Set the connection's timer to the nearest deadline, if there is any."""
-        nearest = min(self._head_deadline, self._idle_deadline, self.deadline)
-        if nearest < math.inf:
-            self._client.timer.set(nearest)
+        """Be woken at the nearest, if there is any."""
+        if (nearest := self.nearest()) < math.inf:
+            self._wake(nearest)
 
     def count_from(self, now: float) -> None:
         """Give the application its time from `now` on; `math.inf`: it has not been asked yet."""
-        self._head_deadline = now + self._timeouts.response_head
-        self._idle_deadline = now + self._timeouts.idle
+        self.response_head = now + self._timeouts.response_head
+        self.idle = now + self._timeouts.idle
         self.arm()
 
-    def moved(self) -> None:
-        """Note that a byte has moved, where somebody counts the time since (`idle`)."""
-        if self._idle_deadline < math.inf:
-            self._idle_deadline = self._client.loop.time() + self._timeouts.idle
+    def moved(self, now: float) -> None:
+        """A byte has moved at loop time `now`."""
+        self.idle = now + self._timeouts.idle
 
-    def expired(self) -> None:
-        """Fail with what ran out."""
-        now = self._client.loop.time()
-        if now >= self._drain_deadline():
-            self.cut("drain-deadline")
-        elif now >= self.deadline:
-            self.fail(TotalTimeout())
-        elif now >= self._head_deadline:
-            self.fail(ResponseHeadTimeout())
-        elif now >= self._idle_deadline:
-            self.fail(ClientIdle() if self._client.awaited else IdleTimeout())
+    def follow(self, published: Published) -> None:
+        """Take the drain's deadline as it is now; a route may have one of its own."""
+        self.drain = self._timeouts.ends_by(published)
+        self.arm()
+
+    def expire(self, work: Timed, now: float, *, client_awaited: bool) -> None:
+        """End `work` with what has run out by loop time `now`, if anything has.
+
+        `client_awaited`: the client holds things up, not taking its answer or not sending its body.
+        """
+        if now >= self.drain:
+            work.cut("drain-deadline")
+        elif now >= self.total:
+            work.fail(TotalTimeout())
+        elif now >= self.response_head:
+            work.fail(ResponseHeadTimeout())
+        elif now >= self.idle:
+            work.fail(ClientIdle() if client_awaited else IdleTimeout())
         else:
             self.arm()
-
-    def drain_by(self, deadline: float) -> None:
-        """End by the drain's deadline too, or no longer (Work); a route may have one of its own."""
-        self.deadline = min(self._total_deadline, self._drain_deadline())
-        self.arm()

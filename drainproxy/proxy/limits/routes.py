@@ -62,6 +62,14 @@ class Timeouts:
     websockets: Leaving = "leave"
     """What a drain asks of WebSockets, instead of the setting `websockets`."""
 
+    def of_conversation(self) -> Timeouts:
+        """Return those that hold for a conversation: nobody knows how long one should take."""
+        return Timeouts(idle=self.idle, drain=self.drain)
+
+    def of_unread(self) -> Timeouts:
+        """Return those that hold for a request that nobody reads on its way."""
+        return Timeouts(total=self.total, drain=self.drain)
+
     def ends_by(self, published: Published) -> float:
         """Return the loop time by which a drain wants a request with these timeouts to end."""
         if self.drain is None or published.deadline == math.inf:
@@ -108,11 +116,12 @@ class Route:
 class Routes:
     """The list, and what applies where nothing on it does."""
 
-    __slots__ = ("_routes", "default")
+    __slots__ = ("_routes", "default", "unread")
 
     def __init__(self, routes: tuple[Route, ...], default: Timeouts) -> None:
         self._routes = routes
         self.default = default
+        self.unread = default.of_unread()
 
     def find(self, method: bytes, target: bytes) -> Timeouts:
         """Return the timeouts of a request with this origin-form target."""

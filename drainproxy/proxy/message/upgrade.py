@@ -8,10 +8,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from drainproxy.errors import UpstreamMalformed
 from drainproxy.proxy.message import headers
+from drainproxy.proxy.message.framing import Framing
 from drainproxy.proxy.message.parser import tokens
 
 if TYPE_CHECKING:
+    from drainproxy.proxy.message.framing import Body
     from drainproxy.proxy.message.parser import RequestHead, ResponseHead
 
 _NAME = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -39,10 +42,18 @@ def wanted(head: RequestHead) -> tuple[bytes, str]:
     return b", ".join(wanted), "" if wanted else "h2c"
 
 
-def switched_to(response: ResponseHead, asked: bytes) -> bytes:
-    """Return the protocol that a 101 names, lower-case; empty where it names what was not asked for."""
+def agreed(response: ResponseHead, asked: bytes, unread: Body | None) -> bytes:
+    """Return the protocol that a 101 names, lower-case; `unread`: the request's body, unless it was read.
+
+    Raises UpstreamMalformed where nobody asked for that.
+    """
     named = tokens(response.noted.get(b"upgrade", b""))
-    return b", ".join(named) if set(named) <= set(tokens(asked)) else b""
+    if not named or not set(named) <= set(tokens(asked)) or not response.http_1_1:
+        raise UpstreamMalformed("101 to what was not asked for")
+    if unread is not None and unread.framing is Framing.CHUNKED:
+        # The rest of it and what follows could not be told apart any more.
+        raise UpstreamMalformed("101 in the middle of a chunked body")
+    return b", ".join(named)
 
 
 def kind_of(protocol: bytes) -> str:

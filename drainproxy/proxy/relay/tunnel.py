@@ -12,7 +12,7 @@ from drainproxy.errors import LeaveOverdue, RequestError
 from drainproxy.lifecycle.budget import LEAVE_MARGIN_S
 from drainproxy.metrics import TOLD_TO_LEAVE
 from drainproxy.proxy.downstream.client import UNREAD_LINGER_S, ClientSocket
-from drainproxy.proxy.limits.deadlines import TimedWork
+from drainproxy.proxy.limits.deadlines import Deadlines
 from drainproxy.proxy.limits.routes import Timeouts
 from drainproxy.proxy.message.websocket import Conversation
 from drainproxy.proxy.upstream.connection import UpstreamConnection
@@ -81,16 +81,16 @@ class TunnelSocket(ClientSocket):
         return self._lost
 
 
-class Tunnel(TimedWork):
+class Tunnel:
     """Written by its two transports and the client's timer. Of a route's timeouts, `idle` and `drain` hold:
     nobody knows how long a conversation should take."""
 
     __slots__ = (
-        "_asked", "_client_done", "_closing", "_due", "_ended", "_mark", "_said", "_stays", "_talk",
-        "_unsent", "_upstream", "_upstream_done", "bytes_received", "bytes_sent", "protocol",
+        "_asked", "_client", "_client_done", "_closing", "_deadlines", "_due", "_ended", "_mark", "_plane",
+        "_said", "_stays", "_talk", "_unsent", "_upstream", "_upstream_done", "bytes_received", "bytes_sent",
+        "protocol", "started",
     )  # fmt: skip
     kind = "tunnel"
-    _client: TunnelSocket
 
     def __init__(
         self,
@@ -101,9 +101,10 @@ class Tunnel(TimedWork):
         protocol: bytes,
     ) -> None:
         """`asked`: what described the request that led here."""
-        super().__init__(TunnelSocket(before, self), timeouts, before.loop.time())
-        self._head_deadline = self._total_deadline = math.inf
-        self.deadline = self._drain_deadline()
+        self._client, self._plane = TunnelSocket(before, self), before.plane
+        self.started = now = before.loop.time()
+        published = before.plane.lifecycle.published
+        self._deadlines = Deadlines(timeouts.of_conversation(), now, published, self._wake)
         self._upstream = upstream
         self._client_done = self._upstream_done = False
         """It has half-closed."""
@@ -153,7 +154,8 @@ class Tunnel(TimedWork):
             return
         size, backlog = len(data), 0
         self.bytes_received += size
-        self.moved()
+        if self._deadlines.idle < math.inf:
+            self._deadlines.moved(self._client.loop.time())
         if self._talk is not None:
             data = self._talk.from_client(data)
             backlog, _ = self._talk.backlogs
@@ -177,20 +179,21 @@ class Tunnel(TimedWork):
         if self._ended:
             return
         if self._talk is not None and self._talk.answered:
-            self.arm()  # what it said last is for the application, which is given its time
+            self._arm()  # what it said last is for the application, which is given its time
         elif reset or not (self._client_done or self._closing):
             self._end("finished", reset=True)
         elif self._upstream.lost:
             self._end("finished")
         else:
             self._close()
-            self.arm()  # the timer went with the client; the application is given its time too
+            self._arm()  # the timer went with the client; the application is given its time too
 
     # From the application.
 
     def upstream_data(self, data: bytes) -> None:
         """Pass on what the application has sent (Borrower)."""
-        self.moved()
+        if self._deadlines.idle < math.inf:
+            self._deadlines.moved(self._client.loop.time())
         if self._talk is not None:
             size, data = len(data), self._talk.from_server(data)
             self._upstream.give_way(size, self._talk.backlogs[1])
@@ -240,7 +243,7 @@ class Tunnel(TimedWork):
         if not self._closing:
             self._closing = True
             self._due = self._client.loop.time() + UNREAD_LINGER_S
-            self.arm()
+            self._arm()
             self._upstream.transport.close()
             self._client.transport.close()
 
@@ -270,23 +273,29 @@ class Tunnel(TimedWork):
         self._end("finished" if self._talk.answered or gone else "cut")
 
     def fail(self, error: RequestError) -> None:
-        """End with `error` (TimedWork)."""
+        """End with `error` (Timed)."""
         if not self._ended:
             self._plane.metrics.errors.inc(error.reason)
             self._end("timed_out", reset=True)
 
     # Time, and the drain (Work).
 
-    def arm(self) -> None:
-        """See TimedWork."""
-        nearest = min(self._due, self._idle_deadline, self.deadline)
-        if nearest < math.inf:
-            self._client.timer.set(nearest)
+    @property
+    def deadline(self) -> float:
+        """See Work."""
+        return self._deadlines.end
+
+    def _wake(self, when: float) -> None:
+        self._client.timer.set(min(when, self._due))
+
+    def _arm(self) -> None:
+        self._wake(self._deadlines.nearest())
 
     def expired(self) -> None:
-        """See TimedWork."""
-        if self._client.loop.time() < self._due:
-            super().expired()
+        """The client's timer has fired."""
+        now = self._client.loop.time()
+        if now < self._due:
+            self._deadlines.expire(self, now, client_awaited=self._client.awaited)
             return
         self._due = math.inf
         if self._said:
@@ -294,21 +303,21 @@ class Tunnel(TimedWork):
             if self._unsent < before and (self._unsent or before < math.inf):
                 # It takes what was said before the Close, and has not seen that yet.
                 self._due = self._client.loop.time() + LEAVE_MARGIN_S
-                self.arm()
+                self._arm()
             else:
                 self._part()
         elif self._closing:
             self._end("finished", reset=True)
         else:
             self._leave(hurry=True)
-            self.arm()
+            self._arm()
 
     def drain_by(self, deadline: float) -> None:
-        """See TimedWork. Shortly before, a Close may go between any two frames."""
-        super().drain_by(deadline)
+        """See Work. Shortly before, a Close may go between any two frames."""
+        self._deadlines.follow(self._plane.lifecycle.published)
         if self._talk is not None and not self._said and not self._closing:
             self._due = self.deadline - self._plane.lifecycle.published.leave_margin_s
-            self.arm()
+            self._arm()
 
     def leave(self) -> None:
         """See Work. Without a word for it, it runs to its deadline.
@@ -345,7 +354,7 @@ class Tunnel(TimedWork):
             self.client_writable(writable=True)
             self._said = True
             self._due = self._client.loop.time() + LEAVE_MARGIN_S
-            self.arm()
+            self._arm()
 
     def cut(self, reason: str) -> None:
         """See Work."""
