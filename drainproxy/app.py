@@ -9,7 +9,6 @@ import contextlib
 import gc
 import platform
 import socket
-import time
 from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
@@ -32,8 +31,9 @@ from drainproxy.lifecycle.propagation import Reason
 from drainproxy.lifecycle.report import Cause
 from drainproxy.log import Log, adopt_libraries
 from drainproxy.metrics import Metrics
+from drainproxy.monitor import Monitor
 from drainproxy.proxy import filters, preamble
-from drainproxy.proxy.http2.connection import Http2Connection
+from drainproxy.proxy.downstream.registry import Registry
 from drainproxy.proxy.limits.capacity import measure, sockets_count
 from drainproxy.proxy.listener import Listener
 from drainproxy.proxy.plane import Plane, Shared
@@ -48,13 +48,6 @@ from drainproxy.tasks import Connections
 
 if TYPE_CHECKING:
     from drainproxy.proxy.accounting.tracing import Tracing
-
-LAG_PROBE_S = 0.5
-"""How often the event loop's lateness is measured."""
-LAG_TOLD_S = 0.5
-"""So late is worth a line: clients and probes have begun to notice."""
-LEAP_TOLD_S = 0.5
-"""No daemon slews a clock so far in LAG_PROBE_S."""
 
 
 async def run(config: Config) -> int:
@@ -81,7 +74,7 @@ class _Process:
         self._log = log
         self._loop = asyncio.get_running_loop()
         self.metrics = Metrics()
-        log.on_dropped = self.metrics.log_lines_dropped.inc
+        self._monitor = Monitor(self.metrics, log)
         self.inflight = InFlight()
         self.controller = Controller(
             settings=config.lifecycle,
@@ -120,8 +113,9 @@ class _Process:
         self._rotation = Rotation(self.metrics, log)
         secure(self._pools, config.edge, self._rotation)
         self._tracing = self._trace()
-        self._servers = self._serve(wires)
-        self._listeners = [Listener(wire, server) for wire, server in zip(wires, self._servers, strict=True)]
+        servers = self._serve(wires)
+        Registry.export([server.registry for server in servers], self.metrics)
+        self._listeners = [Listener(wire, server) for wire, server in zip(wires, servers, strict=True)]
         settle_s = config.lifecycle.settle
         self._departure = Shutdown(self._listeners, self.controller, self.inflight, settle_s)
         ports = [pool.address.port for pool in self._pools if not pool.address.path]
@@ -132,7 +126,6 @@ class _Process:
         self._patience: asyncio.Timeout | None = None
         """Of leaving: it ends when a person insists."""
         self.metrics.build_info.set(1.0, __version__, platform.python_version(), aiohttp.__version__)
-        self.metrics.before_scrape.append(self._refresh_gauges)
 
     def _serve(self, wires: list[ListeningSocket]) -> list[ProxyServer]:
         """Return what answers on each listening socket."""
@@ -196,7 +189,7 @@ class _Process:
         async with asyncio.TaskGroup() as services:
             running = [
                 services.create_task(_service(self._probe.run()), name="probe"),
-                services.create_task(_service(self._measure_lag()), name="lag"),
+                services.create_task(_service(self._monitor.run()), name="monitor"),
                 services.create_task(_service(self._rotation.watch()), name="certificates"),
             ]
             await self.controller.until(lambda: self.controller.may_exit)
@@ -276,40 +269,6 @@ class _Process:
         with contextlib.suppress(OSError):
             if path.is_file():
                 path.write_text(report.message() + "\n")
-
-    def _refresh_gauges(self) -> None:
-        metrics, clients = self.metrics, [one for server in self._servers for one in server.registry.clients]
-        idle = sum(client.idle for client in clients)
-        metrics.client_connections.set(idle, "idle")
-        metrics.h2_connections.set(sum(isinstance(client, Http2Connection) for client in clients))
-        metrics.client_connections.set(len(clients) - idle, "active")
-        metrics.upstream_connections.set(sum(pool.idle_count for pool in self._pools), "idle")
-        metrics.upstream_connections.set(sum(pool.active_count for pool in self._pools), "active")
-        metrics.requests_queued.set(0 if (turns := self._shared.concurrency_limit) is None else turns.queued)
-        metrics.buffered_bytes.set(self._buffers.resident_bytes)
-        metrics.buffered_bytes_limit.set(self._buffers.max_bytes)
-        metrics.upstream_reuse_off.set(float(any(pool.starvation.off for pool in self._pools)))
-        metrics.breaker_open.set(float(any(pool.breaker.open for pool in self._pools)))
-        metrics.log_lines_dropped.values["unwritten",] = self._log.unwritten
-        for (kind,) in metrics.requests_in_flight.values:
-            metrics.requests_in_flight.set(self.inflight.count(kind), kind)
-
-    async def _measure_lag(self) -> None:
-        """Say when time itself goes wrong: the loop stands still, or the clock of the log's stamps leaps."""
-        offset_s = time.time() - time.monotonic()
-        while True:
-            due = self._loop.time() + LAG_PROBE_S
-            await asyncio.sleep(LAG_PROBE_S)
-            late_s = max(0.0, self._loop.time() - due)
-            self.metrics.event_loop_lag_seconds.observe(late_s)
-            if late_s >= LAG_TOLD_S:
-                # A CPU limit that throttles, a node that is too full: whoever looks for lost time finds it.
-                self._log.condition("event_loop", "event_loop", late_s=round(late_s, 3))
-            leap_s = time.time() - time.monotonic() - offset_s
-            offset_s += leap_s
-            if abs(leap_s) >= LEAP_TOLD_S:
-                self.metrics.clock_leaps.inc()
-                self._log.condition("clock", "clock", leap_s=round(leap_s, 3))
 
     def _buffers_changed(self) -> None:
         self._log.event("buffers", tight=self._buffers.tight, held_bytes=self._buffers.held_bytes)

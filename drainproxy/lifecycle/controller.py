@@ -67,6 +67,7 @@ class Controller(News):
         self._last_request = -math.inf
         self._timer = LazyTimer(loop, self._review)
         self.published = picture(Phase.STARTING, None, self.plan, settings, loop.time())
+        inflight.export(metrics)
         metrics.before_scrape.append(self._refresh_metrics)
         self._refresh_metrics()
 

@@ -7,6 +7,8 @@ waited for is let go while a drain listens, and only then.
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from drainproxy.metrics import Metrics
+
 
 class Work(Protocol):
     """A request, a stream or a tunnel that was admitted and has not ended."""
@@ -69,6 +71,15 @@ class InFlight:
 
     def __iter__(self) -> Iterator[Work]:
         return iter(list(self.works))
+
+    def export(self, metrics: Metrics) -> None:
+        """Have a scrape count what is held, by kind."""
+
+        def refresh() -> None:
+            for (kind,) in metrics.requests_in_flight.values:
+                metrics.requests_in_flight.set(self.count(kind), kind)
+
+        metrics.before_scrape.append(refresh)
 
     def count(self, kind: str) -> int:
         """Return how many works of `kind` are held."""

@@ -70,14 +70,16 @@ class Shared:
             kernel_counts=kernel_counts,
         )
         self.buffers.count(inflight, WORK_BYTES)
+        self.buffers.export(metrics)
         self.pools = [Pool(each, settings, metrics, loop, self.buffers) for each in settings.upstream]
+        Pool.export(self.pools, metrics)
         self.connection_limit = ConnectionLimit(
             capacity, self.pools, metrics, settings.max_connections_per_ip
         )
         self.connection_limit.no_room = self.buffers.is_full
         self.concurrency_limit: ConcurrencyLimit | None = None
         if settings.max_in_flight is not None:
-            self.concurrency_limit = ConcurrencyLimit(settings, loop)
+            self.concurrency_limit = ConcurrencyLimit(settings, loop, metrics)
         self.admission = Admission(lifecycle, metrics, settings.health_paths)
         self.routes = Routes(routes, default_timeouts(settings))
         self.tracing: Tracing | None = None

@@ -21,6 +21,7 @@ from drainproxy.lifecycle.propagation import PRESETS, Rules
 from drainproxy.lifecycle.report import Cause
 from drainproxy.lifecycle.settings import LifecycleSettings
 from drainproxy.metrics import Family, Metrics
+from drainproxy.proxy.downstream.registry import Registry
 from drainproxy.proxy.limits.capacity import derive
 from drainproxy.proxy.listener import Listener
 from drainproxy.proxy.plane import Plane, Shared
@@ -127,6 +128,7 @@ class House:
         self.plane = Plane.build(shared, self.pool, "test")
         self.server = ProxyServer(self.plane, entrance)
         self.registry = self.server.registry
+        Registry.export([self.registry], self.metrics)
         self._wire = bind(ListenAddress("127.0.0.1", 0))
         if send_buffer is not None:
             self._wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)

@@ -94,6 +94,11 @@ class ClientSocket(Endpoint):
         """Nothing has been asked on it yet."""
         return False
 
+    @property
+    def speaks_http2(self) -> bool:
+        """The client does."""
+        return False
+
     def policy_changed(self) -> None:
         """The lifecycle wants this client to go elsewhere: said with the next answer, if not here."""
 

@@ -16,6 +16,9 @@ from drainproxy.proxy.wire import sockets
 from drainproxy.proxy.wire.weights import CLIENT_BYTES, SOCKET_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from drainproxy.metrics import Metrics
     from drainproxy.proxy.plane import Plane
 
 
@@ -23,6 +26,10 @@ class Connected(Evictable, Hashable, Protocol):
     """A client's connection."""
 
     arrived_at: float
+
+    @property
+    def speaks_http2(self) -> bool:
+        """It does now, whatever it began with."""
 
     def policy_changed(self) -> None:
         """The lifecycle wants this client to go elsewhere."""
@@ -46,6 +53,19 @@ class Registry:
         plane.buffers.count(self.clients, CLIENT_BYTES, SOCKET_BYTES)
         plane.lifecycle.on_change(self._tell_http2)
         plane.pool.presence.on_change.append(self._application_changed)
+
+    @staticmethod
+    def export(registries: Sequence[Registry], metrics: Metrics) -> None:
+        """Have a scrape count the clients of all listeners."""
+
+        def refresh() -> None:
+            clients = [client for each in registries for client in each.clients]
+            idle = sum(client.idle for client in clients)
+            metrics.client_connections.set(idle, "idle")
+            metrics.client_connections.set(len(clients) - idle, "active")
+            metrics.h2_connections.set(sum(client.speaks_http2 for client in clients))
+
+        metrics.before_scrape.append(refresh)
 
     def opened(self, client: Connected) -> None:
         """A client has connected."""

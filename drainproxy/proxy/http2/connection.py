@@ -284,6 +284,11 @@ class Http2Connection(ClientSocket):
                 self.loop.call_soon(self.farewell.end_if_done)
 
     @property
+    def speaks_http2(self) -> bool:
+        """See ClientSocket."""
+        return True
+
+    @property
     def idle(self) -> bool:
         """No stream is open."""
         return not self._table.streams and not self._lingering

@@ -15,6 +15,7 @@ from drainproxy.lifecycle.lazytimer import LazyTimer
 if TYPE_CHECKING:
     import asyncio
 
+    from drainproxy.metrics import Metrics
     from drainproxy.proxy.limits.deadlines import Deadlines
     from drainproxy.proxy.settings import ProxySettings
 
@@ -34,7 +35,7 @@ class Waiting(Protocol):
 class ConcurrencyLimit:
     """Of every listener of the process. Written by exchanges as they begin and end."""
 
-    def __init__(self, settings: ProxySettings, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, settings: ProxySettings, loop: asyncio.AbstractEventLoop, metrics: Metrics) -> None:
         self._max_in_flight = settings.max_in_flight or 0
         self._max_queued = settings.max_queued or 0
         self._timeout_s = settings.queue_timeout
@@ -43,6 +44,8 @@ class ConcurrencyLimit:
         self._waiting: dict[Waiting, float] = {}
         """Longest first, each with the loop time until which it waits."""
         self._timer = LazyTimer(loop, self._expire)
+        self._metrics = metrics
+        metrics.before_scrape.append(self._refresh)
 
     @property
     def queued(self) -> int:
@@ -75,6 +78,9 @@ class ConcurrencyLimit:
             self._active.add(following)
             # In a turn of its own: this one has not been answered for yet.
             self._loop.call_soon(following.resume)
+
+    def _refresh(self) -> None:
+        self._metrics.requests_queued.set(self.queued)
 
     def _expire(self) -> None:
         now = self._loop.time()

@@ -25,6 +25,8 @@ from drainproxy.proxy.upstream.starvation import Starvation
 from drainproxy.proxy.wire import keepalive, sockets
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from drainproxy.addresses import UpstreamAddress
     from drainproxy.metrics import Metrics
     from drainproxy.proxy.settings import ProxySettings
@@ -78,6 +80,18 @@ class Pool:
         self.keepalive = keepalive.options(settings)
         self.presence = Presence(self.dialer, KERNEL, loop)
         self.http2 = Http2Support(settings.upstream_http2, loop)
+
+    @staticmethod
+    def export(pools: Sequence[Pool], metrics: Metrics) -> None:
+        """Have a scrape count the connections to all applications."""
+
+        def refresh() -> None:
+            metrics.upstream_connections.set(sum(pool.idle_count for pool in pools), "idle")
+            metrics.upstream_connections.set(sum(pool.active_count for pool in pools), "active")
+            metrics.upstream_reuse_off.set(float(any(pool.starvation.off for pool in pools)))
+            metrics.breaker_open.set(float(any(pool.breaker.open for pool in pools)))
+
+        metrics.before_scrape.append(refresh)
 
     @property
     def idle_count(self) -> int:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Collection, Hashable, Iterator, Sized
 
+    from drainproxy.metrics import Metrics
     from drainproxy.proxy.wire.write_batch import WriteBatch
 
 SMALL_BYTES = 8 * 1024
@@ -130,6 +131,15 @@ class Buffers:
         """Reckon with so many bytes for each of `those`, here and in the kernel."""
         if not any(cost.those is those for cost in self.costs):
             self.costs.append(Cost(those, size, kernel_size))
+
+    def export(self, metrics: Metrics) -> None:
+        """Have a scrape read the account."""
+
+        def refresh() -> None:
+            metrics.buffered_bytes.set(self.resident_bytes)
+
+        metrics.buffered_bytes_limit.set(self.max_bytes)
+        metrics.before_scrape.append(refresh)
 
     def join(self, upstreams: Collection[Fitting]) -> None:
         """Take in connections to an application."""
