@@ -16,7 +16,8 @@ HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 
 
 def documents() -> list[Path]:
-    return sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "helm/drainproxy/README.md"])
+    elsewhere = [ROOT / "helm/drainproxy/README.md", ROOT / "tests/README.md"]
+    return sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *elsewhere])
 
 
 def prose(path: Path) -> str:
@@ -82,3 +83,11 @@ def test_one_sentence_a_line(document):
     sentence_end = re.compile(r"[a-z0-9`)]\. [A-Z]")
     lines = [line.lstrip(" 0123456789.") for line in prose(document).splitlines()]
     assert [line for line in lines if sentence_end.search(line) and not line.startswith("|")] == []
+
+
+def test_each_file_of_tests_is_named_where_one_looks_behaviours_up():
+    """tests/README.md names no file that is not there, and leaves none out."""
+    tests = ROOT / "tests"
+    rows = [line for line in (tests / "README.md").read_text("utf-8").splitlines() if line.startswith("|")]
+    named = {name for row in rows for name in re.findall(r"`([\w/]+\.py)`", row.rpartition(" | ")[2])}
+    assert named == {str(path.relative_to(tests)) for path in tests.rglob("test_*.py")}
