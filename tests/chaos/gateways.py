@@ -16,11 +16,11 @@ from typing import Any
 
 from tests.chaos.table import markdown
 from tests.rollout import envoy
+from tests.support.words import OK
 
 PORT, FIRST_DOOR = 18080, 19001
 GOOD, BAD = ("127.0.0.2", "127.0.0.3"), "127.0.0.4"
 REQUESTS = 30
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
 WAYS = ("refuses", "resets at once", "closes at once", "reads, resets", "reads, closes", "reads, says 503")
 GATEWAYS = ("nginx", "HAProxy", "HAProxy, redispatch", "Envoy", "Envoy, retries")

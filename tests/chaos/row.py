@@ -72,3 +72,10 @@ def row(
         return play
 
     return enter
+
+
+def pods_row(
+    name: str, *, line: str, series: str
+) -> Callable[[Callable[[Ground], Awaitable[Measured]]], Callable[[Ground], Awaitable[Measured]]]:
+    """Enter a row in which pods end, and no request may be lost: one loop is enough."""
+    return row(name, Evidence(line=line, series=series), most=0, unit="lost", loops=ONE)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from tests.chaos.row import ONE, Evidence, Measured, row
+from tests.chaos.row import Measured, pods_row
 from tests.pods.scene import SHORT, only_report, sidecar, traffic
 from tests.pods.test_faults import ANSWERS, WATCHES
 from tests.support.cluster.door import Mode
@@ -23,13 +23,7 @@ WATCHED = {"slices_quiet", "quiet", "max"}
 """The list may have come before the flip: then the last word is "ready"."""
 
 
-@row(
-    "API server faults in a drain",
-    Evidence(line="kubernetes_api", series='result="failed"'),
-    most=0,
-    unit="lost",
-    loops=ONE,
-)
+@pods_row("API server faults in a drain", line="kubernetes_api", series='result="failed"')
 async def api(ground: Ground) -> Measured:
     """Pods end under load while the API server refuses, hangs, lies, cuts or is not reached at all."""
     faults = {**ANSWERS, **MODES, **WATCHES}

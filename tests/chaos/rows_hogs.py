@@ -11,8 +11,9 @@ from tests.chaos.row import Evidence, Measured, row
 from tests.integration.scene import get
 from tests.support.authority import Authority
 from tests.support.client import Client
-from tests.support.hogs import HOGS, OK, PROBE, Crowd, Hog, application
+from tests.support.hogs import HOGS, PROBE, Crowd, Hog, application
 from tests.support.wire import PATIENCE_S
+from tests.support.words import OK
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

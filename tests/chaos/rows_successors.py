@@ -7,7 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from drainproxy.proof.client import Client, Request
-from tests.chaos.row import ONE, Evidence, Measured, row
+from tests.chaos.row import Measured, pods_row
 from tests.pods.scene import SHORT, only_report, sidecar
 from tests.support.cluster.plane import plane
 from tests.support.kubelet import wirings
@@ -106,25 +106,13 @@ def _ended(ground: Ground, pod: Pod, *reasons: str) -> None:
     assert not [line for line in said if line["event"] in {"defect", "library", "text"}]
 
 
-@row(
-    "lone sparse pod",
-    Evidence(line="drain_report", series="late_requests_total"),
-    most=0,
-    unit="lost",
-    loops=ONE,
-)
+@pods_row("lone sparse pod", line="drain_report", series="late_requests_total")
 async def lone(ground: Ground) -> Measured:
     """The only pod is deleted, one call a second comes, and the successor takes its time to be ready"""
     return await _replaced(ground, 1)
 
 
-@row(
-    "two deleted together",
-    Evidence(line="drain_report", series="late_requests_total"),
-    most=0,
-    unit="lost",
-    loops=ONE,
-)
+@pods_row("two deleted together", line="drain_report", series="late_requests_total")
 async def together(ground: Ground) -> Measured:
     """Both replicas are deleted at once, and neither is the other's successor; the rest as above"""
     return await _replaced(ground, 2)
@@ -151,13 +139,7 @@ async def _replaced(ground: Ground, replicas: int) -> Measured:
     return _measured(*await _beside(play, ground.pick({}, SHORT)))
 
 
-@row(
-    "stalled controller",
-    Evidence(line="drain_report", series="late_requests_total"),
-    most=0,
-    unit="lost",
-    loops=ONE,
-)
+@pods_row("stalled controller", line="drain_report", series="late_requests_total")
 async def stalled(ground: Ground) -> Measured:
     """One of two pods is deleted, and its row reads ready for 25 s; one call a second comes, grace 45 s"""
     stalled_s = ground.pick(25.0, 4.0)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from tests.support.http2 import END_HEADERS, HEADERS, PREFACE, RST, SETTINGS, frame, settings
 from tests.support.session import Session
+from tests.support.words import OK, asks, get, switching, upgrade
 
 if TYPE_CHECKING:
     import ssl
@@ -25,13 +26,10 @@ AT_ONCE = 64
 """Clients that are on their way to where they stop."""
 STEP_S = 10.0
 """For so long a step waits for its answer: a client that is not answered stops where it is."""
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-AGREE = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\n"
-GET = b"GET /small HTTP/1.1\r\nHost: a\r\n\r\n"
-HELD = b"GET /held HTTP/1.1\r\nHost: a\r\n\r\n"
-CHUNKED = b"POST /unread HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-POST = b"POST /unread HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n"
-UPGRADE = b"GET /tunnel HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\n"
+GET = get("/small")
+HELD = get("/held")
+CHUNKED = asks("POST", "/unread", "Transfer-Encoding: chunked")
+POST = asks("POST", "/unread", "Content-Length: 9999999")
 LONG_PATH = b"\0\x05:path\x7f\xb9\x16/" + b"a" * 2_999
 """A literal that is not indexed (RFC 7541 section 6.2.2)."""
 
@@ -101,9 +99,9 @@ STATES = (
     State("held requests", ((request(60 * KIB), b""),)),
     State("small held requests", ((HELD, b""),)),
     State("lingering", ((request(63 * KIB)[:-2] + b"a b c\r\n", b""),)),
-    State("tunnel", ((UPGRADE % b"chat", b"101 "), (bytes(250 * KIB), b""))),
-    State("idle WebSocket", ((UPGRADE % b"websocket", b"101 "),)),
-    State("unread answer", ((b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n", b""),)),
+    State("tunnel", ((upgrade("/tunnel", "chat"), b"101 "), (bytes(250 * KIB), b""))),
+    State("idle WebSocket", ((upgrade("/tunnel", "websocket"), b"101 "),)),
+    State("unread answer", ((get("/large"), b""),)),
     State("HTTP/2 idle", _h2()),
     State("frame header", _h2(frame(HEADERS, END_HEADERS, 1, LONG_PATH)[:8])),
     State("half a frame", _h2(frame(HEADERS, END_HEADERS, 1, b"x" * 16_384)[:-1])),
@@ -141,7 +139,7 @@ class Application(asyncio.Protocol):
             protocol = data.lower().partition(b"upgrade: ")[2].partition(b"\r\n")[0]
             if protocol == b"upgrade":
                 protocol = data.lower().rpartition(b"upgrade: ")[2].partition(b"\r\n")[0]
-            self.transport.write(AGREE % protocol)
+            self.transport.write(switching(protocol.decode()))
             self.transport.pause_reading()
         elif data.startswith((b"GET /held", b"POST /unread")):
             self.transport.pause_reading()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,22 +18,34 @@ from tests.support.client import Client
 from tests.support.network import ADMIN, NEIGHBOUR, POD, TRAFFIC
 from tests.support.process import Proxy
 from tests.support.wire import PATIENCE_S, End
+from tests.support.words import switching, upgrade
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from tests.support.network import Namespace
     from tests.support.upstream import Connection
 
 SOON = {"tcp_keepalive_idle": "1s", "tcp_keepalive_interval": "1s", "tcp_keepalive_probes": "2"}
-UPGRADE = get("/", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
-SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
 
 def proxy_in(pod: Namespace, upstream: str, loop_kind: str, **settings: str) -> Proxy:
     """A proxy in the pod's namespace."""
     where = {"network": pod.pid, "listen": f":{TRAFFIC}", "admin": f":{ADMIN}"}
     return Proxy(upstreams=[upstream], loop=loop_kind, **where, **settings)
+
+
+@contextlib.asynccontextmanager
+async def served(
+    pod: Namespace, directory: Path, loop_kind: str, **settings: str
+) -> AsyncIterator[tuple[Application, Proxy]]:
+    """An application on a Unix socket, and a proxy in the pod's namespace that is ready for its callers."""
+    async with (
+        Application(path=directory / "application.sock") as upstream,
+        proxy_in(pod, upstream.address, loop_kind, **SOON, **settings) as proxy,
+    ):
+        await proxy.ready()
+        yield upstream, proxy
 
 
 async def caller(namespace: Namespace) -> Client:
@@ -51,9 +64,9 @@ async def cut(neighbour: Namespace) -> None:
 
 async def upgraded(client: Client, upstream: Application) -> Connection:
     """Have a WebSocket to the application; return its end of it."""
-    await client.send(UPGRADE)
+    await client.send(upgrade("/", "websocket"))
     application = await entered(upstream)
-    await application.send(SWITCHING)
+    await application.send(switching("websocket"))
     assert (await client.read_response()).status == 101
     return application
 
@@ -78,11 +91,7 @@ async def test_a_client_that_vanished_holds_nothing(
 ) -> None:
     """Its tunnel or request, its descriptor and the application's connection are gone soon after."""
     pod, neighbour = neighbours
-    async with (
-        Application(path=tmp_path / "application.sock") as upstream,
-        proxy_in(pod, upstream.address, loop_kind, **SOON) as proxy,
-    ):
-        await proxy.ready()
+    async with served(pod, tmp_path, loop_kind) as (upstream, proxy):
         client = await caller(neighbour)
         application = await begin(client, upstream)
         assert established(pod) == 1
@@ -115,11 +124,7 @@ async def test_what_a_vanished_client_does_not_acknowledge_ends_it(
 ) -> None:
     """While bytes are on their way the kernel asks nothing: `tcp_user_timeout` is for those."""
     pod, neighbour = neighbours
-    async with (
-        Application(path=tmp_path / "application.sock") as upstream,
-        proxy_in(pod, upstream.address, loop_kind, tcp_user_timeout="1s", **SOON) as proxy,
-    ):
-        await proxy.ready()
+    async with served(pod, tmp_path, loop_kind, tcp_user_timeout="1s") as (upstream, _):
         client = await caller(neighbour)
         application = await upgraded(client, upstream)
         await cut(neighbour)
@@ -134,11 +139,7 @@ async def test_a_client_that_is_there_and_silent_stays(
 ) -> None:
     """Its kernel answers for it, however long it has nothing to say; and the path hears that."""
     pod, neighbour = neighbours
-    async with (
-        Application(path=tmp_path / "application.sock") as upstream,
-        proxy_in(pod, upstream.address, loop_kind, **SOON) as proxy,
-    ):
-        await proxy.ready()
+    async with served(pod, tmp_path, loop_kind) as (upstream, _):
         client = await caller(neighbour)
         application = await half_asked(client, upstream)
         await until(lambda: acknowledged(client) >= 4, "it was not asked")

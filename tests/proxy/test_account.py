@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from drainproxy.proxy.wire import buffers
 from drainproxy.proxy.wire.buffers import SMALL_BYTES
 from drainproxy.proxy.wire.weights import CLIENT_BYTES, SOCKET_BYTES, UPSTREAM_BYTES, WORK_BYTES
-from tests.proxy.words import GET, OK, get
 from tests.support.house import House
 from tests.support.upstream import Upstream, answering
 from tests.support.wire import End
+from tests.support.words import GET, OK, get
 
 if TYPE_CHECKING:
     import pytest

@@ -6,9 +6,9 @@ import pytest
 
 from drainproxy.lifecycle.machine import Phase
 from drainproxy.lifecycle.propagation import Rules
-from tests.proxy.words import GET, get
 from tests.support.house import House
 from tests.support.upstream import Upstream, answering
+from tests.support.words import GET, get
 
 SLOWLY = Rules(min_s=60, margin_s=60, quiet_s=0, max_s=60, hold_min=True)
 AT_ONCE = Rules(min_s=0, margin_s=0, quiet_s=0, max_s=0, hold_min=True)

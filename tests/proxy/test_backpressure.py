@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from tests.proxy.words import GET, GET_1_0, OK, ok, post
 from tests.support.house import House
 from tests.support.upstream import Upstream
+from tests.support.words import GET, GET_1_0, OK, ok, post
 
 READ_BYTES = 256 * 1024
 """What a loop reads at once. libuv reads one stream up to 32 times in a turn, unless it is told to pause."""

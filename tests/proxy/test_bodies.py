@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from tests.proxy.words import GET, OK, ok, post
 from tests.support.house import House
 from tests.support.message import Ending
 from tests.support.upstream import Connection, Upstream
 from tests.support.wire import End, turns
+from tests.support.words import GET, OK, ok, post
 
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
 MEGABYTE = bytes(range(256)) * 4096

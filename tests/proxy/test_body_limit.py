@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.proxy.words import GET, OK, ok, post
 from tests.support.house import House
 from tests.support.message import Ending
 from tests.support.upstream import Upstream, answering
+from tests.support.words import GET, OK, ok, post
 
 LIMIT = 1000
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"

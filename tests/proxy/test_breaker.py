@@ -8,12 +8,12 @@ import socket
 from drainproxy.errors import BreakerOpen
 from drainproxy.proxy.upstream.breaker import FAILURES, Breaker
 from tests.integration.application import Application
-from tests.proxy.words import GET, OK, post
 from tests.support import clock
 from tests.support.clock import in_fake_time
 from tests.support.house import House
 from tests.support.upstream import OK as ANSWER
 from tests.support.upstream import Upstream, answering
+from tests.support.words import GET, OK, post
 
 COOLDOWN_S = 2.0
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.proxy.words import GET, GET_1_0, OK, ok
 from tests.support.house import House
 from tests.support.upstream import Connection, Upstream
 from tests.support.wire import End, turns
+from tests.support.words import GET, GET_1_0, OK, ok
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 

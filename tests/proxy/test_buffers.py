@@ -16,10 +16,10 @@ from drainproxy.proxy.wire import buffers
 from drainproxy.proxy.wire.buffers import KERNEL_BYTES, SMALL_BYTES
 from drainproxy.proxy.wire.endpoint import SmallReads
 from drainproxy.proxy.wire.sockets import RECEIVE_BYTES, TCP_NOTSENT_LOWAT, UNSENT_BYTES
-from tests.proxy.words import GET, get, ok, post
 from tests.support.authority import Authority
 from tests.support.house import House
 from tests.support.upstream import Upstream, answering
+from tests.support.words import GET, get, ok, post
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import drainproxy
-from tests.proxy.words import GET
 from tests.support.house import House
 from tests.support.upstream import Upstream, answering
+from tests.support.words import GET
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.proxy.words import GET, OK, get, ok, post
 from tests.support.house import House
 from tests.support.message import Ending
 from tests.support.upstream import Connection, Upstream
 from tests.support.wire import End, turns
+from tests.support.words import GET, OK, get, ok, post
 
 if TYPE_CHECKING:
     from tests.support.client import Client

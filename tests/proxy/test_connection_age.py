@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.proxy.words import GET, OK, get, ok
 from tests.support.house import House
 from tests.support.http2 import ACK, GOAWAY, HEADERS, PING, RST, SETTINGS, Http2, frame
 from tests.support.upstream import Upstream, answering
 from tests.support.wire import End
+from tests.support.words import GET, OK, get, ok
 
 AGE_S = 0.2
 

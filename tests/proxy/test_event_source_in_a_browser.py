@@ -7,9 +7,9 @@ import shutil
 import pytest
 
 from tests.proxy.test_events import HEAD, chunk
-from tests.proxy.words import get, ok
 from tests.support.house import House
 from tests.support.upstream import Connection, Upstream
+from tests.support.words import get, ok
 
 playwright = pytest.importorskip(
     "playwright.async_api", reason="playwright is not installed; make .venv/group-deploy"

@@ -17,11 +17,11 @@ from drainproxy.proxy.message.framing import ChunkedBody, UntilCloseBody
 from drainproxy.proxy.message.parser import RequestHead, ResponseHead
 from tests.proxy.test_tunnel import outcomes
 from tests.proxy.test_websocket import pieces
-from tests.proxy.words import GET, OK, get, post
 from tests.support.house import House
 from tests.support.message import Ending
 from tests.support.upstream import Connection, Upstream
 from tests.support.wire import End
+from tests.support.words import GET, OK, get, post
 
 if TYPE_CHECKING:
     from tests.support.client import Client

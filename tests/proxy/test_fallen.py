@@ -16,11 +16,11 @@ import pytest
 from drainproxy.errors import UpstreamRefused
 from drainproxy.proxy.upstream.probe import Probe
 from tests.integration.application import Application
-from tests.proxy.words import GET, OK, post
 from tests.support.client import Client
 from tests.support.house import House
 from tests.support.upstream import answering
 from tests.support.wire import End
+from tests.support.words import GET, OK, post
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

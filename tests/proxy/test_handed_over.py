@@ -8,10 +8,10 @@ import pytest
 
 from drainproxy.proxy.http1.connection import ClientConnection
 from drainproxy.proxy.wire import endpoint
-from tests.proxy.words import get
 from tests.support.house import House
 from tests.support.upstream import Upstream
 from tests.support.wire import turns
+from tests.support.words import get
 
 ASK = get("/talk", "Connection: Upgrade", "Upgrade: chat/2")
 LARGE_ASK = get(

@@ -9,10 +9,10 @@ import pytest
 from drainproxy.addresses import ListenAddress
 from drainproxy.errors import ListenError
 from drainproxy.proxy.wire.listening_socket import address_of, bind
-from tests.proxy.words import GET
 from tests.support.client import Client
 from tests.support.house import House
 from tests.support.upstream import Upstream, answering
+from tests.support.words import GET
 
 
 @pytest.mark.parametrize(

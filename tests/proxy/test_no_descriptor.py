@@ -16,10 +16,10 @@ from drainproxy.proxy.upstream.listening import Kernel
 from drainproxy.proxy.upstream.presence import Presence
 from drainproxy.proxy.upstream.probe import Answer, ask
 from tests.integration.application import Application
-from tests.proxy.words import GET, OK
 from tests.support.descriptors import none_left
 from tests.support.house import House
 from tests.support.upstream import answering
+from tests.support.words import GET, OK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

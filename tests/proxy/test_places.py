@@ -8,10 +8,10 @@ import pytest
 
 from drainproxy.proxy.http1.connection import ClientConnection
 from drainproxy.proxy.limits.connection_limit import MAX_CHECKS
-from tests.proxy.words import GET, OK, get
 from tests.support.house import House
 from tests.support.upstream import Upstream, answering
 from tests.support.wire import End
+from tests.support.words import GET, OK, get
 
 if TYPE_CHECKING:
     from tests.support.client import Client

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from drainproxy.proxy.upstream.pool import UNSAFE_IDLE_S
-from tests.proxy.words import GET, OK, get, ok, post
 from tests.support.clock import over_sockets
 from tests.support.house import House
 from tests.support.upstream import Upstream
 from tests.support.wire import End
+from tests.support.words import GET, OK, get, ok, post
 
 if TYPE_CHECKING:
     from tests.support.client import Client

@@ -16,11 +16,11 @@ from drainproxy.proxy.upstream.dialer import Dialer
 from drainproxy.proxy.upstream.listening import Kernel
 from drainproxy.proxy.upstream.presence import Presence
 from drainproxy.proxy.upstream.probe import Probe
-from tests.proxy.words import OK, ok
 from tests.support import clock
 from tests.support.clock import in_fake_time
 from tests.support.house import House
 from tests.support.upstream import Upstream, answering
+from tests.support.words import OK, ok
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

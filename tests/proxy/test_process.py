@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.proxy.words import GET, OK, get, ok, post
 from tests.support.client import Client
 from tests.support.process import Proxy
 from tests.support.upstream import Connection, Upstream, answering
+from tests.support.words import GET, OK, get, ok, post
 
 if TYPE_CHECKING:
     from tests.support.wire import Wire

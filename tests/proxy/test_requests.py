@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from tests.proxy.words import GET, OK, get, ok, post
 from tests.support.house import House
 from tests.support.message import Ending
 from tests.support.upstream import Connection, Upstream, answering
 from tests.support.wire import End, turns
+from tests.support.words import GET, OK, get, ok, post
 
 
 async def test_a_request_reaches_the_application_and_its_answer_the_client() -> None:

@@ -7,11 +7,11 @@ import random
 
 import pytest
 
-from tests.proxy.words import GET, GET_1_0, OK, get, ok
 from tests.support.house import House
 from tests.support.message import Ending
 from tests.support.upstream import Connection, Upstream
 from tests.support.wire import turns
+from tests.support.words import GET, GET_1_0, OK, get, ok
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 

@@ -9,10 +9,10 @@ import pytest
 
 from drainproxy.lifecycle.propagation import Rules
 from drainproxy.proxy.limits.routes import PROFILES, Route, Routes, Timeouts
-from tests.proxy.words import OK, get, post
 from tests.support.house import House
 from tests.support.message import Ending
 from tests.support.upstream import Upstream, answering
+from tests.support.words import OK, get, post
 
 SLOWLY = Rules(min_s=60, margin_s=60, quiet_s=0, max_s=60, hold_min=True)
 """Propagation that lasts as long as a test."""

@@ -16,11 +16,11 @@ from drainproxy.proxy.message.websocket import Conversation
 from drainproxy.proxy.preamble import Preamble
 from drainproxy.proxy.wire.run_queue import LARGE_READ_BYTES, READ_BUDGET, READERS_A_TURN, RunQueue
 from tests.proxy.http2.test_connection import asked
-from tests.proxy.words import GET, OK, get
 from tests.support.house import House
 from tests.support.http2 import DATA, END_HEADERS, HEADERS, SETTINGS, Http2, frame
 from tests.support.upstream import Connection, Upstream
 from tests.support.wire import PATIENCE_S, End, turns
+from tests.support.words import GET, OK, get
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from drainproxy.lifecycle.propagation import Rules
-from tests.proxy.words import GET, OK, get, ok, post
 from tests.support.house import House
 from tests.support.upstream import Connection, Upstream, answering
+from tests.support.words import GET, OK, get, ok, post
 
 SLOWLY = Rules(min_s=60, margin_s=60, quiet_s=0, max_s=60, hold_min=True)
 """Propagation that lasts as long as a test."""

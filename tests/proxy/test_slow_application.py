@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from drainproxy.proxy.upstream.breaker import FAILURES
-from tests.proxy.words import GET, OK, post
 from tests.support.clock import over_sockets
 from tests.support.house import House
 from tests.support.http2 import GOAWAY, Http2
 from tests.support.wire import End
+from tests.support.words import GET, OK, post
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,13 +14,13 @@ from drainproxy.proxy.upstream.accepting import Stage
 from drainproxy.proxy.upstream.starvation import FIRST_S, LAPS, LONGEST_PAUSE_S, WAIT_S
 from tests.proxy.test_upstream import Borrowing, well
 from tests.proxy.test_upstream_tls import ours, theirs
-from tests.proxy.words import get
 from tests.support.client import Client
 from tests.support.clock import over_sockets
 from tests.support.house import House
 from tests.support.prefork import OK, Prefork
 from tests.support.upstream import Upstream, answering
 from tests.support.wire import turns
+from tests.support.words import get
 
 if TYPE_CHECKING:
     from drainproxy.proxy.upstream.connection import UpstreamConnection

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.proxy.words import GET, GET_1_0, OK, post
 from tests.support.house import House
 from tests.support.message import Ending, Message
 from tests.support.upstream import Upstream, answering
 from tests.support.wire import End
+from tests.support.words import GET, GET_1_0, OK, post
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

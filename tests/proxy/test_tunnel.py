@@ -10,10 +10,10 @@ import pytest
 
 from drainproxy.lifecycle.propagation import PRESETS
 from drainproxy.proxy.limits.routes import Route, Timeouts
-from tests.proxy.words import GET, OK, get, ok
 from tests.support.house import House
 from tests.support.upstream import Connection, Upstream
 from tests.support.wire import End, turns
+from tests.support.words import GET, OK, get, ok
 
 if TYPE_CHECKING:
     from tests.support.client import Client

@@ -9,11 +9,11 @@ import pytest
 from drainproxy.lifecycle.machine import Phase
 from drainproxy.lifecycle.propagation import Rules
 from drainproxy.proxy.upstream.breaker import FAILURES
-from tests.proxy.words import GET, OK, get
 from tests.support.house import House
 from tests.support.http2 import GOAWAY, SETTINGS, Http2
 from tests.support.upstream import Upstream
 from tests.support.wire import End
+from tests.support.words import GET, OK, get
 
 if TYPE_CHECKING:
     from tests.support.message import Message

@@ -10,9 +10,9 @@ import pytest
 from drainproxy.lifecycle.machine import Phase
 from drainproxy.lifecycle.propagation import Rules
 from drainproxy.proxy.limits.routes import Route, Timeouts
-from tests.proxy.words import GET, OK, get, ok, post
 from tests.support.house import House
 from tests.support.upstream import Upstream, answering
+from tests.support.words import GET, OK, get, ok, post
 
 if TYPE_CHECKING:
     from tests.support.client import Client

@@ -17,11 +17,11 @@ from drainproxy.proxy.upstream.pool import MAX_IDLE, UNSAFE_IDLE_S, Pool
 from drainproxy.proxy.upstream.probe import Answer, ask
 from drainproxy.proxy.wire.buffers import Buffers
 from drainproxy.proxy.wire.write_batch import WriteBatch
-from tests.proxy.words import GET, OK, ok
 from tests.support.clock import in_fake_time
 from tests.support.house import House
 from tests.support.upstream import Upstream
 from tests.support.wire import turns
+from tests.support.words import GET, OK, ok
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

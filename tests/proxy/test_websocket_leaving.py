@@ -19,10 +19,10 @@ from drainproxy.proxy.limits.routes import Route, Timeouts
 from drainproxy.proxy.relay import tunnel
 from tests.proxy.test_tunnel import outcomes
 from tests.proxy.test_websocket import CLOSE, frame, message
-from tests.proxy.words import get
 from tests.support.house import House
 from tests.support.upstream import Connection, Upstream
 from tests.support.wire import PATIENCE_S, End, turns
+from tests.support.words import get
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -94,9 +94,9 @@ async def last(connection: ClientConnection) -> tuple[list[str | bytes], int | N
     return messages, connection.close_code
 
 
-async def raw(house: House, upstream: Upstream) -> tuple[Client, Connection]:
+async def raw(house: House, upstream: Upstream, **how: int) -> tuple[Client, Connection]:
     """Open a WebSocket whose ends are sockets."""
-    client = await house.client()
+    client = await house.client(**how)
     await client.send(ASK)
     application = await upstream.connection()
     await application.read_request()
@@ -381,12 +381,7 @@ async def test_a_client_that_reads_slowly_has_not_stopped(monkeypatch: pytest.Mo
     monkeypatch.setattr(reconnect_spread, "AGAIN_S", 0.5)
     how = {"lifecycle": LONG, "send_buffer": 4096}
     async with Upstream() as upstream, House(upstream, **how) as house:
-        client = await house.client(receive_buffer=4096)
-        await client.send(ASK)
-        application = await upstream.connection()
-        await application.read_request()
-        await application.send(AGREE)
-        await client.read_head()
+        client, application = await raw(house, upstream, receive_buffer=4096)
         whole = frame(b"x" * 1_000_000)
         sending = asyncio.ensure_future(application.send(whole))
         house.sigterm()
@@ -408,12 +403,7 @@ async def test_a_close_behind_a_message_is_given_the_time_to_arrive(monkeypatch:
     monkeypatch.setattr(tunnel, "LEAVE_MARGIN_S", 0.6)
     how = {"lifecycle": LONG, "send_buffer": 4096}
     async with Upstream() as upstream, House(upstream, **how) as house:
-        client = await house.client(receive_buffer=4096)
-        await client.send(ASK)
-        application = await upstream.connection()
-        await application.read_request()
-        await application.send(AGREE)
-        await client.read_head()
+        client, application = await raw(house, upstream, receive_buffer=4096)
         whole = frame(b"x" * 60_000)
         await application.send(whole)
         house.sigterm()

@@ -14,6 +14,7 @@ from drainproxy import certificates
 from drainproxy.certificates import Files
 from tests.support import http2
 from tests.support.session import Session
+from tests.support.words import OK, asks, get, switching, upgrade
 
 if TYPE_CHECKING:
     import ssl
@@ -21,13 +22,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BLOCK_BYTES = 256 * 1024
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-PROBE = b"GET /probe HTTP/1.1\r\nHost: a\r\n\r\n"
-CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-LONG = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999999\r\n\r\n"
-ASK = b"GET /hog HTTP/1.1\r\nHost: a\r\n\r\n"
-UPGRADE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+PROBE = get("/probe")
+CHUNKED = asks("POST", "/", "Transfer-Encoding: chunked")
+LONG = asks("POST", "/", "Content-Length: 999999999999")
+ASK = get("/hog")
+UPGRADE = upgrade("/", "websocket")
+SWITCHING = switching("websocket")
 CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 _ONE = b"\0\0\0\1"

@@ -12,12 +12,11 @@ import threading
 from typing import TYPE_CHECKING
 
 from tests.support.wire import PATIENCE_S
+from tests.support.words import OK
 
 if TYPE_CHECKING:
     import ssl
     from pathlib import Path
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 class Prefork:

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING
 from tests.support.message import Message, read_request
 from tests.support.session import Session
 from tests.support.wire import PATIENCE_S, End, Ended, Wire
+from tests.support.words import OK
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 class Connection(Wire):

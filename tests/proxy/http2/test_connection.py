@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from drainproxy.lifecycle.propagation import Rules
-from tests.proxy.words import GET, OK
 from tests.support.house import House
 from tests.support.http2 import (
     ACK,
@@ -31,6 +30,7 @@ from tests.support.http2 import (
 )
 from tests.support.upstream import Upstream
 from tests.support.wire import End, Ended, turns
+from tests.support.words import GET, OK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
