@@ -74,6 +74,8 @@ class Listener:
             while not self._stopped and self.server.plane.pool.presence.fallen is self.accepting:
                 if self.accepting:
                     await self._accept_no_more()
+                    # With it, whoever sets it too could bind the address of a socket that does not listen.
+                    self._last.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
                     # Who is in the backlog is reset, as the application's own backlog was.
                     self._last.shutdown(socket.SHUT_RD)
                     continue
@@ -92,6 +94,7 @@ class Listener:
             wire = wire or self._last.dup()
             if self.server.http_at_once:
                 wire.refusal = self._refusal
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if few_descriptors():
                 wire.listen(BACKLOG)
                 self._accepting = Acceptor(wire, self.server, self.server.plane.tasks)

@@ -72,6 +72,27 @@ async def test_callers_are_refused_while_the_application_is_gone_and_served_once
             await house.until(lambda: not house.pool.open_count)
 
 
+async def test_nobody_takes_the_port_meanwhile() -> None:
+    """A server that sets SO_REUSEADDR, as all do, could bind what does not listen; then callers were its."""
+    application = Application(answering(OK))
+    port = application.port
+    async with House(f"http://127.0.0.1:{port}") as house, probed(house):
+        async with application:
+            assert (await house.ask(GET)).body == b"ok"
+            kept = await house.client()
+            await kept.ask(GET)
+        await closed(house)
+        with socket.socket() as thief:
+            thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with pytest.raises(OSError, match="Address already in use"):
+                thief.bind(("127.0.0.1", house.port))
+        async with Application(answering(OK), port=port):
+            await house.until(lambda: house.listener.accepting)
+            assert (await house.ask(GET)).body == b"ok"
+            house.pool.close_idle()
+            await house.until(lambda: not house.pool.open_count)
+
+
 async def test_idle_clients_are_let_go_as_soon_as_it_is_known() -> None:
     """Their connections would have ended with the application."""
     async with Application(answering(OK)) as application, House(application) as house:
