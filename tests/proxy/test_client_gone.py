@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.house import House
 from tests.support.message import Ending
-from tests.support.upstream import Connection, Upstream
+from tests.support.upstream import Connection, Upstream, answering
 from tests.support.wire import End, turns
 from tests.support.words import GET, OK, get, ok, post
 
@@ -114,6 +114,36 @@ async def test_a_client_that_leaves_after_much_was_pipelined_is_noticed_once_it_
         await application.read_request()
         client.reset()
         await gone_soon(application)
+
+
+async def ask_unread(house: House, client: Client, most: int) -> int:
+    """Ask up to so many times and read nothing; return how many answers the sockets have taken whole."""
+    await house.until(lambda: len(house.registry.clients) == 1)
+    (connection,) = house.registry.clients
+    for count in range(most):
+        before = len(house.access)
+        await client.send(GET)
+        await house.until(lambda seen=before: len(house.access) > seen or connection.write_paused)
+        if len(house.access) == before:
+            return count
+    return most
+
+
+async def test_a_client_that_half_closed_and_reads_nothing_is_let_go() -> None:
+    """The last answer waits for it as long as for anybody, and no longer."""
+    async with (
+        Upstream(answering(ok(b"x" * 50))) as upstream,
+        House(upstream, allow_half_close=True, send_buffer=4096, linger_s=0.1) as house,
+    ):
+        first = await house.client(receive_buffer=4096)
+        taken = await ask_unread(house, first, 10_000)
+        first.reset()
+        await house.until(lambda: not house.registry.clients)
+        client = await house.client(receive_buffer=4096)
+        assert await ask_unread(house, client, taken - 1) == taken - 1
+        client.wire.send(GET + b"no request\r\n\r\n")
+        client.half_close()
+        await house.until(lambda: not house.registry.clients, "it is waited for without end")
 
 
 async def test_a_client_that_leaves_while_we_connect_is_not_connected_for() -> None:

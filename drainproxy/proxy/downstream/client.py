@@ -253,6 +253,8 @@ class ClientSocket(Endpoint):
         if self._reading_paused:
             self._pause(paused=False)
         if self._eof:
+            # It may be one that does not read what it has asked for.
+            self.timer.set(self.loop.time() + self.plane.linger_s)
             self.transport.close()
             return
         try:
