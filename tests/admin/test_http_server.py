@@ -44,6 +44,7 @@ async def test_a_crowd_takes_no_place_of_the_nodes(tmp_path, monkeypatch):
         for number in range(200)
     ]
     assert (await premises.ask("GET /readyz")).status == 200
+    assert await probe.still_answers()
     await probe.hang_up()
     await premises.close()
     for _, writer in silent:
