@@ -7,9 +7,11 @@ import os
 import signal
 from pathlib import Path
 
+from tests.integration.application import Application
 from tests.integration.scene import OK, OK_CLOSE, entered, get, held, report, status, until
 from tests.support.client import Client
 from tests.support.process import Proxy
+from tests.support.upstream import answering
 from tests.support.wire import PATIENCE_S
 
 DESCRIPTORS = 48
@@ -109,6 +111,20 @@ async def test_a_burst_beyond_the_descriptors_is_told_503(upstream, loop_kind):
         for each in answers:
             each.cancel()
         await asyncio.wait(answers)
+
+
+async def test_nobody_of_a_burst_is_hung_up_on(loop_kind):
+    """Twice as many callers as descriptors: each is served or told why not."""
+    async with Application(answering(OK)) as upstream:
+        proxy = Proxy(upstreams=[upstream.address], loop=loop_kind, descriptors=DESCRIPTORS, settle="50ms")
+        async with proxy:
+            await proxy.ready()
+            proxy.signal(signal.SIGSTOP)
+            burst = [await proxy.client() for _ in range(2 * DESCRIPTORS + 4)]
+            for client in burst:
+                await client.send(get())
+            proxy.signal(signal.SIGCONT)
+            assert {(await client.final()).status for client in burst} <= {200, 503}
 
 
 async def answered(proxy, upstream) -> bool:
