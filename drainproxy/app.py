@@ -205,7 +205,8 @@ class _Process:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None) as self._patience:
                 # Past the deadline the pod stays while its application stops: what was cut is counted.
-                if (until := self.controller.hooks.late_scrape_until) > self._loop.time():
+                until = min(self.controller.hooks.late_scrape_until, self._departure.exit_by)
+                if until > self._loop.time():
                     await admin.wait_last_scrape(until=until)
                 await self._departure.depart()
         self._patience = None

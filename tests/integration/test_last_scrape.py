@@ -7,7 +7,17 @@ import asyncio
 import pytest
 
 from tests.integration.application import Application
-from tests.integration.scene import OK, OK_CLOSE, entered, events, get, held, on_one_loop, waiting_hook
+from tests.integration.scene import (
+    OK,
+    OK_CLOSE,
+    command,
+    entered,
+    events,
+    get,
+    held,
+    on_one_loop,
+    waiting_hook,
+)
 from tests.support.upstream import answering
 
 PATHS = ("/livez", "/startupz", "/readyz", "/lb-health")
@@ -168,3 +178,21 @@ async def test_where_no_scrape_is_due_nobody_waits(start, scrapes):
         await proxy.line("phase", phase="drained")
         assert await proxy.exit_code() == 0
         assert not events(proxy, "last_scrape")
+
+
+@on_one_loop
+async def test_a_native_sidecar_that_is_told_last_waits_no_longer_than_it_surely_lives(start, upstream):
+    """The deadline has cut something, and the kubelet may have planned a shorter grace period than told: two
+    seconds from SIGTERM on are certain, and the exit is in them."""
+    sums = {"grace_period": "6s", "app_stop": "2900ms", "reserve": "100ms", "leave_spread": "0s"}
+    proxy = await start(upstream, final_scrape_wait="15s", **sums)
+    await proxy.metrics()
+    client, _ = await held(proxy, upstream)
+    assert (await command(proxy, "drain", "--prestop"))[0] == 0
+    assert (await client.final()).status == 503
+    await proxy.line("drain_report")
+    client.close()
+    proxy.signal()
+    line = await proxy.line("last_scrape")
+    assert line["within_s"] <= 1.75
+    assert await proxy.exit_code() == 0
