@@ -40,6 +40,9 @@ class Borrowing:
         """See Borrower."""
         self.data += data
 
+    def upstream_eof(self) -> None:
+        """See Borrower."""
+
     def upstream_lost(self, *, reset: bool) -> None:
         """See Borrower."""
         self.lost = reset

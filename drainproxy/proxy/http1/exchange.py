@@ -44,8 +44,7 @@ class Exchange:
         self._connecting: asyncio.Task[None] | None = None
         self.deadlines = Deadlines(request.timeouts, now, client.plane.lifecycle.published, client.timer.set)
         self.started, self.kind = now, "http"
-        self.head = request.head
-        self.request = request
+        self.head, self.request = request.head, request
         self._body = body = request.body
         self.body_read = body is None
         self._ended = False
@@ -142,11 +141,10 @@ class Exchange:
 
     def _leave_upstream(self, *, reusable: bool) -> None:
         upstream, self._upstream = self._upstream, None
-        response = self._response
         if upstream is None:
             return
-        if reusable and response is not None and self.request_read:
-            reuse.give_back(self._client, upstream, response, self._body)
+        if reusable and self._response is not None and self.request_read:
+            reuse.give_back(self._client, upstream, self._response, self._body)
         else:
             self._plane.pool.discard(upstream)
 
@@ -210,6 +208,9 @@ class Exchange:
             self.fail(error)
         except Exception as defect:
             self._client.defective(defect)
+
+    def upstream_eof(self) -> None:
+        """An application that has stopped sending has ended its response (Borrower)."""
 
     def upstream_lost(self, *, reset: bool) -> None:
         """End with the connection (Borrower): that is how some responses end, if it was not reset."""
@@ -293,10 +294,9 @@ class Exchange:
             return
         unbounded = body.framing is not Framing.LENGTH
         if unbounded and event_stream.leaves(start, response, self.head, self.request.timeouts.streams):
-            lifecycle = self._plane.lifecycle
-            silent, self.kind = not lifecycle.published.draining, "stream"
+            silent, self.kind = not self._plane.lifecycle.published.draining, "stream"
             self._response_body = self.stream = event_stream.EventStream(body, response, silent=silent)
-            lifecycle.reconnect_spread.joined(self)
+            self._plane.lifecycle.reconnect_spread.joined(self)
         self._relay(start, rest)
 
     def _relay(self, start: bytes, data: bytes) -> None:

@@ -41,6 +41,9 @@ class Private:
         """See Borrower. Nobody has asked."""
         self.upstream_lost(reset=True)
 
+    def upstream_eof(self) -> None:
+        """See Borrower. It ends with that."""
+
     def upstream_lost(self, *, reset: bool) -> None:
         """See Borrower. The client logs in anew on a new connection, as it would have to without us."""
         self.end()

@@ -181,6 +181,9 @@ class Http2Connection(ClientSocket):
             self._upstream.give_way(len(data), self.from_upstream.backlog)
         self.farewell.end_if_done()
 
+    def upstream_eof(self) -> None:
+        """It answers no further stream (Borrower): streams need both directions."""
+
     def upstream_lost(self, *, reset: bool) -> None:
         """The application has ended the connection (Borrower), and with it every stream."""
         self._upstream = None

@@ -88,6 +88,9 @@ class TcpConnection(ClientSocket):
         if len(self._early) > MAX_EARLY_BYTES:
             self._upstream_gone = True
 
+    def upstream_eof(self) -> None:
+        """Nothing was said to it yet (Borrower)."""
+
     def upstream_lost(self, *, reset: bool) -> None:
         """The application has hung up at once."""
         self._upstream_gone = True

@@ -132,7 +132,7 @@ class Tunnel:
         """Relay, beginning with what is here already. `eof`: the client has stopped to send."""
         upstream, plane = self._upstream, self._plane
         before.registry.handed_over(before, self._client)
-        upstream.borrower = upstream.tunnel = self
+        upstream.borrower = self
         upstream.reader.forget()
         plane.inflight.add(self)
         self._client.take_over()
@@ -200,7 +200,7 @@ class Tunnel:
         self._say(data)
 
     def upstream_eof(self) -> bool:
-        """Pass a half-close on; return whether there is more to say to the application."""
+        """Pass a half-close on; return whether there is more to say to the application (Borrower)."""
         self._upstream_done = True
         if self._said:
             self._part()
@@ -260,7 +260,6 @@ class Tunnel:
         if reset and not upstream.lost:
             sockets.reset_on_close(upstream.transport)
         self._plane.pool.discard(upstream)
-        upstream.tunnel = None
         if not client.gone:
             client.reset() if reset else client.close()
         self._plane.accounting.tunnel_ended(self, outcome)

@@ -6,7 +6,7 @@ Lent and taken back by its pool, which hears of its opening and of its end.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from drainproxy.proxy.message.parser import ResponseReader
 from drainproxy.proxy.wire import keepalive, sockets
@@ -16,29 +16,54 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from drainproxy.proxy.relay.tunnel import Tunnel
+    from drainproxy.addresses import UpstreamAddress
     from drainproxy.proxy.upstream.borrower import Borrower
-    from drainproxy.proxy.upstream.pool import Pool
+    from drainproxy.proxy.upstream.dialer import Dialer
+    from drainproxy.proxy.upstream.presence import Presence
+    from drainproxy.proxy.wire.buffers import Buffers
+
+
+class Owner(Protocol):
+    """Whose connections to one application they are (pool.py)."""
+
+    address: UpstreamAddress
+    buffers: Buffers
+    dialer: Dialer
+    keepalive: keepalive.Options
+    presence: Presence
+
+    def opened(self, connection: UpstreamConnection) -> None:
+        """Take a new connection into the books."""
+
+    def closed(self, connection: UpstreamConnection) -> None:
+        """Forget a connection whose transport has ended."""
+
+    def discard(self, connection: UpstreamConnection) -> None:
+        """Close a connection at once; what it still had to send or say is of no use."""
+
+    def is_young(self, connection: UpstreamConnection) -> bool:
+        """Tell whether it has idled so shortly that the application should still keep it."""
+
+    def distrust(self) -> None:
+        """The application has closed a young connection, and had not announced it: it may do so again."""
 
 
 class UpstreamConnection(Endpoint):
     """One connection to the application."""
 
     __slots__ = (
-        "_pool", "borrower", "held", "idle_since", "idle_until", "lent_at", "lost", "private", "reader",
-        "reused", "small", "spent", "tunnel",
+        "_owner", "borrower", "held", "idle_since", "idle_until", "lent_at", "lost", "private", "reader",
+        "reused", "small", "spent",
     )  # fmt: skip
 
-    def __init__(self, pool: Pool) -> None:
-        super().__init__(pool.buffers)
-        self._pool = pool
+    def __init__(self, owner: Owner) -> None:
+        super().__init__(owner.buffers)
+        self._owner = owner
         self.borrower: Borrower | None = None
         self.idle_since = self.idle_until = 0.0
         self.lent_at = 0.0
-        self.tunnel: Tunnel | None = None
-        """The borrower, if it can take a half-close."""
         self.reused = False
-        self.small = pool.buffers.tight and pool.address.is_ip
+        self.small = owner.buffers.tight and owner.address.is_ip
         """Made while too much was held; it is slow, and nobody gets it a second time."""
         self.private = False
         """The application may hold whoever speaks on it for one client's user (private.py)."""
@@ -51,7 +76,7 @@ class UpstreamConnection(Endpoint):
 
     async def dial(self, make: Callable[[], asyncio.Protocol]) -> asyncio.Transport:
         """Connect; `make` returns what the transport speaks to."""
-        return await self._pool.dialer.dial(make, small=self.small)
+        return await self._owner.dialer.dial(make, small=self.small)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -59,24 +84,25 @@ class UpstreamConnection(Endpoint):
         sockets.bound_unsent(wire)
         if not self.small:
             sockets.bound_received(wire)
-        keepalive.apply(wire, self._pool.keepalive)
+        keepalive.apply(wire, self._owner.keepalive)
         super().connection_made(transport)
         # Here and not where connecting is awaited: it may be lost again before that goes on.
-        self._pool.opened(self)
+        self._owner.opened(self)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
         if self.borrower is not None:
             self.borrower.upstream_data(data)
         else:
-            self._pool.discard(self)
+            self._owner.discard(self)
 
     def eof_received(self) -> bool:
         """See asyncio.Protocol. An application that has stopped sending has ended its response."""
-        if self.tunnel is not None:
-            return self.tunnel.upstream_eof()
+        more = None if self.borrower is None else self.borrower.upstream_eof()
+        if more is not None:
+            return more
         self._closed_by_application()
-        self._pool.presence.closed()
+        self._owner.presence.closed()
         self._gone(reset=False)
         return False
 
@@ -87,11 +113,11 @@ class UpstreamConnection(Endpoint):
             self.drop_backlog()
         else:
             self._closed_by_application()
-            self._pool.presence.failed()
+            self._owner.presence.failed()
             if self.borrower is not None and (last := sockets.last_words(self.transport)):
                 self.borrower.upstream_data(last)
         super().connection_lost(exc)
-        self._pool.closed(self)
+        self._owner.closed(self)
         # What it has said comes before its hanging up.
         self.behind_backlog(partial(self._ended, reset=exc is not None))
 
@@ -123,8 +149,8 @@ class UpstreamConnection(Endpoint):
         return sockets.has_bytes(self.transport) or sockets.hung_up(self.transport, half=True)
 
     def _closed_by_application(self) -> None:
-        if self.borrower is None and self._pool.is_young(self):
-            self._pool.distrust()
+        if self.borrower is None and self._owner.is_young(self):
+            self._owner.distrust()
 
     def _gone(self, *, reset: bool) -> None:
         self.lost = True
@@ -132,4 +158,4 @@ class UpstreamConnection(Endpoint):
         if borrower is not None:
             borrower.upstream_lost(reset=reset)
         else:
-            self._pool.discard(self)
+            self._owner.discard(self)

@@ -12,7 +12,7 @@ Written by the pool; what was learnt holds for seconds, is tried again, and forg
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from drainproxy.lifecycle.lazytimer import LazyTimer
 from drainproxy.proxy.upstream.accepting import Stage, stage
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from drainproxy.proxy.upstream.connection import UpstreamConnection
-    from drainproxy.proxy.upstream.pool import Pool
 
 WAIT_S = 0.02
 """An unread request has waited for nothing yet."""
@@ -45,11 +44,25 @@ LONGEST_PAUSE_S = 4.0
 MAX_LOOKED_AT = 16
 
 
+class Kept(Protocol):
+    """The connections of one application (pool.py)."""
+
+    @property
+    def open_count(self) -> int:
+        """How many there are."""
+
+    def close_idle(self, most: int = ..., /) -> int:
+        """Close up to so many of those that nobody uses; return how many there were."""
+
+    def backlog(self) -> int:
+        """Return how many wait for the application to accept them."""
+
+
 class Starvation:
     """Of one pool, on the loop's thread."""
 
-    def __init__(self, pool: Pool, loop: asyncio.AbstractEventLoop) -> None:
-        self._pool = pool
+    def __init__(self, kept: Kept, loop: asyncio.AbstractEventLoop) -> None:
+        self._kept = kept
         self._loop = loop
         self.waiting: dict[UpstreamConnection, float] = {}
         """Never used before, and since when a request is on it: the oldest first."""
@@ -139,14 +152,14 @@ class Starvation:
         if self._let_in is not None:
             self._judge(self._let_in, now)
         elif (first := self._unread(now)) is not None:
-            if now >= self._not_before and self._pool.close_idle():
+            if now >= self._not_before and self._kept.close_idle():
                 self._let_in, self._closed_at, self._disturbed = first, now, False
             self._look_by(now + (self._wait_s if self._let_in is None else LOOK_S))
         else:
             self._look_at_backlog(now)
         if self.waiting:
             self._look_by(now + self._wait_s)
-        elif self._pool.open_count:
+        elif self._kept.open_count:
             self._look_by(now + BACKLOG_S)
         else:
             self.asleep = True
@@ -184,7 +197,7 @@ class Starvation:
 
     def _look_at_backlog(self, now: float) -> None:
         """Let others in that wait to be accepted: as many as wait, in place of idle connections first."""
-        waiting = 0 if now < self._not_before else self._pool.backlog()
+        waiting = 0 if now < self._not_before else self._kept.backlog()
         if self.owed or not waiting:
             if self.owed and waiting:
                 self._pause(now)
@@ -194,7 +207,7 @@ class Starvation:
             self._look_by(now + self._wait_s)
         else:
             self._crowded = False
-            self.owed = max(0, waiting - self._pool.close_idle(waiting))
+            self.owed = max(0, waiting - self._kept.close_idle(waiting))
 
     def _pause(self, now: float) -> None:
         self._pause_s = min(max(2 * self._pause_s, BACKLOG_S), LONGEST_PAUSE_S)
@@ -208,7 +221,7 @@ class Starvation:
         self.owed = self._hits = 0
         self._let_in = self._overtaken = None
         self.waiting.clear()
-        self._pool.close_idle()
+        self._kept.close_idle()
         self._term.set(self._loop.time() + self._for_s)
         self._tell(learnt=True)
 

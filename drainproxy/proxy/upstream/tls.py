@@ -1,22 +1,30 @@
 """TLS to the application: whom it must be, and the handshake before a connection counts as made.
 
-Called by upstream.py where the application is https://; a pool without it never comes here.
+Called by pool.py where the application is https://; a pool without it never comes here.
 """
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
+from typing import Protocol
 
 from drainproxy import certificates
+from drainproxy.addresses import UpstreamAddress
 from drainproxy.certificates import Certificates, Rotation
 from drainproxy.proxy.transport_settings import TransportSettings
 from drainproxy.proxy.upstream.connection import UpstreamConnection
-from drainproxy.proxy.upstream.pool import Pool
 from drainproxy.proxy.wire.tls import Tls
 
 Http2Contexts = Callable[[ssl.SSLContext], ssl.SSLContext]
 """The newest context -> one of the same files that asks for HTTP/2."""
+
+
+class Secured(Protocol):
+    """The connections of one application (pool.py)."""
+
+    address: UpstreamAddress
+    tls: "UpstreamTls | None"
 
 
 class UpstreamTls:
@@ -77,7 +85,7 @@ class UpstreamTls:
             raise
 
 
-def secure(pools: list[Pool], edge: TransportSettings, rotation: Rotation) -> None:
+def secure(pools: Iterable[Secured], edge: TransportSettings, rotation: Rotation) -> None:
     """Give the pools of https:// applications what they need. Raises CertificateError."""
     secured = [pool for pool in pools if pool.address.tls]
     if secured:
