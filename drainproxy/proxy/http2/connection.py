@@ -256,8 +256,6 @@ class Http2Connection(ClientSocket):
             self.loop.call_soon(self._refuse, stream)
         published = plane.lifecycle.published
         first, self._spoken = not self._spoken, True
-        if stream.deadline < math.inf:
-            self.wake_by(stream.deadline)
         if first or published.draining:
             plane.admission.came(health_check=False, accepted_at=self.accepted_at, first=first, now=now)
         if over or plane.admission.ending(now):
@@ -359,8 +357,7 @@ class Http2Connection(ClientSocket):
         now = self.loop.time()
         streams = self._table.streams
         for stream in list(streams.values()):
-            if stream.deadline <= now:
-                stream.cut("deadline")
+            stream.deadlines.expire(stream, now, client_awaited=not stream.client_ended)
         if self.farewell.ping_by <= now:
             self.farewell.heard()
         # The application may take as long as the client waits, as with HTTP/1.1.
@@ -377,7 +374,7 @@ class Http2Connection(ClientSocket):
         elif idle_at <= now:
             self.end(Code.NO_ERROR, "idle")
         else:
-            next_deadline = min((stream.deadline for stream in streams.values()), default=math.inf)
+            next_deadline = min((stream.deadlines.nearest() for stream in streams.values()), default=math.inf)
             ready_by = math.inf if ready else self._ready_by
             self.timer.set(min(self.farewell.ping_by, ready_by, self._rest.by, idle_at, next_deadline))
 

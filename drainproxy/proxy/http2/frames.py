@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 MAGIC = PREFACE[-6:]
@@ -96,14 +100,20 @@ def rst_stream(stream: int, code: Code) -> bytes:
     return frame(RST_STREAM, 0, stream, struct.pack(">I", code))
 
 
-def grpc_unavailable(stream: int) -> bytes:
-    """End a gRPC call with a status that clients may act on: trailers made of literals that are never
-    indexed, which leave the table of header compression alone (RFC 7541 section 6.2.3)."""
-    fields = ((b"grpc-status", b"14"), (b"grpc-message", b"the server is draining"))
+def last_fields(stream: int, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """End a stream with these fields, each shorter than 127 bytes: an answer without a body, or trailers.
+
+    They are literals that are never indexed, which leave the table of header compression alone (RFC 7541
+    section 6.2.3).
+    """
     block = b"".join(
         b"\x10" + bytes((len(name),)) + name + bytes((len(value),)) + value for name, value in fields
     )
     return frame(HEADERS, END_STREAM | END_HEADERS, stream, block)
+
+
+GRPC_UNAVAILABLE = ((b"grpc-status", b"14"), (b"grpc-message", b"the server is draining"))
+"""Trailers that end a gRPC call with a status that clients may act on."""
 
 
 def read_code(payload: memoryview) -> int:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+from drainproxy.errors import DrainDeadline
 from drainproxy.proxy.http2 import frames
 from drainproxy.proxy.http2.frames import Code
+from drainproxy.proxy.limits.deadlines import Deadlines
+from drainproxy.proxy.message import replies
 
 if TYPE_CHECKING:
+    from drainproxy.errors import RequestError
     from drainproxy.proxy.http2.connection import Http2Connection
     from drainproxy.proxy.http2.streams import Streams
+    from drainproxy.proxy.limits.routes import Timeouts
 
 MAX_PATH_BYTES = 200
 
@@ -18,8 +24,8 @@ class Stream:
     """See lifecycle/inflight.py. Written by its connection."""
 
     __slots__ = (
-        "_connection", "_table", "_timeouts", "answered", "client_ended", "deadline", "grpc", "id", "method",
-        "path", "started", "upstream_ended",
+        "_connection", "_table", "answered", "client_ended", "deadlines", "grpc", "id", "method", "path",
+        "started", "upstream_ended",
     )  # fmt: skip
     kind = "http2"
 
@@ -35,40 +41,69 @@ class Stream:
         self.method = self.path = b""
         """What was asked, where requests are read (`h2_inspect`)."""
         self.grpc = False
-        self._timeouts = connection.plane.routes.default
-        self.deadline = self._ends_by()
+        self._limit(connection.plane.routes.unread)
 
     def asks(self, fields: dict[bytes, bytes]) -> None:
         """Take what the request says of itself."""
         method, path = fields.get(b":method", b""), fields.get(b":path", b"")
         self.grpc = fields.get(b"content-type", b"").startswith(b"application/grpc")
-        self._timeouts = self._connection.plane.routes.find(method, path)
+        self._limit(self._connection.plane.routes.find(method, path))
         # What is shown, and no more: a thousand long paths would be a lot. A query may hold secrets.
         self.method, self.path = method[:32], path.partition(b"?")[0][:MAX_PATH_BYTES]
-        self.drain_by(self.deadline)
 
-    def _ends_by(self) -> float:
-        published = self._connection.plane.lifecycle.published
-        return min(self.started + self._timeouts.total, self._timeouts.ends_by(published))
+    def _limit(self, timeouts: Timeouts) -> None:
+        connection = self._connection
+        published = connection.plane.lifecycle.published
+        self.deadlines = Deadlines(timeouts, self.started, published, connection.wake_by)
+        self.deadlines.arm()
+
+    def responding(self) -> None:
+        """The head of an answer passes."""
+        self.answered = True
+        self.deadlines.response_head = math.inf
+
+    def moved(self) -> None:
+        """Data passes, either way."""
+        if self.deadlines.idle < math.inf:
+            self.deadlines.moved(self._connection.loop.time())
+
+    @property
+    def deadline(self) -> float:
+        """See Work."""
+        return self.deadlines.end
 
     def drain_by(self, deadline: float) -> None:
         """End by the drain's deadline too, or no longer (Work); a route may have one of its own."""
-        self.deadline = self._ends_by()
-        self._connection.wake_by(self.deadline)
+        self.deadlines.follow(self._connection.plane.lifecycle.published)
 
     def leave(self) -> None:
         """A call just finishes; its connection has been told to open no further one (Work)."""
 
     def cut(self, reason: str) -> None:
-        """End at a deadline (Work). Without an answer it can be tried again safely (section 8.7)."""
+        """See Work."""
+        self.fail(DrainDeadline())
+
+    def fail(self, error: RequestError) -> None:
+        """End at a deadline (Timed), so that the client can tell whether it may try again.
+
+        What the application cannot have taken is refused (RFC 9113 section 8.7); what it may be working on
+        gets the answer that it would get over HTTP/1.1.
+        """
         if self.id not in self._table.streams:
             return
         if not self.answered:
-            self._table.cut(self, frames.rst_stream(self.id, Code.REFUSED_STREAM), "timed_out")
+            taken = self._connection.from_upstream.begun
+            last = self._answer(error) if taken else frames.rst_stream(self.id, Code.REFUSED_STREAM)
+            self._table.cut(self, last, "timed_out")
         elif self.grpc and not self.upstream_ended:
-            self._table.cut(self, frames.grpc_unavailable(self.id), "cut")
+            self._table.cut(self, frames.last_fields(self.id, frames.GRPC_UNAVAILABLE), "cut")
         else:
             self._table.cut(self, frames.rst_stream(self.id, Code.CANCEL), "cut")
+
+    def _answer(self, error: RequestError) -> bytes:
+        answer = frames.last_fields(self.id, replies.fields(error))
+        # Nobody reads the rest of the request (section 8.1).
+        return answer if self.client_ended else answer + frames.rst_stream(self.id, Code.NO_ERROR)
 
     def describe(self) -> dict[str, str]:
         """Say what is known of it (Work)."""

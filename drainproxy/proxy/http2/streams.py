@@ -83,6 +83,7 @@ class Streams:
         stream = self.streams.get(number)
         if stream is None:
             return self._late_data(number, len(payload), self._connection.say_client)
+        stream.moved()
         if flags & frames.END_STREAM:
             stream.client_ended = True
             if stream.upstream_ended:
@@ -193,7 +194,7 @@ class Streams:
         stream = self.streams.get(number)
         if stream is None:
             return self._late_data(number, len(payload), self._connection.say_upstream)
-        stream.answered = True
+        stream.moved()
         if flags & frames.END_STREAM:
             stream.upstream_ended = True
             if stream.client_ended:
@@ -204,7 +205,7 @@ class Streams:
         self._connection.from_upstream.open_block(number, flags, len(payload))
         stream = self.streams.get(number)
         if stream is not None:
-            stream.answered = True
+            stream.responding()
             if flags & frames.END_STREAM:
                 stream.upstream_ended = True
                 if stream.client_ended:

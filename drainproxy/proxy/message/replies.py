@@ -41,3 +41,16 @@ def reply(error: RequestError, *, date: bytes, head_only: bool, close: bool) -> 
     if close:
         lines.append(b"Connection: close\r\n")
     return b"".join([*lines, b"\r\n", b"" if head_only else body])
+
+
+def fields(error: RequestError) -> list[tuple[bytes, bytes]]:
+    """Return the fields of the response for `error`, as HTTP/2 writes them; it has no body there."""
+    said = f'drainproxy; error={error.proxy_status}; details="{error.reason}"'
+    listed = [
+        (b":status", b"%d" % error.status),
+        (b"cache-control", b"no-store"),
+        (b"proxy-status", said.encode()),
+    ]
+    if error.retry_after_s is not None:
+        listed.append((b"retry-after", b"%d" % error.retry_after_s))
+    return listed

@@ -61,6 +61,11 @@ async def asked(client: Http2, application: Http2, stream: int, *, end: bool = T
     application.decoder.decode((await application.next(HEADERS, stream)).payload)
 
 
+async def read_fields(client: Http2, stream: int) -> dict[str, str]:
+    """The fields of a stream's next HEADERS."""
+    return dict(client.decoder.decode((await client.next(HEADERS, stream)).payload))
+
+
 async def ended(peer: Http2) -> list:
     """Every frame until the connection closes."""
     seen = []
@@ -280,17 +285,24 @@ async def test_a_connection_made_during_a_drain_is_served_and_told_at_once() -> 
         assert house.metrics.late_connections.value("request") == 1
 
 
-async def test_the_deadline_ends_streams_with_a_code_that_says_whether_to_try_again() -> None:
-    """REFUSED_STREAM where nothing was answered, CANCEL where something was; the application hears CANCEL."""
+async def test_the_deadline_ends_streams_so_that_clients_know_whether_to_try_again() -> None:
+    """A 503 where nothing was answered, as over HTTP/1.1: the application may have acted on it, so it is not
+    refused (RFC 9113 section 8.7). CANCEL where something was; the application hears CANCEL of both."""
     lifecycle = {"drain_timeout": 0.2}
     async with pair(rules=SLOWLY, lifecycle=lifecycle) as (house, client, application):
         await asked(client, application, 1)
         await asked(client, application, 3)
         await application.send(application.response(3))
-        await client.next(HEADERS, 3)
+        await read_fields(client, 3)
         house.sigterm()
-        codes = {got.stream: got.code for got in [await client.next(RST), await client.next(RST)]}
-        assert codes == {1: REFUSED_STREAM, 3: CANCEL}
+        assert await read_fields(client, 1) == {
+            ":status": "503",
+            "cache-control": "no-store",
+            "proxy-status": 'drainproxy; error=proxy_internal_response; details="drain-deadline"',
+            "retry-after": "1",
+        }
+        reset = await client.next(RST)
+        assert (reset.stream, reset.code) == (3, CANCEL)
         codes = {got.stream: got.code for got in [await application.next(RST), await application.next(RST)]}
         assert codes == {1: CANCEL, 3: CANCEL}
         outcomes = house.metrics.drain_requests

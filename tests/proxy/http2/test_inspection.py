@@ -7,11 +7,21 @@ import asyncio
 import pytest
 
 from drainproxy.proxy.limits.routes import Route, Timeouts
-from tests.proxy.http2.test_connection import SLOWLY, asked, ended, pair
-from tests.support.http2 import CONTINUATION, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST, Http2, frame
+from tests.proxy.http2.test_connection import SLOWLY, asked, ended, pair, read_fields
+from tests.support.http2 import (
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    RST,
+    Http2,
+    frame,
+)
 from tests.support.wire import turns
 
-COMPRESSION_ERROR, REFUSED_STREAM = 9, 7
+COMPRESSION_ERROR, CANCEL, NO_ERROR = 9, 8, 0
 
 
 async def test_a_block_in_pieces_padded_and_with_a_priority_is_read() -> None:
@@ -48,10 +58,64 @@ async def test_a_route_bounds_a_stream() -> None:
     routes = (Route(b"/quick", frozenset(), Timeouts(total=0.2)),)
     async with pair(h2_inspect=True, routes=routes) as (_, client, application):
         await client.send(client.request(1, "/slow"), client.request(3, "/quick/x"))
-        reset = await client.next(RST)
-        assert (reset.stream, reset.code) == (3, REFUSED_STREAM)
+        assert (await read_fields(client, 3))[":status"] == "504"
+        await application.next(HEADERS, 3)
+        assert (await application.next(RST)).stream == 3
         await application.send(application.response(1, end=True))
         assert (await client.next(HEADERS)).stream == 1
+
+
+async def test_a_routes_response_head_bounds_a_stream_until_its_answer_has_begun() -> None:
+    """The same time as over HTTP/1.1, and the same 504; one that has begun in time goes on."""
+    routes = (Route(b"/", frozenset(), Timeouts(response_head=2.0)),)
+    async with pair(h2_inspect=True, routes=routes) as (house, client, application):
+        await client.send(client.request(1, "/quick"), client.request(3, "/slow"))
+        await application.next(HEADERS, 3)
+        await application.send(application.response(1))
+        assert (await read_fields(client, 1))[":status"] == "200"
+        answer = await client.next(HEADERS, 3)
+        assert answer.flags & END_STREAM
+        fields = dict(client.decoder.decode(answer.payload))
+        assert fields[":status"] == "504"
+        assert fields["proxy-status"].endswith('details="response-head-timeout"')
+        await application.send(frame(DATA, END_STREAM, 1, b"late"))
+        assert (await client.next(DATA)).payload == b"late"
+        assert house.metrics.h2_streams.value("timed_out") == 1
+
+
+async def test_a_routes_idle_ends_a_stream_on_which_nothing_moves() -> None:
+    """Bytes of either side are a movement; an answer that has begun is visibly cut."""
+    routes = (Route(b"/idle", frozenset(), Timeouts(idle=2.0)),)
+    async with pair(h2_inspect=True, routes=routes) as (house, client, application):
+        await client.send(client.request(1, "/idle"), client.request(3, "/other"))
+        await application.next(HEADERS, 3)
+        await application.send(application.response(1), frame(DATA, 0, 1, b"moves"))
+        assert (await client.next(DATA)).payload == b"moves"
+        reset = await client.next(RST)
+        assert (reset.stream, reset.code) == (1, CANCEL)
+        assert house.metrics.h2_streams.value("cut") == 1
+        await application.send(application.response(3, end=True))
+        assert (await client.next(HEADERS, 3)).flags & END_STREAM
+
+
+async def test_the_rest_of_a_request_is_not_wanted_once_its_time_is_up() -> None:
+    """The answer is complete, and NO_ERROR says that nobody reads on (RFC 9113 section 8.1)."""
+    routes = (Route(b"/", frozenset(), Timeouts(total=0.2)),)
+    async with pair(h2_inspect=True, routes=routes) as (_, client, application):
+        await client.send(client.request(1, "/upload", end=False))
+        await application.next(HEADERS, 1)
+        assert (await read_fields(client, 1))[":status"] == "504"
+        reset = await client.next(RST)
+        assert (reset.stream, reset.code) == (1, NO_ERROR)
+
+
+async def test_streams_that_nobody_reads_know_no_response_head() -> None:
+    """Many a gRPC server begins its answer with the first message of a stream, whenever that comes."""
+    async with pair(response_head_timeout=0.05, total_timeout=0.4) as (_, client, application):
+        await client.send(client.request(1))
+        await application.next(HEADERS, 1)
+        fields = await read_fields(client, 1)
+        assert fields["proxy-status"].endswith('details="total-timeout"')
 
 
 async def test_a_grpc_call_with_an_answer_ends_with_a_status_at_the_deadline() -> None:
