@@ -195,10 +195,9 @@ def test_a_blocked_stdout_never_blocks_and_what_is_lost_is_counted():
     dropped = []
     log.on_dropped = dropped.append
     sent = MAX_QUEUED_LINES * 3
-    began = time.monotonic()
+    # Nobody reads: a call that waited would never come back.
     for number in range(sent):
         log.event("thing", number=number, padding="x" * 200)
-    assert time.monotonic() - began < 10
     assert set(dropped) == {"blocked"}
     pipe.read_on()
     log.close(30)
@@ -214,9 +213,8 @@ def test_closing_is_bounded_when_nobody_reads():
     log = Log("json", descriptor=pipe.write)
     for _ in range(2000):
         log.event("thing", padding="x" * 200)
-    began = time.monotonic()
     log.close(0.1)
-    assert time.monotonic() - began < 5
+    assert log._writer.is_alive()
     pipe.read_on()
     log._writer.join(30)
     assert not log._writer.is_alive()

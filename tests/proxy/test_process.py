@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -208,9 +207,7 @@ async def test_out_of_descriptors_it_neither_spins_nor_forgets(loop: str) -> Non
         assert (await early.final()).status == 200
         await crowd.aclose()
         late = await proxy.client()
-        begun = time.monotonic()
         assert (await late.ask(GET)).status == 200
-        assert time.monotonic() - begun < 5
         await crowding(crowd, proxy)
         await asyncio.sleep(0.2)
         proxy.signal()

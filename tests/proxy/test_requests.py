@@ -286,8 +286,7 @@ async def test_options_with_max_forwards_zero_is_answered_by_us() -> None:
         await application.send(OK)
         await client.final()
         await client.send(b"OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n")
-        async with asyncio.timeout(2):
-            assert (await client.final()).status in {200, 204}
+        assert (await client.final()).status in {200, 204}
         assert not application.received
 
 
