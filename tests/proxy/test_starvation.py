@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +20,7 @@ from tests.support.clock import over_sockets
 from tests.support.house import House
 from tests.support.prefork import OK, Prefork
 from tests.support.upstream import Upstream, answering
-from tests.support.wire import turns
+from tests.support.wire import PATIENCE_S, turns
 from tests.support.words import get
 
 if TYPE_CHECKING:
@@ -95,6 +96,76 @@ async def test_a_connection_that_is_always_in_use_gives_its_worker_up() -> None:
             while not answer.done():
                 assert (await busy.ask(PAGE)).body == b"ok"
             assert (await answer).body == b"ok"
+
+
+class Reuseport:
+    """One of several workers with an event loop and a listening socket of its own (SO_REUSEPORT)."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.wire = socket.socket()
+        self.wire.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self.wire.bind(("127.0.0.1", port))
+        self.wire.listen(100)
+        self._up, self._stalled, self._go_on = (threading.Event() for _ in range(3))
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+
+    async def _serve(self) -> None:
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        async with Upstream(answering()) as upstream:
+            self._loop.remove_reader(upstream._wire)
+            upstream._wire.close()
+            upstream._wire = self.wire
+            self.wire.setblocking(False)
+            self._loop.add_reader(self.wire, upstream._accept)
+            self._up.set()
+            await self._end.wait()
+
+    def stall(self) -> None:
+        """Have it stand still, as in a garbage collection."""
+
+        def stand_still() -> None:
+            self._stalled.set()
+            self._go_on.wait(PATIENCE_S)
+
+        self._loop.call_soon_threadsafe(stand_still)
+        assert self._stalled.wait(PATIENCE_S)
+
+    def go_on(self) -> None:
+        self._go_on.set()
+
+    def __enter__(self) -> Reuseport:
+        self._thread.start()
+        assert self._up.wait(PATIENCE_S)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.go_on()
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join(PATIENCE_S)
+
+
+async def test_a_worker_with_a_queue_of_its_own_that_stands_still_starves_nobody() -> None:
+    """Others are answered by other workers meanwhile: what waits for this one is let in by no close."""
+    with Reuseport() as first, Reuseport(first.wire.getsockname()[1]) as second:
+        async with House(f"http://127.0.0.1:{first.wire.getsockname()[1]}", **NEVER_IDLE_OUT) as house:
+            answers = 0
+
+            async def ask(client: Client) -> None:
+                nonlocal answers
+                while answers < 400:
+                    await client.ask(PAGE)
+                    answers += 1
+
+            second.stall()
+            clients = [await house.client() for _ in range(32)]
+            asking = [asyncio.ensure_future(ask(client)) for client in clients]
+            await house.until(lambda: answers >= 400 or house.pool.starvation.learnt)
+            assert not house.pool.starvation.learnt
+            assert house.pool.starvation.waiting
+            second.go_on()
+            await asyncio.gather(*asking)
+            house.pool.close_idle()
+            await house.until(lambda: not house.pool.open_count)
 
 
 @pytest.mark.parametrize("busy", [False, True])

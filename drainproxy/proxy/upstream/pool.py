@@ -275,6 +275,12 @@ class Pool:
         some = next(iter(self._open), None)
         return 0 if some is None else accepting.backlog(some.transport)
 
+    def has_queues(self) -> bool:
+        """Tell whether several sockets listen at one address of the application, each with a queue of its
+        own (SO_REUSEPORT)."""
+        places = KERNEL.places(self.address.port) if self.address.port else []
+        return len(set(places)) < len(places)
+
     async def _open_connection(self, borrower: Borrower | None) -> UpstreamConnection:
         connection = UpstreamConnection(self)
         connection.borrower = borrower

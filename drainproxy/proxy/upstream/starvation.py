@@ -57,6 +57,9 @@ class Kept(Protocol):
     def backlog(self) -> int:
         """Return how many wait for the application to accept them."""
 
+    def has_queues(self) -> bool:
+        """Tell whether several sockets listen there, each with a queue of its own."""
+
 
 class Starvation:
     """Of one pool, on the loop's thread."""
@@ -121,6 +124,9 @@ class Starvation:
             reached = stage(first.transport) if _waits(first) else Stage.READ
             if reached is Stage.READ:
                 del self.waiting[first]
+            elif self._kept.has_queues():
+                # Who was answered stood in another one: that a worker stands still is no word of ours.
+                self._laps = 0
             elif self.learnt or reached is Stage.UNACCEPTED or self._laps >= LAPS:
                 self._learn()
 
