@@ -274,6 +274,10 @@ class OutOfBuffers(LimitReached, reason="out-of-buffers", closes=True, midway=Tr
     or, where there is no room at all, any new one."""
 
 
+class TooManyStreams(LimitReached, reason="too-many-streams", proxy_status="connection_limit_reached"):
+    """An HTTP/2 stream beyond `h2_max_streams` of its connection: RST_STREAM with REFUSED_STREAM."""
+
+
 class OutOfDescriptors(LimitReached, reason="out-of-descriptors", midway=True):
     """No descriptor was left for a connection to the application."""
 

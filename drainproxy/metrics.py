@@ -30,6 +30,7 @@ Ended = Literal["finished", "timed_out", "cut", "refused", "lost"]
 OUTCOMES: tuple[Ended, ...] = get_args(Ended)
 TOLD_TO_LEAVE: Literal["told_to_leave"] = "told_to_leave"
 """What has no end of its own, and was given one so that it goes on elsewhere, has not finished."""
+TunnelEnded = Ended | Literal["told_to_leave"]
 TUNNEL_OUTCOMES = (*OUTCOMES, TOLD_TO_LEAVE)
 TUNNELS = ("websocket", "stream", "other")
 StreamEnded = Literal["finished", "reset", "timed_out", "cut", "refused", "lost"]

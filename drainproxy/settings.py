@@ -32,7 +32,7 @@ class ProcessSettings:
     """Log lines as JSON or as text; auto is text on a terminal and JSON elsewhere."""
 
     access_log: Literal["off", "errors", "all"] = "errors"
-    """Which requests get a log line: none, those that failed, or all."""
+    """What gets a log line when it has ended: no request, stream or tunnel, those that failed, or all."""
 
     trace_endpoint: Endpoint | None = None
     """Send a span of each traced HTTP/1 request there, over OTLP/HTTP, and pass the caller's trace on to the

@@ -47,6 +47,7 @@ queue-full                   503  policy    connection_limit_reached  1
 queue-timeout                503  policy    connection_limit_reached  1
 breaker-open                 503  policy    destination_unavailable  1
 out-of-buffers               503  policy    proxy_internal_response  1
+too-many-streams             503  policy    connection_limit_reached  1
 out-of-descriptors           503  policy    proxy_internal_response  1
 out-of-sockets               503  policy    proxy_internal_response  1
 internal                     500  drainproxy  proxy_internal_error   -

@@ -31,7 +31,7 @@ UPSTREAMS_DOING = (
 )
 BY_POLICY = (
     "drain-ending draining drain-deadline leave-overdue too-many-connections too-many-per-client queue-full"
-    " queue-timeout breaker-open out-of-buffers out-of-descriptors out-of-sockets"
+    " queue-timeout breaker-open out-of-buffers too-many-streams out-of-descriptors out-of-sockets"
 )
 MIDWAY = (
     "malformed-body body-too-large client-idle client-gone drain-deadline leave-overdue breaker-open"

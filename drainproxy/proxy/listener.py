@@ -19,8 +19,11 @@ from aiohttp import web
 
 from drainproxy.errors import ListenError, OutOfDescriptors
 from drainproxy.proxy.acceptor import Acceptor, few_descriptors
+from drainproxy.proxy.accounting.outcome import Stranger, TurnedAway
 from drainproxy.proxy.message import replies
 from drainproxy.proxy.message.date import date_line
+from drainproxy.proxy.message.upgrade import kind_of
+from drainproxy.proxy.relay.tcp import PROTOCOL
 from drainproxy.proxy.wire.listening_socket import BACKLOG, address_of, drop_new_callers
 from drainproxy.tasks import let_the_loop_turn
 
@@ -92,8 +95,7 @@ class Listener:
         wire, self._wire = self._wire, None
         try:
             wire = wire or self._last.dup()
-            if self.server.http_at_once:
-                wire.refusal = self._refusal
+            wire.refusal = self._refusal
             wire.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if few_descriptors():
                 wire.listen(BACKLOG)
@@ -106,10 +108,13 @@ class Listener:
             raise ListenError(f"cannot listen on {self.address} again: {error.strerror}") from None
 
     def _refusal(self, peer: str) -> bytes:
-        """Account for a caller for whom there is no descriptor; return its answer."""
-        error = OutOfDescriptors()
-        self.server.plane.count(error)
-        self.server.plane.accounting.turned_away(peer.removeprefix("::ffff:").encode(), error.reason, "")
+        """Account for a caller for whom there is no descriptor; return its answer, if it gets one."""
+        plane, error = self.server.plane, OutOfDescriptors()
+        caller = Stranger(peer.removeprefix("::ffff:").encode(), plane.loop.time())
+        tunnel = kind_of(PROTOCOL) if plane.pool.address.tcp else ""
+        plane.accounting.record(TurnedAway(caller, error, tunnel=tunnel))
+        if not self.server.http_at_once:
+            return b""
         return replies.reply(error, date=date_line(), head_only=False, close=True)
 
     async def _accept_no_more(self) -> None:

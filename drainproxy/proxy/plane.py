@@ -1,4 +1,4 @@
-"""What the connections of one listener need: settings, time, limits, the way to the application, the books.
+"""What the connections of one listener need: settings, time, limits, the way to the application, accounting.
 
 A value: it decides nothing. `Shared` is made once a process, a Plane of it for each listener; app.py and the
 tests make both the same way.
@@ -10,8 +10,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from drainproxy.errors import Blame
 from drainproxy.proxy.accounting.accounting import Accounting
+from drainproxy.proxy.accounting.arrivals import Arrivals
 from drainproxy.proxy.limits.admission import Admission
 from drainproxy.proxy.limits.concurrency_limit import ConcurrencyLimit
 from drainproxy.proxy.limits.connection_limit import ConnectionLimit
@@ -23,7 +23,6 @@ from drainproxy.proxy.wire.weights import WORK_BYTES
 from drainproxy.proxy.wire.write_batch import WriteBatch
 
 if TYPE_CHECKING:
-    from drainproxy.errors import RequestError
     from drainproxy.lifecycle.inflight import InFlight
     from drainproxy.lifecycle.port import Lifecycle
     from drainproxy.log import Log
@@ -80,7 +79,8 @@ class Shared:
         self.concurrency_limit: ConcurrencyLimit | None = None
         if settings.max_in_flight is not None:
             self.concurrency_limit = ConcurrencyLimit(settings, loop, metrics)
-        self.admission = Admission(lifecycle, metrics, settings.health_paths)
+        self.arrivals = Arrivals(lifecycle, metrics, settings.health_paths)
+        self.admission = Admission(lifecycle, self.arrivals)
         self.routes = Routes(routes, default_timeouts(settings))
         self.tracing: Tracing | None = None
         self.filters: RequestFilters | None = None
@@ -113,15 +113,17 @@ class Plane:
 
     @classmethod
     def build(cls, shared: Shared, pool: Pool, name: str) -> Plane:
-        """Return what a listener's connections need to reach `pool`. `name`: what the books call it."""
+        """Return what a listener's connections need to reach `pool`. `name`: its label."""
         accounting = Accounting(
             name=name,
-            controller=shared.lifecycle,
+            lifecycle=shared.lifecycle,
             metrics=shared.metrics,
             log=shared.log,
             access_log=shared.access_log,
+            arrivals=shared.arrivals,
+            filters=shared.filters,
+            tracing=shared.tracing,
         )
-        accounting.tracing = shared.tracing
         patience_s = shared.settings.connect_timeout
         return cls(
             settings=shared.settings,
@@ -143,8 +145,3 @@ class Plane:
             linger_s=shared.linger_s,
             upstream_host=pool.address.authority.encode("ascii", "replace"),
         )
-
-    def count(self, error: RequestError) -> None:
-        """Count what ended a connection that has no requests of its own, by who is to blame."""
-        refused = error.blame is Blame.POLICY
-        (self.metrics.refused if refused else self.metrics.errors).inc(error.reason)

@@ -11,6 +11,7 @@ from typing import cast
 from drainproxy import certificates
 from drainproxy.certificates import Certificates, Rotation
 from drainproxy.errors import OutOfBuffers, ProxyHeaderRefused
+from drainproxy.proxy.accounting.outcome import Stranger, TurnedAway
 from drainproxy.proxy.downstream.client import ClientSocket
 from drainproxy.proxy.downstream.unfinished import Unfinished
 from drainproxy.proxy.message.trust import Trust
@@ -50,10 +51,7 @@ class Arrival(Unfinished):
         """See Begun. There is no word for it yet, but a reset is a refusal too."""
         client = self._client
         self.over(client, arrived=False)
-        error = OutOfBuffers()
-        client.plane.metrics.refused.inc(error.reason)
-        client.plane.accounting.turned_away(client.peer, error.reason, "it had begun, and was no request yet")
-        client.reset()
+        client.hang_up(OutOfBuffers("it had begun, and was no request yet"))
 
     @staticmethod
     def over(client: ClientSocket, *, arrived: bool) -> bool:
@@ -142,8 +140,8 @@ class ProxyDoor(asyncio.Protocol):
         if not self._refused:
             self._refused = True
             plane = self._client.plane
-            plane.metrics.refused.inc(ProxyHeaderRefused.reason)
-            plane.accounting.turned_away(self._peer, ProxyHeaderRefused.reason, why)
+            caller = Stranger(self._peer, plane.loop.time())
+            plane.accounting.record(TurnedAway(caller, ProxyHeaderRefused(why)))
             self._transport.abort()
 
 
@@ -178,7 +176,8 @@ def _shaken(client: ClientSocket, failure: Exception | None) -> None:
     if Arrival.over(client, arrived=failure is None):
         client.plane.metrics.tls_handshakes.inc("ok" if failure is None else "failed")
         if failure is not None:
-            client.plane.accounting.turned_away(client.peer, "tls-handshake", certificates.reason(failure))
+            why = certificates.reason(failure)
+            client.plane.accounting.record(TurnedAway(client, "tls-handshake", detail=why))
 
 
 def build(edge: TransportSettings, proxy: ProxySettings, rotation: Rotation) -> dict[bool, Preamble | None]:

@@ -1,6 +1,7 @@
-"""What became of each request: metrics, drain outcomes and access lines, once a request and nowhere else.
+"""What became of whatever came: `record` takes each piece of work that has ended, once.
 
-Counted in plain integers; labels are made at the scrape, and a line only where one is written.
+Nobody else counts it: counters, the tally of a drain, the access line and the span are all made from one
+Outcome (outcome.py). Numbers stay plain integers until a scrape; a line is made only where one is written.
 """
 
 from __future__ import annotations
@@ -9,78 +10,80 @@ import asyncio
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from drainproxy.errors import LIMITS, Blame, DrainDeadline, LeaveOverdue, OutOfBuffers
-from drainproxy.metrics import METHODS, TOLD_TO_LEAVE
-from drainproxy.proxy.message.upgrade import kind_of
+from drainproxy.metrics import METHODS, OUTCOMES, TOLD_TO_LEAVE
+from drainproxy.proxy.accounting.outcome import SWITCHED, TurnedAway
+from drainproxy.proxy.accounting.shown import of_head
 
 if TYPE_CHECKING:
-    from drainproxy.errors import RequestError
     from drainproxy.lifecycle.port import Lifecycle
     from drainproxy.log import Log
     from drainproxy.metrics import Metrics
+    from drainproxy.proxy.accounting.arrivals import Arrivals
+    from drainproxy.proxy.accounting.outcome import Outcome
     from drainproxy.proxy.accounting.tracing import Tracing
-    from drainproxy.proxy.downstream.client import ClientSocket
-    from drainproxy.proxy.http1.connection import ClientConnection
-    from drainproxy.proxy.http1.exchange import Exchange
-    from drainproxy.proxy.http2.stream import Stream
-    from drainproxy.proxy.message.parser import RequestHead
-    from drainproxy.proxy.relay.tunnel import Tunnel
+    from drainproxy.proxy.message.filters import RequestFilters
 
-MAX_SHOWN_CHARS = 200
-"""Of a path, a User-Agent, a request's name, in an access line."""
+_TALLIED = frozenset((*OUTCOMES, TOLD_TO_LEAVE))
+_USUAL = frozenset(("finished", "reset", TOLD_TO_LEAVE, SWITCHED))
+"""What `access_log: errors` is silent about, if there is no error either."""
 
 
 class Accounting:
     """Of one listener. `name` is its label and its name in access lines."""
 
     def __init__(
-        self, *, name: str, controller: Lifecycle, metrics: Metrics, log: Log, access_log: str
+        self,
+        *,
+        name: str,
+        lifecycle: Lifecycle,
+        metrics: Metrics,
+        log: Log,
+        access_log: str,
+        arrivals: Arrivals,
+        filters: RequestFilters | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
+        """`filters`: know who a request's client is, behind its peer."""
         self.name = name
-        self._controller = controller
+        self.arrivals = arrivals
+        self._lifecycle = lifecycle
         self._metrics = metrics
         self._log = log
         self._access_log = access_log
+        self._filters = filters
+        self._tracing = tracing
         self._loop = asyncio.get_running_loop()
         self._counts: dict[tuple[bytes, int, bool], int] = {}
         """Answers by method, status and whether a drain ran."""
         self._bytes_to_client = self._bytes_to_upstream = 0
-        self.tracing: Tracing | None = None
         metrics.before_scrape.append(self._export_counts)
 
-    def answered(self, client: ClientConnection, exchange: Exchange) -> None:
-        """Account for a request whose answer was relayed in full."""
-        self._note(client, exchange.head, exchange.status, exchange)
-        if self._controller.published.draining and exchange.status != 101:
-            self._drained(exchange, _end_of(exchange))
-
-    def replied(self, client: ClientConnection, head: RequestHead, status: int) -> None:
-        """Account for a request that was answered here, and was nobody's fault."""
-        self._note(client, head, status)
-
-    def failed(
-        self,
-        client: ClientConnection,
-        error: RequestError,
-        head: RequestHead | None,
-        exchange: Exchange | None,
-        *,
-        begun: bool,
-    ) -> None:
-        """Account for a request that ended in `error`; `begun`: a part of its answer had been sent."""
-        status = exchange.status if begun and exchange is not None else error.status
-        self._note(client, head, status, exchange, error)
-        (self._metrics.refused if error.refused else self._metrics.errors).inc(error.reason)
-        if self._controller.published.draining and exchange is not None:
-            outcome = _drain_outcome(error, begun=begun)
-            if outcome is not None:
-                self._drained(exchange, outcome)
-
-    def turned_away(self, peer: bytes, reason: str, detail: str) -> None:
-        """Account for a connection that ended before it could ask anything."""
-        if self._access_log != "off":
-            line = {"listener": self.name, "client": peer.decode(), "reason": reason}
-            self._log.condition("turned_away", reason, **line, detail=detail)
+    def record(self, work: Outcome) -> None:
+        """Account for what has ended."""
+        metrics, head, error, status = self._metrics, work.head, work.error, work.status
+        draining = self._lifecycle.published.draining
+        if status:
+            key = (b"" if head is None else head.method, status, draining)
+            self._counts[key] = self._counts.get(key, 0) + 1
+            if started := work.started:
+                metrics.request_duration_seconds.observe(self._loop.time() - started)
+                if head_at := work.head_at:
+                    metrics.response_head_seconds.observe(head_at - started)
+        elif work.kind == "http2":
+            metrics.h2_streams.inc(work.outcome)
+        self._bytes_to_upstream += work.bytes_received
+        self._bytes_to_client += work.bytes_sent
+        if error is not None:
+            (metrics.refused if error.refused else metrics.errors).inc(error.reason)
+            if isinstance(work, TurnedAway) and work.unheard:
+                self.arrivals.came(work.accepted_at, self._loop.time(), first=work.first)
+        if draining:
+            self._tally(work)
+        unusual = error is not None or work.outcome not in _USUAL
+        if self._access_log == "all" or (unusual and self._access_log == "errors"):
+            self._write(work, unusual=unusual)
+        if self._tracing is not None:
+            self._tracing.end(head, status, "" if error is None else error.reason)
 
     def upgrade_ignored(self, peer: bytes, reason: str) -> None:
         """Account for a request that goes on without its Upgrade."""
@@ -88,47 +91,6 @@ class Accounting:
         if self._access_log != "off":
             line = {"listener": self.name, "client": peer.decode(), "reason": reason}
             self._log.condition("upgrade_ignored", f"upgrade_ignored_{reason}", "info", **line)
-
-    def turned_away_behind(self, client: ClientSocket) -> None:
-        """Account for requests that were sent ahead of their turn and will not be answered."""
-        self._metrics.refused.inc(OutOfBuffers.reason)
-        self.turned_away(client.peer, OutOfBuffers.reason, "sent behind a request that is being answered")
-
-    def stream_ended(self, client: ClientSocket, stream: Stream, outcome: str) -> None:
-        """Account for an HTTP/2 stream: `finished`, `reset` or what a drain or a failure made of it."""
-        self._metrics.h2_streams.inc(outcome)
-        if outcome != "reset" and self._controller.published.draining:
-            self._metrics.drain_requests.inc(outcome)
-        usual = outcome in {"finished", "reset"}
-        if self._access_log == "all" or (self._access_log == "errors" and not usual):
-            line: dict[str, Any] = {
-                "listener": self.name,
-                "client": client.peer.decode(),
-                "protocol": "HTTP/2",
-            }
-            line |= {"stream": stream.id, "method": shown(stream.method), "path": shown_path(stream.path)}
-            line |= {"outcome": outcome, "duration_s": round(self._loop.time() - stream.started, 4)}
-            if usual:
-                self._log.event("request", **line)
-            else:
-                self._log.condition("request", outcome, **line)
-
-    def tunnel_ended(self, tunnel: Tunnel, outcome: str) -> None:
-        """Account for a tunnel, however it has ended."""
-        if self._controller.published.draining:
-            self._metrics.drain_tunnels.inc(kind_of(tunnel.protocol), outcome)
-        self._bytes_to_client += tunnel.bytes_sent
-        self._bytes_to_upstream += tunnel.bytes_received
-        if self._access_log == "all":
-            self._log.event(
-                "tunnel",
-                listener=self.name,
-                **tunnel.describe(),
-                duration_s=round(self._loop.time() - tunnel.started, 4),
-                bytes=tunnel.bytes_sent,
-                bytes_received=tunnel.bytes_received,
-                outcome=outcome,
-            )
 
     def defect(self, failure: BaseException) -> None:
         """Account for an exception that should not have been."""
@@ -141,35 +103,39 @@ class Accounting:
             where=[f"{frame.filename}:{frame.lineno}" for frame in where],
         )
 
-    def _drained(self, exchange: Exchange, outcome: str) -> None:
-        if exchange.kind == "stream":
-            self._metrics.drain_tunnels.inc("stream", outcome)
+    def _tally(self, work: Outcome) -> None:
+        """Put it into a drain's numbers, of which the report is made."""
+        outcome, tunnel = work.outcome, work.tunnel
+        if outcome not in _TALLIED:
+            return
+        # A request that asked for an Upgrade and was answered has not become one.
+        if tunnel and (work.kind != "http" or outcome == "refused"):
+            self._metrics.drain_tunnels.inc(tunnel, outcome)
         else:
             self._metrics.drain_requests.inc(outcome)
 
-    def _note(
-        self,
-        client: ClientConnection,
-        head: RequestHead | None,
-        status: int,
-        exchange: Exchange | None = None,
-        error: RequestError | None = None,
-    ) -> None:
-        """Count a request, write its line and end its span, where there are any."""
-        method = b"" if head is None else head.method
-        key = (method, status, self._controller.published.draining)
-        self._counts[key] = self._counts.get(key, 0) + 1
-        if exchange is not None:
-            metrics, started = self._metrics, exchange.started
-            metrics.request_duration_seconds.observe(self._loop.time() - started)
-            self._bytes_to_upstream += exchange.bytes_received
-            if exchange.head_at:
-                metrics.response_head_seconds.observe(exchange.head_at - started)
-                self._bytes_to_client += exchange.bytes_sent
-        if self._access_log == "all" or (error is not None and self._access_log == "errors"):
-            self._access(client, head, status, exchange, error)
-        if self.tracing is not None:
-            self.tracing.end(head, status, "" if error is None else error.reason)
+    def _write(self, work: Outcome, *, unusual: bool) -> None:
+        head, error, client = work.head, work.error, work.peer
+        if head is not None and self._filters is not None:
+            client = self._filters.client_of(head, client)
+        line: dict[str, Any] = {"listener": self.name, "client": client.decode()}
+        if work.status:
+            line["status"] = work.status
+        if head is not None:
+            line |= of_head(head)
+        line |= work.said()
+        if started := work.started:
+            line["duration_s"] = round(self._loop.time() - started, 4)
+            if work.head_at:
+                line["head_s"] = round(work.head_at - started, 4)
+        if error is not None:
+            line |= {"reason": error.reason, "detail": error.detail or None}
+            if work.status:
+                line["sent"] = error.sent
+        if unusual:
+            self._log.condition(work.event, line.get("reason", work.outcome), **line)
+        else:
+            self._log.event(work.event, **line)
 
     def _export_counts(self) -> None:
         counts, self._counts = self._counts, {}
@@ -185,63 +151,3 @@ class Accounting:
         self._metrics.bytes.inc("to_client", by=self._bytes_to_client)
         self._metrics.bytes.inc("to_upstream", by=self._bytes_to_upstream)
         self._bytes_to_client = self._bytes_to_upstream = 0
-
-    def _access(
-        self,
-        client: ClientConnection,
-        head: RequestHead | None,
-        status: int,
-        exchange: Exchange | None,
-        error: RequestError | None,
-    ) -> None:
-        line: dict[str, Any] = {"listener": self.name, "client": client.peer.decode(), "status": status}
-        if head is not None:
-            if client.plane.filters is not None:
-                line["client"] = client.plane.filters.client_of(head, client.peer).decode()
-            line["method"] = shown(head.method)
-            line["path"] = shown_path(head.target)
-            line["protocol"] = "HTTP/1.1" if head.http_1_1 else "HTTP/1.0"
-            for field, key in _FIELDS.items():
-                if field in head.noted:
-                    line[key] = shown(head.noted[field])
-        if exchange is not None:
-            started = exchange.started
-            line["duration_s"] = round(self._loop.time() - started, 4)
-            if exchange.head_at:
-                line["head_s"] = round(exchange.head_at - started, 4)
-            line["bytes"] = exchange.bytes_sent
-            line["bytes_received"] = exchange.bytes_received
-            if exchange.stream is not None and error is None:
-                line["outcome"] = _end_of(exchange)
-        if error is None:
-            self._log.event("request", **line)
-        else:
-            line |= {"reason": error.reason, "detail": error.detail or None, "sent": error.sent}
-            self._log.condition("request", error.reason, **line)
-
-
-_FIELDS = {b"host": "host", b"user-agent": "user_agent", b"x-request-id": "request_id"}
-
-
-def shown(value: bytes) -> str:
-    """Return what a line shows of something that a client wrote."""
-    return value[:MAX_SHOWN_CHARS].decode("ascii", "backslashreplace")
-
-
-def shown_path(target: bytes) -> str:
-    """Return the path without its query, and nothing of an authority: both may hold secrets."""
-    return shown(target.split(b"?", 1)[0]) if target[:1] == b"/" else ""
-
-
-def _end_of(exchange: Exchange) -> str:
-    """Return the `outcome` of what was answered in full."""
-    return TOLD_TO_LEAVE if exchange.stream is not None and exchange.stream.told else "finished"
-
-
-def _drain_outcome(error: RequestError, *, begun: bool) -> str | None:
-    """Return the `outcome` of a request that failed while draining; None where the client left."""
-    if isinstance(error, (DrainDeadline, LeaveOverdue)):
-        return "cut" if begun else "timed_out"
-    if isinstance(error, LIMITS) and not begun:
-        return "refused"
-    return None if error.blame is Blame.CLIENT else "lost"

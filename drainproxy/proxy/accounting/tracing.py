@@ -21,7 +21,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from drainproxy import __version__
 from drainproxy.metrics import METHODS, Metrics
-from drainproxy.proxy.accounting.accounting import shown, shown_path
+from drainproxy.proxy.accounting.shown import shown, shown_path
 from drainproxy.proxy.message.filters import Hop
 from drainproxy.proxy.message.headers import name_of
 from drainproxy.proxy.message.parser import RequestHead

@@ -1,6 +1,7 @@
 """One client's socket: read and pause, write, and close so that the last answer can be read.
 
-Knows nothing of requests. Base of connection.py, which decides what is read and what is answered.
+Knows nothing of requests. Base of every client's connection, whatever is spoken on it, which decides what is
+read and what is answered: http1/connection.py, http2/connection.py, relay/tcp.py and a tunnel's end.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import random
 from typing import TYPE_CHECKING
 
 from drainproxy.lifecycle.lazytimer import LazyTimer
+from drainproxy.proxy.accounting.outcome import TurnedAway
 from drainproxy.proxy.wire import sockets
 from drainproxy.proxy.wire.endpoint import Endpoint
 
@@ -78,6 +80,11 @@ class ClientSocket(Endpoint):
     def fail_head(self, error: RequestError) -> None:
         """Turn the client away before it has asked anything."""
         raise NotImplementedError
+
+    def hang_up(self, error: RequestError) -> None:
+        """Turn away a client that has begun, in the middle of what nothing can be said in."""
+        self.plane.accounting.record(TurnedAway(self, error))
+        self.reset()
 
     @property
     def idle(self) -> bool:

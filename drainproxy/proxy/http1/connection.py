@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from drainproxy import errors
+from drainproxy.proxy.accounting.outcome import SWITCHED, Reply, TurnedAway
 from drainproxy.proxy.downstream.unfinished import Unfinished
 from drainproxy.proxy.http1.exchange import Exchange
 from drainproxy.proxy.http1.read_ahead import PatientSocket
@@ -40,7 +41,7 @@ FALLEN = (errors.UpstreamRefused, errors.BreakerOpen, errors.UpstreamGone)
 class ClientConnection(PatientSocket):
     """Written by its transport, its timer and its exchange, all on the loop's thread."""
 
-    __slots__ = ("_partial", "_reader", "_replying", "_requests", "_sealed", "private")
+    __slots__ = ("_partial", "_reader", "_replying", "_sealed", "private")
 
     def __init__(self, registry: Registry) -> None:
         super().__init__(registry)
@@ -48,7 +49,6 @@ class ClientConnection(PatientSocket):
         self._partial: Unfinished | None = None
         self._replying = False
         """An error reply is on its way, after which the next request is looked at."""
-        self._requests = 0
         self._sealed = False
         """TLS holds something back that has come: half a record, most likely."""
         self.private: Private | None = None
@@ -96,8 +96,8 @@ class ClientConnection(PatientSocket):
             self._exchange.client_gone()
         if self.private is not None:
             self.private.end()
-        if self._requests == 0 and self.accepted_at >= self.plane.lifecycle.published.drain_started:
-            self.plane.metrics.late_connections.inc("empty")
+        if self._requests == 0:
+            self.plane.accounting.arrivals.left(self.accepted_at)
 
     def tell_writer(self, *, writable: bool) -> None:
         """See Endpoint."""
@@ -196,7 +196,10 @@ class ClientConnection(PatientSocket):
         plane = self.plane
         first = self._requests == 0
         self._requests += 1
-        now = self.loop.time()
+        now, request = self.loop.time(), None
+        says = first or plane.lifecycle.published.draining
+        if says:
+            plane.accounting.arrivals.came(self.accepted_at, now, first=first, head=head)
         try:
             request = receive(head, plane.routes, plane.settings)
             if request.upgrade_ignored:
@@ -205,14 +208,14 @@ class ClientConnection(PatientSocket):
                 plane.filters.prepare(head, self.peer, self.scheme, request.target.host)
             if plane.buffers.tight and self._too_much(head):
                 raise errors.OutOfBuffers
-            if first or plane.lifecycle.published.draining:
-                at, tunnel = self.accepted_at, request.tunnel
+            if says:
+                tunnel = request.tunnel
                 if self.over and (tunnel or not self._checks_health(head)):
                     plane.connection_limit.claim(self)
-                plane.admission.admit(head, accepted_at=at, first=first, now=now, tunnel=tunnel)
+                plane.admission.admit(head, now=now, tunnel=tunnel)
         except errors.RequestError as error:
-            plane.accounting.failed(self, error, head, None, begun=False)
-            plane.admission.turned_away(self, error, head, first=first)
+            tunnel = "" if request is None else request.tunnel
+            plane.accounting.record(TurnedAway(self, error, head, answered=True, tunnel=tunnel))
             self._reply(error, head, body_read=headers.ends_with_head(head))
             return
         if request.for_us:
@@ -221,13 +224,9 @@ class ClientConnection(PatientSocket):
         self._exchange = exchange = Exchange(self, request, now)
         exchange.start()
 
-    def _checks_health(self, head: RequestHead) -> bool:
-        """Take a place for a health check, if it is one and there is room for it."""
-        return self.plane.admission.is_health_check(head) and self.plane.connection_limit.check(self)
-
     def exchange_done(self, exchange: Exchange) -> None:
         """The client's socket has the whole answer."""
-        self.plane.accounting.answered(self, exchange)
+        self.plane.accounting.record(exchange)
         self._end_exchange(exchange)
         if exchange.close or self._deaf:
             self.close(unread=not exchange.request_read)
@@ -238,11 +237,13 @@ class ClientConnection(PatientSocket):
         """Tell the client what happened, in the way that is still open."""
         begun = exchange.status != 0
         gone = self.gone or isinstance(error, errors.ClientGone)
-        if gone and not isinstance(error, errors.ClientGone):
-            left = errors.ClientGone()
-            left.sent = error.sent
-            error = left
-        self.plane.accounting.failed(self, error, exchange.head, exchange, begun=begun and not gone)
+        if gone:
+            sent, error = error.sent, errors.ClientGone()
+            error.sent = sent
+        if gone or not begun:
+            exchange.status = error.status
+        exchange.failed(error, begun=begun and not gone)
+        self.plane.accounting.record(exchange)
         self._end_exchange(exchange)
         if gone:
             self.abort()
@@ -259,7 +260,8 @@ class ClientConnection(PatientSocket):
         self, exchange: Exchange, upstream: UpstreamConnection, protocol: bytes, rest: bytes
     ) -> None:
         """Hand the socket over: the application has agreed to another protocol, and `rest` is in it."""
-        self.plane.accounting.answered(self, exchange)
+        exchange.outcome = SWITCHED
+        self.plane.accounting.record(exchange)
         ahead, self._ahead = self._ahead, b""
         self._pause(paused=False)
         if self.yielding:
@@ -308,7 +310,7 @@ class ClientConnection(PatientSocket):
         """Answer an OPTIONS whose Max-Forwards has run out."""
         read = headers.ends_with_head(head)
         keep = read and not self.closes_after(head)
-        self.plane.accounting.replied(self, head, 200)
+        self.plane.accounting.record(Reply(self, head, 200))
         self.write(replies.options(date=date_line(), close=not keep))
         self._after_reply(keep=keep, unread=not read)
 
@@ -352,20 +354,14 @@ class ClientConnection(PatientSocket):
         begun = self._reader.begun or self._sealed or self.arrival is not None
         return self._exchange is None and not (begun or self._lingering or self._replying)
 
-    @property
-    def silent(self) -> bool:
-        """See ClientSocket."""
-        return self._requests == 0
-
     def fail_head(self, error: errors.RequestError) -> None:
         """End the reading of a head that has begun, unless its end was told already."""
         if self._lingering:
             return
         self._end_head()
         self._requests += 1
-        self.plane.accounting.failed(self, error, None, None, begun=False)
-        if isinstance(error, errors.LimitReached):
-            self.plane.admission.turned_away(self, error, first=self._requests == 1)
+        first = self._requests == 1
+        self.plane.accounting.record(TurnedAway(self, error, answered=True, first=first))
         self._reply(error, None)
 
     def grow_old(self) -> None:

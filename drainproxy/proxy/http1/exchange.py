@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING
 
 from drainproxy import errors
+from drainproxy.proxy.accounting.outcome import ClientWork
 from drainproxy.proxy.http1 import reuse
 from drainproxy.proxy.limits.deadlines import Deadlines
 from drainproxy.proxy.message import event_stream, framing, headers, upgrade
@@ -29,15 +30,16 @@ if TYPE_CHECKING:
 MAX_INTERIM_RESPONSES = 16
 
 
-class Exchange:
+class Exchange(ClientWork):
     """Written by its client connection and its upstream connection."""
 
     __slots__ = (
         "_begun_in_turn", "_body", "_client", "_connecting", "_ended", "_flushing", "_interim", "_plane",
-        "_reader", "_received", "_response", "_response_body", "_upstream", "_upstream_reused",
-        "answered", "body_read", "bytes_received", "bytes_sent", "chunked_out", "close", "deadlines",
-        "head", "head_at", "kind", "request", "request_read", "started", "status", "stream",
+        "_reader", "_received", "_response", "_response_body", "_upstream", "_upstream_reused", "answered",
+        "body_read", "chunked_out", "close", "deadlines", "head", "head_at", "kind", "request",
+        "request_read", "status", "stream", "tunnel",
     )  # fmt: skip
+    _client: ClientConnection
 
     def __init__(self, client: ClientConnection, request: Request, now: float) -> None:
         self._client, self._plane = client, client.plane
@@ -47,8 +49,7 @@ class Exchange:
         self.head, self.request = request.head, request
         self._body = body = request.body
         self.body_read = body is None
-        self._ended = False
-        self._begun_in_turn, self._interim = -1, 0
+        self._begun_in_turn, self._interim, self.head_at = -1, 0, 0.0
         self._upstream: UpstreamConnection | None = None
         self._reader: ResponseReader | None = None
         self._response: ResponseHead | None = None
@@ -57,7 +58,7 @@ class Exchange:
         self.request_read = self.body_read and not request.upgrade
         """The request was complete, and was handed on. What follows an upgrade may be in its protocol: where
         the upgrade is refused, neither connection is used again (RFC 9931)."""
-        self._upstream_reused = self._received = False
+        self._ended = self._upstream_reused = self._received = False
         """A byte of the response has come."""
         self.answered = False
         """The response was complete, and was handed to the client's transport."""
@@ -65,8 +66,9 @@ class Exchange:
         """The answer is complete, and the client's socket has not taken all of it."""
         self.chunked_out = self.close = False
         """The client's connection ends after this exchange."""
-        self.status, self.head_at = 0, 0.0
-        self.bytes_received = self.bytes_sent = 0
+        self.status = self.bytes_received = self.bytes_sent = 0
+        self.error, self.outcome = None, "finished"
+        self.tunnel = request.tunnel if request.upgrade else ""
 
     # The course of it.
 
@@ -120,8 +122,7 @@ class Exchange:
             self.fail(errors.UpstreamGone())
             return
         self._upstream, self._upstream_reused = upstream, upstream.reused
-        upstream.borrower = self
-        self._reader = upstream.reader
+        self._reader, upstream.borrower = upstream.reader, self
         if self._client.write_paused:
             self.client_writable(writable=False)
         client, plane, request = self._client, self._plane, self.request
@@ -294,7 +295,8 @@ class Exchange:
             return
         unbounded = body.framing is not Framing.LENGTH
         if unbounded and event_stream.leaves(start, response, self.head, self.request.timeouts.streams):
-            silent, self.kind = not self._plane.lifecycle.published.draining, "stream"
+            self.kind = self.tunnel = "stream"
+            silent = not self._plane.lifecycle.published.draining
             self._response_body = self.stream = event_stream.EventStream(body, response, silent=silent)
             self._plane.lifecycle.reconnect_spread.joined(self)
         self._relay(start, rest)
@@ -335,8 +337,9 @@ class Exchange:
 
     def _finish(self, *, clean: bool) -> None:
         """The answer is complete; `clean`: nothing else has come with it."""
-        self.answered = True
-        self._ended = True
+        self.answered = self._ended = True
+        if self.stream is not None and self.stream.told:
+            self.outcome = "told_to_leave"
         self._leave_upstream(reusable=clean)
         self._plane.write_batch.then(self._flushed)
 
@@ -347,15 +350,13 @@ class Exchange:
             client.exchange_done(self)
         elif not self._flushing:
             # Not delivered yet: the drain waits, and the deadline still holds.
-            self._ended = False
-            self._flushing = True
+            self._ended, self._flushing = False, True
             if self._plane.concurrency_limit is not None:
                 self._plane.concurrency_limit.leave(self)
             client.pause_until_flushed(on=True)
 
     def _delivered(self) -> None:
-        self._ended = True
-        self._flushing = False
+        self._ended, self._flushing = True, False
         self._client.pause_until_flushed(on=False)
         self._client.exchange_done(self)
 
@@ -364,8 +365,7 @@ class Exchange:
         if not self._ended:
             self._ended = True
             error.sent = self._begun_in_turn >= 0
-            if self._connecting is not None:
-                # Nobody waits for the application any more.
+            if self._connecting is not None:  # nobody waits for the application any more
                 self._connecting.cancel()
             self._leave_upstream(reusable=False)
             self._client.exchange_failed(self, error)

@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from drainproxy.errors import OutOfBuffers
+from drainproxy.proxy.accounting.outcome import TurnedAway
 from drainproxy.proxy.downstream.client import ClientSocket
 from drainproxy.proxy.wire.buffers import MAX_PARTIAL_BYTES, SMALL_BYTES, Begun
 from drainproxy.proxy.wire.weights import OBJECT_BYTES
 
 if TYPE_CHECKING:
+    from drainproxy.errors import RequestError
     from drainproxy.proxy.downstream.registry import Registry
     from drainproxy.proxy.http1.exchange import Exchange
     from drainproxy.proxy.message.framing import Body
@@ -24,11 +26,11 @@ if TYPE_CHECKING:
 class PatientSocket(ClientSocket, Begun):
     """Written by its transport and its exchange."""
 
-    __slots__ = ("_ahead", "_body", "_deaf", "_exchange", "_head_bytes")
+    __slots__ = ("_ahead", "_body", "_deaf", "_exchange", "_head_bytes", "_requests")
 
     def __init__(self, registry: Registry) -> None:
         super().__init__(registry)
-        self._ahead = b""
+        self._ahead, self._requests = b"", 0
         self._exchange: Exchange | None = None
         self._body: Body | None = None
         """What is being read."""
@@ -39,7 +41,23 @@ class PatientSocket(ClientSocket, Begun):
 
     def _too_much(self, head: RequestHead) -> bool:
         """Tell whether there is no room for a request. A pod that is full is not dead: it says so."""
-        return self.buffers.refuses_head(head.size) and not self.plane.admission.is_health_check(head)
+        arrivals = self.plane.accounting.arrivals
+        return self.buffers.refuses_head(head.size) and not arrivals.is_health_check(head)
+
+    def _checks_health(self, head: RequestHead) -> bool:
+        """Take a place for a health check, if it is one and there is room for it."""
+        arrivals = self.plane.accounting.arrivals
+        return arrivals.is_health_check(head) and self.plane.connection_limit.check(self)
+
+    @property
+    def silent(self) -> bool:
+        """See ClientSocket."""
+        return self._requests == 0
+
+    def hang_up(self, error: RequestError) -> None:
+        """See ClientSocket."""
+        self._requests += 1
+        super().hang_up(error)
 
     def _keep(self, head: RequestHead) -> None:
         """Account for a request that has begun: its head, if it is large, and what came behind it."""
@@ -77,7 +95,8 @@ class PatientSocket(ClientSocket, Begun):
             return
         self._ahead, self._deaf = b"", True
         self._hold(self._head_bytes)
-        self.plane.accounting.turned_away_behind(self)
+        error = OutOfBuffers("sent behind a request that is being answered")
+        self.plane.accounting.record(TurnedAway(self, error, first=False))
 
     # A request's body.
 

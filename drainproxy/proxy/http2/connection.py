@@ -9,7 +9,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from drainproxy.errors import HeadTimeout, LimitReached, RequestError
+from drainproxy.errors import (
+    DrainEnding,
+    HeadTimeout,
+    OutOfBuffers,
+    RequestError,
+    TooManyStreams,
+    UpstreamGone,
+    UpstreamMalformed,
+)
+from drainproxy.proxy.accounting.outcome import TurnedAway
 from drainproxy.proxy.downstream.client import ClientSocket
 from drainproxy.proxy.http2 import frames
 from drainproxy.proxy.http2.flood_limits import Abuse, FloodLimits
@@ -75,9 +84,7 @@ class Http2Connection(ClientSocket):
             self.registry.handed_over(plain, self)
         except RequestError as error:
             plane.metrics.h2_goaway.inc("limit")
-            plane.count(error)
-            plane.accounting.turned_away(self.peer, error.reason, error.detail)
-            plane.admission.turned_away(self, error)
+            plane.accounting.record(TurnedAway(self, error))
             plain.write(frames.REFUSAL)
             plain.close()
             return
@@ -102,13 +109,9 @@ class Http2Connection(ClientSocket):
             upstream = await plane.connector.connect(deadline, self)
         except RequestError as error:
             self._connecting = None
-            plane.count(error)
-            if isinstance(error, LimitReached) and not self._spoken:
-                # Its streams have come and are refused one by one; many clients wait for SETTINGS with them.
-                plane.admission.turned_away(self, error)
             # Nothing was sent on, so every stream may be tried again elsewhere: none was taken.
             self._table.announce(0)
-            self.end(Code.NO_ERROR, "upstream")
+            self.fail(error, Code.NO_ERROR, "upstream")
             return
         self._connecting = None
         if self._lost or self._lingering or upstream.lost:
@@ -152,7 +155,7 @@ class Http2Connection(ClientSocket):
         if isinstance(fault, Abuse):
             why = "abuse"
             self.plane.metrics.h2_abuse.inc(fault.kind)
-        self.plane.accounting.turned_away(self.peer, f"http2-{why}", str(fault))
+        self.plane.accounting.record(TurnedAway(self, f"http2-{why}", detail=str(fault)))
         self.end(fault.code, why)
 
     def upstream_data(self, data: bytes) -> None:
@@ -168,12 +171,12 @@ class Http2Connection(ClientSocket):
             self._client_failed(abuse)
             return
         except FrameFault as fault:
-            self.plane.metrics.errors.inc("upstream-malformed")
             self.write(fault.before)
+            error = UpstreamMalformed(str(fault))
             if self.from_upstream.begun:
-                self._upstream_failed()
+                self._upstream_failed(error)
             else:
-                self._speaks_no_http2()
+                self._speaks_no_http2(error)
             return
         if out:
             self.write(out)
@@ -187,23 +190,25 @@ class Http2Connection(ClientSocket):
     def upstream_lost(self, *, reset: bool) -> None:
         """The application has ended the connection (Borrower), and with it every stream."""
         self._upstream = None
-        if self._table.streams and not self._lingering:
-            self.plane.metrics.errors.inc("upstream-gone")
-        self._upstream_failed()
+        self._upstream_failed(UpstreamGone() if self._table.streams else None)
 
-    def _upstream_failed(self) -> None:
+    def _upstream_failed(self, error: RequestError | None) -> None:
         if not self.from_upstream.begun:
             # An application that is killed, or not up yet, hangs up like this: that says nothing of what it
             # speaks. A server's SETTINGS come before it takes a stream (section 3.4).
             self._table.announce(0)
         lost = self._table.streams and self.from_upstream.begun
-        self.end(Code.INTERNAL_ERROR if lost else Code.NO_ERROR, "upstream")
+        code = Code.INTERNAL_ERROR if lost else Code.NO_ERROR
+        if error is None:
+            self.end(code, "upstream")
+        else:
+            self.fail(error, code, "upstream")
 
-    def _speaks_no_http2(self) -> None:
+    def _speaks_no_http2(self, error: RequestError) -> None:
         """The application has said something that is no SETTINGS, HTTP/1.1 most likely: it took no stream."""
         self._table.announce(0)
         self.plane.pool.http2.missed()
-        self.end(Code.HTTP_1_1_REQUIRED, "http1")
+        self.fail(error, Code.HTTP_1_1_REQUIRED, "http1")
 
     def upstream_writable(self, *, writable: bool) -> None:
         """Hold the client back while the application cannot take more (Borrower)."""
@@ -252,19 +257,20 @@ class Http2Connection(ClientSocket):
             self.guard.count("streams", now)
         stream = Stream(self, self._table, number, now)
         plane.inflight.add(stream)
-        if self._weight.refuses(number, self._table):
-            self.loop.call_soon(self._refuse, stream)
+        full = self._weight.refuses(number, self._table)
         published = plane.lifecycle.published
         first, self._spoken = not self._spoken, True
         if first or published.draining:
-            plane.admission.came(health_check=False, accepted_at=self.accepted_at, first=first, now=now)
-        if over or plane.admission.ending(now):
+            plane.accounting.arrivals.came(self.accepted_at, now, first=first)
+        if over or full or plane.admission.ending(now):
             # Its HEADERS are passed on all the same: the application's header compression needs them.
-            self.loop.call_soon(self._refuse, stream)
+            why = TooManyStreams if over else OutOfBuffers if full else DrainEnding
+            self.loop.call_soon(self._refuse, stream, why())
         return stream
 
-    def _refuse(self, stream: Stream) -> None:
+    def _refuse(self, stream: Stream, error: RequestError) -> None:
         if stream.id in self._table.streams:
+            stream.error = error
             self._table.cut(stream, frames.rst_stream(stream.id, Code.REFUSED_STREAM), "refused")
 
     def closed(self, stream: Stream, outcome: StreamEnded) -> None:
@@ -272,7 +278,8 @@ class Http2Connection(ClientSocket):
         plane = self.plane
         plane.inflight.discard(stream)
         self.guard.answered += stream.answered
-        plane.accounting.stream_ended(self, stream, outcome)
+        stream.outcome = outcome
+        plane.accounting.record(stream)
         # A connection that is lost ends its streams, and idles no more: a timer would keep it.
         if not self._table.streams and not self._lost:
             self._idle_since = self.loop.time()
@@ -323,6 +330,15 @@ class Http2Connection(ClientSocket):
         self._let_go("lost" if code in {Code.INTERNAL_ERROR, Code.HTTP_1_1_REQUIRED} else "reset")
         super().close()
 
+    def fail(self, error: RequestError, code: Code, why: Goodbye) -> None:
+        """End for `error`, which is that of every open stream; without any, the connection's own."""
+        if self._lost or self._lingering:
+            return
+        if not self._table.streams:
+            self.plane.accounting.record(TurnedAway(self, error, first=self.silent))
+        self._table.blame(error)
+        self.end(code, why)
+
     def close(self, *, unread: bool = False) -> None:
         """See ClientSocket: nothing more is served."""
         self.end(Code.NO_ERROR, "upstream" if self.plane.pool.presence.fallen else "drain")
@@ -369,7 +385,8 @@ class Http2Connection(ClientSocket):
         if not ready and self._ready_by <= now:
             self.end(Code.NO_ERROR, "error")
         elif self._rest.by <= now:
-            self._turn_away(HeadTimeout.reason, "header block" if self.from_client.block else "frame")
+            what = "header block" if self.from_client.block else "frame"
+            self.plane.accounting.record(TurnedAway(self, HeadTimeout(f"HTTP/2: {what}")))
             self.end(Code.NO_ERROR, "error")
         elif idle_at <= now:
             self.end(Code.NO_ERROR, "idle")
@@ -377,8 +394,3 @@ class Http2Connection(ClientSocket):
             next_deadline = min((stream.deadlines.nearest() for stream in streams.values()), default=math.inf)
             ready_by = math.inf if ready else self._ready_by
             self.timer.set(min(self.farewell.ping_by, ready_by, self._rest.by, idle_at, next_deadline))
-
-    def _turn_away(self, reason: str, what: str) -> None:
-        """Account for a client whose connection ends through a fault of its own."""
-        self.plane.metrics.refused.inc(reason)
-        self.plane.accounting.turned_away(self.peer, reason, f"HTTP/2: {what}")

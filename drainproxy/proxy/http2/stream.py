@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from drainproxy.errors import DrainDeadline
+from drainproxy.proxy.accounting.shown import shown, shown_path
 from drainproxy.proxy.http2 import frames
 from drainproxy.proxy.http2.frames import Code
 from drainproxy.proxy.limits.deadlines import Deadlines
@@ -13,6 +14,7 @@ from drainproxy.proxy.message import replies
 
 if TYPE_CHECKING:
     from drainproxy.errors import RequestError
+    from drainproxy.metrics import StreamEnded
     from drainproxy.proxy.http2.connection import Http2Connection
     from drainproxy.proxy.http2.streams import Streams
     from drainproxy.proxy.limits.routes import Timeouts
@@ -24,10 +26,12 @@ class Stream:
     """See lifecycle/inflight.py. Written by its connection."""
 
     __slots__ = (
-        "_connection", "_table", "answered", "client_ended", "deadlines", "grpc", "id", "method", "path",
-        "started", "upstream_ended",
+        "_connection", "_table", "answered", "client_ended", "deadlines", "error", "grpc", "id", "method",
+        "outcome", "path", "started", "upstream_ended",
     )  # fmt: skip
     kind = "http2"
+    event, tunnel, status, head, head_at = "request", "", 0, None, 0.0
+    bytes_received = bytes_sent = 0
 
     def __init__(self, connection: Http2Connection, table: Streams, number: int, now: float) -> None:
         self._connection = connection
@@ -41,6 +45,8 @@ class Stream:
         self.method = self.path = b""
         """What was asked, where requests are read (`h2_inspect`)."""
         self.grpc = False
+        self.error: RequestError | None = None
+        self.outcome: StreamEnded = "finished"
         self._limit(connection.plane.routes.unread)
 
     def asks(self, fields: dict[bytes, bytes]) -> None:
@@ -91,8 +97,9 @@ class Stream:
         """
         if self.id not in self._table.streams:
             return
+        taken = self._connection.from_upstream.begun
+        self.error, error.sent = error, taken
         if not self.answered:
-            taken = self._connection.from_upstream.begun
             last = self._answer(error) if taken else frames.rst_stream(self.id, Code.REFUSED_STREAM)
             self._table.cut(self, last, "timed_out")
         elif self.grpc and not self.upstream_ended:
@@ -109,3 +116,13 @@ class Stream:
         """Say what is known of it (Work)."""
         path = self.path.decode("ascii", "replace")
         return {"method": self.method.decode("ascii", "replace"), "path": path or f"(stream {self.id})"}
+
+    @property
+    def peer(self) -> bytes:
+        """See Outcome."""
+        return self._connection.peer
+
+    def said(self) -> dict[str, Any]:
+        """See Outcome."""
+        line: dict[str, Any] = {"protocol": "HTTP/2", "stream": self.id}
+        return line | {"method": shown(self.method), "path": shown_path(self.path), "outcome": self.outcome}

@@ -16,6 +16,7 @@ from drainproxy.proxy.http2.frames import Code, FrameFault
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from drainproxy.errors import RequestError
     from drainproxy.metrics import Excess, StreamEnded
     from drainproxy.proxy.http2.connection import Http2Connection
     from drainproxy.proxy.http2.frame_reader import FrameReader, Meanings
@@ -255,6 +256,11 @@ class Streams:
         self._connection.say_upstream(frames.rst_stream(stream.id, Code.CANCEL))
         self._connection.say_client(last)
         self._close(stream, outcome)
+
+    def blame(self, error: RequestError) -> None:
+        """Note why every open stream is about to end."""
+        for stream in self.streams.values():
+            stream.error = error
 
     def drop(self, outcome: StreamEnded) -> None:
         """Every stream has ended with its connection; one that GOAWAY says was not taken, as refused."""

@@ -40,10 +40,7 @@ class Weight(Begun):
         """Account for a stream that was opened; tell whether there is no room for it."""
         if number % EVERY == 1:
             self.look(table)
-        refused = self._buffers.tight and self._buffers.is_full()
-        if refused:
-            self._connection.plane.metrics.refused.inc(OutOfBuffers.reason)
-        return refused
+        return self._buffers.tight and self._buffers.is_full()
 
     def hold_half(self, half: FrameReader, size: int) -> None:
         """Account for the beginning of a frame. While no stream is open it may give way."""
@@ -70,6 +67,4 @@ class Weight(Begun):
         """See Begun."""
         connection = self._connection
         if self._half_bytes and not connection.leaving:
-            connection.plane.metrics.refused.inc(OutOfBuffers.reason)
-            connection.plane.accounting.turned_away(connection.peer, OutOfBuffers.reason, "half a frame")
-            connection.end(Code.ENHANCE_YOUR_CALM, "abuse")
+            connection.fail(OutOfBuffers("half a frame"), Code.ENHANCE_YOUR_CALM, "abuse")

@@ -6,7 +6,8 @@ knows a word for leaving.
 
 import asyncio
 
-from drainproxy.errors import Blame, DrainEnding, RequestError
+from drainproxy.errors import DrainEnding, RequestError
+from drainproxy.proxy.accounting.outcome import TurnedAway
 from drainproxy.proxy.downstream.client import ClientSocket
 from drainproxy.proxy.downstream.unfinished import Unfinished
 from drainproxy.proxy.message.upgrade import kind_of
@@ -111,10 +112,8 @@ class TcpConnection(ClientSocket):
         self.abort()
 
     def _turn_away(self, error: RequestError) -> None:
-        self.plane.count(error)
-        self.plane.accounting.turned_away(self.peer, error.reason, error.detail)
-        if self._asked or error.blame is Blame.POLICY:
-            self.plane.admission.turned_away(self, error, tunnel=kind_of(PROTOCOL))
+        asked, tunnel = bool(self._asked), kind_of(PROTOCOL)
+        self.plane.accounting.record(TurnedAway(self, error, asked=asked, tunnel=tunnel))
 
 
 class TcpTunnel(Tunnel):
@@ -130,6 +129,6 @@ class TcpTunnel(Tunnel):
     def client_data(self, data: bytes) -> None:
         """See Tunnel."""
         if not self.bytes_received:
-            admission, now = self._plane.admission, self._client.loop.time()
-            admission.came(health_check=False, accepted_at=self._accepted_at, first=True, now=now)
+            now = self._client.loop.time()
+            self._plane.accounting.arrivals.came(self._accepted_at, now, first=True)
         super().client_data(data)

@@ -7,13 +7,16 @@ any connection to the application will do.
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from drainproxy.errors import LeaveOverdue, RequestError
 from drainproxy.lifecycle.budget import LEAVE_MARGIN_S
-from drainproxy.metrics import TOLD_TO_LEAVE
+from drainproxy.metrics import TOLD_TO_LEAVE, TunnelEnded
+from drainproxy.proxy.accounting.outcome import ClientWork
 from drainproxy.proxy.downstream.client import UNREAD_LINGER_S, ClientSocket
 from drainproxy.proxy.limits.deadlines import Deadlines
 from drainproxy.proxy.limits.routes import Timeouts
+from drainproxy.proxy.message.upgrade import kind_of
 from drainproxy.proxy.message.websocket import Conversation
 from drainproxy.proxy.upstream.connection import UpstreamConnection
 from drainproxy.proxy.wire import sockets
@@ -81,16 +84,17 @@ class TunnelSocket(ClientSocket):
         return self._lost
 
 
-class Tunnel:
+class Tunnel(ClientWork):
     """Written by its two transports and the client's timer. Of a route's timeouts, `idle` and `drain` hold:
     nobody knows how long a conversation should take."""
 
     __slots__ = (
         "_asked", "_client", "_client_done", "_closing", "_deadlines", "_due", "_ended", "_mark", "_plane",
-        "_said", "_stays", "_talk", "_unsent", "_upstream", "_upstream_done", "bytes_received", "bytes_sent",
-        "protocol", "started",
+        "_said", "_stays", "_talk", "_unsent", "_upstream", "_upstream_done", "protocol",
     )  # fmt: skip
-    kind = "tunnel"
+    kind = event = "tunnel"
+    status, head, head_at = 0, None, 0.0
+    _client: TunnelSocket
 
     def __init__(
         self,
@@ -125,6 +129,7 @@ class Tunnel:
         """When the next step of an end is due."""
         self._ended = False
         self.bytes_received = self.bytes_sent = 0
+        self.error, self.outcome = None, "finished"
         self._asked = asked
         self.protocol = protocol
 
@@ -247,13 +252,14 @@ class Tunnel:
             self._upstream.transport.close()
             self._client.transport.close()
 
-    def _end(self, outcome: str, *, reset: bool = False) -> None:
+    def _end(self, outcome: TunnelEnded, *, reset: bool = False, error: RequestError | None = None) -> None:
         """Let go of both sides, once. `reset`: so that they see that something is missing."""
         if self._ended:
             return
         self._ended = True
-        if self._said and outcome == "finished":
-            outcome = TOLD_TO_LEAVE
+        self.outcome = TOLD_TO_LEAVE if self._said and outcome == "finished" else outcome
+        if error is not None:
+            error.sent, self.error = True, error
         self._plane.write_batch.flush()
         client, upstream = self._client, self._upstream
         client.timer.cancel()
@@ -262,7 +268,7 @@ class Tunnel:
         self._plane.pool.discard(upstream)
         if not client.gone:
             client.reset() if reset else client.close()
-        self._plane.accounting.tunnel_ended(self, outcome)
+        self._plane.accounting.record(self)
         self._plane.inflight.discard(self)
 
     def _part(self) -> None:
@@ -273,9 +279,7 @@ class Tunnel:
 
     def fail(self, error: RequestError) -> None:
         """End with `error` (Timed)."""
-        if not self._ended:
-            self._plane.metrics.errors.inc(error.reason)
-            self._end("timed_out", reset=True)
+        self._end("timed_out", reset=True, error=error)
 
     # Time, and the drain (Work).
 
@@ -333,8 +337,7 @@ class Tunnel:
             if talk.over:
                 self._end("finished")
             else:
-                self._plane.metrics.errors.inc(LeaveOverdue.reason)
-                self._end("cut", reset=True)
+                self._end("cut", reset=True, error=LeaveOverdue())
 
     def grow_old(self) -> None:
         """The client's connection has its `max_connection_age`."""
@@ -361,6 +364,15 @@ class Tunnel:
             self._part()
         else:
             self._end("cut", reset=True)
+
+    @property
+    def tunnel(self) -> str:
+        """See Outcome."""
+        return kind_of(self.protocol)
+
+    def said(self) -> dict[str, Any]:
+        """See Outcome."""
+        return {**self.describe(), **super().said()}
 
     def describe(self) -> dict[str, str]:
         """See Work."""

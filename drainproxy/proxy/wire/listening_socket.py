@@ -42,7 +42,7 @@ class ListeningSocket(socket.socket):
     """A descriptor to give up, so that a caller can be accepted and hung up on."""
 
     refusal: Callable[[str], bytes] | None = None
-    """Address of a caller -> what it is told; nothing in a protocol that has no words for it."""
+    """Address of a caller -> what it is told; empty in a protocol that has no words for it."""
 
     def accept(self) -> tuple[socket.socket, object]:
         """See socket.accept. Raises ConnectionAbortedError for a caller who was turned away."""
@@ -70,8 +70,8 @@ class ListeningSocket(socket.socket):
             wire, peer = super().accept()
             with wire, contextlib.suppress(OSError):
                 wire.setblocking(False)
-                if self.refusal is not None:
-                    wire.send(self.refusal(str(peer[0])))
+                if self.refusal is not None and (answer := self.refusal(str(peer[0]))):
+                    wire.send(answer)
                     wire.shutdown(socket.SHUT_WR)
                     # What is not read makes a reset of the close, and many clients do not read behind one.
                     wire.recv(MAX_ASKED_BYTES)
