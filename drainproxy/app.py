@@ -117,7 +117,7 @@ class _Process:
         Registry.export([server.registry for server in servers], self.metrics)
         self._listeners = [Listener(wire, server) for wire, server in zip(wires, servers, strict=True)]
         settle_s = config.lifecycle.settle
-        self._departure = Shutdown(self._listeners, self.controller, self.inflight, settle_s)
+        self._shutdown = Shutdown(self._listeners, self.controller, self.inflight, settle_s)
         ports = [pool.address.port for pool in self._pools if not pool.address.path]
         self._bypass = Bypass(ports, self.metrics, self._tasks)
         self._cluster = self._know_the_cluster()
@@ -205,21 +205,21 @@ class _Process:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None) as self._patience:
                 # Past the deadline the pod stays while its application stops: what was cut is counted.
-                until = min(self.controller.hooks.late_scrape_until, self._departure.exit_by)
+                until = min(self.controller.hooks.late_scrape_until, self._shutdown.exit_by)
                 if until > self._loop.time():
                     await admin.wait_last_scrape(until=until)
-                await self._departure.depart()
+                await self._shutdown.depart()
         self._patience = None
-        await self._departure.end()
+        await self._shutdown.end()
         if self._cluster is not None:
-            await self._cluster.stop(self._departure.exit_by)
+            await self._cluster.stop(self._shutdown.exit_by)
         await self._tasks.cancel()
         await admin.stop()
 
     async def _send_spans(self) -> None:
         """Send what is left of the trace, in half of the reserve that the deadline has left."""
         if self._tracing is not None:
-            left_s = max(0.0, self._departure.exit_by - self._loop.time())
+            left_s = max(0.0, self._shutdown.exit_by - self._loop.time())
             within_s = min(self.controller.plan.budget.reserve_s, left_s) / 2
             if unsent := await self._tracing.close(within_s):
                 self._log.event("trace_spans", "warning", unsent=unsent)

@@ -181,10 +181,10 @@ def _shaken(client: ClientSocket, failure: Exception | None) -> None:
 
 
 def build(edge: TransportSettings, proxy: ProxySettings, rotation: Rotation) -> dict[bool, Preamble | None]:
-    """Return the entrance of listeners with TLS, and of those without. Raises CertificateError."""
+    """Return the preamble of listeners with TLS, and of those without. Raises CertificateError."""
     trust = Trust(edge.trusted_proxies) if edge.proxy_protocol else None
-    entrances = {False: Preamble(None, trust) if trust is not None else None, True: None}
+    preambles = {False: Preamble(None, trust) if trust is not None else None, True: None}
     if any(address.tls for address in proxy.listen):
         make = partial(certificates.for_clients, client=edge.tls_client, http2=proxy.upstream_http2 == "on")
-        entrances[True] = Preamble(rotation.add("clients", edge.for_clients, make), trust)
-    return entrances
+        preambles[True] = Preamble(rotation.add("clients", edge.for_clients, make), trust)
+    return preambles

@@ -109,7 +109,7 @@ async def test_while_too_much_is_held_streams_that_are_taken_go_on(tmp_path: Pat
         certificate, key = map(str, authority.issue())
         own, trusted = Files(certificate=certificate, key=key), Files(authorities=str(authority.file))
         trust, theirs = certificates.for_upstream(trusted), certificates.for_clients(own)
-        doors["entrance"] = Preamble(Certificates(own, certificates.for_clients))
+        doors["preamble"] = Preamble(Certificates(own, certificates.for_clients))
         doors["upstream_tls"] = UpstreamTls(Certificates(trusted, certificates.for_upstream), "localhost")
     async with Upstream(echo, tls=theirs) as upstream, House(upstream, max_buffer_bytes=1, **doors) as house:
         old = await house.client(tls=trust)

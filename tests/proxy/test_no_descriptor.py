@@ -48,8 +48,8 @@ async def test_a_kernel_that_could_not_be_asked_at_first_is_asked_later() -> Non
     loop = asyncio.get_running_loop()
     kernel = Kernel()
     with socket.create_server(("127.0.0.1", 0)) as wire:
-        dialler = Dialer(UpstreamAddress("127.0.0.1", wire.getsockname()[1]), loop)
-        presence = Presence(dialler, kernel, loop)
+        dialer = Dialer(UpstreamAddress("127.0.0.1", wire.getsockname()[1]), loop)
+        presence = Presence(dialer, kernel, loop)
         with none_left():
             presence.accepts()
             assert presence.look() is None
@@ -78,10 +78,10 @@ class Pressed(list[tuple[str, int]]):
 async def test_a_refusal_at_another_address_does_not_speak_for_one_that_was_not_asked() -> None:
     """`localhost` is two addresses: nobody knows whether the application listens at the first."""
     loop = asyncio.get_running_loop()
-    dialler = Dialer(UpstreamAddress("localhost", 1), loop)
-    dialler.places = Pressed([("127.0.0.1", 1), ("127.0.0.1", 1)])
+    dialer = Dialer(UpstreamAddress("localhost", 1), loop)
+    dialer.places = Pressed([("127.0.0.1", 1), ("127.0.0.1", 1)])
     with pytest.raises(OSError, match="Too many open files") as caught:
-        await dialler.dial(asyncio.Protocol)
+        await dialer.dial(asyncio.Protocol)
     assert caught.value.errno == errno.EMFILE
 
 
@@ -90,9 +90,9 @@ async def test_a_name_that_could_not_be_looked_up_is_no_refusal() -> None:
     loop = asyncio.get_running_loop()
     # What a first look-up loads is loaded.
     await loop.getaddrinfo("127.0.0.1", 1)
-    dialler = Dialer(UpstreamAddress("application.invalid", 1), loop)
+    dialer = Dialer(UpstreamAddress("application.invalid", 1), loop)
     with none_left(), pytest.raises(OSError, match="Too many open files") as caught:
-        await dialler.dial(asyncio.Protocol)
+        await dialer.dial(asyncio.Protocol)
     assert caught.value.errno == errno.EMFILE
 
 

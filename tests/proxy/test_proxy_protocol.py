@@ -25,7 +25,7 @@ HERE = Trust(("127.0.0.0/8",))
 
 
 @pytest.fixture
-def entrance():
+def preamble():
     return Preamble(None, HERE)
 
 
@@ -38,8 +38,8 @@ async def asked(upstream: Upstream) -> bytes | None:
 
 
 @pytest.mark.parametrize(("raw", "source"), GOOD.values(), ids=GOOD)
-async def test_the_client_is_whom_the_header_names(entrance, raw, source):
-    async with Upstream() as upstream, House(upstream, entrance=entrance) as house:
+async def test_the_client_is_whom_the_header_names(preamble, raw, source):
+    async with Upstream() as upstream, House(upstream, preamble=preamble) as house:
         client = await house.client()
         await client.send(raw + GET)
         assert await asked(upstream) == (source or b"127.0.0.1")
@@ -48,8 +48,8 @@ async def test_the_client_is_whom_the_header_names(entrance, raw, source):
 
 
 @pytest.mark.parametrize("raw", [CLIENT, GOOD["v2 with TLVs"][0]])
-async def test_a_header_may_come_byte_by_byte_and_apart_from_the_request(entrance, raw):
-    async with Upstream() as upstream, House(upstream, entrance=entrance) as house:
+async def test_a_header_may_come_byte_by_byte_and_apart_from_the_request(preamble, raw):
+    async with Upstream() as upstream, House(upstream, preamble=preamble) as house:
         client = await house.client()
         await client.send_bytewise(raw)
         await house.until(lambda: not len(house.inflight), "it is still on its way in")
@@ -63,8 +63,8 @@ async def test_a_header_may_come_byte_by_byte_and_apart_from_the_request(entranc
 
 
 @pytest.mark.parametrize("raw", BAD.values(), ids=BAD)
-async def test_what_does_not_begin_with_one_is_hung_up_on(entrance, raw):
-    async with Upstream() as upstream, House(upstream, entrance=entrance) as house:
+async def test_what_does_not_begin_with_one_is_hung_up_on(preamble, raw):
+    async with Upstream() as upstream, House(upstream, preamble=preamble) as house:
         client = await house.client()
         await client.send(raw + GET)
         assert await client.read_until_close() == b""
@@ -77,7 +77,7 @@ async def test_what_does_not_begin_with_one_is_hung_up_on(entrance, raw):
 async def test_nobody_else_is_believed():
     async with (
         Upstream() as upstream,
-        House(upstream, entrance=Preamble(None, Trust(("10.0.0.0/8",)))) as house,
+        House(upstream, preamble=Preamble(None, Trust(("10.0.0.0/8",)))) as house,
     ):
         client = await house.client()
         assert await client.read_until_close() == b""
@@ -86,8 +86,8 @@ async def test_nobody_else_is_believed():
         assert house.metrics.client_connections_accepted.value() == 0
 
 
-async def test_half_a_header_is_waited_for_no_longer_than_a_head(entrance):
-    async with Upstream() as upstream, House(upstream, entrance=entrance, head_timeout=0.2) as house:
+async def test_half_a_header_is_waited_for_no_longer_than_a_head(preamble):
+    async with Upstream() as upstream, House(upstream, preamble=preamble, head_timeout=0.2) as house:
         client = await house.client()
         await client.send(CLIENT[:20])
         assert await client.read_until_close() == b""
@@ -95,8 +95,8 @@ async def test_half_a_header_is_waited_for_no_longer_than_a_head(entrance):
 
 
 @pytest.mark.parametrize("leave", ["close", "reset"])
-async def test_who_only_looks_whether_the_port_is_open_is_not_refused(entrance, leave):
-    async with Upstream() as upstream, House(upstream, entrance=entrance) as house:
+async def test_who_only_looks_whether_the_port_is_open_is_not_refused(preamble, leave):
+    async with Upstream() as upstream, House(upstream, preamble=preamble) as house:
         client = await house.client()
         await house.until(lambda: len(house.registry.clients) == 1)
         getattr(client, leave)()
@@ -104,11 +104,11 @@ async def test_who_only_looks_whether_the_port_is_open_is_not_refused(entrance, 
         assert house.metrics.refused.value("proxy-header-refused") == 0
 
 
-async def test_the_limit_for_each_client_is_for_whom_the_header_names(entrance):
+async def test_the_limit_for_each_client_is_for_whom_the_header_names(preamble):
     """All of them come from one balancer."""
     async with (
         Upstream(answering()) as upstream,
-        House(upstream, entrance=entrance, max_connections_per_ip=2) as house,
+        House(upstream, preamble=preamble, max_connections_per_ip=2) as house,
     ):
         clients = [await house.client() for _ in range(5)]
         for number, client in enumerate(clients):
@@ -124,11 +124,11 @@ async def test_the_limit_for_each_client_is_for_whom_the_header_names(entrance):
         assert (await again.final()).status == 200
 
 
-async def test_trust_goes_on_from_the_client_that_the_header_names(entrance):
+async def test_trust_goes_on_from_the_client_that_the_header_names(preamble):
     """A CDN before the balancer is believed if it is trusted too."""
     trust = Trust(("203.0.113.0/24",))
     speaker = RequestFilters(trust, [Forwarding("append", trust, lambda: b"id")])
-    async with Upstream() as upstream, House(upstream, entrance=entrance, filters=speaker) as house:
+    async with Upstream() as upstream, House(upstream, preamble=preamble, filters=speaker) as house:
         client = await house.client()
         await client.send(CLIENT + b"GET / HTTP/1.1\r\nHost: test\r\nX-Forwarded-For: 9.9.9.9\r\n\r\n")
         connection = await upstream.connection()
@@ -143,9 +143,9 @@ async def test_tls_comes_after_it(tmp_path):
     authority = Authority(tmp_path)
     certificate, key = authority.issue()
     files = Files(certificate=str(certificate), key=str(key))
-    entrance = Preamble(Certificates(files, certificates.for_clients), HERE)
+    preamble = Preamble(Certificates(files, certificates.for_clients), HERE)
     ours = authority.trusted()
-    async with Upstream() as upstream, House(upstream, entrance=entrance) as house:
+    async with Upstream() as upstream, House(upstream, preamble=preamble) as house:
         for apart in (True, False):
             client = await house.client()
             if apart:
@@ -165,10 +165,10 @@ async def test_tls_comes_after_it(tmp_path):
         assert house.metrics.tls_handshakes.value("ok") == 2
 
 
-async def test_a_drain_waits_for_the_rest_of_a_header_and_for_the_request(entrance):
+async def test_a_drain_waits_for_the_rest_of_a_header_and_for_the_request(preamble):
     async with (
         Upstream(answering()) as upstream,
-        House(upstream, entrance=entrance, lifecycle={"settle": 0.3}) as house,
+        House(upstream, preamble=preamble, lifecycle={"settle": 0.3}) as house,
     ):
         client = await house.client()
         await client.send(CLIENT[:10])
@@ -182,8 +182,8 @@ async def test_a_drain_waits_for_the_rest_of_a_header_and_for_the_request(entran
         await house.until(lambda: house.controller.drained, "it does not drain")
 
 
-async def test_the_sweep_reads_headers_too(entrance):
-    async with Upstream(answering()) as upstream, House(upstream, entrance=entrance) as house:
+async def test_the_sweep_reads_headers_too(preamble):
+    async with Upstream(answering()) as upstream, House(upstream, preamble=preamble) as house:
         clients = [await house.client() for _ in range(5)]
         for client in clients:
             await client.send(CLIENT + GET)

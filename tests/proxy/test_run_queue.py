@@ -303,11 +303,11 @@ async def test_tls_records_of_a_byte_leave_others_their_turn(authority: Authorit
     """Every byte arrives, and the close_notify in the same read comes behind them."""
     certificate, key = authority.issue()
     files = Files(certificate=str(certificate), key=str(key), authorities=str(authority.file))
-    entrance = Preamble(Certificates(files, certificates.for_clients))
+    preamble = Preamble(Certificates(files, certificates.for_clients))
     count = 10_000
     async with (
         Upstream() as upstream,
-        House(upstream, entrance=entrance, upstream_idle=60.0, allow_half_close=True) as house,
+        House(upstream, preamble=preamble, upstream_idle=60.0, allow_half_close=True) as house,
     ):
         client = await house.client(tls=authority.trusted())
         application = await begun(client, upstream, POST % count)

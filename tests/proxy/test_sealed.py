@@ -64,7 +64,7 @@ async def test_who_has_sent_half_a_record_does_not_idle(
     preamble, ours, asked: bool, close_idle: Callable[[House], None]
 ) -> None:
     """Whatever closes idle connections leaves this one, and its request is answered."""
-    async with Upstream(answering()) as upstream, House(upstream, entrance=preamble) as house:
+    async with Upstream(answering()) as upstream, House(upstream, preamble=preamble) as house:
         client = await house.client(tls=ours)
         await client.shake_hands()
         if asked:
@@ -77,7 +77,7 @@ async def test_who_has_sent_half_a_record_does_not_idle(
 
 async def test_a_drain_waits_for_the_rest_of_a_record(preamble, ours) -> None:
     """And for the request in it."""
-    async with Upstream(answering()) as upstream, House(upstream, entrance=preamble) as house:
+    async with Upstream(answering()) as upstream, House(upstream, preamble=preamble) as house:
         client = await house.client(tls=ours)
         assert (await client.ask(GET)).body == b"ok"
         rest = await half_asked(house, client)
@@ -96,7 +96,7 @@ async def test_a_record_that_does_not_end_is_a_408(preamble, ours) -> None:
     """It has the head's time, and a head that begins within it has no more."""
     async with (
         Upstream(answering()) as upstream,
-        House(upstream, entrance=preamble, head_timeout=0.3) as house,
+        House(upstream, preamble=preamble, head_timeout=0.3) as house,
     ):
         client = await house.client(tls=ours)
         assert (await client.ask(GET)).body == b"ok"
@@ -106,7 +106,7 @@ async def test_a_record_that_does_not_end_is_a_408(preamble, ours) -> None:
 
 
 async def test_a_head_in_pieces_of_records_has_one_time(preamble, ours) -> None:
-    async with Upstream(answering()) as upstream, House(upstream, entrance=preamble) as house:
+    async with Upstream(answering()) as upstream, House(upstream, preamble=preamble) as house:
         client = await house.client(tls=ours)
         assert (await client.ask(GET)).body == b"ok"
         assert client.session is not None
@@ -124,7 +124,7 @@ async def test_a_head_in_pieces_of_records_has_one_time(preamble, ours) -> None:
 
 async def test_a_record_that_asks_nothing_leaves_an_idle_connection(preamble, ours) -> None:
     """An empty line: it gives way again, though it never asked anything."""
-    async with Upstream(answering()) as upstream, House(upstream, entrance=preamble) as house:
+    async with Upstream(answering()) as upstream, House(upstream, preamble=preamble) as house:
         client = await house.client(tls=ours)
         await client.shake_hands()
         house.connection_limit._look()

@@ -26,7 +26,7 @@ def files(authority):
 
 
 @pytest.fixture
-def entrance(files):
+def preamble(files):
     return Preamble(Certificates(files, certificates.for_clients))
 
 
@@ -41,8 +41,8 @@ def each_version(ours, request):
     return ours
 
 
-async def test_a_request_is_forwarded_and_says_that_it_came_by_https(entrance, each_version):
-    async with Upstream() as upstream, House(upstream, entrance=entrance) as house:
+async def test_a_request_is_forwarded_and_says_that_it_came_by_https(preamble, each_version):
+    async with Upstream() as upstream, House(upstream, preamble=preamble) as house:
         client = await house.client(tls=each_version)
         for body in (b"x", b"y" * 300_000):
             await client.send(
@@ -59,8 +59,8 @@ async def test_a_request_is_forwarded_and_says_that_it_came_by_https(entrance, e
         assert house.metrics.tls_handshakes.values == {("ok",): 1, ("failed",): 0}
 
 
-async def test_a_handshake_and_a_request_may_come_byte_by_byte(entrance, each_version):
-    async with Upstream(answering()) as upstream, House(upstream, entrance=entrance) as house:
+async def test_a_handshake_and_a_request_may_come_byte_by_byte(preamble, each_version):
+    async with Upstream(answering()) as upstream, House(upstream, preamble=preamble) as house:
         client = await house.client(tls=each_version)
         session = client.session
         assert session is not None
@@ -75,8 +75,8 @@ async def test_a_handshake_and_a_request_may_come_byte_by_byte(entrance, each_ve
         assert (await client.final()).body == b"ok"
 
 
-async def test_the_last_answer_is_followed_by_a_close_notify_then_a_fin(entrance, each_version):
-    async with Upstream(answering()) as upstream, House(upstream, entrance=entrance) as house:
+async def test_the_last_answer_is_followed_by_a_close_notify_then_a_fin(preamble, each_version):
+    async with Upstream(answering()) as upstream, House(upstream, preamble=preamble) as house:
         client = await house.client(tls=each_version)
         answer = await client.ask(b"GET / HTTP/1.0\r\nHost: test\r\n\r\n")
         assert answer.body == b"ok"
@@ -85,9 +85,9 @@ async def test_the_last_answer_is_followed_by_a_close_notify_then_a_fin(entrance
         assert client.session.bye
 
 
-async def test_an_early_answer_is_read_by_a_client_that_goes_on_sending(entrance, ours):
+async def test_an_early_answer_is_read_by_a_client_that_goes_on_sending(preamble, ours):
     """The close lingers: unread bytes would turn it into a reset, and take the answer away."""
-    async with Upstream() as upstream, House(upstream, entrance=entrance) as house:
+    async with Upstream() as upstream, House(upstream, preamble=preamble) as house:
         client = await house.client(tls=ours)
         await client.send(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 900000\r\n\r\n")
         connection = await upstream.connection()
@@ -102,9 +102,9 @@ async def test_an_early_answer_is_read_by_a_client_that_goes_on_sending(entrance
         assert client.session.bye
 
 
-async def test_a_cut_answer_ends_without_a_close_notify(entrance, each_version):
+async def test_a_cut_answer_ends_without_a_close_notify(preamble, each_version):
     """With one, a body that ends with its connection would look complete."""
-    async with Upstream() as upstream, House(upstream, entrance=entrance) as house:
+    async with Upstream() as upstream, House(upstream, preamble=preamble) as house:
         client = await house.client(tls=each_version)
         await client.send(GET)
         connection = await upstream.connection()
@@ -118,8 +118,8 @@ async def test_a_cut_answer_ends_without_a_close_notify(entrance, each_version):
 
 
 @pytest.mark.parametrize("how", ["close_notify", "fin", "reset"])
-async def test_a_client_that_leaves_takes_its_request_along(entrance, ours, how):
-    async with Upstream() as upstream, House(upstream, entrance=entrance) as house:
+async def test_a_client_that_leaves_takes_its_request_along(preamble, ours, how):
+    async with Upstream() as upstream, House(upstream, preamble=preamble) as house:
         client = await house.client(tls=ours)
         await client.send(GET)
         connection = await upstream.connection()
@@ -135,8 +135,8 @@ async def test_a_client_that_leaves_takes_its_request_along(entrance, ours, how)
         assert house.access[0]["reason"] == "client-gone"
 
 
-async def test_half_closing_is_allowed_where_it_is_allowed(entrance, ours):
-    async with Upstream() as upstream, House(upstream, entrance=entrance, allow_half_close=True) as house:
+async def test_half_closing_is_allowed_where_it_is_allowed(preamble, ours):
+    async with Upstream() as upstream, House(upstream, preamble=preamble, allow_half_close=True) as house:
         client = await house.client(tls=ours)
         await client.send(GET)
         await client.say_bye()
@@ -148,8 +148,8 @@ async def test_half_closing_is_allowed_where_it_is_allowed(entrance, ours):
         assert await client.read_eof() is End.FIN
 
 
-async def test_a_client_that_does_not_read_holds_the_application_back(entrance, ours):
-    async with Upstream() as upstream, House(upstream, entrance=entrance, send_buffer=8192) as house:
+async def test_a_client_that_does_not_read_holds_the_application_back(preamble, ours):
+    async with Upstream() as upstream, House(upstream, preamble=preamble, send_buffer=8192) as house:
         client = await house.client(tls=ours, receive_buffer=8192)
         await client.send(GET)
         connection = await upstream.connection()
@@ -166,8 +166,8 @@ async def test_a_client_that_does_not_read_holds_the_application_back(entrance, 
 @pytest.mark.parametrize(
     "bytes_", [b"GET / HTTP/1.1\r\nHost: test\r\n\r\n", b"\x16\x03\x01\x00\x05hello", b"\x00" * 100]
 )
-async def test_what_is_not_tls_is_turned_away_and_counted(entrance, bytes_):
-    async with Upstream() as upstream, House(upstream, entrance=entrance) as house:
+async def test_what_is_not_tls_is_turned_away_and_counted(preamble, bytes_):
+    async with Upstream() as upstream, House(upstream, preamble=preamble) as house:
         client = await house.client()
         await client.send(bytes_)
         await client.read_until_close()
@@ -178,8 +178,8 @@ async def test_what_is_not_tls_is_turned_away_and_counted(entrance, bytes_):
         assert upstream.accepted == 0
 
 
-async def test_a_client_that_does_not_believe_us_is_counted(entrance):
-    async with Upstream() as upstream, House(upstream, entrance=entrance) as house:
+async def test_a_client_that_does_not_believe_us_is_counted(preamble):
+    async with Upstream() as upstream, House(upstream, preamble=preamble) as house:
         client = await house.client(tls=certificates.for_upstream(Files()))
         with pytest.raises(ssl.SSLCertVerificationError):
             await client.shake_hands()
@@ -187,19 +187,19 @@ async def test_a_client_that_does_not_believe_us_is_counted(entrance):
         assert "unknown ca" in house.diary.of("turned_away")[0]["detail"]
 
 
-async def test_a_caller_that_says_nothing_has_failed_at_nothing(entrance):
+async def test_a_caller_that_says_nothing_has_failed_at_nothing(preamble):
     """Balancers and kubelets look whether a port is open, all the time."""
-    async with Upstream() as upstream, House(upstream, entrance=entrance) as house:
+    async with Upstream() as upstream, House(upstream, preamble=preamble) as house:
         (await house.client()).close()
         await house.until(lambda: not house.registry.clients)
         assert house.metrics.tls_handshakes.values == {("ok",): 0, ("failed",): 0}
         assert not house.diary.of("turned_away")
 
 
-async def test_a_handshake_takes_no_longer_than_a_head_and_disturbs_nobody(entrance, ours):
+async def test_a_handshake_takes_no_longer_than_a_head_and_disturbs_nobody(preamble, ours):
     async with (
         Upstream(answering()) as upstream,
-        House(upstream, entrance=entrance, head_timeout=0.3) as house,
+        House(upstream, preamble=preamble, head_timeout=0.3) as house,
     ):
         slow = await house.client()
         await slow.send(b"\x16\x03\x01\x02\x00\x01")
@@ -212,11 +212,11 @@ async def test_a_handshake_takes_no_longer_than_a_head_and_disturbs_nobody(entra
         await house.until(lambda: house.metrics.tls_handshakes.value("failed") == 1, "not counted")
 
 
-async def test_a_drain_waits_for_a_handshake_and_for_the_request_behind_it(entrance, ours):
+async def test_a_drain_waits_for_a_handshake_and_for_the_request_behind_it(preamble, ours):
     lifecycle = {"settle": 0.4}
     async with (
         Upstream(answering()) as upstream,
-        House(upstream, entrance=entrance, lifecycle=lifecycle) as house,
+        House(upstream, preamble=preamble, lifecycle=lifecycle) as house,
     ):
         client = await house.client(tls=ours)
         session = client.session
@@ -232,9 +232,9 @@ async def test_a_drain_waits_for_a_handshake_and_for_the_request_behind_it(entra
         await house.until(lambda: house.controller.drained, "a handshake that is gone holds the drain")
 
 
-async def test_the_drains_deadline_ends_a_handshake(entrance):
+async def test_the_drains_deadline_ends_a_handshake(preamble):
     lifecycle = {"grace_period": 4.0, "app_stop": 0.5, "reserve": 3.0}
-    async with Upstream() as upstream, House(upstream, entrance=entrance, lifecycle=lifecycle) as house:
+    async with Upstream() as upstream, House(upstream, preamble=preamble, lifecycle=lifecycle) as house:
         client = await house.client()
         await client.send(b"\x16\x03\x01\x02\x00\x01")
         await house.until(lambda: len(house.inflight) == 1)
@@ -243,8 +243,8 @@ async def test_the_drains_deadline_ends_a_handshake(entrance):
         await house.until(lambda: not len(house.inflight) and not house.registry.clients)
 
 
-async def test_a_sweep_takes_over_handshakes_that_the_kernel_had_completed(entrance, ours):
-    async with Upstream(answering()) as upstream, House(upstream, entrance=entrance) as house:
+async def test_a_sweep_takes_over_handshakes_that_the_kernel_had_completed(preamble, ours):
+    async with Upstream(answering()) as upstream, House(upstream, preamble=preamble) as house:
         house.loop.remove_reader(house._wire) if False else None
         clients = [await house.client(tls=ours) for _ in range(5)]
         await house.sweep()
@@ -254,7 +254,7 @@ async def test_a_sweep_takes_over_handshakes_that_the_kernel_had_completed(entra
 
 async def test_a_new_certificate_is_for_new_connections_and_old_ones_live_on(authority, ours, files):
     served = Certificates(files, certificates.for_clients)
-    async with Upstream(answering()) as upstream, House(upstream, entrance=Preamble(served)) as house:
+    async with Upstream(answering()) as upstream, House(upstream, preamble=Preamble(served)) as house:
         old = await house.client(tls=ours)
         assert (await old.ask(GET)).body == b"ok"
         authority.issue("new.test")
@@ -271,7 +271,7 @@ async def test_callers_show_a_certificate_where_one_is_required(authority, files
     required = Preamble(Certificates(files, lambda given: certificates.for_clients(given, "required")))
     (tmp_path / "caller").mkdir()
     certificate, key = authority.issue("caller.test", into=tmp_path / "caller")
-    async with Upstream(answering()) as upstream, House(upstream, entrance=required) as house:
+    async with Upstream(answering()) as upstream, House(upstream, preamble=required) as house:
         with pytest.raises((ssl.SSLError, Ended)):
             await (await house.client(tls=each_version)).ask(GET)
         await house.until(lambda: house.metrics.tls_handshakes.value("failed") == 1, "not counted")
@@ -279,10 +279,10 @@ async def test_callers_show_a_certificate_where_one_is_required(authority, files
         assert (await (await house.client(tls=each_version)).ask(GET)).body == b"ok"
 
 
-async def test_a_websocket_over_tls_is_told_to_leave_as_in_clear_text(entrance, each_version):
+async def test_a_websocket_over_tls_is_told_to_leave_as_in_clear_text(preamble, each_version):
     """Its Close is encrypted like everything else, and its client's answer reaches the application."""
     lifecycle = {"leave_spread": 0.0}
-    async with Upstream() as upstream, House(upstream, entrance=entrance, lifecycle=lifecycle) as house:
+    async with Upstream() as upstream, House(upstream, preamble=preamble, lifecycle=lifecycle) as house:
         client = await house.client(tls=each_version)
         await client.send(ASK)
         application = await upstream.connection()

@@ -32,7 +32,7 @@ class Ends:
         self.client = certificates.for_upstream(believed)
         self.application = certificates.for_clients(served)
         self.house = {
-            "entrance": Preamble(Certificates(served, certificates.for_clients)),
+            "preamble": Preamble(Certificates(served, certificates.for_clients)),
             "upstream_tls": UpstreamTls(Certificates(believed, certificates.for_upstream), "localhost"),
         }
 
@@ -85,7 +85,7 @@ async def test_a_tunnel_that_breaks_off_is_seen_to_be_broken(ends):
 
 async def test_with_too_much_held_connections_are_still_let_in_and_read_in_small_pieces(ends):
     """Nobody may be read from in place of the door that he has to pass."""
-    ends.house["entrance"]._trust = Trust(("127.0.0.0/8",))
+    ends.house["preamble"]._trust = Trust(("127.0.0.0/8",))
     seen = []
 
     async def handle(connection) -> None:

@@ -77,7 +77,7 @@ class House:
         send_buffer: int | None = None,
         routes: tuple[Route, ...] = (),
         descriptors: int = 1 << 20,
-        entrance: Preamble | None = None,
+        preamble: Preamble | None = None,
         upstream_tls: UpstreamTls | None = None,
         filters: RequestFilters | None = None,
         **proxy: Any,
@@ -126,7 +126,7 @@ class House:
         (self.pool,) = shared.pools
         self.pool.tls = upstream_tls
         self.plane = Plane.build(shared, self.pool, "test")
-        self.server = ProxyServer(self.plane, entrance)
+        self.server = ProxyServer(self.plane, preamble)
         self.registry = self.server.registry
         Registry.export([self.registry], self.metrics)
         self._wire = bind(ListenAddress("127.0.0.1", 0))

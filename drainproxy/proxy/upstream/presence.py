@@ -31,7 +31,7 @@ class Presence:
     """Of one application. Written by its pool and its connections."""
 
     def __init__(self, dialer: Dialer, kernel: Kernel, loop: asyncio.AbstractEventLoop) -> None:
-        self._dialler = dialer
+        self._dialer = dialer
         self._kernel = kernel
         self._loop = loop
         self.came = False
@@ -97,7 +97,7 @@ class Presence:
             self.on_doubt()
 
     def _listens(self) -> bool | None:
-        found = [self._kernel.listens(*place) for place in self._dialler.places]
+        found = [self._kernel.listens(*place) for place in self._dialer.places]
         if True in found:
             return True
         return None if not found or None in found else False

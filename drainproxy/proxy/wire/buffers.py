@@ -99,7 +99,7 @@ class Buffers:
         self._kernel_counts = kernel_counts
         self.max_bytes = max_bytes
         self.room_bytes = room_bytes
-        self._outbox = write_batch
+        self._write_batch = write_batch
         self._loop = loop
         self._held: dict[Hashable, int] = {}
         self._kernel: dict[Hashable, int] = {}
@@ -231,7 +231,7 @@ class Buffers:
         self.tight = tight
         self.max_ahead_bytes = SMALL_BYTES if tight else MAX_AHEAD_BYTES
         # Put off, the small pieces of one turn would add up before anybody could say that it is too much.
-        self._outbox.large_bytes = 0 if tight else LARGE_BYTES
+        self._write_batch.large_bytes = 0 if tight else LARGE_BYTES
         for side in self._every_side():
             side.fit()
         self.on_change()
