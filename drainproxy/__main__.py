@@ -30,7 +30,7 @@ def _run() -> int:
         from drainproxy.lifecycle import signals  # noqa: PLC0415 - and nothing before it
 
         signals.catch_early()
-    from drainproxy import cli  # noqa: PLC0415 - costs what a hook cannot pay
+    from drainproxy.cli import main as cli  # noqa: PLC0415 - costs what a hook cannot pay
 
     return cli.main(arguments)
 

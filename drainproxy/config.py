@@ -2,7 +2,7 @@
 
 A flag wins over the environment, that over the YAML file, that over the default. What makes no sense is
 an error; what a running pod can live with (an unknown name, a grace period too short) is a warning.
-Never reads os.environ itself; cli.py does.
+Never reads os.environ itself; cli/main.py does.
 """
 
 import json

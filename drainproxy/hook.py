@@ -3,7 +3,7 @@
 Imports os, sys and socket, and from this package nothing that imports more (a test keeps it so): a hook in
 a container limited to a tenth of a CPU would spend seconds importing what the proxy needs, and the kubelet
 does not wait. For the same reason it reads its one setting from os.environ itself, the only place beside
-cli.py that does. Called by __main__.py, and by cli.py for the spellings only argparse knows.
+cli/main.py that does. Called by __main__.py, and by that for the spellings only argparse knows.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A field is a setting, named the same in a YAML file, `DRAINPROXY_<NAME>` in the environment and `--<name>`
 on the command line; its type is its kind (kinds.py), the string under it is its manual.
-Read by config.py, by cli.py for its flags, and by the generator of docs/.
+Read by config.py, by cli/arguments.py for its flags, and by the generator of docs/.
 """
 
 from collections.abc import Iterable

@@ -8,7 +8,8 @@ import tomllib
 
 import pytest
 
-from drainproxy import arguments, metrics, settings
+from drainproxy import metrics, settings
+from drainproxy.cli import arguments
 from tests.test_docs import ROOT, documents
 
 PAGES = [*documents(), ROOT / "bench/README.md", ROOT / "tests/conformance/README.md"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from drainproxy.check_command import wiring
+from drainproxy.cli.check_command import wiring
+from drainproxy.cli.verdicts import judge
 from drainproxy.kube.permissions import needs
 from drainproxy.kube.survey import Survey
 from drainproxy.podspec import sidecar
-from drainproxy.verdicts import judge
 from tests.kube import workload
 from tests.kube.workload import autoscaler, policy, service
 

@@ -1,6 +1,6 @@
 """`drainproxy status [--watch]`: shows a proxy until it is gone.
 
-Asks again and again, since a process that ends has no event to send. Called by cli.py.
+Asks again and again, since a process that ends has no event to send. Called by cli/main.py.
 """
 
 import time

@@ -1,7 +1,7 @@
 """YAML documents in, YAML documents out: the workloads in them that ask for it get the sidecar.
 
-Pure. What is not changed stays byte for byte, also what is no YAML; nothing is rejected. Called by cli.py for
-`drainproxy inject`.
+Pure. What is not changed stays byte for byte, also what is no YAML; nothing is rejected. Called by
+cli/main.py for `drainproxy inject`.
 """
 
 import re

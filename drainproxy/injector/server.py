@@ -1,7 +1,7 @@
 """The webhook: one route over TLS, health and metrics beside it, and an end in which nothing is lost.
 
 Decides nothing about pods; review.py does. Whatever goes wrong, the API server's failurePolicy admits the
-pod. Called by cli.py.
+pod. Called by cli/main.py.
 """
 
 import asyncio

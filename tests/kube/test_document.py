@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from drainproxy.check_command import wiring
+from drainproxy.cli.check_command import wiring
 from drainproxy.injector.patch import Injected, inject
 from drainproxy.kube.lint import spec_problems
 from drainproxy.kube.permissions import TIERS, needs

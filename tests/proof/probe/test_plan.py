@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from drainproxy.arguments import parse
+from drainproxy.cli.arguments import parse
 from drainproxy.proof.probe.plan import MAX_RATE, field, rate, span, target
 
 

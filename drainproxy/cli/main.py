@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drainproxy import __version__, config, hook
-from drainproxy.arguments import given_settings, parse
+from drainproxy.cli.arguments import given_settings, parse
 from drainproxy.errors import CertificateError, ConfigError, InjectionRefused, ListenError
 from drainproxy.log import plain
 from drainproxy.tasks import flat
@@ -97,7 +97,7 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def _config(options: argparse.Namespace) -> int:
-    from drainproxy import explain  # noqa: PLC0415 - rich
+    from drainproxy.cli import explain  # noqa: PLC0415 - rich
 
     chosen = config.load(os.environ, given_settings(options))
     if options.check:
@@ -114,7 +114,7 @@ def _config(options: argparse.Namespace) -> int:
 
 
 def _inject(options: argparse.Namespace) -> int:
-    from drainproxy import explain  # noqa: PLC0415 - rich
+    from drainproxy.cli import explain  # noqa: PLC0415 - rich
     from drainproxy.injector import manifest  # noqa: PLC0415 - for this verb only
 
     name = options.filename
@@ -228,7 +228,7 @@ def _proof(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from drainproxy import check_command  # noqa: PLC0415 - for this verb only
+    from drainproxy.cli import check_command  # noqa: PLC0415 - for this verb only
     from drainproxy.kube.settings import KubeSettings  # noqa: PLC0415 - for this verb only
 
     usual = Path.home() / ".kube" / "config"

@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from drainproxy import config
+from drainproxy.cli.verdicts import Verdict, judge
 from drainproxy.errors import ConfigError, KubernetesError
 from drainproxy.kube import survey
 from drainproxy.kube.client import connect
@@ -19,7 +20,6 @@ from drainproxy.kube.settings import KubeSettings
 from drainproxy.log import plain
 from drainproxy.metrics import Metrics
 from drainproxy.podspec import sidecar
-from drainproxy.verdicts import Verdict, judge
 
 EXIT_FAILED = 1
 EXIT_UNREACHABLE = 69

@@ -1,0 +1,1 @@
+"""The command line: which verb, and what does a person see?"""
