@@ -245,7 +245,6 @@ async def test_the_drains_deadline_ends_a_handshake(preamble):
 
 async def test_a_sweep_takes_over_handshakes_that_the_kernel_had_completed(preamble, ours):
     async with Upstream(answering()) as upstream, House(upstream, preamble=preamble) as house:
-        house.loop.remove_reader(house._wire) if False else None
         clients = [await house.client(tls=ours) for _ in range(5)]
         await house.sweep()
         for client in clients:

@@ -129,16 +129,17 @@ class House:
         self.server = ProxyServer(self.plane, preamble)
         self.registry = self.server.registry
         Registry.export([self.registry], self.metrics)
-        self._wire = bind(ListenAddress("127.0.0.1", 0))
-        if send_buffer is not None:
-            self._wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-        self.listener = Listener(self._wire, self.server)
-        self.port: int = self._wire.getsockname()[1]
+        self._send_buffer = send_buffer
         self._clients: list[Client] = []
         self._swept = False
 
     async def __aenter__(self) -> House:
         self.loop.set_exception_handler(lambda _, context: self.unseen.append(context))
+        wire = bind(ListenAddress("127.0.0.1", 0))
+        if self._send_buffer is not None:
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer)
+        self.listener = Listener(wire, self.server)
+        self.port: int = wire.getsockname()[1]
         await self.listener.start()
         return self
 
