@@ -14,8 +14,8 @@ from drainproxy.errors import KubernetesError
 from drainproxy.kube.client import Api
 from drainproxy.kube.identity import PodIdentity
 from drainproxy.kube.rate_limit import RateLimit
+from drainproxy.lifecycle.arrival_rate import Probes
 from drainproxy.lifecycle.report import Cause
-from drainproxy.lifecycle.sound import Probes
 
 READ_AGAIN_S = 1.0
 """A container may be told to stop before the API server's caches show the deletion."""

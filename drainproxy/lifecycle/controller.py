@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 from drainproxy.lifecycle import propagation
+from drainproxy.lifecycle.arrival_rate import ArrivalRate, Probes
 from drainproxy.lifecycle.budget import Plan
 from drainproxy.lifecycle.drain import Drain, begun_by
 from drainproxy.lifecycle.hooks import Hooks
@@ -18,14 +19,13 @@ from drainproxy.lifecycle.inflight import InFlight
 from drainproxy.lifecycle.journal import Journal
 from drainproxy.lifecycle.lazytimer import LazyTimer
 from drainproxy.lifecycle.machine import Event, Phase, Readiness, step
-from drainproxy.lifecycle.news import News
+from drainproxy.lifecycle.notifier import Notifier
 from drainproxy.lifecycle.propagation import Evidence, Reason, Routability, Rules
-from drainproxy.lifecycle.published import picture
 from drainproxy.lifecycle.readiness import by_setting
 from drainproxy.lifecycle.reconnect_spread import ReconnectSpread
 from drainproxy.lifecycle.report import Cause, Report
 from drainproxy.lifecycle.settings import LifecycleSettings
-from drainproxy.lifecycle.sound import Probes, Sound
+from drainproxy.lifecycle.snapshot import picture
 from drainproxy.lifecycle.weighing import STUCK, Known, Scales
 from drainproxy.log import Log
 from drainproxy.metrics import Metrics
@@ -34,7 +34,7 @@ CUT_WITHIN_S = 0.5
 """How long work that was cut may take to end before the report is written without it."""
 
 
-class Controller(News):
+class Controller(Notifier):
     """One process, one lifecycle, however many listeners."""
 
     def __init__(
@@ -56,7 +56,7 @@ class Controller(News):
         self.plan = Plan(settings, rules)
         self._scales = Scales(self.plan, settings, inflight)
         self.journal = Journal(metrics, log, loop)
-        self.sound = Sound(settings.health_check_agents)
+        self.arrival_rate = ArrivalRate(settings.health_check_agents)
         self.probes = Probes()
         self.upstream_up = False
         self.drain: Drain | None = None
@@ -78,7 +78,7 @@ class Controller(News):
         if self.upstream_up:
             return
         self.upstream_up = True
-        self.sound.since = min(self.sound.since, self._loop.time())
+        self.arrival_rate.since = min(self.arrival_rate.since, self._loop.time())
         self._fire(Event.UPSTREAM_UP, "the application answers")
 
     def upstream_refuses(self) -> None:
@@ -94,7 +94,7 @@ class Controller(News):
         t0 = now if self.hooks.first is None else self.hooks.first
         self.hooks.close_window()
         if self.drain is None:
-            arrivals_per_s = self.sound.arrivals_per_s(now)
+            arrivals_per_s = self.arrival_rate.arrivals_per_s(now)
             self.drain = Drain(cause, now, t0, len(self._inflight), arrivals_per_s, self._metrics)
             self.drain.sigterm_at = now if sigterm else None
             # In a turn of its own: who lets go has not yet said how it ended.
@@ -135,7 +135,7 @@ class Controller(News):
             if self.drain.report is None:
                 self._close_books(self.drain)
             # Nothing was counted meanwhile: what was heard before says nothing of now.
-            self.sound.since = self._loop.time()
+            self.arrival_rate.since = self._loop.time()
         self.drain = None
         self._evidence = propagation.UNKNOWN
         self.hooks.close_window()

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from drainproxy.lifecycle.inflight import Work
-from drainproxy.lifecycle.published import Published
+from drainproxy.lifecycle.snapshot import Snapshot
 
 
 class Heard(Protocol):
-    """Where arrivals are counted before a drain (sound.py)."""
+    """Where arrivals are counted before a drain (arrival_rate.py)."""
 
     def is_health_check(self, user_agent: bytes) -> bool:
         """Tell by its User-Agent whether a request is a health checker's."""
@@ -32,7 +32,7 @@ class Lifecycle(Protocol):
     """Loop times are in seconds."""
 
     @property
-    def published(self) -> Published:
+    def published(self) -> Snapshot:
         """What is true now: replaced whole, before anybody is told."""
 
     @property
@@ -48,7 +48,7 @@ class Lifecycle(Protocol):
         """By when a drain must have ended; `math.inf` while none runs."""
 
     @property
-    def sound(self) -> Heard:
+    def arrival_rate(self) -> Heard:
         """What is heard of callers."""
 
     @property

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from drainproxy.lifecycle.budget import Plan
     from drainproxy.lifecycle.inflight import InFlight, Work
-    from drainproxy.lifecycle.news import News
+    from drainproxy.lifecycle.notifier import Notifier
 
 EACH_S = 0.01
 """A few leave in no time; `leave_spread` is for many."""
@@ -38,7 +38,7 @@ class ReconnectSpread:
     """The controller's. Written by its news and by one timer; the data plane tells it who has come."""
 
     def __init__(
-        self, news: News, plan: Plan, inflight: InFlight, spread_s: float, loop: asyncio.AbstractEventLoop
+        self, news: Notifier, plan: Plan, inflight: InFlight, spread_s: float, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._news = news
         self._plan = plan

@@ -8,8 +8,8 @@ import pytest
 
 from drainproxy.errors import KubernetesError
 from drainproxy.kube.pod import SILENCE, STALE_PROBE_S, ask_twice, infer_cause, read
+from drainproxy.lifecycle.arrival_rate import Probes
 from drainproxy.lifecycle.report import Cause
-from drainproxy.lifecycle.sound import Probes
 from tests.kube.premises import ME, premises
 from tests.kube.server import fail, say
 from tests.lifecycle.house import at

@@ -146,9 +146,9 @@ class House:
     def traffic(self, *, per_s: float) -> None:
         """Arrivals of a whole memory's length, evenly, before now."""
         end = self.loop.time()
-        self.controller.sound.since = end - 60
+        self.controller.arrival_rate.since = end - 60
         for index in range(int(60 * per_s)):
-            self.controller.sound.arrived(end - 59.5 + index / per_s)
+            self.controller.arrival_rate.arrived(end - 59.5 + index / per_s)
 
     def request(self) -> Request:
         """Admit a request."""

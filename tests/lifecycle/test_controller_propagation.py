@@ -47,7 +47,7 @@ async def test_where_traffic_was_thin_sparse_min_is_waited_for():
 async def test_a_busy_pod_need_not_be_a_minute_old_to_be_heard(age_s, ends_after):
     """Ten seconds of traffic tell enough; three do not, however much it was."""
     house = House()
-    every(0.1, age_s, lambda: house.controller.sound.arrived(house.loop.time()))
+    every(0.1, age_s, lambda: house.controller.arrival_rate.arrived(house.loop.time()))
     await at(age_s)
     assert [seconds - age_s for _, seconds in await ends(house)] == [0.0, ends_after, ends_after]
 

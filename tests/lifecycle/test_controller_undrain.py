@@ -334,5 +334,5 @@ async def test_what_was_not_heard_while_drained_is_no_silence():
     assert house.controller.resume() is None
     for second in range(60, 80):
         for _ in range(5):
-            house.controller.sound.arrived(clock.START_S + second)
-    assert house.controller.sound.arrivals_per_s(clock.START_S + 80.0) == pytest.approx(5.0, rel=0.1)
+            house.controller.arrival_rate.arrived(clock.START_S + second)
+    assert house.controller.arrival_rate.arrivals_per_s(clock.START_S + 80.0) == pytest.approx(5.0, rel=0.1)

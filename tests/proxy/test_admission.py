@@ -23,7 +23,7 @@ async def test_before_a_drain_the_first_request_of_a_connection_is_heard() -> No
             client = await house.client()
             await client.ask(first)
             await client.ask(GET)
-        heard = sum(house.controller.sound._counts)
+        heard = sum(house.controller.arrival_rate._counts)
         assert heard == 2
 
 

@@ -170,9 +170,9 @@ async def test_before_a_drain_whom_a_limit_turns_away_is_heard() -> None:
     """How often callers come is what a drain is judged by."""
     async with Upstream() as upstream, House(upstream, max_connections=1) as house:
         await busy(house, upstream)
-        heard = sum(house.controller.sound._counts)
+        heard = sum(house.controller.arrival_rate._counts)
         await asks(house, upstream)
-        assert sum(house.controller.sound._counts) == heard + 1
+        assert sum(house.controller.arrival_rate._counts) == heard + 1
         assert house.metrics.drain_requests.value("refused") == 0
         await upstream.close()
 

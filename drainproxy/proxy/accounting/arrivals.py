@@ -31,7 +31,7 @@ class Arrivals:
     def is_health_check(self, head: RequestHead) -> bool:
         """Tell whether a kubelet or a balancer asks how this pod is."""
         agent = head.noted.get(b"user-agent", b"")
-        return self.asks_health(head) or self._lifecycle.sound.is_health_check(agent)
+        return self.asks_health(head) or self._lifecycle.arrival_rate.is_health_check(agent)
 
     def came(self, accepted_at: float, now: float, *, first: bool, head: RequestHead | None = None) -> None:
         """Take in a request of whatever protocol, at loop time `now`.
@@ -44,7 +44,7 @@ class Arrivals:
         health_check = head is not None and self.is_health_check(head)
         if not published.draining:
             if not health_check:
-                self._lifecycle.sound.arrived(now)
+                self._lifecycle.arrival_rate.arrived(now)
             return
         late = accepted_at >= published.drain_started
         if late and first:

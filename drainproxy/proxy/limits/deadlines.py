@@ -14,7 +14,7 @@ from drainproxy.errors import ClientIdle, IdleTimeout, RequestError, ResponseHea
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from drainproxy.lifecycle.published import Published
+    from drainproxy.lifecycle.snapshot import Snapshot
     from drainproxy.proxy.limits.routes import Timeouts
 
 
@@ -34,7 +34,7 @@ class Deadlines:
     __slots__ = ("_timeouts", "_wake", "drain", "idle", "response_head", "total")
 
     def __init__(
-        self, timeouts: Timeouts, now: float, published: Published, wake: Callable[[float], None]
+        self, timeouts: Timeouts, now: float, published: Snapshot, wake: Callable[[float], None]
     ) -> None:
         """Count from loop time `now`."""
         self._timeouts = timeouts
@@ -68,7 +68,7 @@ class Deadlines:
         """A byte has moved at loop time `now`."""
         self.idle = now + self._timeouts.idle
 
-    def follow(self, published: Published) -> None:
+    def follow(self, published: Snapshot) -> None:
         """Take the drain's deadline as it is now; a route may have one of its own."""
         self.drain = self._timeouts.ends_by(published)
         self.arm()

@@ -17,7 +17,7 @@ from drainproxy.values import positive_duration, show_duration
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from drainproxy.lifecycle.published import Published
+    from drainproxy.lifecycle.snapshot import Snapshot
     from drainproxy.proxy.settings import ProxySettings
 
 MAX_ROUTES = 100
@@ -70,7 +70,7 @@ class Timeouts:
         """Return those that hold for a request that nobody reads on its way."""
         return Timeouts(total=self.total, drain=self.drain)
 
-    def ends_by(self, published: Published) -> float:
+    def ends_by(self, published: Snapshot) -> float:
         """Return the loop time by which a drain wants a request with these timeouts to end."""
         if self.drain is None or published.deadline == math.inf:
             return published.work_deadline

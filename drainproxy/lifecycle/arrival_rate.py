@@ -15,7 +15,7 @@ asks for 25 arrivals or more (propagation.MIN_SOUND): one arrival a second, sile
 cases, looks like that once in 20,000."""
 
 
-class Sound:
+class ArrivalRate:
     """A ring of one counter a second. Written by the data plane; `since` by the controller."""
 
     def __init__(self, health_check_agents: tuple[str, ...]) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from drainproxy.lifecycle.arrival_rate import LEAST_S, WINDOW_S, ArrivalRate
 from drainproxy.lifecycle.propagation import PRESETS, sparse
 from drainproxy.lifecycle.settings import HEALTH_CHECK_AGENTS
-from drainproxy.lifecycle.sound import LEAST_S, WINDOW_S, Sound
 
 CLUSTER = PRESETS["cluster"][0]
 
 
-def heard(*arrivals: float, since: float = 0.0) -> Sound:
+def heard(*arrivals: float, since: float = 0.0) -> ArrivalRate:
     """A Sound that has heard these, of a process that serves since then."""
-    sound = Sound(HEALTH_CHECK_AGENTS)
+    sound = ArrivalRate(HEALTH_CHECK_AGENTS)
     sound.since = since
     for arrival in arrivals:
         sound.arrived(arrival)
@@ -75,7 +75,7 @@ def test_pools_that_open_when_a_pod_appears_do_not_make_it_busy():
 
 def test_before_the_application_answered_nothing_could_be_heard():
     """A process that never served, and one that is asked about a time before it did."""
-    assert Sound(()).arrivals_per_s(1000.0) == 0.0
+    assert ArrivalRate(()).arrivals_per_s(1000.0) == 0.0
     assert heard(*evenly(0, 60, 5), since=70.0).arrivals_per_s(60.0) == 0.0
 
 
@@ -114,11 +114,11 @@ def test_health_checkers_are_known_by_the_start_of_their_user_agent(agent, expec
 
 def test_without_agents_nobody_is_a_health_checker():
     """An empty setting switches it off."""
-    assert Sound(()).is_health_check(b"kube-probe/1.36") is False
+    assert ArrivalRate(()).is_health_check(b"kube-probe/1.36") is False
 
 
 def test_agents_of_ones_own_are_known():
     """`health_check_agents` replaces the list."""
-    sound = Sound(("Uptime/",))
+    sound = ArrivalRate(("Uptime/",))
     assert sound.is_health_check(b"Uptime/7")
     assert not sound.is_health_check(b"kube-probe/1.36")

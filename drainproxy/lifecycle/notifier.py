@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Callable
 
-from drainproxy.lifecycle.published import Published
+from drainproxy.lifecycle.snapshot import Snapshot
 
 
-class News:
+class Notifier:
     """Base of the controller, which tells."""
 
-    published: Published
+    published: Snapshot
     """What is true now: replaced whole, before anybody is told."""
 
     def __init__(self) -> None:

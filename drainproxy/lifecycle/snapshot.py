@@ -13,7 +13,7 @@ from drainproxy.lifecycle.settings import LifecycleSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class Snapshot:
     """Times are loop times in seconds; `math.inf` for never."""
 
     phase: Phase
@@ -37,19 +37,19 @@ class Published:
 
 def picture(
     phase: Phase, drain: Drain | None, plan: Plan, settings: LifecycleSettings, now: float
-) -> Published:
+) -> Snapshot:
     """Return what is true at `now` in `phase`; `drain` None: none runs."""
     policy = POLICY[phase]
     margin_s = plan.budget.leave_margin_s
     if drain is None:
         never = math.inf
-        return Published(phase, policy, never, False, never, never, never, False, margin_s, never)
+        return Snapshot(phase, policy, never, False, never, never, never, False, margin_s, never)
     deadline = plan.budget.work_deadline(drain.t0, drain.sigterm_at, told_last=drain.own_hook)
     # A balancer would only reconnect to us as long as it has not heard of the drain.
     hold_s = plan.rules.min_s if plan.rules.balancer else 0.0
     discourage = policy.reuse is Reuse.DISCOURAGE and now >= drain.started + hold_s
     timeout = math.inf if settings.drain_timeout is None else settings.drain_timeout
-    return Published(
+    return Snapshot(
         phase=phase,
         policy=policy,
         drain_started=drain.started,
