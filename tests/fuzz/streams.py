@@ -61,11 +61,10 @@ class Passage:
     farewell = SimpleNamespace(heard=lambda: None)
 
     def __init__(self) -> None:
-        http2 = SimpleNamespace(found=lambda: None)
-        self.plane = SimpleNamespace(settings=ProxySettings(), pool=SimpleNamespace(http2=http2))
-        self.loop = SimpleNamespace(time=lambda: 0.0, call_soon=lambda _: None)
-        self.guard = FloodLimits(self.plane.settings, 0.0)
-        self.table = Streams(self)  # type: ignore[arg-type]
+        limits = ProxySettings()
+        self.loop = SimpleNamespace(time=lambda: 0.0)
+        self.guard = FloodLimits(limits, 0.0)
+        self.table = Streams(self, limits)  # type: ignore[arg-type]
         self.from_client, self.from_upstream = (
             FrameReader(self.table.from_client(), lambda *_: None),
             FrameReader(self.table.from_upstream(), lambda *_: None),
@@ -112,7 +111,7 @@ class Passage:
     def say_upstream(self, said: bytes) -> None:
         self.to_upstream += self.from_client.say(said)
 
-    def policy_changed(self) -> None: ...
+    def settled(self) -> None: ...
 
 
 class Reading:

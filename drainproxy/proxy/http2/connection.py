@@ -54,7 +54,7 @@ class Http2Connection(ClientSocket):
         now = self.loop.time()
         self._magic = frames.MAGIC
         """What is left of the preface."""
-        self._table = table = Streams(self)
+        self._table = table = Streams(self, plane.settings)
         self.farewell = Goaway(self, table)
         self.guard = FloodLimits(plane.settings, now)
         self.inspection: Inspection | None = None
@@ -88,10 +88,6 @@ class Http2Connection(ClientSocket):
             plain.write(frames.REFUSAL)
             plain.close()
             return
-        self._start(rest)
-
-    def _start(self, rest: bytes) -> None:
-        plane = self.plane
         self.take_over()
         self._weight.look(self._table)
         self.timer.set(self._idle_since + plane.settings.keepalive_idle)
@@ -247,6 +243,12 @@ class Http2Connection(ClientSocket):
             self._hold(sum(map(len, self._unsent)))
 
     # Streams.
+
+    def settled(self) -> None:
+        """The application's first SETTINGS pass."""
+        self.plane.pool.http2.found()
+        # Once they have gone out: what the client may have to be told cannot go before them.
+        self.loop.call_soon(self.policy_changed)
 
     def opened(self, number: int) -> Stream:
         """The client has opened a stream."""

@@ -6,19 +6,38 @@ What a GOAWAY names never rises, whoever says it (RFC 9113 section 6.8).
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from drainproxy.proxy.http2 import frames
 from drainproxy.proxy.http2.frames import Code
-from drainproxy.proxy.http2.streams import OUR_PING
+from drainproxy.proxy.http2.streams import OUR_PING, StreamHost
 
 if TYPE_CHECKING:
     from drainproxy.metrics import Goodbye
-    from drainproxy.proxy.http2.connection import Http2Connection
     from drainproxy.proxy.http2.streams import Streams
+    from drainproxy.proxy.plane import Plane
 
 PING_WAIT_S = 1.0
 """A client that has not acknowledged by then is taken to have heard the GOAWAY."""
+
+
+class Parting(StreamHost, Protocol):
+    """The connection that says it (connection.py)."""
+
+    plane: Plane
+
+    @property
+    def leaving(self) -> bool:
+        """Nothing is taken from the client any more."""
+
+    def write(self, data: bytes) -> None:
+        """Write, unless the client is gone."""
+
+    def wake_by(self, when: float) -> None:
+        """Look at what is due at loop time `when`, or earlier."""
+
+    def end(self, code: Code, why: Goodbye | None) -> None:
+        """Say goodbye and close."""
 
 
 class Goaway:
@@ -26,7 +45,7 @@ class Goaway:
 
     __slots__ = ("_connection", "_heard", "_table", "ping_by", "told")
 
-    def __init__(self, connection: Http2Connection, table: Streams) -> None:
+    def __init__(self, connection: Parting, table: Streams) -> None:
         self._connection = connection
         self._table = table
         self.told = self._heard = False

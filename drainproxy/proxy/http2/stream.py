@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from drainproxy.errors import DrainDeadline
 from drainproxy.proxy.accounting.shown import shown, shown_path
@@ -13,13 +13,36 @@ from drainproxy.proxy.limits.deadlines import Deadlines
 from drainproxy.proxy.message import replies
 
 if TYPE_CHECKING:
+    import asyncio
+
     from drainproxy.errors import RequestError
     from drainproxy.metrics import StreamEnded
-    from drainproxy.proxy.http2.connection import Http2Connection
-    from drainproxy.proxy.http2.streams import Streams
+    from drainproxy.proxy.http2.frame_reader import FrameReader
     from drainproxy.proxy.limits.routes import Timeouts
+    from drainproxy.proxy.plane import Plane
 
 MAX_PATH_BYTES = 200
+
+
+class StreamOwner(Protocol):
+    """The connection that it is on (connection.py)."""
+
+    loop: asyncio.AbstractEventLoop
+    plane: Plane
+    peer: bytes
+    from_upstream: FrameReader
+
+    def wake_by(self, when: float) -> None:
+        """Look at what is due at loop time `when`, or earlier."""
+
+
+class OpenStreams(Protocol):
+    """The table that it is in (streams.py)."""
+
+    streams: dict[int, Stream]
+
+    def cut(self, stream: Stream, last: bytes, outcome: StreamEnded) -> None:
+        """End a stream on both sides; `last` is the client's last frame of it."""
 
 
 class Stream:
@@ -33,7 +56,7 @@ class Stream:
     event, tunnel, status, head, head_at = "request", "", 0, None, 0.0
     bytes_received = bytes_sent = 0
 
-    def __init__(self, connection: Http2Connection, table: Streams, number: int, now: float) -> None:
+    def __init__(self, connection: StreamOwner, table: OpenStreams, number: int, now: float) -> None:
         self._connection = connection
         self._table = table
         self.id = number

@@ -7,26 +7,65 @@ compression depends on having seen them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from drainproxy.proxy.http2 import frames
 from drainproxy.proxy.http2.flood_limits import PROVOKED
 from drainproxy.proxy.http2.frames import Code, FrameFault
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from drainproxy.errors import RequestError
     from drainproxy.metrics import Excess, StreamEnded
-    from drainproxy.proxy.http2.connection import Http2Connection
+    from drainproxy.proxy.http2.flood_limits import FloodLimits
     from drainproxy.proxy.http2.frame_reader import FrameReader, Meanings
+    from drainproxy.proxy.http2.inspection import Inspection
     from drainproxy.proxy.http2.stream import Stream
+    from drainproxy.proxy.settings import ProxySettings
 
 OUR_PING = b"drainpxy"
 """The payload of our own PING, whose acknowledgement is not the application's."""
 MAX_REMEMBERED = 1000
 """Streams that were reset, whose late frames are still on their way."""
 _NOTHING = b""
+
+
+class Farewell(Protocol):
+    """See goaway.py."""
+
+    def heard(self) -> None:
+        """The client has acknowledged our PING."""
+
+
+class StreamHost(Protocol):
+    """The connection whose streams they are (connection.py): is told what the frames mean, and says ours."""
+
+    loop: asyncio.AbstractEventLoop
+    guard: FloodLimits
+    inspection: Inspection | None
+    from_client: FrameReader
+    from_upstream: FrameReader
+
+    def say_client(self, frame: bytes) -> None:
+        """Send the client a frame between two of the application's."""
+
+    def say_upstream(self, frame: bytes) -> None:
+        """Send the application a frame between two of the client's."""
+
+    def opened(self, number: int) -> Stream:
+        """The client has opened a stream."""
+
+    def closed(self, stream: Stream, outcome: StreamEnded) -> None:
+        """A stream has ended."""
+
+    @property
+    def farewell(self) -> Farewell:
+        """How it says goodbye."""
+
+    def settled(self) -> None:
+        """The application's first SETTINGS pass."""
 
 
 class Streams:
@@ -36,9 +75,8 @@ class Streams:
         "_bounds", "_connection", "_opening", "_reset", "announced", "last", "parted", "streams", "taken",
     )  # fmt: skip
 
-    def __init__(self, connection: Http2Connection) -> None:
+    def __init__(self, connection: StreamHost, limits: ProxySettings) -> None:
         self._connection = connection
-        limits = connection.plane.settings
         self._bounds = {
             frames.ENABLE_PUSH: 0,
             frames.MAX_CONCURRENT_STREAMS: limits.h2_max_streams,
@@ -226,9 +264,7 @@ class Streams:
         connection = self._connection
         half, other = connection.from_upstream, connection.from_client
         if not half.settled:
-            connection.plane.pool.http2.found()
-            # Once they have gone out: what the client may have to be told cannot go before them.
-            connection.loop.call_soon(connection.policy_changed)
+            connection.settled()
         return self._settings(flags, number, payload, half, other, frames.MAX_CONCURRENT_STREAMS)
 
     def _upstream_goaway(self, flags: int, number: int, payload: memoryview) -> bytes | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from drainproxy.errors import OutOfBuffers
 from drainproxy.proxy.http2.frames import Code
@@ -10,7 +10,10 @@ from drainproxy.proxy.wire.buffers import Begun
 from drainproxy.proxy.wire.weights import HTTP2_BYTES, RESET_BYTES, STREAM_BYTES, WORK_BYTES
 
 if TYPE_CHECKING:
-    from drainproxy.proxy.http2.connection import Http2Connection
+    import asyncio
+
+    from drainproxy.errors import RequestError
+    from drainproxy.metrics import Goodbye
     from drainproxy.proxy.http2.frame_reader import FrameReader
     from drainproxy.proxy.http2.streams import Streams
     from drainproxy.proxy.wire.buffers import Buffers
@@ -19,12 +22,30 @@ EVERY = 32
 """Streams have odd numbers: every 16th looks at what the connection's books take."""
 
 
+class Weighed(Protocol):
+    """The connection that it is of (connection.py)."""
+
+    loop: asyncio.AbstractEventLoop
+    buffers: Buffers
+
+    @property
+    def idle(self) -> bool:
+        """No stream is open."""
+
+    @property
+    def leaving(self) -> bool:
+        """Nothing is taken from the client any more."""
+
+    def fail(self, error: RequestError, code: Code, why: Goodbye) -> None:
+        """End for `error`."""
+
+
 class Weight(Begun):
     """Of one connection: its books, and the beginning of a frame that has come from the client."""
 
     __slots__ = ("_buffers", "_connection", "_half_bytes", "_own_bytes")
 
-    def __init__(self, connection: Http2Connection) -> None:
+    def __init__(self, connection: Weighed) -> None:
         self._connection = connection
         self._buffers = connection.buffers
         self._own_bytes = self._half_bytes = 0
