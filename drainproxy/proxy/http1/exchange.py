@@ -145,7 +145,7 @@ class Exchange(ClientWork):
         if upstream is None:
             return
         if reusable and self._response is not None and self.request_read:
-            reuse.give_back(self._client, upstream, self._response, self._body)
+            reuse.give_back(self._client, self._plane.pool, upstream, self._response, self._body)
         else:
             self._plane.pool.discard(upstream)
 

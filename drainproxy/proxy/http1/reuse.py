@@ -14,10 +14,11 @@ from drainproxy.proxy.http1.private import Private
 from drainproxy.proxy.message.field_names import words
 
 if TYPE_CHECKING:
-    from drainproxy.proxy.http1.connection import ClientConnection
+    from drainproxy.proxy.http1.private import Holder
     from drainproxy.proxy.message.framing import Body
     from drainproxy.proxy.message.parser import Noted, RequestHead, ResponseHead
     from drainproxy.proxy.upstream.connection import UpstreamConnection
+    from drainproxy.proxy.upstream.pool import Pool
 
 _OF_CONNECTIONS = re.compile(
     rb"(?:^|,)[ \t]*(?:ntlm|negotiate|nego2|kerberos|credssp)(?=[ \t,]|$)", re.IGNORECASE
@@ -62,14 +63,14 @@ def answered(
 
 
 def give_back(
-    client: ClientConnection, upstream: UpstreamConnection, response: ResponseHead, body: Body | None
+    client: Holder, pool: Pool, upstream: UpstreamConnection, response: ResponseHead, body: Body | None
 ) -> None:
     """Have a connection whose request and answer are complete wait for the next one, or close it.
 
     Closed it is after request trailers: aiohttp's parser holds the last one, which would be a field of the
     next request's head.
     """
-    pool, noted = client.plane.pool, response.noted
+    noted = response.noted
     # Said twice, since a call of its own would cost every request one.
     ends = not response.http_1_1 or b"close" in response.named or (response.status == 204 and _ends(response))
     spent = upstream.spent or (
@@ -78,7 +79,7 @@ def give_back(
     if spent or upstream.lost or ends:
         pool.discard(upstream)
     elif upstream.private:
-        client.private = Private(client, upstream)
+        client.private = Private(client, pool, upstream)
     else:
         pool.give_back(upstream, keep_for(noted, pool.idle_s) if b"keep-alive" in noted else pool.idle_s)
 
