@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from drainproxy import errors
-from drainproxy.proxy.accounting.outcome import SWITCHED, Reply, TurnedAway
+from drainproxy.proxy.accounting.outcome import Reply, TurnedAway
 from drainproxy.proxy.downstream.unfinished import Unfinished
 from drainproxy.proxy.http1.exchange import Exchange
 from drainproxy.proxy.http1.read_ahead import PatientSocket
@@ -221,11 +221,13 @@ class ClientConnection(PatientSocket):
         if request.for_us:
             self._answer_options(head)
             return
-        self._exchange = exchange = Exchange(self, request, now)
+        self._exchange = exchange = Exchange(self, plane, request, now)
         exchange.start()
 
-    def exchange_done(self, exchange: Exchange) -> None:
-        """The client's socket has the whole answer."""
+    def exchange_done(self) -> None:
+        """See Downstream."""
+        exchange = self._exchange
+        assert exchange is not None
         self.plane.accounting.record(exchange)
         self._end_exchange(exchange)
         if exchange.close or self._deaf:
@@ -233,8 +235,10 @@ class ClientConnection(PatientSocket):
         else:
             self._proceed()
 
-    def exchange_failed(self, exchange: Exchange, error: errors.RequestError) -> None:
-        """Tell the client what happened, in the way that is still open."""
+    def exchange_failed(self, error: errors.RequestError) -> None:
+        """See Downstream. Tell the client what happened, in the way that is still open."""
+        exchange = self._exchange
+        assert exchange is not None
         begun = exchange.status != 0
         gone = self.gone or isinstance(error, errors.ClientGone)
         if gone:
@@ -256,11 +260,10 @@ class ClientConnection(PatientSocket):
         else:
             self._reply(error, exchange.head, body_read=exchange.request_read)
 
-    def exchange_switched(
-        self, exchange: Exchange, upstream: UpstreamConnection, protocol: bytes, rest: bytes
-    ) -> None:
-        """Hand the socket over: the application has agreed to another protocol, and `rest` is in it."""
-        exchange.outcome = SWITCHED
+    def exchange_switched(self, upstream: UpstreamConnection, protocol: bytes, rest: bytes) -> None:
+        """See Downstream. Hand the socket over."""
+        exchange = self._exchange
+        assert exchange is not None
         self.plane.accounting.record(exchange)
         ahead, self._ahead = self._ahead, b""
         self._pause(paused=False)

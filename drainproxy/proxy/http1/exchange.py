@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING
 
 from drainproxy import errors
-from drainproxy.proxy.accounting.outcome import ClientWork
+from drainproxy.proxy.accounting.outcome import SWITCHED, ClientWork
 from drainproxy.proxy.http1 import reuse
 from drainproxy.proxy.limits.deadlines import Deadlines
 from drainproxy.proxy.message import event_stream, framing, headers, upgrade
@@ -21,10 +21,11 @@ from drainproxy.proxy.message.framing import Framing
 if TYPE_CHECKING:
     import asyncio
 
-    from drainproxy.proxy.http1.connection import ClientConnection
+    from drainproxy.proxy.http1.downstream import Downstream
     from drainproxy.proxy.http1.request import Request
     from drainproxy.proxy.message.framing import Body
     from drainproxy.proxy.message.parser import ResponseHead, ResponseReader
+    from drainproxy.proxy.plane import Plane
     from drainproxy.proxy.upstream.connection import UpstreamConnection
 
 MAX_INTERIM_RESPONSES = 16
@@ -39,12 +40,12 @@ class Exchange(ClientWork):
         "body_read", "chunked_out", "close", "deadlines", "head", "head_at", "kind", "request",
         "request_read", "status", "stream", "tunnel",
     )  # fmt: skip
-    _client: ClientConnection
+    _client: Downstream
 
-    def __init__(self, client: ClientConnection, request: Request, now: float) -> None:
-        self._client, self._plane = client, client.plane
+    def __init__(self, client: Downstream, plane: Plane, request: Request, now: float) -> None:
+        self._client, self._plane = client, plane
         self._connecting: asyncio.Task[None] | None = None
-        self.deadlines = Deadlines(request.timeouts, now, client.plane.lifecycle.published, client.timer.set)
+        self.deadlines = Deadlines(request.timeouts, now, plane.lifecycle.published, client.timer.set)
         self.started, self.kind = now, "http"
         self.head, self.request = request.head, request
         self._body = body = request.body
@@ -85,7 +86,7 @@ class Exchange(ClientWork):
         if self._ended:
             return
         try:
-            self.deadlines.count_from(self._client.loop.time())
+            self.deadlines.count_from(self._plane.loop.time())
             self._go()
         except Exception as defect:
             self._client.defective(defect)
@@ -102,7 +103,7 @@ class Exchange(ClientWork):
 
     async def _connect(self) -> None:
         plane = self._plane
-        deadline = min(self._client.loop.time() + self.request.timeouts.connect, self.deadline)
+        deadline = min(self._plane.loop.time() + self.request.timeouts.connect, self.deadline)
         plane.connection_limit.spare_descriptor()
         try:
             upstream = await plane.connector.connect(deadline)
@@ -172,7 +173,7 @@ class Exchange(ClientWork):
             self._plane.write_batch.write(upstream.transport, out)
         self.bytes_received += len(payload)
         if self.deadlines.idle < math.inf:
-            self.deadlines.moved(self._client.loop.time())
+            self.deadlines.moved(self._plane.loop.time())
         self._client.give_way(len(data), body.backlog)
         return rest
 
@@ -269,17 +270,16 @@ class Exchange(ClientWork):
         protocol = upgrade.agreed(response, self.request.upgrade, unread)
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
-            self._ended = True
-            self.status, self.head_at = response.status, self._client.loop.time()
+            self._ended, self.outcome = True, SWITCHED
+            self.status, self.head_at = response.status, self._plane.loop.time()
             self._client.write(upgrade.switching_head(response))
-            self._client.exchange_switched(self, upstream, protocol, rest)
+            self._client.exchange_switched(upstream, protocol, rest)
 
     def _respond(self, response: ResponseHead, rest: bytes) -> None:
         """Send the response's head, with what has come of its body in the same write."""
-        body = framing.response_body(response, self.head.method)
-        client = self._client
+        body, client = framing.response_body(response, self.head.method), self._client
         self._response, self._response_body = response, body
-        self.status, self.head_at = response.status, client.loop.time()
+        self.status, self.head_at = response.status, self._plane.loop.time()
         self.deadlines.response_head = math.inf
         self.chunked_out = self.head.http_1_1 and body is not None and body.framing is not Framing.LENGTH
         self.close = not self.request_read or client.closes_after(self.head)
@@ -315,7 +315,7 @@ class Exchange(ClientWork):
             return
         self.bytes_sent += len(payload)
         if self.deadlines.idle < math.inf:
-            self.deadlines.moved(self._client.loop.time())
+            self.deadlines.moved(self._plane.loop.time())
         if self.chunked_out:
             payload = framing.chunk(payload) if payload else b""
             if rest is not None:
@@ -347,7 +347,7 @@ class Exchange(ClientWork):
         """The client's transport has the answer; the exchange ends once the socket has it too."""
         client = self._client
         if not client.unsent():
-            client.exchange_done(self)
+            client.exchange_done()
         elif not self._flushing:
             # Not delivered yet: the drain waits, and the deadline still holds.
             self._ended, self._flushing = False, True
@@ -358,7 +358,7 @@ class Exchange(ClientWork):
     def _delivered(self) -> None:
         self._ended, self._flushing = True, False
         self._client.pause_until_flushed(on=False)
-        self._client.exchange_done(self)
+        self._client.exchange_done()
 
     def fail(self, error: errors.RequestError) -> None:
         """End with `error`, unless it has ended."""
@@ -368,7 +368,7 @@ class Exchange(ClientWork):
             if self._connecting is not None:  # nobody waits for the application any more
                 self._connecting.cancel()
             self._leave_upstream(reusable=False)
-            self._client.exchange_failed(self, error)
+            self._client.exchange_failed(error)
 
     # Time, and the drain (Work).
 
