@@ -98,9 +98,9 @@ class Passage:
 
     def opened(self, number: int) -> SimpleNamespace:
         self.all_opened.append(number)
-        return SimpleNamespace(
-            id=number, started=0.0, client_ended=False, upstream_ended=False, answered=False
-        )
+        state = dict.fromkeys(("client_ended", "upstream_ended", "answered"), False)
+        told = dict.fromkeys(("moved", "responding"), lambda: None)
+        return SimpleNamespace(id=number, started=0.0, **state, **told)
 
     def closed(self, stream: SimpleNamespace, outcome: str) -> None:
         self.all_closed.append(stream.id)
