@@ -8,7 +8,7 @@ from aiohttp import web
 
 from drainproxy.proxy.downstream.registry import Registry
 from drainproxy.proxy.http1.connection import ClientConnection
-from drainproxy.proxy.relay.tcp import TcpConnection
+from drainproxy.proxy.relay.tcp import TcpTunnel
 
 if TYPE_CHECKING:
     import asyncio
@@ -39,7 +39,7 @@ class ProxyServer(web.Server):
     def __call__(self) -> asyncio.Protocol:  # type: ignore[override]
         """Make the protocol of a new connection."""
         if self.plane.pool.address.tcp:
-            return TcpConnection(self.registry)
+            return TcpTunnel(self.registry)
         client = ClientConnection(self.registry)
         return client if self._preamble is None else self._preamble.lead(client)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import struct
 
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from drainproxy import config
 from drainproxy.errors import ConfigError
 from drainproxy.lifecycle.propagation import Rules
-from drainproxy.proxy.relay.tcp import TcpConnection
+from drainproxy.proxy.downstream.unfinished import Unfinished
+from drainproxy.proxy.relay.tcp import MAX_EARLY_BYTES
 from tests.support.house import House
 from tests.support.upstream import Upstream
 from tests.support.wire import End, turns
@@ -22,6 +24,23 @@ SLOWLY = Rules(min_s=60, margin_s=60, quiet_s=0, max_s=60, hold_min=True)
 def tcp(upstream: Upstream) -> str:
     """The same application, written tcp://."""
     return upstream.address.replace("http://", "tcp://")
+
+
+def held_up(house: House) -> asyncio.Event:
+    """Have nobody go on with a connection to the application that was made before the event is set."""
+    reach, go_on = house.plane.connector.connect, asyncio.Event()
+
+    async def slowly(*asked):
+        reached = await reach(*asked)
+        try:
+            await go_on.wait()
+        except asyncio.CancelledError:
+            house.pool.discard(reached)
+            raise
+        return reached
+
+    house.plane.connector.connect = slowly
+    return go_on
 
 
 async def test_an_application_that_speaks_first_is_heard() -> None:
@@ -54,6 +73,48 @@ async def test_an_application_that_says_one_thing_and_leaves_is_heard() -> None:
             assert client.end is End.FIN
 
 
+@pytest.mark.parametrize("client_too", [False, True], ids=["it alone", "both"])
+async def test_an_application_that_has_left_before_anybody_goes_on_is_heard(client_too: bool) -> None:
+    """What it said and its half-close wait for the client's end, which gets both and may say something."""
+    async with Upstream() as upstream, House(tcp(upstream)) as house:
+        go_on = held_up(house)
+        client = await house.client()
+        application = await upstream.connection()
+        await application.send(b"noon\r\n")
+        application.half_close()
+        if client_too:
+            await client.send(b"thanks")
+            client.half_close()
+        (relay,) = house.registry.clients
+        await house.until(lambda: relay._upstream_done and relay._eof is client_too)
+        go_on.set()
+        assert await client.read_until_close() == b"noon\r\n"
+        assert client.end is End.FIN
+        if not client_too:
+            await client.send(b"thanks")
+            client.half_close()
+        assert await application.read_until_close() == b"thanks"
+        assert application.end is End.FIN
+        await house.until(lambda: not len(house.inflight) and not house.pool.open_count)
+
+
+@pytest.mark.parametrize("how", ["reset", "says too much"])
+async def test_an_application_that_is_no_use_before_anybody_goes_on_is_a_reset(how: str) -> None:
+    """It has hung up, or says more than is kept for a client that is not there yet."""
+    async with Upstream() as upstream, House(tcp(upstream)) as house:
+        go_on = held_up(house)
+        client = await house.client()
+        application = await upstream.connection()
+        if how == "reset":
+            application.reset()
+        else:
+            await application.send(b"x" * 2 * MAX_EARLY_BYTES)
+        assert await client.read_until_close() == b""
+        assert client.end is End.RESET
+        go_on.set()
+        await house.until(lambda: not len(house.inflight) and not house.pool.open_count)
+
+
 async def test_bytes_that_look_like_http_are_bytes() -> None:
     """Nothing is added, nothing refused; a half-close is passed on, and the answer after it."""
     async with Upstream() as upstream, House(tcp(upstream)) as house:
@@ -68,15 +129,16 @@ async def test_bytes_that_look_like_http_are_bytes() -> None:
         assert await client.read_until_close() == b"answer"
 
 
-async def test_the_connection_that_became_a_tunnel_is_not_kept() -> None:
-    """Its timers were for connecting: they would hold it for as long as a client may idle."""
+async def test_nothing_is_kept_of_the_connecting() -> None:
+    """Its timer was for connecting: it would hold that for as long as a client may idle."""
     async with Upstream() as upstream, House(tcp(upstream), max_connection_age=3600.0) as house:
         client = await house.client()
         await client.send(b"x")
         application = await upstream.connection()
         assert await application.read_exactly(1) == b"x"
         gc.collect()
-        assert not [each for each in gc.get_objects() if type(each) is TcpConnection]
+        assert not [each for each in gc.get_objects() if type(each) is Unfinished]
+        assert [each.timer.when for each in house.registry.clients] == [math.inf]
         client.reset()
 
 

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from drainproxy.lifecycle import reconnect_spread
 from drainproxy.lifecycle.propagation import PRESETS
 from drainproxy.proxy.limits.routes import Route, Timeouts
-from drainproxy.proxy.relay import tunnel
+from drainproxy.proxy.relay import upgraded
 from tests.proxy.test_tunnel import outcomes
 from tests.proxy.test_websocket import CLOSE, frame, message
 from tests.support.house import House
@@ -400,7 +400,7 @@ async def test_a_client_that_reads_slowly_has_not_stopped(monkeypatch: pytest.Mo
 
 async def test_a_close_behind_a_message_is_given_the_time_to_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two seconds for the answer begin when the client has taken what was said before, not earlier."""
-    monkeypatch.setattr(tunnel, "LEAVE_MARGIN_S", 0.6)
+    monkeypatch.setattr(upgraded, "LEAVE_MARGIN_S", 0.6)
     how = {"lifecycle": LONG, "send_buffer": 4096}
     async with Upstream() as upstream, House(upstream, **how) as house:
         client, application = await raw(house, upstream, receive_buffer=4096)

@@ -90,7 +90,7 @@ class Stranger(NamedTuple):
 
 
 class ClientWork:
-    """Base of the works of a client's connection in HTTP/1, and of what it has become."""
+    """Base of an exchange: a client's request in HTTP/1."""
 
     __slots__ = ("bytes_received", "bytes_sent", "error", "outcome", "started")
     event = "request"

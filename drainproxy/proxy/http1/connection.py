@@ -19,7 +19,7 @@ from drainproxy.proxy.http2.connection import Http2Connection
 from drainproxy.proxy.message import event_stream, headers, replies
 from drainproxy.proxy.message.date import date_line
 from drainproxy.proxy.message.parser import Http2Preface, RequestReader
-from drainproxy.proxy.relay.tunnel import Tunnel
+from drainproxy.proxy.relay.upgraded import tunnel_for
 from drainproxy.proxy.wire import sockets
 from drainproxy.proxy.wire.weights import LARGE_HEAD_BYTES
 
@@ -273,8 +273,8 @@ class ClientConnection(PatientSocket):
             if not self.transport.is_closing():
                 self.transport.resume_reading()
         self._reader.forget()
-        tunnel = Tunnel(self, upstream, exchange.request.timeouts, exchange.describe(), protocol)
-        tunnel.begin(self, ahead, rest, eof=self._eof)
+        tunnel = tunnel_for(self.registry, exchange.request.timeouts, exchange.describe(), protocol)
+        tunnel.begin(self, upstream, ahead, rest, eof=self._eof)
         if self._body_paused:
             # The application has not taken what it has got of the body yet.
             tunnel.upstream_writable(writable=False)

@@ -2,7 +2,7 @@
 
 Only the headers of frames are read; payload passes as it is, whatever an extension has made of it.
 Two trackers follow a conversation from its 101 on. Where one side's framing is broken nothing is ever added:
-the tunnel just goes on. Bytes in, bytes out; tunnel.py owns sockets and time.
+the tunnel just goes on. Bytes in, bytes out; upgraded.py owns sockets and time.
 """
 
 from __future__ import annotations
