@@ -1,6 +1,6 @@
 """The words of the command line: every verb, its flags and its help.
 
-Reads no setting and runs nothing. Called by cli.py, which knows what a verb does.
+Reads no setting and runs nothing. Called by main.py, which knows what a verb does.
 """
 
 import argparse

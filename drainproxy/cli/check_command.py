@@ -1,7 +1,7 @@
 """`drainproxy check KIND/NAME`: will a workload's pods drain in the cluster they run in?
 
 Joins what the cluster says (kube/survey.py) with what the sidecar's own settings mean, and prints one line a
-verdict (verdicts.py). Changes nothing. Called by cli.py.
+verdict (verdicts.py). Changes nothing. Called by main.py.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """One direction of a connection: bytes in, whole frames out.
 
-What a frame means is asked of `meanings`, which each direction has of its own (table.py).
+What a frame means is asked of `meanings`, which each direction has of its own (streams.py).
 """
 
 import math

@@ -2,7 +2,8 @@
 
 The event loops' own TLS is not used (docs/decisions/0004-tls.md): here a connection exists from its accept
 on and not only after its handshake, the plain socket's buffer is what counts as unsent, and a half-close and
-a cut look as they do without TLS. Knows nothing of HTTP; made by preamble.py, upstream.py and the webhook.
+a cut look as they do without TLS. Knows nothing of HTTP; made by preamble.py, by upstream/tls.py and by the
+webhook.
 """
 
 import asyncio
