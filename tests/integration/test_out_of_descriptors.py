@@ -94,6 +94,28 @@ async def test_without_a_descriptor_left_who_is_inside_is_served(upstream, loop_
         assert not [line for line in proxy.lines if line["event"] == "defect"]
 
 
+async def test_who_finds_no_descriptor_in_mid_drain_came_late_and_was_refused(upstream, loop_kind):
+    """Callers are still sent here, though there is no connection of theirs to count."""
+    proxy = Proxy(upstreams=[upstream.address], loop=loop_kind, descriptors=DESCRIPTORS, settle="50ms")
+    async with proxy:
+        await proxy.ready()
+        inside, application = await held(proxy, upstream)
+        proxy.signal()
+        await proxy.line("phase", phase="draining")
+        crowd = [await Client.connect(proxy.admin) for _ in range(DESCRIPTORS)]
+        await until(lambda: proxy.descriptors() >= DESCRIPTORS - 1, "there are descriptors left")
+        late = await proxy.client()
+        await late.send(get())
+        answer = await late.final()
+        assert (answer.status, answer.body) == (503, b"503 Service Unavailable: out-of-descriptors\n")
+        for client in crowd:
+            client.close()
+        await application.send(OK)
+        assert (await inside.final()).raw == OK_CLOSE
+        assert await proxy.exit_code() == 0
+        await report(proxy, finished=1, refused=1, late=1)
+
+
 async def test_a_burst_beyond_the_descriptors_is_told_503(upstream, loop_kind):
     """Who asked and has no place is told why: nobody is reset, and nobody just hung up on."""
     proxy = Proxy(upstreams=[upstream.address], loop=loop_kind, descriptors=DESCRIPTORS, settle="50ms")

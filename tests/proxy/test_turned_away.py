@@ -1,4 +1,4 @@
-"""Whom a limit turns away in mid drain: it came late, was refused, and tells that callers still come."""
+"""Who is turned away in mid drain, and what that says of callers. Each limit: test_limits_in_a_drain.py."""
 
 from __future__ import annotations
 
@@ -38,75 +38,12 @@ async def asks(house: House, upstream: Upstream) -> Message:
     return await client.final()
 
 
-async def says_nothing(house: House, upstream: Upstream) -> Message:
-    """So many newcomers that one of them is refused before it asks."""
-    clients = [await house.client() for _ in range(house.connection_limit._spare + 1)]
-    return await clients[0].final()
-
-
-async def sends_much(house: House, upstream: Upstream) -> Message:
-    """A newcomer says that its body is large."""
-    client = await house.client()
-    await client.send(LARGE)
-    return await client.final()
-
-
-async def sends_more(house: House, upstream: Upstream) -> Message:
-    """A newcomer's body turns out to be large."""
-    client = await house.client()
-    await client.send(CHUNKED)
-    await (await upstream.connection()).read_head()
-    await client.send(b"a\r\n0123456789\r\n")
-    return await client.final()
-
-
-async def half_asks(house: House, upstream: Upstream) -> Message:
-    """A newcomer's head is large and not whole, and there is no room."""
-    house.buffers.hold("somebody", 1 << 30)
-    client = await house.client()
-    await client.send(get("/", *(f"X-{number}: {'y' * 1000}" for number in range(8)))[:-10])
-    answer = await client.final()
-    house.buffers.free("somebody")
-    return answer
-
-
 async def asks_in_vain(house: House, upstream: Upstream) -> Message:
     """The application is down, and nobody tries any more."""
     await upstream.close()
     for _ in range(FAILURES):
         await asks(house, upstream)
     return await asks(house, upstream)
-
-
-LIMITS = {
-    "too-many-connections": ({"max_connections": 1}, asks, 503),
-    "too-many-connections unheard": ({"max_connections": 1}, says_nothing, 503),
-    "too-many-per-client": ({"max_connections_per_ip": 1}, asks, 503),
-    "queue-full": ({"max_in_flight": 1, "max_queued": None}, asks, 503),
-    "queue-timeout": ({"max_in_flight": 1, "queue_timeout": 0.05}, asks, 503),
-    "body-too-large": ({"max_body_bytes": 5}, sends_much, 413),
-    "body-too-large in the end": ({"max_body_bytes": 5}, sends_more, 413),
-    "out-of-buffers": ({}, half_asks, 503),
-}
-
-
-@pytest.mark.parametrize("what", LIMITS)
-async def test_a_caller_that_a_limit_turns_away_came_late_and_was_refused(what: str) -> None:
-    """Once, whatever the limit; what is under way goes on."""
-    limit, call, status = LIMITS[what]
-    async with Upstream() as upstream, House(upstream, rules=SLOWLY, **limit) as house:
-        await busy(house, upstream)
-        house.sigterm()
-        before = house.controller.drain.last_late
-        answer = await call(house, upstream)
-        assert answer.status == status
-        metrics = house.metrics
-        assert metrics.late_requests.value() == 1
-        assert metrics.late_connections.value("request") == 1
-        assert metrics.drain_requests.value("refused") == 1
-        assert before is None
-        assert house.controller.drain.last_late is not None
-        await upstream.close()
 
 
 async def test_a_caller_that_the_breaker_turns_away_was_refused() -> None:
