@@ -7,6 +7,15 @@ when a deadline comes nearer than the one it was last asked for.
 import asyncio
 import math
 from collections.abc import Callable
+from typing import Protocol
+from weakref import ref
+
+
+class Expires(Protocol):
+    """Has a time."""
+
+    def expired(self) -> None:
+        """It is up."""
 
 
 class LazyTimer:
@@ -49,4 +58,26 @@ class LazyTimer:
             self._arm()
         else:
             self.when = math.inf
-            self._expired()
+            self._call()
+
+    def _call(self) -> None:
+        self._expired()
+
+
+class OwnedTimer(LazyTimer):
+    """Calls `owner.expired`, and does not hold on to it: it belongs to its owner, and a circle of the two
+    would be freed by nobody but the collector."""
+
+    __slots__ = ("_owner",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Expires) -> None:
+        super().__init__(loop, _nothing)
+        self._owner = ref(owner)
+
+    def _call(self) -> None:
+        owner = self._owner()
+        if owner is not None:
+            owner.expired()
+
+
+def _nothing() -> None: ...

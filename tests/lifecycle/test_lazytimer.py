@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+from weakref import ref
 
-from drainproxy.lifecycle.lazytimer import LazyTimer
+from drainproxy.lifecycle.lazytimer import LazyTimer, OwnedTimer
 from tests.support import clock
 from tests.support.clock import in_fake_time
 
@@ -127,3 +128,29 @@ async def test_it_can_be_set_again_from_within() -> None:
     bell.set(1)
     await asyncio.sleep(60)
     assert bell.rang == [1, 3, 5]
+
+
+class Owner:
+    """Holds its timer."""
+
+    def __init__(self) -> None:
+        self.expirations = 0
+        self.timer = OwnedTimer(asyncio.get_running_loop(), self)
+
+    def expired(self) -> None:
+        """See Expires."""
+        self.expirations += 1
+
+
+@in_fake_time
+async def test_an_owned_timer_rings_at_its_owner_and_does_not_keep_it() -> None:
+    """Its owner goes with the last that needs it, though the timer is set."""
+    owner = Owner()
+    owner.timer.set(owner.timer._loop.time() + 5)
+    await asyncio.sleep(6)
+    assert owner.expirations == 1
+    owner.timer.set(owner.timer._loop.time() + 5)
+    gone = ref(owner)
+    del owner
+    assert gone() is None
+    await asyncio.sleep(6)

@@ -10,7 +10,7 @@ import math
 import random
 from typing import TYPE_CHECKING
 
-from drainproxy.lifecycle.lazytimer import LazyTimer
+from drainproxy.lifecycle.lazytimer import LazyTimer, OwnedTimer
 from drainproxy.proxy.accounting.outcome import TurnedAway
 from drainproxy.proxy.wire import sockets
 from drainproxy.proxy.wire.endpoint import Endpoint
@@ -34,9 +34,9 @@ class ClientSocket(Endpoint):
     """Written by its transport, its timer and its exchange, all on the loop's thread."""
 
     __slots__ = (
-        "_aging", "_body_paused", "_eof", "_held", "_linger_left", "_lingering", "_lost", "_reading_body",
-        "_reading_paused", "_watch", "accepted_at", "aged", "arrival", "arrived_at", "awaits_header", "loop",
-        "over", "peer", "plane", "registry", "scheme", "timer", "write_paused",
+        "__weakref__", "_aging", "_body_paused", "_eof", "_held", "_linger_left", "_lingering", "_lost",
+        "_reading_body", "_reading_paused", "_watch", "accepted_at", "aged", "arrival", "arrived_at",
+        "awaits_header", "loop", "over", "peer", "plane", "registry", "scheme", "timer", "write_paused",
     )  # fmt: skip
 
     def __init__(self, registry: Registry) -> None:
@@ -44,7 +44,7 @@ class ClientSocket(Endpoint):
         self.plane = plane = registry.plane
         super().__init__(plane.buffers)
         self.loop = plane.loop
-        self.timer = LazyTimer(self.loop, self.expired)
+        self.timer: LazyTimer = OwnedTimer(self.loop, self)
         self.peer = b""
         self.scheme = b"http"
         self.accepted_at = self.arrived_at = 0.0

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, cast
 
+from drainproxy.proxy.wire import sockets
 from drainproxy.proxy.wire.buffers import SMALL_BYTES
 from drainproxy.proxy.wire.run_queue import LARGE_READ_BYTES
 from drainproxy.proxy.wire.sockets import UNSENT_BYTES, bound_unsent
@@ -54,6 +55,7 @@ class Endpoint(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         self.buffers.free(self.transport)
+        sockets.unwind(self.transport)
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol: the other end does not take what it gets."""
@@ -62,7 +64,7 @@ class Endpoint(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol: the other end takes more."""
-        self.buffers.free(self.transport)
+        self.buffers.free_stream(self.transport)
         self.tell_writer(writable=True)
         if self._fin_due:
             # Not from in here: asyncio is in the middle of its own writing.

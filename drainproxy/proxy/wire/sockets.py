@@ -74,6 +74,13 @@ def reset_on_close(transport: asyncio.BaseTransport) -> None:
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
 
+def unwind(transport: asyncio.BaseTransport) -> None:
+    """Let go of a transport that has ended. asyncio's holds a method of its own: a circle that waits for the
+    collector, with its buffer and its socket."""
+    if hasattr(transport, "_read_ready_cb"):
+        transport._read_ready_cb = None  # noqa: SLF001 - there is no other way
+
+
 def bound_unsent(wire: socket.socket, size: int = UNSENT_BYTES) -> None:
     """Bound what the kernel takes of a TCP socket's unsent bytes; accepted sockets inherit it."""
     with contextlib.suppress(OSError):

@@ -182,8 +182,9 @@ class Tls(asyncio.Protocol, asyncio.Transport):
         self._yielding, self._kept = False, b""
         self._end_handshake(self._failure or exc or ConnectionAbortedError("closed during the handshake"))
         self.leave_account()
+        sockets.unwind(self.plain)
         # Circles are work for the collector, and a session is large.
-        protocol, self._protocol, self._tls = self._protocol, _NOBODY, None
+        protocol, self._protocol, self._tls, self._began = self._protocol, _NOBODY, None, None
         self._seal = None
         self.incoming = self._outgoing = _NOTHING
         self.hello = b""
