@@ -7,7 +7,8 @@ for at each scrape, which gets the last answer: a thread reads the table, since 
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from io import RawIOBase
 from pathlib import Path
 
 from drainproxy.metrics import Metrics
@@ -16,6 +17,8 @@ from drainproxy.tasks import Connections
 TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 MAX_TABLE_BYTES = 4 * 1024 * 1024
 """27,000 sockets; the rest is not counted."""
+PIECE_BYTES = 64 * 1024
+"""Looked through at a time: meanwhile the interpreter is this thread's, and the event loop stands still."""
 
 _LOOPBACK = rb"[0-9A-F]{6}7F|0000000000000000FFFF0000[0-9A-F]{6}7F|00000000000000000000000001000000"
 """127.0.0.0/8, the same mapped into IPv6, ::1: words in the byte order of the machine (proc(5))."""
@@ -50,8 +53,16 @@ def count(ports: Iterable[int]) -> int:
     found = 0
     for path in TABLES:
         try:
-            with path.open("rb") as table:
-                found += len(row.findall(table.read(MAX_TABLE_BYTES)))
+            with path.open("rb", buffering=0) as table:
+                found += sum(len(row.findall(rows)) for rows in _whole_rows(table))
         except OSError:
             continue
     return found
+
+
+def _whole_rows(table: RawIOBase) -> Iterator[bytes]:
+    rest, left = b"", MAX_TABLE_BYTES
+    while left > 0 and (piece := table.read(PIECE_BYTES)):
+        left -= len(piece)
+        rows, newline, rest = (rest + piece).rpartition(b"\n")
+        yield rows + newline

@@ -46,6 +46,13 @@ def test_established_connections_from_elsewhere_are_counted(tables):
     assert count([]) == 0
 
 
+def test_rows_are_counted_wherever_a_piece_ends(tables, monkeypatch):
+    """The table is read in pieces, and a row may be in two of them."""
+    for size in range(1, 300):
+        monkeypatch.setattr(bypass, "PIECE_BYTES", size)
+        assert count([8080]) == 3
+
+
 def test_without_tables_nothing_is_counted(tables):
     """Not every kernel, and not every sandbox, has them."""
     for path in tables:
