@@ -20,7 +20,6 @@ from drainproxy.proxy.transport_settings import TransportSettings
 from drainproxy.proxy.wire import proxy_protocol
 from drainproxy.proxy.wire.buffers import Buffers
 from drainproxy.proxy.wire.tls import Tls
-from drainproxy.proxy.wire.weights import READER_BYTES
 
 
 class Arrival(Unfinished):
@@ -102,7 +101,7 @@ class ProxyDoor(asyncio.Protocol):
             self._refuse(str(fault))
             return
         if found is None:
-            client.buffers.hold(client, len(self._read) + READER_BYTES)
+            client.buffers.hold(client, len(self._read))
             if client.arrival is not None and client.buffers.refuses(len(self._read)):
                 client.arrival.shed()
             return

@@ -7,6 +7,7 @@ RST_STREAM where a deadline has come. Streams that raced with the GOAWAY are ser
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 from drainproxy.errors import (
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from drainproxy.metrics import Goodbye, StreamEnded
     from drainproxy.proxy.http2.inspection import Inspection
     from drainproxy.proxy.upstream.connection import UpstreamConnection
+
+MANY_STREAMS = 16
+"""To end so many takes long enough that others have their turn first."""
 
 
 class Http2Connection(ClientSocket):
@@ -222,7 +226,11 @@ class Http2Connection(ClientSocket):
 
     def ended(self, *, reset: bool) -> None:
         """See ClientSocket."""
-        self._let_go("reset")
+        if len(self._table.streams) < MANY_STREAMS:
+            self._let_go("reset")
+        else:
+            # Thousands may leave in one turn of the loop, with hundreds of streams each.
+            self.buffers.run_queue.add(partial(self._let_go, "reset"))
 
     # Frames of ours.
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from drainproxy.proxy.http2.streams import Streams
     from drainproxy.proxy.wire.buffers import Buffers
 
-EVERY = 32
-"""Streams have odd numbers: every 16th looks at what the connection's books take."""
+EVERY = 16
+"""Streams have odd numbers: every 8th looks at what the connection's books take."""
 
 
 class Weighed(Protocol):

@@ -10,9 +10,11 @@ yet gives way, the largest first. Beyond `room_bytes` nothing new is begun. Noth
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import gc
 import math
+import sys
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from drainproxy.proxy.wire.run_queue import RunQueue
@@ -21,7 +23,6 @@ from drainproxy.proxy.wire.weights import SOCKET_BYTES, UPSTREAM_BYTES
 from drainproxy.proxy.wire.write_batch import LARGE_BYTES
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Collection, Hashable, Iterator, Sized
 
     from drainproxy.metrics import Metrics
@@ -101,6 +102,10 @@ class Buffers:
         self.room_bytes = room_bytes
         self._write_batch = write_batch
         self._loop = loop
+        self._keeps_pieces = not isinstance(loop, asyncio.SelectorEventLoop) or sys.version_info >= (3, 12)
+        """Transports keep a piece that was written until all of it has gone, and say how much has not."""
+        if self._keeps_pieces:
+            write_batch.written = self.hold_piece
         self._held: dict[Hashable, int] = {}
         self._kernel: dict[Hashable, int] = {}
         self.held_bytes = 0
@@ -151,7 +156,27 @@ class Buffers:
     def hold_stream(self, transport: asyncio.Transport) -> None:
         """Note that a transport's other end does not take what it gets."""
         self.hold_kernel(transport, 3 * SMALL_BYTES if self.tight else KERNEL_BYTES)
-        self.hold(transport, transport.get_write_buffer_size() + self._kernel[transport])
+        self.hold(transport, self._unsent(transport) + self._kernel[transport])
+
+    def hold_piece(self, transport: asyncio.Transport, size: int) -> None:
+        """Note that a transport was given a piece of `size` bytes: all of it is kept while a part waits."""
+        if transport.get_write_buffer_size():
+            self.hold(transport, max(self._unsent(transport), size) + self._kernel.get(transport, 0))
+
+    def free_stream(self, transport: asyncio.Transport) -> None:
+        """Note that a transport's other end takes more; `_look` sees when what is kept has gone."""
+        if not self._keeps_pieces or not transport.get_write_buffer_size():
+            self.free(transport)
+        elif kernel := self._kernel.pop(transport, 0):
+            self.kernel_bytes -= kernel
+            self.hold(transport, self.held_by(transport) - kernel)
+
+    def _unsent(self, transport: asyncio.Transport) -> int:
+        """Return how much a transport holds: what has not gone, and half of a piece on average that has. Not
+        more than what waits, or many short waits would look like much."""
+        size = transport.get_write_buffer_size()
+        half = (SMALL_BYTES if self.tight else LARGE_BYTES) // 2
+        return size + min(size, half) if self._keeps_pieces else size
 
     def hold_kernel(self, who: Hashable, size: int) -> None:
         """Note how many of the bytes that `who` holds are the kernel's."""
@@ -264,8 +289,9 @@ class Buffers:
             transport = side.transport
             if transport in self._kernel:
                 continue
-            if size := transport.get_write_buffer_size():
-                self.hold(transport, size)
+            if size := self._unsent(transport):
+                if size > self.held_by(transport):
+                    self.hold(transport, size)
             elif transport in self._held:
                 self.free(transport)
         now = self.resident_bytes
@@ -284,8 +310,8 @@ class Buffers:
 
 def give_back() -> None:
     """Have the C library give what is free back to the kernel, where it can (malloc_trim(3)): of what was
-    held in small pieces it would keep nearly all. A connection that has ended is a circle, and is not free
-    before it was collected."""
+    held in small pieces it would keep nearly all. HTTP/2 connections and tunnels are circles, and not free
+    before they were collected."""
     gc.collect()
     trim = getattr(_LIBRARY, "malloc_trim", None)
     if trim is not None:

@@ -20,7 +20,7 @@ that has the bytes can say that it has too many."""
 class WriteBatch:
     """What will be written at the end of this turn, in order. One for all connections of a process."""
 
-    __slots__ = ("_failed", "_loop", "_then", "_waiting", "large_bytes", "turn")
+    __slots__ = ("_failed", "_loop", "_then", "_waiting", "large_bytes", "turn", "written")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, failed: Callable[[str, BaseException], None]) -> None:
         """`failed` is told what went wrong with one entry; the others are not held up by it."""
@@ -29,6 +29,8 @@ class WriteBatch:
         self._waiting: list[tuple[asyncio.Transport, bytes]] = []
         self._then: list[Callable[[], None]] = []
         self.large_bytes = LARGE_BYTES
+        self.written: Callable[[asyncio.Transport, int], None] = _nobody
+        """Told of each write that was not put off, and of its size."""
         self.turn = 0
         """Grows with every flush: what was written in an earlier turn has been handed over."""
 
@@ -38,6 +40,7 @@ class WriteBatch:
             self._send()
             if not transport.is_closing():
                 transport.write(data)
+                self.written(transport, len(data))
             return
         if not self._waiting and not self._then:
             self._loop.call_soon(self.flush)
@@ -68,3 +71,6 @@ class WriteBatch:
                     transport.write(data)
             except Exception as defect:
                 self._failed("write", defect)
+
+
+def _nobody(_transport: asyncio.Transport, _size: int) -> None: ...
