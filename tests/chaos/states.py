@@ -12,11 +12,11 @@ import socket
 import struct
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, cast
 
 from tests.support.http2 import END_HEADERS, HEADERS, PREFACE, RST, SETTINGS, frame, settings
 from tests.support.session import Session
-from tests.support.words import OK, asks, get, switching, upgrade
+from tests.support.words import asks, get, upgrade
 
 if TYPE_CHECKING:
     import ssl
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 KIB = 1024
 AT_ONCE = 64
 """Clients that are on their way to where they stop."""
+A_SECOND = 1_000
+"""So many come, so that the rest of the callers do not wait behind them in the kernel's queue."""
 STEP_S = 10.0
 """For so long a step waits for its answer: a client that is not answered stops where it is."""
 GET = get("/small")
@@ -112,39 +114,6 @@ STATES = (
 BY_NAME = {state.name: state for state in STATES}
 
 
-class Application(asyncio.Protocol):
-    """Answers /small, upgrades, speaks HTTP/2; holds everything else, and reads as little as it can."""
-
-    live: ClassVar[set[Application]] = set()
-    """Nobody else holds on to one that does not read."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take note of the transport."""
-        self.transport = cast("asyncio.Transport", transport)
-        self.live.add(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio.Protocol."""
-        self.live.discard(self)
-
-    def data_received(self, data: bytes) -> None:
-        """Look at what has come only as far as the first line."""
-        if data.startswith(b"PRI "):
-            self.transport.write(settings(max_frame_size=65536))
-        elif data.startswith(b"GET /small"):
-            self.transport.write(OK)
-        elif data.startswith(b"GET /large"):
-            self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1048576\r\n\r\n" + bytes(1048576))
-        elif data.startswith(b"GET /tunnel"):
-            protocol = data.lower().partition(b"upgrade: ")[2].partition(b"\r\n")[0]
-            if protocol == b"upgrade":
-                protocol = data.lower().rpartition(b"upgrade: ")[2].partition(b"\r\n")[0]
-            self.transport.write(switching(protocol.decode()))
-            self.transport.pause_reading()
-        elif data.startswith((b"GET /held", b"POST /unread")):
-            self.transport.pause_reading()
-
-
 @dataclass
 class Crowd:
     """Clients of one state. `outcomes`: held, 503 (or another status), reset, closed, unconnected."""
@@ -157,15 +126,17 @@ class Crowd:
 
     async def come(self, count: int) -> None:
         """Have so many take their steps."""
-        gate = asyncio.Semaphore(AT_ONCE)
+        gate, loop = asyncio.Semaphore(AT_ONCE), asyncio.get_running_loop()
+        began = loop.time()
 
-        async def one() -> None:
+        async def one(number: int) -> None:
             async with gate:
+                await asyncio.sleep(began + number / A_SECOND - loop.time())
                 client = _Stopped(self)
                 self._clients.append(client)
                 await client.walk()
 
-        await asyncio.gather(*(one() for _ in range(count)))
+        await asyncio.gather(*(one(number) for number in range(count)))
 
     def look(self) -> Counter[str]:
         """Return what has become of each by now."""
