@@ -33,7 +33,10 @@ class Arrival(Unfinished):
         """The first byte has come."""
         if client.arrival is None and not client.leaving:
             client.timer.set(client.loop.time() + client.plane.settings.head_timeout)
-            client.arrival = cls(client, "handshake")
+            client.arrival = arrival = cls(client, "handshake")
+            if client.buffers.tight and client.buffers.is_full():
+                # Now: a thousand may begin in this turn of the loop, before anybody is made to give way.
+                arrival.shed()
 
     def cut(self, reason: str) -> None:
         """End at the drain's deadline (Work): nothing can be said yet."""
@@ -94,6 +97,8 @@ class ProxyDoor(asyncio.Protocol):
             return
         client = self._client
         Arrival.begin(client)
+        if client.leaving:
+            return
         self._read += data
         try:
             found = proxy_protocol.read(self._read)

@@ -28,7 +28,7 @@ from drainproxy.proxy.http2.frames import Code, FrameFault
 from drainproxy.proxy.http2.goaway import Goaway
 from drainproxy.proxy.http2.stream import Stream
 from drainproxy.proxy.http2.streams import Streams
-from drainproxy.proxy.http2.weight import Weight
+from drainproxy.proxy.http2.weight import MANY_STREAMS, Weight
 from drainproxy.proxy.wire import sockets
 
 if TYPE_CHECKING:
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from drainproxy.metrics import Goodbye, StreamEnded
     from drainproxy.proxy.http2.inspection import Inspection
     from drainproxy.proxy.upstream.connection import UpstreamConnection
-
-MANY_STREAMS = 16
-"""To end so many takes long enough that others have their turn first."""
 
 
 class Http2Connection(ClientSocket):
@@ -225,11 +222,10 @@ class Http2Connection(ClientSocket):
         return False
 
     def ended(self, *, reset: bool) -> None:
-        """See ClientSocket."""
+        """See ClientSocket. Thousands may leave in one turn of the loop."""
         if len(self._table.streams) < MANY_STREAMS:
             self._let_go("reset")
         else:
-            # Thousands may leave in one turn of the loop, with hundreds of streams each.
             self.buffers.run_queue.add(partial(self._let_go, "reset"))
 
     # Frames of ours.

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from drainproxy.proxy.http2.streams import Streams
     from drainproxy.proxy.wire.buffers import Buffers
 
+MANY_STREAMS = 16
+"""To end so many takes long enough that others have their turn first."""
 EVERY = 16
 """Streams have odd numbers: every 8th looks at what the connection's books take."""
 

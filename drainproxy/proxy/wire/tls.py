@@ -233,6 +233,9 @@ class Tls(asyncio.Protocol, asyncio.Transport):
 
     def _take_hello(self, data: bytes) -> bytes:
         """Wait for the whole of a ClientHello; return it then, and begin."""
+        if self.plain.is_closing():
+            # There was no room for it.
+            return b""
         self.hello += data
         try:
             whole = client_hello.is_whole(self.hello)
