@@ -28,7 +28,7 @@ from drainproxy.proxy.http2.frames import Code, FrameFault
 from drainproxy.proxy.http2.goaway import Goaway
 from drainproxy.proxy.http2.stream import Stream
 from drainproxy.proxy.http2.streams import Streams
-from drainproxy.proxy.http2.weight import MANY_STREAMS, Weight
+from drainproxy.proxy.http2.weight import Weight
 from drainproxy.proxy.wire import sockets
 
 if TYPE_CHECKING:
@@ -222,11 +222,8 @@ class Http2Connection(ClientSocket):
         return False
 
     def ended(self, *, reset: bool) -> None:
-        """See ClientSocket. Thousands may leave in one turn of the loop."""
-        if len(self._table.streams) < MANY_STREAMS:
-            self._let_go("reset")
-        else:
-            self.buffers.run_queue.add(partial(self._let_go, "reset"))
+        """See ClientSocket."""
+        self._weight.in_turn(self._table, partial(self._let_go, "reset"))
 
     # Frames of ours.
 

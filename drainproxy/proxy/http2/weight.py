@@ -11,6 +11,7 @@ from drainproxy.proxy.wire.weights import HTTP2_BYTES, RESET_BYTES, STREAM_BYTES
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from drainproxy.errors import RequestError
     from drainproxy.metrics import Goodbye
@@ -75,6 +76,13 @@ class Weight(Begun):
         self._buffers.begun[self] = None
         if self._buffers.refuses(self.size(self._buffers)):
             self._connection.loop.call_soon(self.shed)
+
+    def in_turn(self, table: Streams, end: Callable[[], None]) -> None:
+        """Have every stream ended, in its turn if there are many: thousands may leave in one turn of the loop."""
+        if len(table.streams) < MANY_STREAMS:
+            end()
+        else:
+            self._buffers.run_queue.add(end)
 
     def end(self) -> None:
         """The connection is not served any more."""
