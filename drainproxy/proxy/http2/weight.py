@@ -78,7 +78,7 @@ class Weight(Begun):
             self._connection.loop.call_soon(self.shed)
 
     def in_turn(self, table: Streams, end: Callable[[], None]) -> None:
-        """Have every stream ended, in its turn if there are many: thousands may leave in one turn of the loop."""
+        """Have all streams ended, many of them in their turn: thousands may leave in one turn of the loop."""
         if len(table.streams) < MANY_STREAMS:
             end()
         else:
