@@ -98,7 +98,7 @@ class Passage:
 
     def opened(self, number: int) -> SimpleNamespace:
         self.all_opened.append(number)
-        state = dict.fromkeys(("client_ended", "upstream_ended", "answered"), False)
+        state = dict.fromkeys(("body_read", "upstream_ended", "answered"), False)
         told = dict.fromkeys(("moved", "responding"), lambda: None)
         return SimpleNamespace(id=number, started=0.0, **state, **told)
 

@@ -376,7 +376,7 @@ class Http2Connection(ClientSocket):
         now = self.loop.time()
         streams = self._table.streams
         for stream in list(streams.values()):
-            stream.deadlines.expire(stream, now, client_awaited=not stream.client_ended)
+            stream.deadlines.expire(stream, now, client_awaited=not stream.body_read)
         if self.farewell.ping_by <= now:
             self.farewell.heard()
         # The application may take as long as the client waits, as with HTTP/1.1.

@@ -49,7 +49,7 @@ class Stream:
     """See lifecycle/inflight.py. Written by its connection."""
 
     __slots__ = (
-        "_connection", "_table", "answered", "client_ended", "deadlines", "error", "grpc", "id", "method",
+        "_connection", "_table", "answered", "body_read", "deadlines", "error", "grpc", "id", "method",
         "outcome", "path", "started", "upstream_ended",
     )  # fmt: skip
     kind = "http2"
@@ -61,7 +61,7 @@ class Stream:
         self._table = table
         self.id = number
         self.started = now
-        self.client_ended = False
+        self.body_read = False
         self.upstream_ended = False
         self.answered = False
         """A frame of the response has gone to the client."""
@@ -133,7 +133,7 @@ class Stream:
     def _answer(self, error: RequestError) -> bytes:
         answer = frames.last_fields(self.id, replies.fields(error))
         # Nobody reads the rest of the request (section 8.1).
-        return answer if self.client_ended else answer + frames.rst_stream(self.id, Code.NO_ERROR)
+        return answer if self.body_read else answer + frames.rst_stream(self.id, Code.NO_ERROR)
 
     def describe(self) -> dict[str, str]:
         """Say what is known of it (Work)."""

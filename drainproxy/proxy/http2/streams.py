@@ -124,7 +124,7 @@ class Streams:
             return self._late_data(number, len(payload), self._connection.say_client)
         stream.moved()
         if flags & frames.END_STREAM:
-            stream.client_ended = True
+            stream.body_read = True
             if stream.upstream_ended:
                 self._close(stream, "finished")
         elif not payload:
@@ -165,7 +165,7 @@ class Streams:
     def _asked(self, stream: Stream, flags: int) -> None:
         """Act on the flags of a header block of the client."""
         if flags & frames.END_STREAM:
-            stream.client_ended = True
+            stream.body_read = True
             if stream.upstream_ended:
                 self._close(stream, "finished")
         if stream.id > self.announced:
@@ -236,7 +236,7 @@ class Streams:
         stream.moved()
         if flags & frames.END_STREAM:
             stream.upstream_ended = True
-            if stream.client_ended:
+            if stream.body_read:
                 self._close(stream, "finished")
         return None
 
@@ -247,7 +247,7 @@ class Streams:
             stream.responding()
             if flags & frames.END_STREAM:
                 stream.upstream_ended = True
-                if stream.client_ended:
+                if stream.body_read:
                     self._close(stream, "finished")
         elif not self._known(number):
             raise FrameFault(Code.PROTOCOL_ERROR, "an answer on a stream that was never opened")
