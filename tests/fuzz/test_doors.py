@@ -40,3 +40,12 @@ def test_time_is_kept(capsys):
     """Without a find it ends when its time is over."""
     assert fuzz.with_hypothesis("application", 1) is True
     assert "inputs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("start", [b"HTTP/1.1 103 Early Hints\r\n", b""], ids=["interim", "final"])
+def test_what_passes_on_purpose_is_no_find(start: bytes):
+    """DEL in a value of an answer: docs/http.md says so, of interim answers too."""
+    interim = start + b"Link:\x7fa\r\n\r\n" if start else b""
+    DOORS["application"].check(
+        interim + b"HTTP/1.1 200 OK\r\nX:\x7fa\r\nContent-Length: 2\r\n\r\nok", [3, 30]
+    )
