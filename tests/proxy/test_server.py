@@ -1,4 +1,4 @@
-"""The books: what became of each request, in metrics, access lines and drain outcomes."""
+"""Accounting: what became of each request, in metrics, access lines and drain outcomes."""
 
 from __future__ import annotations
 
