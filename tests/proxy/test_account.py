@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from drainproxy.proxy.downstream.states import LINGERING
 from drainproxy.proxy.wire import buffers
 from drainproxy.proxy.wire.buffers import SMALL_BYTES
 from drainproxy.proxy.wire.weights import CLIENT_BYTES, SOCKET_BYTES, UPSTREAM_BYTES, WORK_BYTES
@@ -49,7 +50,7 @@ async def test_a_refused_head_is_let_go_of_while_its_client_lingers() -> None:
         await client.send(LARGE[:-2] + b"no field\r\n")
         assert (await client.final()).status == 400
         side = only(house)
-        assert side._lingering
+        assert side.state is LINGERING
         assert house.buffers.held_bytes == 0
         assert (side._ahead, side._reader._partial, side._reader._head.fields) == (b"", b"", [])
 

@@ -12,6 +12,7 @@ import pytest
 from drainproxy import config
 from drainproxy.errors import ConfigError
 from drainproxy.lifecycle.propagation import Rules
+from drainproxy.proxy.downstream.states import HALF_CLOSED
 from drainproxy.proxy.downstream.unfinished import Unfinished
 from drainproxy.proxy.relay.tcp import MAX_EARLY_BYTES
 from tests.support.house import House
@@ -86,7 +87,7 @@ async def test_an_application_that_has_left_before_anybody_goes_on_is_heard(clie
             await client.send(b"thanks")
             client.half_close()
         (relay,) = house.registry.clients
-        await house.until(lambda: relay._upstream_done and relay._eof is client_too)
+        await house.until(lambda: relay._upstream_done and (relay.state is HALF_CLOSED) is client_too)
         go_on.set()
         assert await client.read_until_close() == b"noon\r\n"
         assert client.end is End.FIN

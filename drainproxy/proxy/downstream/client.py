@@ -12,6 +12,15 @@ from typing import TYPE_CHECKING
 
 from drainproxy.lifecycle.lazytimer import LazyTimer, OwnedTimer
 from drainproxy.proxy.accounting.outcome import TurnedAway
+from drainproxy.proxy.downstream.states import (
+    AFTER_CLOSE,
+    CLOSED,
+    CLOSING,
+    HALF_CLOSED,
+    LINGERING,
+    OPEN,
+    SocketState,
+)  # fmt: skip
 from drainproxy.proxy.wire import sockets
 from drainproxy.proxy.wire.endpoint import Endpoint
 
@@ -34,9 +43,9 @@ class ClientSocket(Endpoint):
     """Written by its transport, its timer and its exchange, all on the loop's thread."""
 
     __slots__ = (
-        "__weakref__", "_aging", "_body_paused", "_eof", "_held", "_linger_left", "_lingering", "_lost",
-        "_reading_body", "_reading_paused", "_watch", "accepted_at", "aged", "arrival", "arrived_at",
-        "awaits_header", "loop", "over", "peer", "plane", "registry", "scheme", "timer", "write_paused",
+        "__weakref__", "_aging", "_body_paused", "_held", "_linger_left", "_reading_body", "_reading_paused",
+        "_watch", "accepted_at", "aged", "arrival", "arrived_at", "awaits_header", "loop", "over", "peer",
+        "plane", "registry", "scheme", "state", "timer", "write_paused",
     )  # fmt: skip
 
     def __init__(self, registry: Registry) -> None:
@@ -45,6 +54,7 @@ class ClientSocket(Endpoint):
         super().__init__(plane.buffers)
         self.loop = plane.loop
         self.timer: LazyTimer = OwnedTimer(self.loop, self)
+        self.state: SocketState = OPEN
         self.peer = b""
         self.scheme = b"http"
         self.accepted_at = self.arrived_at = 0.0
@@ -60,10 +70,6 @@ class ClientSocket(Endpoint):
         self._held = False
         """What waits here has been accounted for."""
         self._reading_paused = False
-        self._eof = False
-        self._lost = False
-        self._lingering = False
-        """Half-closed: what comes is thrown away."""
         self._linger_left: float = MAX_LINGER_BYTES
         self._watch: asyncio.TimerHandle | None = None
         self._aging: asyncio.TimerHandle | None = None
@@ -74,7 +80,7 @@ class ClientSocket(Endpoint):
 
     def expired(self) -> None:
         """The timer has fired."""
-        if self._lingering:
+        if self.state >= LINGERING:
             self.abort()
 
     def fail_head(self, error: RequestError) -> None:
@@ -162,7 +168,7 @@ class ClientSocket(Endpoint):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Hold nothing for a client that is gone."""
-        self._lost = self._eof = True
+        self.state = CLOSED
         self.drop_backlog()
         self.forget_time()
         self._unwatch()
@@ -207,7 +213,7 @@ class ClientSocket(Endpoint):
         self.buffers.hold(self, size)
 
     def _pause(self, *, paused: bool) -> None:
-        if paused == self._reading_paused or self._lost:
+        if paused == self._reading_paused or self.state is CLOSED:
             return
         self._reading_paused = paused
         if paused:
@@ -222,7 +228,7 @@ class ClientSocket(Endpoint):
         """See whether a client that is not read from is still there."""
         if sockets.hung_up(self.transport, half=not self.plane.settings.allow_half_close):
             self.left()
-        if not self._lost:
+        if self.state is not CLOSED:
             self._watch = self.loop.call_later(WATCH_PAUSED_S, self._look)
 
     def _unwatch(self) -> None:
@@ -234,16 +240,16 @@ class ClientSocket(Endpoint):
 
     def write(self, data: bytes) -> None:
         """Write, unless the client is gone."""
-        if data and not self._lost:
+        if data and self.state is not CLOSED:
             self.plane.write_batch.write(self.transport, data)
 
     def unsent(self) -> int:
         """Return how many bytes of what was written the socket has not taken."""
-        return 0 if self._lost else self.transport.get_write_buffer_size()
+        return 0 if self.state is CLOSED else self.transport.get_write_buffer_size()
 
     def pause_until_flushed(self, *, on: bool) -> None:
         """Have the exchange told (`client_writable`) only once nothing is left to send, or as usual again."""
-        if not self._lost:
+        if self.state is not CLOSED:
             self.transport.set_write_buffer_limits(high=0 if on or self.buffers.tight else None)
 
     def close(self, *, unread: bool = False) -> None:
@@ -251,15 +257,15 @@ class ClientSocket(Endpoint):
 
         `unread`: the client is in the middle of a body, of whatever size.
         """
-        if self._lost or self._lingering:
+        if self.state >= LINGERING:
             return
-        self._lingering = True
+        self.state = AFTER_CLOSE[self.state]
         self.plane.write_batch.flush()
-        if self._lost or self.transport.is_closing():
+        if self.state is CLOSED or self.transport.is_closing():
             return
         if self._reading_paused:
             self._pause(paused=False)
-        if self._eof:
+        if self.state is CLOSING:
             # It may be one that does not read what it has asked for.
             self.timer.set(self.loop.time() + self.plane.linger_s)
             self.transport.close()
@@ -284,7 +290,7 @@ class ClientSocket(Endpoint):
 
     def abort(self) -> None:
         """End the connection at once."""
-        self._lost = True
+        self.state = CLOSED
         self.transport.abort()
 
     def reset(self) -> None:
@@ -295,9 +301,12 @@ class ClientSocket(Endpoint):
     @property
     def leaving(self) -> bool:
         """Nothing is taken from the client any more."""
-        return self._lost or self._lingering
+        return self.state >= LINGERING
 
     @property
     def gone(self) -> bool:
         """The client will not read an answer."""
-        return self._lost or (self._eof and not self.plane.settings.allow_half_close)
+        state = self.state
+        if state is HALF_CLOSED or state is CLOSING:
+            return not self.plane.settings.allow_half_close
+        return state is CLOSED

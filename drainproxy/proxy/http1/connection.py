@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from drainproxy import errors
 from drainproxy.proxy.accounting.outcome import Reply, TurnedAway
+from drainproxy.proxy.downstream.states import AFTER_EOF, HALF_CLOSED, LINGERING
 from drainproxy.proxy.downstream.unfinished import Unfinished
 from drainproxy.proxy.http1.exchange import Exchange
 from drainproxy.proxy.http1.read_ahead import PatientSocket
@@ -58,7 +59,7 @@ class ClientConnection(PatientSocket):
 
     def data_received(self, data: bytes) -> None:
         """Give bytes to whom they belong: the body being read, or the next head."""
-        if self._lingering:
+        if self.state >= LINGERING:
             self._linger(data)
             return
         try:
@@ -77,7 +78,7 @@ class ClientConnection(PatientSocket):
 
     def eof_received(self) -> bool:
         """Take a client's half-close. Returns True to keep the other half open."""
-        self._eof = True
+        self.state = AFTER_EOF[self.state]
         exchange = self._exchange
         if exchange is None:
             return self._replying and self.plane.settings.allow_half_close
@@ -108,7 +109,7 @@ class ClientConnection(PatientSocket):
 
     def _proceed(self) -> None:
         """Begin the next request, if its head is here and nothing else is under way."""
-        while self._exchange is None and not self._replying and not self._lingering and not self._lost:
+        while self._exchange is None and not self._replying and self.state < LINGERING:
             try:
                 head = self._take_head() if self._ahead else None
             except errors.RequestError as error:
@@ -153,7 +154,7 @@ class ClientConnection(PatientSocket):
         """Wait for the next head: long while there is none of it, not so long once it has begun."""
         if self._reading_paused:
             self._pause(paused=False)
-        if self._eof:
+        if self.state is HALF_CLOSED:
             self.close()
         elif not (self._reader.begun or self._sealed):
             self.timer.set(self.loop.time() + self.plane.settings.keepalive_idle)
@@ -274,7 +275,7 @@ class ClientConnection(PatientSocket):
                 self.transport.resume_reading()
         self._reader.forget()
         tunnel = tunnel_for(self.registry, exchange.request.timeouts, exchange.describe(), protocol)
-        tunnel.begin(self, upstream, ahead, rest, eof=self._eof)
+        tunnel.begin(self, upstream, ahead, rest, eof=self.state is HALF_CLOSED)
         if self._body_paused:
             # The application has not taken what it has got of the body yet.
             tunnel.upstream_writable(writable=False)
@@ -348,18 +349,18 @@ class ClientConnection(PatientSocket):
         # What has been pipelined already is answered first: closing would throw it away.
         plane = self.plane
         fallen, published = plane.pool.presence.fallen, plane.lifecycle.published
-        discouraged = self._eof or self.aged or fallen or published.discourage_reuse
+        discouraged = self.state is HALF_CLOSED or self.aged or fallen or published.discourage_reuse
         return discouraged and not self._ahead and not self._sealed
 
     @property
     def idle(self) -> bool:
         """Between two requests, with nothing of the next one here."""
         begun = self._reader.begun or self._sealed or self.arrival is not None
-        return self._exchange is None and not (begun or self._lingering or self._replying)
+        return self._exchange is None and self.state < LINGERING and not (begun or self._replying)
 
     def fail_head(self, error: errors.RequestError) -> None:
         """End the reading of a head that has begun, unless its end was told already."""
-        if self._lingering:
+        if self.state >= LINGERING:
             return
         self._end_head()
         self._requests += 1
@@ -387,7 +388,7 @@ class ClientConnection(PatientSocket):
         exchange = self._exchange
         if exchange is not None:
             exchange.deadlines.expire(exchange, self.loop.time(), client_awaited=self.awaited)
-        elif self._lingering:
+        elif self.state >= LINGERING:
             self.abort()
         elif self._reader.begun or self._sealed:
             late = self.loop.time() >= self.plane.lifecycle.published.work_deadline

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from drainproxy.errors import OutOfBuffers
 from drainproxy.proxy.accounting.outcome import TurnedAway
 from drainproxy.proxy.downstream.client import ClientSocket
+from drainproxy.proxy.downstream.states import HALF_CLOSED
 from drainproxy.proxy.wire.buffers import MAX_PARTIAL_BYTES, SMALL_BYTES, Begun
 from drainproxy.proxy.wire.weights import OBJECT_BYTES
 
@@ -110,7 +111,7 @@ class PatientSocket(ClientSocket, Begun):
             self._feed_body(data)
         if self._reading_body:
             self._pause(paused=self._body_paused)
-            if self._eof and self._exchange is not None:
+            if self.state is HALF_CLOSED and self._exchange is not None:
                 self._exchange.client_gone()
 
     def pause_body(self, *, paused: bool) -> None:

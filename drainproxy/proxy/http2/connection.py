@@ -21,6 +21,7 @@ from drainproxy.errors import (
 )
 from drainproxy.proxy.accounting.outcome import TurnedAway
 from drainproxy.proxy.downstream.client import ClientSocket
+from drainproxy.proxy.downstream.states import AFTER_EOF, CLOSED, LINGERING
 from drainproxy.proxy.http2 import frames
 from drainproxy.proxy.http2.flood_limits import Abuse, FloodLimits
 from drainproxy.proxy.http2.frame_reader import FrameReader, Rest
@@ -111,7 +112,7 @@ class Http2Connection(ClientSocket):
             self.fail(error, Code.NO_ERROR, "upstream")
             return
         self._connecting = None
-        if self._lost or self._lingering or upstream.lost:
+        if self.state >= LINGERING or upstream.lost:
             plane.pool.discard(upstream)
             self.end(Code.INTERNAL_ERROR, "upstream")
             return
@@ -127,7 +128,7 @@ class Http2Connection(ClientSocket):
 
     def data_received(self, data: bytes) -> None:
         """Pass on what the client has sent."""
-        if self._lingering:
+        if self.state >= LINGERING:
             self._linger(data)
             return
         try:
@@ -157,7 +158,7 @@ class Http2Connection(ClientSocket):
 
     def upstream_data(self, data: bytes) -> None:
         """Pass on what the application has sent (Borrower)."""
-        if self._lingering or self._lost:
+        if self.state >= LINGERING:
             # It was being connected to when the client's end came: nobody reads this.
             return
         try:
@@ -218,7 +219,7 @@ class Http2Connection(ClientSocket):
 
     def eof_received(self) -> bool:
         """A client that stops sending has left: streams need both directions."""
-        self._eof = True
+        self.state = AFTER_EOF[self.state]
         return False
 
     def ended(self, *, reset: bool) -> None:
@@ -284,7 +285,7 @@ class Http2Connection(ClientSocket):
         stream.outcome = outcome
         plane.accounting.record(stream)
         # A connection that is lost ends its streams, and idles no more: a timer would keep it.
-        if not self._table.streams and not self._lost:
+        if not self._table.streams and self.state is not CLOSED:
             self._idle_since = self.loop.time()
             self.wake_by(self._idle_since + plane.settings.keepalive_idle)
             if plane.connection_limit.idle is not None:
@@ -302,7 +303,7 @@ class Http2Connection(ClientSocket):
     @property
     def idle(self) -> bool:
         """No stream is open."""
-        return not self._table.streams and not self._lingering
+        return not self._table.streams and self.state < LINGERING
 
     @property
     def silent(self) -> bool:
@@ -324,7 +325,7 @@ class Http2Connection(ClientSocket):
 
     def end(self, code: Code, why: Goodbye | None) -> None:
         """Say goodbye and close. `why` is a label of `h2_goaway_total`, None if it was counted."""
-        if self._lost or self._lingering:
+        if self.state >= LINGERING:
             return
         if self._connecting is not None:
             # Nothing was sent on.
@@ -335,7 +336,7 @@ class Http2Connection(ClientSocket):
 
     def fail(self, error: RequestError, code: Code, why: Goodbye) -> None:
         """End for `error`, which is that of every open stream; without any, the connection's own."""
-        if self._lost or self._lingering:
+        if self.state >= LINGERING:
             return
         if not self._table.streams:
             self.plane.accounting.record(TurnedAway(self, error, first=self.silent))
@@ -356,7 +357,7 @@ class Http2Connection(ClientSocket):
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             self.plane.pool.discard(upstream)
-        if self._connecting is not None and self._lost:
+        if self._connecting is not None and self.state is CLOSED:
             self._connecting.cancel()
             self._connecting = None
         self._unsent = []
@@ -370,7 +371,7 @@ class Http2Connection(ClientSocket):
 
     def expired(self) -> None:
         """Do what is due, and set the timer to what is due next."""
-        if self._lingering:
+        if self.state >= LINGERING:
             self.abort()
             return
         now = self.loop.time()

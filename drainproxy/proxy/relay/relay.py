@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from drainproxy.errors import RequestError
 from drainproxy.proxy.downstream.client import ClientSocket
+from drainproxy.proxy.downstream.states import CLOSED, HALF_CLOSED, LINGERING
 
 if TYPE_CHECKING:
     import asyncio
@@ -71,7 +72,7 @@ class Relay(ClientSocket):
 
     async def _connect(self) -> None:
         plane = self.plane
-        if self._lost:
+        if self.state is CLOSED:
             # It was turned away before it could ask.
             return
         try:
@@ -112,7 +113,7 @@ class Relay(ClientSocket):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol: pass on what the client has sent."""
-        if self._lingering:
+        if self.state >= LINGERING:
             self._linger(data)
             return
         passed = self.filter_client(data)
@@ -142,7 +143,7 @@ class Relay(ClientSocket):
 
     def upstream_writable(self, *, writable: bool) -> None:
         """Hold the client back while the application cannot take more (Borrower)."""
-        if not self._eof:
+        if self.state is not HALF_CLOSED:
             self._pause(paused=not writable)
 
     def tell_writer(self, *, writable: bool) -> None:

@@ -10,6 +10,7 @@ import asyncio
 from drainproxy.errors import DrainEnding, RequestError
 from drainproxy.proxy.accounting.outcome import TurnedAway
 from drainproxy.proxy.downstream.registry import Registry
+from drainproxy.proxy.downstream.states import AFTER_EOF, CLOSED, HALF_CLOSED
 from drainproxy.proxy.downstream.unfinished import Unfinished
 from drainproxy.proxy.relay.tunnel import Tunnel
 from drainproxy.proxy.upstream.connection import UpstreamConnection
@@ -35,7 +36,7 @@ class TcpTunnel(Tunnel):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the client in, and connect."""
         super().connection_made(transport)
-        if not self._lost:
+        if self.state is not CLOSED:
             self._beginning = Unfinished(self, "connecting", "tunnel")
             self._reach("connect tcp")
 
@@ -66,7 +67,7 @@ class TcpTunnel(Tunnel):
         upstream.reader.forget()
         self.timer.cancel()
         words, self._first_words = self._first_words, b""
-        self._begin(self._take_early(), words, eof=self._eof)
+        self._begin(self._take_early(), words, eof=self.state is HALF_CLOSED)
         if self._upstream_done:
             self._pass_eof(self)
 
@@ -87,7 +88,7 @@ class TcpTunnel(Tunnel):
         """See Tunnel. The application is told once it is reached."""
         if self._connecting is None:
             return super().eof_received()
-        self._eof = True
+        self.state = AFTER_EOF[self.state]
         return True
 
     def upstream_data(self, data: bytes) -> None:
@@ -96,7 +97,7 @@ class TcpTunnel(Tunnel):
             super().upstream_data(data)
             return
         self._first_words += data
-        if len(self._first_words) > MAX_EARLY_BYTES and not self._lost:
+        if len(self._first_words) > MAX_EARLY_BYTES and self.state is not CLOSED:
             self.reset()
 
     def upstream_eof(self) -> bool:
@@ -110,7 +111,7 @@ class TcpTunnel(Tunnel):
         """See Tunnel."""
         if self._open:
             super().upstream_lost(reset=reset)
-        elif not self._lost:
+        elif self.state is not CLOSED:
             # It has hung up at once.
             self.reset()
 

@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from drainproxy.proxy.downstream.client import UNREAD_LINGER_S
+from drainproxy.proxy.downstream.states import AFTER_EOF, CLOSED, LINGERING
 from drainproxy.proxy.limits.deadlines import Deadlines
 from drainproxy.proxy.message.upgrade import kind_of
 from drainproxy.proxy.relay.relay import Relay
@@ -109,11 +110,12 @@ class Tunnel(Relay):
 
     def eof_received(self) -> bool:
         """See asyncio.Protocol: pass a half-close on; return whether there is more to say to the client."""
-        if self._lingering or self._lost:
+        if self.state >= LINGERING:
             return False
         # From now on only its hanging up is of interest, and a paused transport is looked at for that.
         self._pause(paused=True)
-        self._eof = self._client_done = True
+        self.state = AFTER_EOF[self.state]
+        self._client_done = True
         return self._pass_eof(self._upstream)
 
     def ended(self, *, reset: bool) -> None:
@@ -144,7 +146,7 @@ class Tunnel(Relay):
     @property
     def gone(self) -> bool:
         """See ClientSocket. Here a half-close is no reason to think so."""
-        return self._lost
+        return self.state is CLOSED
 
     # From the application.
 
