@@ -1,4 +1,4 @@
-"""One client's HTTP/2 connection and its own connection to the application: frames both ways, untouched.
+"""A relay of frames, untouched: one client's HTTP/2 connection and its own connection to the application.
 
 Between the frames it adds what a drain needs: GOAWAY and a PING when the client should go elsewhere, and
 RST_STREAM where a deadline has come. Streams that raced with the GOAWAY are served (RFC 9113 section 6.8).
@@ -20,7 +20,6 @@ from drainproxy.errors import (
     UpstreamMalformed,
 )
 from drainproxy.proxy.accounting.outcome import TurnedAway
-from drainproxy.proxy.downstream.client import ClientSocket
 from drainproxy.proxy.downstream.states import AFTER_EOF, CLOSED, LINGERING
 from drainproxy.proxy.http2 import frames
 from drainproxy.proxy.http2.flood_limits import Abuse, FloodLimits
@@ -30,22 +29,22 @@ from drainproxy.proxy.http2.goaway import Goaway
 from drainproxy.proxy.http2.stream import Stream
 from drainproxy.proxy.http2.streams import Streams
 from drainproxy.proxy.http2.weight import Weight
+from drainproxy.proxy.relay.relay import Relay
 from drainproxy.proxy.wire import sockets
 
 if TYPE_CHECKING:
-    import asyncio
-
     from drainproxy.metrics import Goodbye, StreamEnded
+    from drainproxy.proxy.downstream.client import ClientSocket
     from drainproxy.proxy.http2.inspection import Inspection
     from drainproxy.proxy.upstream.connection import UpstreamConnection
 
 
-class Http2Connection(ClientSocket):
-    """Written by its two transports and its timer, all on the loop's thread."""
+class Http2Connection(Relay):
+    """An end of either side is the end of both: streams need both directions."""
 
     __slots__ = (
-        "_connecting", "_idle_since", "_magic", "_ready_by", "_rest", "_spoken", "_table", "_unsent",
-        "_upstream", "_weight", "farewell", "from_client", "from_upstream", "guard", "inspection",
+        "_idle_since", "_magic", "_ready_by", "_rest", "_spoken", "_table", "_weight", "farewell",
+        "from_client", "from_upstream", "guard", "inspection",
     )  # fmt: skip
 
     def __init__(self, plain: ClientSocket) -> None:
@@ -67,10 +66,7 @@ class Http2Connection(ClientSocket):
         self._weight = Weight(self)
         self.from_client = FrameReader(table.from_client(), self._weight.hold_half)
         self.from_upstream = FrameReader(table.from_upstream(), plane.buffers.hold)
-        self._connecting: asyncio.Task[None] | None = None
-        self._upstream: UpstreamConnection | None = None
-        self._unsent = [frames.PREFACE]
-        """For an application that is not connected yet."""
+        self._early.append(frames.PREFACE)
         self._spoken = False
         """A stream was opened."""
         self._ready_by = math.inf
@@ -97,55 +93,38 @@ class Http2Connection(ClientSocket):
             self.end(Code.HTTP_1_1_REQUIRED, "http1")
             return
         self._pause(paused=True)
-        self._connecting = plane.tasks.spawn(self._connect(), "connect http2")
+        self._reach("connect http2")
         self.data_received(rest)
 
-    async def _connect(self) -> None:
-        plane = self.plane
-        deadline = self.loop.time() + plane.routes.default.connect
-        try:
-            upstream = await plane.connector.connect(deadline, self)
-        except RequestError as error:
-            self._connecting = None
-            # Nothing was sent on, so every stream may be tried again elsewhere: none was taken.
-            self._table.announce(0)
-            self.fail(error, Code.NO_ERROR, "upstream")
-            return
-        self._connecting = None
-        if self.state >= LINGERING or upstream.lost:
-            plane.pool.discard(upstream)
-            self.end(Code.INTERNAL_ERROR, "upstream")
-            return
-        self._upstream = upstream
-        self._pause(paused=False)
-        self._ready_by = self.loop.time() + plane.settings.head_timeout
+    def unreached(self, error: RequestError) -> None:
+        """See Relay. Nothing was sent on, so every stream may be tried again elsewhere: none was taken."""
+        self._table.announce(0)
+        self.fail(error, Code.NO_ERROR, "upstream")
+
+    def reached(self, upstream: UpstreamConnection) -> None:
+        """See Relay."""
+        self._ready_by = self.loop.time() + self.plane.settings.head_timeout
         self.wake_by(self._ready_by)
         upstream.give_way(0, self.from_upstream.backlog)
-        waiting, self._unsent = b"".join(self._unsent), []
-        plane.buffers.free(self)
         # It may be more than the application takes, which pauses again.
-        plane.write_batch.write(upstream.transport, waiting)
+        self._to_upstream(self._take_early())
 
-    def data_received(self, data: bytes) -> None:
-        """Pass on what the client has sent."""
-        if self.state >= LINGERING:
-            self._linger(data)
-            return
+    def filter_client(self, data: bytes) -> tuple[bytes, int] | None:
+        """See Relay."""
+        half, rest = self.from_client, self._rest
         try:
             if self._magic:
                 self._magic, data = frames.read_magic(self._magic, data)
-            out = self.from_client.feed(data)
+            out = half.feed(data)
         except FrameFault as fault:
             self._to_upstream(fault.before)
             self.plane.write_batch.flush()
             self._client_failed(fault)
-            return
-        self._to_upstream(out)
-        half, rest = self.from_client, self._rest
+            return None
         if half.pieces or half.block or rest.by < math.inf:
             rest.look(half, self._table.streams, self.loop.time())
             self.wake_by(rest.by)
-        self.give_way(len(data), half.backlog)
+        return out, half.backlog
 
     def _client_failed(self, fault: FrameFault) -> None:
         """End the connection of a client that is against the protocol, or over a limit."""
@@ -156,34 +135,29 @@ class Http2Connection(ClientSocket):
         self.plane.accounting.record(TurnedAway(self, f"http2-{why}", detail=str(fault)))
         self.end(fault.code, why)
 
-    def upstream_data(self, data: bytes) -> None:
-        """Pass on what the application has sent (Borrower)."""
+    def filter_upstream(self, data: bytes) -> tuple[bytes, int] | None:
+        """See Relay."""
         if self.state >= LINGERING:
             # It was being connected to when the client's end came: nobody reads this.
-            return
+            return None
+        half = self.from_upstream
         try:
-            out = self.from_upstream.feed(data)
+            return half.feed(data), half.backlog
         except Abuse as abuse:
             # Of the client, whose frames have made the application say this.
             self.write(abuse.before)
             self._client_failed(abuse)
-            return
         except FrameFault as fault:
             self.write(fault.before)
             error = UpstreamMalformed(str(fault))
-            if self.from_upstream.begun:
+            if half.begun:
                 self._upstream_failed(error)
             else:
                 self._speaks_no_http2(error)
-            return
-        if out:
-            self.write(out)
-        if self._upstream is not None:
-            self._upstream.give_way(len(data), self.from_upstream.backlog)
-        self.farewell.end_if_done()
+        return None
 
     def upstream_eof(self) -> None:
-        """It answers no further stream (Borrower): streams need both directions."""
+        """It answers no further stream (Borrower)."""
 
     def upstream_lost(self, *, reset: bool) -> None:
         """The application has ended the connection (Borrower), and with it every stream."""
@@ -208,22 +182,14 @@ class Http2Connection(ClientSocket):
         self.plane.pool.http2.missed()
         self.fail(error, Code.HTTP_1_1_REQUIRED, "http1")
 
-    def upstream_writable(self, *, writable: bool) -> None:
-        """Hold the client back while the application cannot take more (Borrower)."""
-        self._pause(paused=not writable)
-
-    def tell_writer(self, *, writable: bool) -> None:
-        """See Endpoint."""
-        if self._upstream is not None:
-            self._upstream.hold(held=not writable)
-
     def eof_received(self) -> bool:
-        """A client that stops sending has left: streams need both directions."""
+        """A client that stops sending has left."""
         self.state = AFTER_EOF[self.state]
         return False
 
     def ended(self, *, reset: bool) -> None:
         """See ClientSocket."""
+        super().ended(reset=reset)
         self._weight.in_turn(self._table, partial(self._let_go, "reset"))
 
     # Frames of ours.
@@ -235,14 +201,6 @@ class Http2Connection(ClientSocket):
     def say_upstream(self, frame: bytes) -> None:
         """Send the application a frame between two of the client's."""
         self._to_upstream(self.from_client.say(frame))
-
-    def _to_upstream(self, data: bytes) -> None:
-        upstream = self._upstream
-        if upstream is not None and data:
-            self.plane.write_batch.write(upstream.transport, data)
-        elif upstream is None:
-            self._unsent.append(data)
-            self._hold(sum(map(len, self._unsent)))
 
     # Streams.
 
@@ -357,10 +315,7 @@ class Http2Connection(ClientSocket):
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             self.plane.pool.discard(upstream)
-        if self._connecting is not None and self.state is CLOSED:
-            self._connecting.cancel()
-            self._connecting = None
-        self._unsent = []
+        self._early = []
 
     # Time.
 
