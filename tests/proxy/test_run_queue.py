@@ -16,6 +16,7 @@ from drainproxy.proxy.message.websocket import Conversation
 from drainproxy.proxy.preamble import Preamble
 from drainproxy.proxy.wire.run_queue import LARGE_READ_BYTES, READ_BUDGET, READERS_A_TURN, RunQueue
 from tests.proxy.http2.test_connection import asked
+from tests.proxy.test_tunnel import tunnel
 from tests.support.house import House
 from tests.support.http2 import DATA, END_HEADERS, HEADERS, SETTINGS, Http2, frame
 from tests.support.upstream import Connection, Upstream
@@ -346,6 +347,20 @@ async def test_a_large_read_is_the_last_of_its_turn() -> None:
         assert turning.count >= size // (2 * LARGE_READ_BYTES)
         await application.send(OK)
         assert (await client.final()).body == b"ok"
+
+
+@pytest.mark.parametrize("speaker", ["client", "application"])
+async def test_a_large_read_of_a_tunnel_is_the_last_of_its_turn(speaker: str) -> None:
+    """Whichever side it comes from; what was read passes at once."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client, application = await tunnel(house, upstream)
+        (inner,), (outer,) = house.pool._open, house.registry.clients
+        source, hears = (outer, application) if speaker == "client" else (inner, client)
+        source.data_received(b"x" * LARGE_READ_BYTES)
+        assert not source.transport.is_reading()
+        assert await hears.read_exactly(LARGE_READ_BYTES) == b"x" * LARGE_READ_BYTES
+        await house.until(source.transport.is_reading)
+        client.reset()
 
 
 async def test_what_the_application_said_comes_before_its_reset() -> None:
