@@ -330,7 +330,7 @@ class Http2Connection(Relay):
             return
         now, streams = self.loop.time(), self._table.streams
         for stream in list(streams.values()):
-            stream.deadlines.expire(stream, now, client_awaited=not stream.body_read)
+            stream.deadlines.expire(stream, now, client_awaited=False)
         if self.farewell.due <= now:
             self.farewell.overdue()
         # The application may take as long as the client waits, as with HTTP/1.1.
