@@ -192,7 +192,7 @@ class Stage:
             await turns(TURNS)
             self._nothing_left()
         finally:
-            await self.close()
+            await self._close()
 
     async def _step(self, line: str, *, bytewise: bool) -> None:
         what, _, text = line.partition(" ")
@@ -246,8 +246,7 @@ class Stage:
         assert not len(house.inflight), list(house.inflight)
         assert not house.registry.clients
 
-    async def close(self) -> None:
-        """Let go of everything."""
+    async def _close(self) -> None:
         house = self.house
         await house.tasks.cancel()
         house.plane.pool.stop()

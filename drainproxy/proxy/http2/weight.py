@@ -79,6 +79,7 @@ class Weight(Begun):
 
     def in_turn(self, table: Streams, end: Callable[[], None]) -> None:
         """Have all streams ended, many of them in their turn: thousands may leave in one turn of the loop."""
+        self._buffers.leave_circle()
         if len(table.streams) < MANY_STREAMS:
             end()
         else:

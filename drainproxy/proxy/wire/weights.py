@@ -9,7 +9,7 @@ CLIENT_BYTES = 3 * 1024
 less."""
 UPSTREAM_BYTES = 1792
 """A connection to the application."""
-WORK_BYTES = 1024
+WORK_BYTES = 1536
 """A request, a tunnel, or something that has begun."""
 OBJECT_BYTES = 48
 """A bytes object beyond its bytes, with its place in a list."""
@@ -25,9 +25,9 @@ HANDSHAKE_BYTES = 24 * 1024
 
 HTTP2_BYTES = 2560
 """The books of an HTTP/2 connection beyond those of any connection."""
-STREAM_BYTES = 288
+STREAM_BYTES = 448
 """An HTTP/2 stream: less than other work."""
-RESET_BYTES = 72
+RESET_BYTES = 96
 """A stream that was reset, and is remembered."""
 
 SOCKET_BYTES = 3584
