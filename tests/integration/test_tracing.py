@@ -210,12 +210,18 @@ async def test_a_receiver_that_hangs_costs_spans_and_nothing_else(
             assert (await client.final()).status == 200
     await receiver.batch()
     metrics = await proxy.metrics()
-    assert metrics['trace_spans_total{result="dropped"}'] >= 900
+    # Slower than the library is patient with a batch, it gives that up and has room for some more.
+    results = {
+        name: metrics[f'trace_spans_total{{result="{name}"}}'] for name in ("sent", "failed", "dropped")
+    }
+    assert results["sent"] == 0
+    assert results["failed"] + results["dropped"] >= 900
     proxy.signal()
     client.close()
     assert await proxy.exit_code() == 0
     assert (await proxy.line("trace_spans"))["unsent"] > MAX_QUEUED
     assert (await proxy.line("exit"))["after_s"] < 10
+    proxy.lines[:] = [line for line in proxy.lines if line["event"] != "library"]
 
 
 async def test_what_ends_last_is_sent_before_the_exit(
