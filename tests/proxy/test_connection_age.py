@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from drainproxy.proxy.http1.states import LAST
 from tests.support.house import House
 from tests.support.http2 import ACK, GOAWAY, HEADERS, PING, RST, SETTINGS, Http2, frame
 from tests.support.upstream import Upstream, answering
@@ -31,7 +32,7 @@ async def test_a_request_under_way_is_answered_with_close() -> None:
         application = await upstream.connection()
         await application.read_request()
         connection = next(iter(house.registry.clients))
-        await house.until(lambda: connection.aged)
+        await house.until(lambda: connection._reuse is LAST)
         await application.send(OK)
         answer = await client.final()
         assert (answer.body, answer.one(b"connection")) == (b"ok", b"close")
@@ -45,7 +46,7 @@ async def test_what_was_pipelined_is_answered_and_the_last_one_closes() -> None:
         await client.send(get("/1") + get("/2") + get("/3"))
         application = await upstream.connection()
         connection = next(iter(house.registry.clients))
-        await house.until(lambda: connection.aged)
+        await house.until(lambda: connection._reuse is LAST)
         for number in (b"1", b"2", b"3"):
             await application.read_request()
             await application.send(ok(number))

@@ -43,9 +43,9 @@ class ClientSocket(Endpoint):
     """Written by its transport, its timer and its exchange, all on the loop's thread."""
 
     __slots__ = (
-        "__weakref__", "_aging", "_body_paused", "_held", "_linger_left", "_reading_body", "_reading_paused",
-        "_watch", "accepted_at", "aged", "arrival", "arrived_at", "awaits_header", "loop", "over", "peer",
-        "plane", "registry", "scheme", "state", "timer", "write_paused",
+        "__weakref__", "_aging", "_held", "_linger_left", "_reading_paused", "_watch", "accepted_at",
+        "arrival", "arrived_at", "awaits_header", "loop", "over", "peer", "plane", "registry", "scheme",
+        "state", "timer", "write_paused",
     )  # fmt: skip
 
     def __init__(self, registry: Registry) -> None:
@@ -66,15 +66,12 @@ class ClientSocket(Endpoint):
         self.write_paused = False
         self.over = False
         """Beyond the limit of connections: what it asks first is refused, unless there is room by then."""
-        self._reading_body = self._body_paused = False
         self._held = False
         """What waits here has been accounted for."""
         self._reading_paused = False
         self._linger_left: float = MAX_LINGER_BYTES
         self._watch: asyncio.TimerHandle | None = None
         self._aging: asyncio.TimerHandle | None = None
-        self.aged = False
-        """Old enough to be closed after the next answer."""
 
     # What the connection on this socket says.
 
@@ -99,8 +96,8 @@ class ClientSocket(Endpoint):
 
     @property
     def awaited(self) -> bool:
-        """The client holds things up: it does not take its answer, or not send its body."""
-        return self.write_paused or (self._reading_body and not self._body_paused)
+        """The client holds things up: it does not take what it gets."""
+        return self.write_paused
 
     @property
     def silent(self) -> bool:

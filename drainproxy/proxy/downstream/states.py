@@ -8,7 +8,12 @@ freely, and so stay booleans: that the transport is not read from, and that it d
 find one).
 """
 
+from collections.abc import Mapping
 from enum import Enum, IntEnum
+from typing import TypeVar
+
+State = TypeVar("State", bound=IntEnum)
+Event = TypeVar("Event", bound=Enum)
 
 
 class SocketState(IntEnum):
@@ -33,18 +38,23 @@ class End(Enum):
     LOSS = "loss"
 
 
+def table(
+    states: type[State], following: Mapping[Event, tuple[State | None, ...]]
+) -> dict[Event, dict[State, State]]:
+    """Return where each event leads from each state. `following`: a cell for each state, None for none."""
+    return {
+        event: {state: cell for state, cell in zip(states, cells, strict=True) if cell is not None}
+        for event, cells in following.items()
+    }
+
+
 # fmt: off
-_FOLLOWING: dict[End, tuple[SocketState | None, ...]] = {
+TRANSITIONS = table(SocketState, {
     # in:       open         half-closed  lingering  closing  closed
     End.EOF:   (HALF_CLOSED, HALF_CLOSED, CLOSING,   CLOSING, CLOSED),
     # Only once, and of what is still there.
     End.CLOSE: (LINGERING,   CLOSING,     None,      None,    None),
     End.LOSS:  (CLOSED,      CLOSED,      CLOSED,    CLOSED,  CLOSED),
-}
+})
 # fmt: on
-
-TRANSITIONS: dict[End, dict[SocketState, SocketState]] = {
-    event: {state: cell for state, cell in zip(SocketState, cells, strict=True) if cell is not None}
-    for event, cells in _FOLLOWING.items()
-}
 AFTER_EOF, AFTER_CLOSE = TRANSITIONS[End.EOF], TRANSITIONS[End.CLOSE]

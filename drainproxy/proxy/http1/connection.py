@@ -13,6 +13,7 @@ from drainproxy import errors
 from drainproxy.proxy.accounting.outcome import Reply, TurnedAway
 from drainproxy.proxy.downstream.states import AFTER_EOF, HALF_CLOSED, LINGERING
 from drainproxy.proxy.downstream.unfinished import Unfinished
+from drainproxy.proxy.http1 import states
 from drainproxy.proxy.http1.exchange import Exchange
 from drainproxy.proxy.http1.read_ahead import PatientSocket
 from drainproxy.proxy.http1.request import receive
@@ -42,16 +43,12 @@ FALLEN = (errors.UpstreamRefused, errors.BreakerOpen, errors.UpstreamGone)
 class ClientConnection(PatientSocket):
     """Written by its transport, its timer and its exchange, all on the loop's thread."""
 
-    __slots__ = ("_partial", "_reader", "_replying", "_sealed", "private")
+    __slots__ = ("_partial", "_reader", "private")
 
     def __init__(self, registry: Registry) -> None:
         super().__init__(registry)
         self._reader = RequestReader(self.plane.settings)
         self._partial: Unfinished | None = None
-        self._replying = False
-        """An error reply is on its way, after which the next request is looked at."""
-        self._sealed = False
-        """TLS holds something back that has come: half a record, most likely."""
         self.private: Private | None = None
         """Its own connection to the application, between two requests."""
 
@@ -63,13 +60,13 @@ class ClientConnection(PatientSocket):
             self._linger(data)
             return
         try:
-            if self._reading_body:
+            if self._reading is states.BODY:
                 self._feed_body(data)
                 return
-            if self._deaf:
+            if self._reuse is states.NEVER:
                 return
             self._ahead = self._ahead + data if self._ahead else data
-            if self._exchange is None and not self._replying:
+            if self._reading <= states.HEAD:
                 self._proceed()
             else:
                 self._wait_behind()
@@ -78,11 +75,11 @@ class ClientConnection(PatientSocket):
 
     def eof_received(self) -> bool:
         """Take a client's half-close. Returns True to keep the other half open."""
-        self.state = AFTER_EOF[self.state]
+        self.state, self._reuse = AFTER_EOF[self.state], states.AFTER_HALF_CLOSE[self._reuse]
         exchange = self._exchange
         if exchange is None:
-            return self._replying and self.plane.settings.allow_half_close
-        if self._reading_body or self.gone:
+            return self._reading is states.REPLYING and self.plane.settings.allow_half_close
+        if self._reading is states.BODY or self.gone:
             exchange.client_gone()
             return False
         return True
@@ -109,7 +106,7 @@ class ClientConnection(PatientSocket):
 
     def _proceed(self) -> None:
         """Begin the next request, if its head is here and nothing else is under way."""
-        while self._exchange is None and not self._replying and self.state < LINGERING:
+        while self._reading <= states.HEAD and self.state < LINGERING:
             try:
                 head = self._take_head() if self._ahead else None
             except errors.RequestError as error:
@@ -157,6 +154,7 @@ class ClientConnection(PatientSocket):
         if self.state is HALF_CLOSED:
             self.close()
         elif not (self._reader.begun or self._sealed):
+            self._reading = states.AFTER_NOTHING[self._reading]
             self.timer.set(self.loop.time() + self.plane.settings.keepalive_idle)
             idle = self.plane.connection_limit.idle
             if idle is not None and self._requests:
@@ -167,6 +165,7 @@ class ClientConnection(PatientSocket):
 
     def _await_rest(self) -> None:
         """Wait for the rest of a head: its bytes count, and so does its time."""
+        self._reading = states.AFTER_PART[self._reading]
         if self._partial is None:
             self.timer.set(self.loop.time() + self.plane.settings.head_timeout)
             # A head that has begun is work: who sends slowly is waited for, so long and no longer.
@@ -179,7 +178,7 @@ class ClientConnection(PatientSocket):
     def seal(self, sealed: bool) -> None:
         """See ClientSocket: what cannot be read yet has begun, too."""
         self._sealed = sealed
-        if self._exchange is None and not (self._reader.begun or self._replying or self.leaving):
+        if self._reading <= states.HEAD and self.state < LINGERING and not self._reader.begun:
             self._end_head()
             self._await_head()
             if self.silent and not sealed:
@@ -223,6 +222,7 @@ class ClientConnection(PatientSocket):
             self._answer_options(head)
             return
         self._exchange = exchange = Exchange(self, plane, request, now)
+        self._reading = (states.AFTER_REQUEST if request.body is None else states.AFTER_UPLOAD)[self._reading]
         exchange.start()
 
     def exchange_done(self) -> None:
@@ -231,7 +231,7 @@ class ClientConnection(PatientSocket):
         assert exchange is not None
         self.plane.accounting.record(exchange)
         self._end_exchange(exchange)
-        if exchange.close or self._deaf:
+        if exchange.close or self._reuse is states.NEVER:
             self.close(unread=not exchange.request_read)
         else:
             self._proceed()
@@ -283,8 +283,7 @@ class ClientConnection(PatientSocket):
         self.buffers.free(self)
 
     def _end_exchange(self, exchange: Exchange) -> None:
-        self._exchange = None
-        self._reading_body = self._body_paused = False
+        self._exchange, self._reading, self._body_paused = None, states.AFTER_ANSWER[self._reading], False
         self._hold_no_request()
         self.plane.inflight.discard(exchange)
         if self.plane.concurrency_limit is not None:
@@ -320,14 +319,14 @@ class ClientConnection(PatientSocket):
 
     def _after_reply(self, *, keep: bool, unread: bool) -> None:
         if keep:
-            self._replying = True
+            self._reading = states.AFTER_REPLY[self._reading]
             self.plane.write_batch.then(self._replied)
         else:
             self.close(unread=unread)
 
     def _replied(self) -> None:
         """Go on after an error reply, unless it was not even taken: who does not read is not read either."""
-        self._replying = False
+        self._reading = states.AFTER_ANSWER[self._reading]
         if self.unsent():
             self.close()
         else:
@@ -342,22 +341,6 @@ class ClientConnection(PatientSocket):
             self.private.end()
         super().close(unread=unread)
 
-    def closes_after(self, head: RequestHead) -> bool:
-        """Tell whether this request is the last one on this connection (RFC 9112 sections 9.3 and 9.6)."""
-        if not head.http_1_1 or b"close" in head.named or self._deaf or self.over:
-            return True
-        # What has been pipelined already is answered first: closing would throw it away.
-        plane = self.plane
-        fallen, published = plane.pool.presence.fallen, plane.lifecycle.published
-        discouraged = self.state is HALF_CLOSED or self.aged or fallen or published.discourage_reuse
-        return discouraged and not self._ahead and not self._sealed
-
-    @property
-    def idle(self) -> bool:
-        """Between two requests, with nothing of the next one here."""
-        begun = self._reader.begun or self._sealed or self.arrival is not None
-        return self._exchange is None and self.state < LINGERING and not (begun or self._replying)
-
     def fail_head(self, error: errors.RequestError) -> None:
         """End the reading of a head that has begun, unless its end was told already."""
         if self.state >= LINGERING:
@@ -370,7 +353,7 @@ class ClientConnection(PatientSocket):
 
     def grow_old(self) -> None:
         """See ClientSocket. A request that is on its way is answered first."""
-        self.aged = True
+        self._reuse = states.AFTER_AGE[self._reuse]
         self.close_if_idle()
 
     def close_if_idle(self) -> None:
@@ -390,7 +373,7 @@ class ClientConnection(PatientSocket):
             exchange.deadlines.expire(exchange, self.loop.time(), client_awaited=self.awaited)
         elif self.state >= LINGERING:
             self.abort()
-        elif self._reader.begun or self._sealed:
+        elif self._reading is states.HEAD:
             late = self.loop.time() >= self.plane.lifecycle.published.work_deadline
             self.fail_head(errors.DrainDeadline() if late else errors.HeadTimeout())
         elif self.idle and sockets.has_bytes(self.transport):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from drainproxy import errors
 from drainproxy.proxy.accounting.outcome import SWITCHED, ClientWork
-from drainproxy.proxy.http1 import reuse
+from drainproxy.proxy.http1 import reuse, states
 from drainproxy.proxy.limits.deadlines import Deadlines
 from drainproxy.proxy.message import event_stream, framing, headers, upgrade
 from drainproxy.proxy.message.date import date_line
@@ -35,10 +35,9 @@ class Exchange(ClientWork):
     """Written by its client connection and its upstream connection."""
 
     __slots__ = (
-        "_begun_in_turn", "_body", "_client", "_connecting", "_ended", "_flushing", "_interim", "_plane",
-        "_reader", "_received", "_response", "_response_body", "_upstream", "_upstream_reused", "answered",
-        "body_read", "chunked_out", "close", "deadlines", "head", "head_at", "kind", "request",
-        "request_read", "status", "stream", "tunnel",
+        "_begun_in_turn", "_body", "_client", "_connecting", "_interim", "_plane", "_reader", "_response",
+        "_response_body", "_upstream", "_upstream_reused", "_writing", "body_read", "chunked_out", "close",
+        "deadlines", "head", "head_at", "kind", "request", "request_read", "status", "stream", "tunnel",
     )  # fmt: skip
     _client: Downstream
 
@@ -59,13 +58,8 @@ class Exchange(ClientWork):
         self.request_read = self.body_read and not request.upgrade
         """The request was complete, and was handed on. What follows an upgrade may be in its protocol: where
         the upgrade is refused, neither connection is used again (RFC 9931)."""
-        self._ended = self._upstream_reused = self._received = False
-        """A byte of the response has come."""
-        self.answered = False
-        """The response was complete, and was handed to the client's transport."""
-        self._flushing = False
-        """The answer is complete, and the client's socket has not taken all of it."""
-        self.chunked_out = self.close = False
+        self._writing: states.Writing = states.WAITING
+        self._upstream_reused = self.chunked_out = self.close = False
         """The client's connection ends after this exchange."""
         self.status = self.bytes_received = self.bytes_sent = 0
         self.error, self.outcome = None, "finished"
@@ -83,7 +77,7 @@ class Exchange(ClientWork):
 
     def resume(self) -> None:
         """Go, after having waited for a turn."""
-        if self._ended:
+        if self._writing is states.ENDED:
             return
         try:
             self.deadlines.count_from(self._plane.loop.time())
@@ -184,7 +178,7 @@ class Exchange(ClientWork):
     def client_writable(self, *, writable: bool) -> None:
         """Hold the response back while the client cannot take more."""
         upstream = self._upstream
-        if self._flushing:
+        if self._writing is states.FLUSHING:
             if writable:
                 self._delivered()
         elif upstream is not None:
@@ -194,13 +188,13 @@ class Exchange(ClientWork):
 
     def upstream_data(self, data: bytes) -> None:
         """Relay response bytes (Borrower)."""
-        upstream = self._upstream
-        if not self._received and upstream is not None and not self._left():
-            # It was on its way before the request was: no answer to it.
-            self._plane.pool.discard(upstream)
-            self.upstream_lost(reset=True)
-            return
-        self._received = True
+        if self._writing is states.WAITING:
+            if (upstream := self._upstream) is not None and not self._left():
+                # It was on its way before the request was: no answer to it.
+                self._plane.pool.discard(upstream)
+                self.upstream_lost(reset=True)
+                return
+            self._writing = states.AFTER_BYTES[states.WAITING]
         try:
             if self._response is None:
                 self._read_head(data)
@@ -216,13 +210,13 @@ class Exchange(ClientWork):
 
     def upstream_lost(self, *, reset: bool) -> None:
         """End with the connection (Borrower): that is how some responses end, if it was not reset."""
-        if self._ended:
+        if self._writing >= states.ANSWERED:
             return
         body = self._response_body
         if body is not None and body.framing is Framing.UNTIL_CLOSE and not reset:
             self._end_body()
             return
-        stale = self._upstream_reused and not self._received
+        stale = self._upstream_reused and self._writing is states.WAITING
         if stale:
             self._plane.pool.distrust()
         if stale and self._untouched() and not self._client.gone:
@@ -270,7 +264,7 @@ class Exchange(ClientWork):
         protocol = upgrade.agreed(response, self.request.upgrade, unread)
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
-            self._ended, self.outcome = True, SWITCHED
+            self._writing, self.outcome = states.AFTER_SWITCH[self._writing], SWITCHED
             self.status, self.head_at = response.status, self._plane.loop.time()
             self._client.write(upgrade.switching_head(response))
             self._client.exchange_switched(upstream, protocol, rest)
@@ -337,7 +331,7 @@ class Exchange(ClientWork):
 
     def _finish(self, *, clean: bool) -> None:
         """The answer is complete; `clean`: nothing else has come with it."""
-        self.answered = self._ended = True
+        self._writing = states.AFTER_LAST[self._writing]
         if self.stream is not None and self.stream.told:
             self.outcome = "told_to_leave"
         self._leave_upstream(reusable=clean)
@@ -347,23 +341,24 @@ class Exchange(ClientWork):
         """The client's transport has the answer; the exchange ends once the socket has it too."""
         client = self._client
         if not client.unsent():
+            self._writing = states.AFTER_DELIVERY[self._writing]
             client.exchange_done()
-        elif not self._flushing:
+        else:
             # Not delivered yet: the drain waits, and the deadline still holds.
-            self._ended, self._flushing = False, True
+            self._writing = states.AFTER_UNSENT[self._writing]
             if self._plane.concurrency_limit is not None:
                 self._plane.concurrency_limit.leave(self)
             client.pause_until_flushed(on=True)
 
     def _delivered(self) -> None:
-        self._ended, self._flushing = True, False
+        self._writing = states.AFTER_DELIVERY[self._writing]
         self._client.pause_until_flushed(on=False)
         self._client.exchange_done()
 
     def fail(self, error: errors.RequestError) -> None:
         """End with `error`, unless it has ended."""
-        if not self._ended:
-            self._ended = True
+        if self._writing < states.ANSWERED:
+            self._writing = states.AFTER_FAILURE[self._writing]
             error.sent = self._begun_in_turn >= 0
             if self._connecting is not None:  # nobody waits for the application any more
                 self._connecting.cancel()
@@ -383,7 +378,7 @@ class Exchange(ClientWork):
 
     def leave(self) -> None:
         """A request just finishes; an event stream ends between two events, to go on elsewhere (Work)."""
-        if (stream := self.stream) is None or self._ended or self.answered:
+        if (stream := self.stream) is None or self._writing >= states.FLUSHING:
             return
         self.close = True
         if stream.stuck(unsent := self._client.unsent()):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from drainproxy.errors import OutOfBuffers
 from drainproxy.proxy.accounting.outcome import TurnedAway
 from drainproxy.proxy.downstream.client import ClientSocket
-from drainproxy.proxy.downstream.states import HALF_CLOSED
+from drainproxy.proxy.downstream.states import HALF_CLOSED, LINGERING
+from drainproxy.proxy.http1 import states
 from drainproxy.proxy.wire.buffers import MAX_PARTIAL_BYTES, SMALL_BYTES, Begun
 from drainproxy.proxy.wire.weights import OBJECT_BYTES
 
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 class PatientSocket(ClientSocket, Begun):
     """Written by its transport and its exchange."""
 
-    __slots__ = ("_ahead", "_body", "_deaf", "_exchange", "_head_bytes", "_requests")
+    __slots__ = (
+        "_ahead", "_body", "_body_paused", "_exchange", "_head_bytes", "_reading", "_requests", "_reuse",
+        "_sealed",
+    )  # fmt: skip
 
     def __init__(self, registry: Registry) -> None:
         super().__init__(registry)
@@ -37,8 +41,12 @@ class PatientSocket(ClientSocket, Begun):
         """What is being read."""
         self._head_bytes = 0
         """Held for the exchange: its request's head, where that is large."""
-        self._deaf = False
-        """What comes behind the present request is thrown away, and the connection ends with its answer."""
+        self._reading: states.Reading = states.IDLE
+        self._reuse: states.Reuse = states.MAY
+        self._body_paused = False
+        """The application takes no more of the request's body."""
+        self._sealed = False
+        """TLS holds something back that has come: half a record, most likely."""
 
     def _too_much(self, head: RequestHead) -> bool:
         """Tell whether there is no room for a request. A pod that is full is not dead: it says so."""
@@ -49,6 +57,16 @@ class PatientSocket(ClientSocket, Begun):
         """Take a place for a health check, if it is one and there is room for it."""
         arrivals = self.plane.accounting.arrivals
         return arrivals.is_health_check(head) and self.plane.connection_limit.check(self)
+
+    @property
+    def idle(self) -> bool:
+        """Between two requests, with nothing of the next one here."""
+        return self._reading is states.IDLE and self.state < LINGERING and self.arrival is None
+
+    @property
+    def awaited(self) -> bool:
+        """See ClientSocket. A body is waited for, too."""
+        return self.write_paused or (self._reading is states.BODY and not self._body_paused)
 
     @property
     def silent(self) -> bool:
@@ -70,7 +88,7 @@ class PatientSocket(ClientSocket, Begun):
         """Keep what has come behind the request that is being answered, so much and no more."""
         size = len(self._ahead)
         self._hold(size + self._head_bytes)
-        if size > MAX_PARTIAL_BYTES and self._exchange is not None and self._exchange.body_read:
+        if size > MAX_PARTIAL_BYTES and self._reading is states.AHEAD:
             self.buffers.begun[self] = None
             if self.buffers.refuses_behind(size):
                 self.shed()
@@ -92,24 +110,34 @@ class PatientSocket(ClientSocket, Begun):
     def shed(self) -> None:
         """See Begun."""
         self.buffers.begun.pop(self, None)
-        if self._exchange is None or self._deaf:
+        if self._reading is not states.AHEAD or self._reuse is states.NEVER:
             return
-        self._ahead, self._deaf = b"", True
+        self._ahead, self._reuse = b"", states.AFTER_SHED[self._reuse]
         self._hold(self._head_bytes)
         error = OutOfBuffers("sent behind a request that is being answered")
         self.plane.accounting.record(TurnedAway(self, error, first=False))
+
+    def closes_after(self, head: RequestHead) -> bool:
+        """Tell whether this request is the last one on this connection (RFC 9112 sections 9.3 and 9.6)."""
+        if not head.http_1_1 or b"close" in head.named or self._reuse is states.NEVER or self.over:
+            return True
+        # What has been pipelined already is answered first: closing would throw it away.
+        plane = self.plane
+        fallen, published = plane.pool.presence.fallen, plane.lifecycle.published
+        discouraged = self._reuse is states.LAST or fallen or published.discourage_reuse
+        return discouraged and not self._ahead and not self._sealed
 
     # A request's body.
 
     def read_body(self, body: Body) -> None:
         """Hand the request's body to the exchange from now on, beginning with what is already here."""
-        self._reading_body, self._body = True, body
+        self._reading, self._body = states.AFTER_ASKED[self._reading], body
         if self._ahead:
             data, self._ahead = self._ahead, b""
             if self._held:
                 self._hold(self._head_bytes)
             self._feed_body(data)
-        if self._reading_body:
+        if self._reading is states.BODY:
             self._pause(paused=self._body_paused)
             if self.state is HALF_CLOSED and self._exchange is not None:
                 self._exchange.client_gone()
@@ -117,7 +145,7 @@ class PatientSocket(ClientSocket, Begun):
     def pause_body(self, *, paused: bool) -> None:
         """Stop or go on reading while the application cannot take more of the body."""
         self._body_paused = paused
-        if self._reading_body:
+        if self._reading is states.BODY:
             self._pause(paused=paused)
 
     def _feed_body(self, data: bytes) -> None:
@@ -133,7 +161,7 @@ class PatientSocket(ClientSocket, Begun):
                 if self.buffers.refuses(size):
                     exchange.fail(OutOfBuffers())
             return
-        self._reading_body = False
+        self._reading = states.AFTER_BODY[self._reading]
         self._ahead = rest
         if rest or self._held:
             self._wait_behind()
