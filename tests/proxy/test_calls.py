@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PACKAGE = str(Path(drainproxy.__file__).parent)
 REQUESTS = 20
-MAX_CALLS = 78
+MAX_CALLS = 77
 """It may only fall. A call costs some 50 ns and more than the work of most: of all that a profile can show it
 is what does not depend on the machine."""
 

@@ -283,8 +283,10 @@ class ClientConnection(PatientSocket):
         self.buffers.free(self)
 
     def _end_exchange(self, exchange: Exchange) -> None:
-        self._exchange, self._reading, self._body_paused = None, states.AFTER_ANSWER[self._reading], False
-        self._hold_no_request()
+        self._exchange, self._reading = None, states.AFTER_ANSWER[self._reading]
+        self._body, self._body_paused = None, False
+        if self._held:
+            self._hold_no_request()
         self.plane.inflight.discard(exchange)
         if self.plane.concurrency_limit is not None:
             self.plane.concurrency_limit.leave(exchange)

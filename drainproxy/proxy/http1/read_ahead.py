@@ -96,11 +96,9 @@ class PatientSocket(ClientSocket, Begun):
 
     def _hold_no_request(self) -> None:
         """The exchange has ended: what is here waits for its own turn."""
-        self._body = None
-        if self._held:
-            self._head_bytes = 0
-            self._hold(len(self._ahead))
-            self.buffers.begun.pop(self, None)
+        self._head_bytes = 0
+        self._hold(len(self._ahead))
+        self.buffers.begun.pop(self, None)
 
     def size(self, held: Buffers) -> int:
         """See Begun."""
