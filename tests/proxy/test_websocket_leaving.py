@@ -384,8 +384,9 @@ async def test_a_client_that_reads_slowly_has_not_stopped(monkeypatch: pytest.Mo
         client, application = await raw(house, upstream, receive_buffer=4096)
         whole = frame(b"x" * 1_000_000)
         sending = asyncio.ensure_future(application.send(whole))
+        got = await client.read_exactly(20_000)
         house.sigterm()
-        began, got = house.loop.time(), b""
+        began = house.loop.time()
         while house.loop.time() - began < 4 * reconnect_spread.AGAIN_S:
             got += await client.read_exactly(20_000)
             await asyncio.sleep(0.05)
