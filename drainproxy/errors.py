@@ -166,6 +166,10 @@ class HeadTimeout(ClientError, status=408, reason="head-timeout"):
     """The client began a head and did not finish it in time."""
 
 
+class BodyTimeout(ClientError, status=408, reason="body-timeout", midway=True):
+    """The client had not sent its whole body when the time for the request was up."""
+
+
 class ClientIdle(ClientError, status=408, reason="client-idle", midway=True):
     """The client sent no byte of its body, or made no room for its answer, within the route's `idle`."""
 

@@ -26,6 +26,7 @@ body-too-large               413  client    http_request_error       -
 proxy-header-refused         400  client    http_request_error       -
 loop-detected                508  client    proxy_loop_detected      -
 head-timeout                 408  client    http_request_error       -
+body-timeout                 408  client    http_request_error       -
 client-idle                  408  client    http_request_error       -
 client-gone                  499  client    http_request_error       -
 upstream-refused             503  upstream  connection_refused       1

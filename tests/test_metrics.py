@@ -23,7 +23,7 @@ OUTCOMES = "finished timed_out cut refused lost"
 CLIENTS_DOING = (
     "malformed-head ambiguous-framing invalid-host invalid-target malformed-body unsupported-transfer-coding"
     " unknown-method method-refused unsupported-version target-too-long fields-too-large body-too-large"
-    " proxy-header-refused loop-detected head-timeout client-idle client-gone"
+    " proxy-header-refused loop-detected head-timeout body-timeout client-idle client-gone"
 )
 UPSTREAMS_DOING = (
     "upstream-refused upstream-untrusted upstream-handshake-failed connect-timeout upstream-gone"
@@ -34,8 +34,8 @@ BY_POLICY = (
     " queue-timeout breaker-open out-of-buffers too-many-streams out-of-descriptors out-of-sockets"
 )
 MIDWAY = (
-    "malformed-body body-too-large client-idle client-gone drain-deadline leave-overdue breaker-open"
-    " out-of-buffers out-of-descriptors out-of-sockets"
+    "malformed-body body-too-large body-timeout client-idle client-gone drain-deadline leave-overdue"
+    " breaker-open out-of-buffers out-of-descriptors out-of-sockets"
 )
 
 # Name -> kind and, for each label, its closed set; `*` is a set that is bounded where it is counted.

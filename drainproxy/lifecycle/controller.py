@@ -162,8 +162,10 @@ class Controller(Notifier):
         if drain is not None:
             if word.state is Routability.GONE:
                 self._metrics.endpoint_flip_seconds.set(max(0.0, word.since - drain.started))
-            if before.sole and not word.sole:
-                drain.followed = self._loop.time()
+            if before.sole is not word.sole:
+                if before.sole:
+                    drain.followed = self._loop.time()
+                self._publish(self.published.phase)
             if self._scales.intent(self._known(drain)) != drain.intent:
                 self._announce()
         self._review()
@@ -378,7 +380,8 @@ class Controller(Notifier):
 
     def _publish(self, phase: Phase) -> None:
         before = self.published
-        self.published = picture(phase, self.drain, self.plan, self._settings, self._loop.time())
+        now, sole = self._loop.time(), self._evidence.sole
+        self.published = picture(phase, self.drain, self.plan, self._settings, now, sole=sole)
         if (self.published.work_deadline, self.published.deadline) != (before.work_deadline, before.deadline):
             for work in self._inflight:
                 work.drain_by(self.published.work_deadline)

@@ -33,17 +33,26 @@ class Snapshot:
     """Who has been told to leave and has not by so long before the deadline is ended."""
     killed_at: float
     """By when the process must have ended."""
+    sent_until: float
+    """Up to here the cluster sends callers, who would not find another pod by coming again. Later ones come
+    by themselves, to an address that they keep."""
 
 
 def picture(
-    phase: Phase, drain: Drain | None, plan: Plan, settings: LifecycleSettings, now: float
+    phase: Phase,
+    drain: Drain | None,
+    plan: Plan,
+    settings: LifecycleSettings,
+    now: float,
+    *,
+    sole: bool = False,
 ) -> Snapshot:
-    """Return what is true at `now` in `phase`; `drain` None: none runs."""
+    """Return what is true at `now` in `phase`; `drain` None: none runs. `sole`: nobody else serves."""
     policy = POLICY[phase]
     margin_s = plan.budget.leave_margin_s
     if drain is None:
         never = math.inf
-        return Snapshot(phase, policy, never, False, never, never, never, False, margin_s, never)
+        return Snapshot(phase, policy, never, False, never, never, never, False, margin_s, never, never)
     deadline = plan.budget.work_deadline(drain.t0, drain.sigterm_at, told_last=drain.own_hook)
     # A balancer would only reconnect to us as long as it has not heard of the drain.
     hold_s = plan.rules.min_s if plan.rules.balancer else 0.0
@@ -60,7 +69,14 @@ def picture(
         draining=True,
         leave_margin_s=margin_s,
         killed_at=_killed_at(drain, plan),
+        sent_until=_sent_until(drain, plan, sole=sole) if phase is Phase.PROPAGATING else -math.inf,
     )
+
+
+def _sent_until(drain: Drain, plan: Plan, *, sole: bool) -> float:
+    # Before `followed` the data plane could not choose anybody else.
+    begun = drain.started if drain.followed is None else max(drain.started, drain.followed)
+    return math.inf if sole else begun + plan.rules.min_s
 
 
 def _killed_at(drain: Drain, plan: Plan) -> float:

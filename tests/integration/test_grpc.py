@@ -13,6 +13,7 @@ from tests.support.client import Client
 from tests.support.http2 import PREFACE
 from tests.support.process import Proxy
 from tests.support.upstream import Upstream
+from tests.support.wire import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -218,6 +219,32 @@ async def _pump(source: Wire, sink: Wire) -> None:
     while await source.more():
         await sink.send(source.take(len(source.received)))
     sink.close()
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+async def test_calls_on_new_channels_are_answered_while_callers_still_come(loop: str) -> None:
+    """Each channel's first call. A connection that is told to leave before it has taken that one costs a
+    client of grpcio a second, and now and then the call: it waits until its deadline."""
+    async with served(loop=loop, propagation_min="1m", propagation_max="1m", grace_period="90s") as (
+        echo,
+        proxy,
+        _,
+    ):
+        proxy.signal()
+        await proxy.line("phase", phase="propagating")
+        host, port = proxy.addresses[0]
+        options = (("grpc.use_local_subchannel_pool", 1),)
+
+        async def calling() -> None:
+            for _ in range(20):
+                async with grpc.aio.insecure_channel(f"{host}:{port}", options=options) as channel:
+                    assert await channel.unary_unary(PATH + "Unary")(b"x", timeout=PATIENCE_S) == b"x"
+
+        async with asyncio.TaskGroup() as callers:
+            for _ in range(16):
+                callers.create_task(calling())
+        assert echo.calls == 320
+        assert (await proxy.metrics())['h2_goaway_total{reason="drain"}'] >= 320
 
 
 @pytest.mark.slow

@@ -17,7 +17,10 @@ from drainproxy.errors import (
     leaves,
 )
 from drainproxy.proxy.message import replies
+from tests.support.clock import in_fake_time
 from tests.support.message import fields_of
+from tests.support.transcript import TURNS, Stage
+from tests.support.wire import turns
 
 SPOKEN = [leaf for leaf in leaves() if leaf is not ClientGone]
 """Nobody is there to tell that he is gone."""
@@ -126,3 +129,20 @@ def parsed(error: RequestError) -> tuple[bytes, dict[bytes, bytes], bytes]:
     head, _, body = replies.reply(error, date=DATE, head_only=False, close=True).partition(b"\r\n\r\n")
     start, _, lines = head.partition(b"\r\n")
     return start, {name.lower(): value for name, value in fields_of(lines)}, body
+
+
+@in_fake_time
+async def test_behind_a_last_answer_so_much_is_read_and_no_more() -> None:
+    """A mebibyte is thrown away, so that the answer can be read (RFC 9112 section 9.6); then it breaks."""
+    stage = Stage()
+    client = stage.client
+    client.send(b"nonsense\r\n\r\n")
+    await turns(TURNS)
+    assert (client.take()[:12], client.end) == (b"HTTP/1.1 400", ".")
+    for piece in [bytes(65_536)] * 16:
+        client.send(piece)
+        await turns(TURNS)
+    assert not client.is_closing()
+    client.send(b"x")
+    assert client.is_closing()
+    await stage.close()

@@ -130,6 +130,17 @@ async def test_bytes_that_look_like_http_are_bytes() -> None:
         assert await client.read_until_close() == b"answer"
 
 
+async def test_a_client_is_held_back_until_the_application_is_reached() -> None:
+    """What it says first is kept, so much and no more."""
+    async with Upstream() as upstream:
+        address = tcp(upstream)
+    async with House(address, up=False, connect_timeout=60.0) as house:
+        client = await house.client()
+        # Most of what is taken is in the kernel.
+        assert await client.send_until_stuck(b"x" * 65_536, limit=50_000_000) < 30_000_000
+        client.reset()
+
+
 async def test_nothing_is_kept_of_the_connecting() -> None:
     """Its timer was for connecting: it would hold that for as long as a client may idle."""
     async with Upstream() as upstream, House(tcp(upstream), max_connection_age=3600.0) as house:

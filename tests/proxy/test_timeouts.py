@@ -262,6 +262,32 @@ async def test_an_exchange_that_takes_too_long_is_a_504() -> None:
         await application.read_until_close()
 
 
+@pytest.mark.parametrize("name", ["response_head_timeout", "total_timeout"])
+async def test_a_client_that_has_not_sent_its_body_in_time_is_told_408(name: str) -> None:
+    """It is not the application that is late, and it is not called so."""
+    async with Upstream() as upstream, House(upstream, **{name: SHORT_S}) as house:
+        client = await house.client()
+        await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
+        application = await upstream.connection()
+        assert_error(await client.final(), 408, "body-timeout")
+        await application.read_until_close()
+        assert {reason for (reason,), n in house.metrics.errors.values.items() if n} == {"body-timeout"}
+
+
+@pytest.mark.parametrize("name", ["response_head_timeout", "total_timeout"])
+async def test_an_application_that_does_not_take_a_body_is_late_itself(name: str) -> None:
+    """The client would go on sending, and is held back: 504."""
+    async with Upstream(receive_buffer=4096) as upstream, House(upstream, **{name: SHORT_S}) as house:
+        client = await house.client()
+        sending = asyncio.ensure_future(
+            client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n" + bytes(8_000_000))
+        )
+        await upstream.connection()
+        reason = "response-head-timeout" if name.startswith("response") else "total-timeout"
+        assert_error(await client.final(), 504, reason)
+        sending.cancel()
+
+
 async def test_an_exchange_that_takes_too_long_is_cut() -> None:
     """Once its answer has begun: a reset, which nobody takes for the end."""
     async with Upstream() as upstream, House(upstream, total_timeout=SHORT_S) as house:

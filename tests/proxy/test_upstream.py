@@ -153,6 +153,21 @@ async def test_another_takes_only_a_young_one() -> None:
         assert (here.pool.idle_count, here.pool.open_count) == (0, 0)
 
 
+@in_fake_time
+async def test_who_closed_a_young_one_is_distrusted_for_a_minute() -> None:
+    """It may do so again: so long only what can be sent twice takes one that was used."""
+    async with well() as here:
+        here.pool.distrust()
+        await asyncio.sleep(59.9)
+        (connection,) = await here.idle()
+        assert here.pool.take(repeatable=True) is connection
+        here.pool.give_back(connection, 4.0)
+        assert here.pool.take(repeatable=False) is None
+        await asyncio.sleep(0.2)
+        (connection,) = await here.idle()
+        assert here.pool.take(repeatable=False) is connection
+
+
 @pytest.mark.parametrize("what", ["fin", "reset", "bytes"])
 async def test_another_takes_none_that_the_kernel_knows_to_be_closed(what: str) -> None:
     """A close, or stray bytes, of which the loop has not been told yet."""
@@ -193,6 +208,19 @@ async def test_no_more_than_so_many_idle() -> None:
         assert here.pool.idle_count == MAX_IDLE
         assert other.transport.is_closing()
         here.pool._idle = []
+
+
+@in_fake_time
+async def test_as_many_idle_as_were_used_at_once_a_moment_ago() -> None:
+    """A burst that comes back within two seconds finds its connections; then they go, one an answer."""
+    async with well() as here:
+        await here.idle(4, keep_s=600)
+        for idle in (4, 3, 2, 1, 1):
+            await asyncio.sleep(2.1)
+            connection = here.pool.take(repeatable=True)
+            assert connection is not None
+            here.pool.give_back(connection, 600)
+            assert here.pool.idle_count == idle
 
 
 @in_fake_time

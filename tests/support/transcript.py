@@ -192,7 +192,7 @@ class Stage:
             await turns(TURNS)
             self._nothing_left()
         finally:
-            await self._close()
+            await self.close()
 
     async def _step(self, line: str, *, bytewise: bool) -> None:
         what, _, text = line.partition(" ")
@@ -246,7 +246,8 @@ class Stage:
         assert not len(house.inflight), list(house.inflight)
         assert not house.registry.clients
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
+        """Let go of everything."""
         house = self.house
         await house.tasks.cancel()
         house.plane.pool.stop()

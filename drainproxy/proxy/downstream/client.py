@@ -149,7 +149,8 @@ class ClientSocket(Endpoint):
     def inherit(self, before: ClientSocket) -> None:
         """Go on with the socket of a connection whose client speaks another protocol from now on."""
         self.transport, self.peer, self.scheme = before.transport, before.peer, before.scheme
-        self.accepted_at, self.write_paused = before.accepted_at, before.write_paused
+        self.accepted_at, self.arrived_at = before.accepted_at, before.arrived_at
+        self.write_paused = before.write_paused
 
     def take_over(self) -> None:
         """Have the transport speak to this protocol from now on."""

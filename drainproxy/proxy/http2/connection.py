@@ -205,8 +205,9 @@ class Http2Connection(Relay):
     # Streams.
 
     def settled(self) -> None:
-        """The application's first SETTINGS pass."""
+        """The application's first SETTINGS pass: the client may ask now."""
         self.plane.pool.http2.found()
+        self.arrived_at = self.loop.time()
         # Once they have gone out: what the client may have to be told cannot go before them.
         self.loop.call_soon(self.policy_changed)
 
@@ -220,14 +221,15 @@ class Http2Connection(Relay):
         stream = Stream(self, self._table, number, now)
         plane.inflight.add(stream)
         full = self._weight.refuses(number, self._table)
-        published = plane.lifecycle.published
         first, self._spoken = not self._spoken, True
-        if first or published.draining:
+        if first or plane.lifecycle.published.draining:
             plane.accounting.arrivals.came(self.accepted_at, now, first=first)
         if over or full or plane.admission.ending(now):
             # Its HEADERS are passed on all the same: the application's header compression needs them.
             why = TooManyStreams if over else OutOfBuffers if full else DrainEnding
             self.loop.call_soon(self._refuse, stream, why())
+        if first:
+            self.farewell.asked()
         return stream
 
     def _refuse(self, stream: Stream, error: RequestError) -> None:
@@ -271,11 +273,8 @@ class Http2Connection(Relay):
     # Ends.
 
     def policy_changed(self) -> None:
-        """Tell the client to go elsewhere, if that is what the lifecycle wants now."""
-        if self.plane.lifecycle.published.discourage_reuse:
-            self.farewell.tell("drain")
-        elif self.plane.pool.presence.fallen:
-            self.farewell.tell("upstream")
+        """See ClientSocket."""
+        self.farewell.review()
 
     def grow_old(self) -> None:
         """See ClientSocket."""
@@ -329,12 +328,11 @@ class Http2Connection(Relay):
         if self.state >= LINGERING:
             self.abort()
             return
-        now = self.loop.time()
-        streams = self._table.streams
+        now, streams = self.loop.time(), self._table.streams
         for stream in list(streams.values()):
-            stream.deadlines.expire(stream, now, client_awaited=not stream.body_read)
-        if self.farewell.ping_by <= now:
-            self.farewell.heard()
+            stream.deadlines.expire(stream, now, client_awaited=False)
+        if self.farewell.due <= now:
+            self.farewell.overdue()
         # The application may take as long as the client waits, as with HTTP/1.1.
         ready = self.from_client.begun
         idle_at = math.inf if streams else self._idle_since + self.plane.settings.keepalive_idle
@@ -352,4 +350,4 @@ class Http2Connection(Relay):
         else:
             next_deadline = min((stream.deadlines.nearest() for stream in streams.values()), default=math.inf)
             ready_by = math.inf if ready else self._ready_by
-            self.timer.set(min(self.farewell.ping_by, ready_by, self._rest.by, idle_at, next_deadline))
+            self.timer.set(min(self.farewell.due, ready_by, self._rest.by, idle_at, next_deadline))

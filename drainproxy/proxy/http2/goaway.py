@@ -19,12 +19,22 @@ if TYPE_CHECKING:
 
 PING_WAIT_S = 1.0
 """A client that has not acknowledged by then is taken to have heard the GOAWAY."""
+NEWCOMER_S = 1.0
+"""For so long a client that was just greeted is left to ask before it is told, as one of HTTP/1.1 is: the
+stream for which it has come is on its way. A GOAWAY straight behind the SETTINGS costs clients of gRPC a
+second until they come again, and grpcio 1.84 and 1.85 overlook it now and then: that call waits until its
+deadline."""
 
 
 class Parting(StreamHost, Protocol):
     """The connection that says it (connection.py)."""
 
     plane: Plane
+    arrived_at: float
+
+    @property
+    def silent(self) -> bool:
+        """Nothing has been asked on it yet."""
 
     @property
     def leaving(self) -> bool:
@@ -43,21 +53,38 @@ class Parting(StreamHost, Protocol):
 class Goaway:
     """Of one connection. `why` is a label of `h2_goaway_total`, None if it was counted."""
 
-    __slots__ = ("_connection", "_heard", "_table", "ping_by", "told")
+    __slots__ = ("_connection", "_heard", "_put_off", "_table", "due", "told")
 
     def __init__(self, connection: Parting, table: Streams) -> None:
         self._connection = connection
         self._table = table
         self.told = self._heard = False
         """GOAWAY was sent; and the client is known to have read it."""
-        self.ping_by = math.inf
+        self._put_off: Goodbye | None = None
+        """Why a newcomer is to be told."""
+        self.due = math.inf
+        """When not to wait any longer, for its first stream or for its answer."""
+
+    def review(self) -> None:
+        """Tell the client to go elsewhere, if the lifecycle wants that now, or the application is gone."""
+        plane = self._connection.plane
+        if plane.lifecycle.published.discourage_reuse:
+            self.tell("drain")
+        elif plane.pool.presence.fallen:
+            self.tell("upstream")
 
     def tell(self, why: Goodbye) -> None:
         """Ask the client to open no more streams here; those on their way are served."""
         connection = self._connection
         if self.told or connection.leaving or not connection.from_upstream.settled:
             return
-        self.told = True
+        newcomer_until = connection.arrived_at + NEWCOMER_S
+        now = connection.loop.time()
+        if connection.silent and now < min(newcomer_until, connection.plane.lifecycle.published.sent_until):
+            self._put_off = why
+            self._wait_until(newcomer_until)
+            return
+        self.told, self._put_off = True, None
         connection.plane.metrics.h2_goaway.inc(why)
         if self._table.announced < frames.LAST_STREAM:
             # The application has told it, and takes no stream beyond that one: a warning would name a higher.
@@ -66,13 +93,28 @@ class Goaway:
         connection.say_client(
             frames.goaway(frames.LAST_STREAM, Code.NO_ERROR) + frames.frame(frames.PING, 0, 0, OUR_PING)
         )
-        self.ping_by = connection.loop.time() + PING_WAIT_S
-        connection.wake_by(self.ping_by)
+        self._wait_until(connection.loop.time() + PING_WAIT_S)
+
+    def _wait_until(self, when: float) -> None:
+        self.due = when
+        self._connection.wake_by(when)
+
+    def asked(self) -> None:
+        """The client has opened its first stream."""
+        if self._put_off is not None:
+            self.tell(self._put_off)
+
+    def overdue(self) -> None:
+        """What was waited for has not come."""
+        if self._put_off is not None:
+            self.tell(self._put_off)
+        else:
+            self.heard()
 
     def heard(self) -> None:
         """The client has read the GOAWAY: what it opened before is here."""
         self._heard = True
-        self.ping_by = math.inf
+        self.due = math.inf
         self._connection.loop.call_soon(self.end_if_done)
 
     def end_if_done(self) -> None:

@@ -9,7 +9,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Protocol
 
-from drainproxy.errors import ClientIdle, IdleTimeout, RequestError, ResponseHeadTimeout, TotalTimeout
+from drainproxy.errors import (
+    BodyTimeout,
+    ClientIdle,
+    IdleTimeout,
+    RequestError,
+    ResponseHeadTimeout,
+    TotalTimeout,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +27,9 @@ if TYPE_CHECKING:
 
 class Timed(Protocol):
     """What ends when its time is up."""
+
+    body_read: bool
+    """The client has sent its whole request."""
 
     def fail(self, error: RequestError) -> None:
         """End with `error`, unless it has ended."""
@@ -76,14 +86,17 @@ class Deadlines:
     def expire(self, work: Timed, now: float, *, client_awaited: bool) -> None:
         """End `work` with what has run out by loop time `now`, if anything has.
 
-        `client_awaited`: the client holds things up, not taking its answer or not sending its body.
+        `client_awaited`: the client holds things up, not taking its answer or not sending its body. A request
+        that it has not sent yet is not late by the application's fault. Of an HTTP/2 stream nobody here
+        knows: its ends bound each other's flow (RFC 9113 section 5.2).
         """
+        unsent = client_awaited and not work.body_read
         if now >= self.drain:
             work.cut("drain-deadline")
         elif now >= self.total:
-            work.fail(TotalTimeout())
+            work.fail(BodyTimeout() if unsent else TotalTimeout())
         elif now >= self.response_head:
-            work.fail(ResponseHeadTimeout())
+            work.fail(BodyTimeout() if unsent else ResponseHeadTimeout())
         elif now >= self.idle:
             work.fail(ClientIdle() if client_awaited else IdleTimeout())
         else:

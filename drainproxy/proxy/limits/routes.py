@@ -43,14 +43,16 @@ class Timeouts:
     """From the request's head to a connection to the application, then 504."""
 
     response_head: Limit = math.inf
-    """From the request's head to the head of the answer, then 504."""
+    """From the request's head to the head of the answer, then 504, or 408 where the client has not sent its
+    body yet."""
 
     idle: Limit = math.inf
     """From the last byte of the request's body or of the answer to the next one, then 504 where the
     application is waited for, 408 where the client is, or a cut where the answer has begun."""
 
     total: Limit = math.inf
-    """From the request's head to the last byte of the answer, then 504, or a cut."""
+    """From the request's head to the last byte of the answer, then 504, 408 where the client has not sent its
+    body yet, or a cut."""
 
     drain: Limit | None = None
     """From the beginning of a drain to the last byte of the answer, then 503, or a cut; instead of

@@ -36,7 +36,7 @@ class Tunnel(Relay):
         "bytes_received", "bytes_sent", "error", "outcome", "protocol", "started",
     )  # fmt: skip
     kind = event = "tunnel"
-    status, head, head_at = 0, None, 0.0
+    status, head, head_at, body_read = 0, None, 0.0, True
     _upstream: UpstreamConnection
 
     def __init__(

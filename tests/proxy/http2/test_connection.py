@@ -269,22 +269,6 @@ async def test_a_client_that_does_not_answer_the_ping_is_not_waited_for_long() -
         assert [got.last for got in seen if got.kind == GOAWAY] == [LAST, 0]
 
 
-async def test_a_connection_made_during_a_drain_is_served_and_told_at_once() -> None:
-    """Callers still come while the cluster forgets the pod. The application's SETTINGS come first: GOAWAY as
-    a server's first frame is an error to its client."""
-    async with Upstream() as upstream, House(upstream, rules=SLOWLY) as house:
-        house.sigterm()
-        client = Http2(await house.client())
-        await client.introduce()
-        application = Http2(await upstream.connection())
-        await application.greet()
-        assert [(await client.read()).kind for _ in range(3)] == [SETTINGS, GOAWAY, PING]
-        await asked(client, application, 1)
-        await application.send(application.response(1, end=True))
-        assert (await client.next(HEADERS)).stream == 1
-        assert house.metrics.late_connections.value("request") == 1
-
-
 async def test_the_deadline_ends_streams_so_that_clients_know_whether_to_try_again() -> None:
     """A 503 where nothing was answered, as over HTTP/1.1: the application may have acted on it, so it is not
     refused (RFC 9113 section 8.7). CANCEL where something was; the application hears CANCEL of both."""

@@ -44,6 +44,22 @@ async def in_order(source: Http2, sink: Http2) -> None:
     await sink.next(PING)
 
 
+async def test_of_streams_that_were_reset_so_many_are_remembered() -> None:
+    """The last thousand, whose late frames may still come: a client can reset streams for ever."""
+    async with pair() as (house, client, application):
+        for first in range(1, 2_202, 100):
+            streams = range(first, first + 100, 2)
+            await client.send(*(client.request(number, end=False) for number in streams))
+            for number in streams:
+                application.decoder.decode((await application.next(HEADERS, number)).payload)
+            await application.send(*(application.response(number) for number in streams))
+            await client.next(HEADERS, streams[-1])
+            await client.send(*(reset(number) for number in streams))
+        await in_order(client, application)
+        (ours,) = house.registry.clients
+        assert ours._table.remembered == 1000
+
+
 async def test_calls_that_are_hedged_or_cancelled_pass() -> None:
     """Four of five are reset without an answer, three times as many as a flood may be."""
     async with pair(h2_max_resets=10) as (house, client, application):
