@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import time
 from typing import TYPE_CHECKING
 
 from drainproxy.proxy.message.filters import RequestFilters
 from drainproxy.proxy.message.forwarding import Forwarding
+from drainproxy.proxy.message.request_start import RequestStart
 from drainproxy.proxy.message.trust import Trust
 from drainproxy.proxy.message.via import Via
 
@@ -24,6 +26,8 @@ def build(edge: TransportSettings, tracing: Tracing | None = None) -> RequestFil
         filters.append(Forwarding(edge.forwarding, trust, lambda: secrets.token_hex(16).encode()))
     if edge.via:
         filters.append(Via(b"drainproxy-" + secrets.token_hex(6).encode()))
+    if edge.request_start:
+        filters.append(RequestStart(time.time))
     if tracing is not None:
         # The last: what another one refuses has no span.
         filters.append(tracing)

@@ -76,6 +76,11 @@ class TransportSettings:
     a request that has been here before. Default: off, as in nginx, Envoy and HAProxy; some applications do
     not compress their answers when they see it."""
 
+    request_start: Switch = False
+    """Send X-Request-Start: `t=` and the seconds since 1970 at which the request's head was here, with
+    microseconds. What the application adds to it is time that the request has waited, in `max_queued` too. A
+    field of that name that comes is replaced."""
+
     @property
     def for_clients(self) -> Files:
         """The files of https:// listeners."""

@@ -21,9 +21,10 @@ ALONE: dict[str, dict[str, Any]] = {
     "append": {"forwarding": "append"},
     "replace": {"forwarding": "replace"},
     "via": {"via": True},
+    "request start": {"request_start": True},
 }
 """The settings of each filter but that of traces."""
-EVERY: dict[str, Any] = {"forwarding": "append", "via": True}
+EVERY: dict[str, Any] = {"forwarding": "append", "via": True, "request_start": True}
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +86,12 @@ def test_every_process_has_a_pseudonym_of_its_own():
     assert one is not None
     assert two is not None
     assert sent(one)[b"via"] != sent(two)[b"via"]
+
+
+def test_a_request_says_when_it_came(monkeypatch):
+    """In the form that Puma and Rack read, and whatever its client claims."""
+    monkeypatch.setattr("time.time", lambda: 1796000000.25)
+    every = filters.build(TransportSettings(request_start=True))
+    assert every is not None
+    told = sent(every, b"X-Request-Start: t=1.0\r\nx-request-start: t=2.0\r\n")
+    assert told[b"x-request-start"] == b"t=1796000000.250000"
