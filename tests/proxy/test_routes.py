@@ -9,6 +9,7 @@ import pytest
 
 from drainproxy.lifecycle.propagation import Rules
 from drainproxy.proxy.limits.routes import PROFILES, Route, Routes, Timeouts
+from tests.proxy.test_timeouts import assert_error
 from tests.support.house import House
 from tests.support.message import Ending
 from tests.support.upstream import Upstream, answering
@@ -81,6 +82,40 @@ async def test_a_route_bounds_the_wait_for_a_head() -> None:
         assert b"response-head-timeout" in response.body
         await application.send(OK)
         assert (await other.final()).status == 200
+
+
+async def test_a_route_bounds_the_time_of_a_body() -> None:
+    """A client that trickles is told 408; one that is through may wait for its answer."""
+    async with Upstream() as upstream, House(upstream, routes=routes(body=2.0)) as house:
+        slow, through = await house.client(), await house.client()
+        head = b"POST /api HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        await through.send(head + b"2\r\nab\r\n0\r\n\r\n")
+        patient = await upstream.connection()
+        await patient.read_request()
+        await slow.send(head + b"2\r\nab\r\n")
+        application = await upstream.connection()
+        await application.read_head()
+        assert_error(await slow.final(), 408, "body-timeout")
+        await application.read_until_close()
+        await patient.send(OK)
+        assert (await through.final()).status == 200
+
+
+async def test_a_body_that_waits_for_its_turn_has_its_time_from_then_on() -> None:
+    """Nobody reads it before: the client cannot have sent it."""
+    limits = {"max_in_flight": 1, "max_queued": 1, "queue_timeout": 60.0}
+    async with Upstream() as upstream, House(upstream, routes=routes(body=0.5), **limits) as house:
+        first, second = await house.client(), await house.client()
+        await first.send(get("/other"))
+        application = await upstream.connection()
+        await application.read_request()
+        await second.send(b"POST /api HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab")
+        await house.until(lambda: house.concurrency_limit.queued == 1)
+        house.loop.call_later(1.0, asyncio.ensure_future, application.send(OK))
+        assert (await first.final()).status == 200
+        taken = await application.read_head()
+        assert taken.startswith(b"POST /api")
+        assert_error(await second.final(), 408, "body-timeout")
 
 
 async def test_idle_is_the_time_between_two_bytes() -> None:

@@ -41,7 +41,7 @@ class Timed(Protocol):
 class Deadlines:
     """Loop times in seconds, `math.inf` for none."""
 
-    __slots__ = ("_timeouts", "_wake", "drain", "idle", "response_head", "total")
+    __slots__ = ("_timeouts", "_wake", "body", "drain", "idle", "response_head", "total")
 
     def __init__(
         self, timeouts: Timeouts, now: float, published: Snapshot, wake: Callable[[float], None]
@@ -51,6 +51,7 @@ class Deadlines:
         self._wake = wake
         self.total = now + timeouts.total
         self.response_head = now + timeouts.response_head
+        self.body = now + timeouts.body
         self.idle = now + timeouts.idle
         self.drain = timeouts.ends_by(published)
 
@@ -61,7 +62,7 @@ class Deadlines:
 
     def nearest(self) -> float:
         """Return when the next of them is due."""
-        return min(self.response_head, self.idle, self.total, self.drain)
+        return min(self.response_head, self.body, self.idle, self.total, self.drain)
 
     def arm(self) -> None:
         """Be woken at the nearest, if there is any."""
@@ -71,6 +72,7 @@ class Deadlines:
     def count_from(self, now: float) -> None:
         """Give the application its time from `now` on; `math.inf`: it has not been asked yet."""
         self.response_head = now + self._timeouts.response_head
+        self.body = now + self._timeouts.body
         self.idle = now + self._timeouts.idle
         self.arm()
 
@@ -90,11 +92,15 @@ class Deadlines:
         that it has not sent yet is not late by the application's fault. Of an HTTP/2 stream nobody here
         knows: its ends bound each other's flow (RFC 9113 section 5.2).
         """
+        if work.body_read:
+            self.body = math.inf
         unsent = client_awaited and not work.body_read
         if now >= self.drain:
             work.cut("drain-deadline")
         elif now >= self.total:
             work.fail(BodyTimeout() if unsent else TotalTimeout())
+        elif now >= self.body:
+            work.fail(BodyTimeout())
         elif now >= self.response_head:
             work.fail(BodyTimeout() if unsent else ResponseHeadTimeout())
         elif now >= self.idle:

@@ -46,6 +46,9 @@ class Timeouts:
     """From the request's head to the head of the answer, then 504, or 408 where the client has not sent its
     body yet."""
 
+    body: Limit = math.inf
+    """From the request's head, or its turn in the queue, to the last byte of its body, then 408, or a cut."""
+
     idle: Limit = math.inf
     """From the last byte of the request's body or of the answer to the next one, then 504 where the
     application is waited for, 408 where the client is, or a cut where the answer has begun."""

@@ -183,3 +183,16 @@ async def test_a_block_that_cannot_be_read_ends_the_connection(payload: bytes) -
         assert (away.kind, away.code) == (GOAWAY, COMPRESSION_ERROR)
         await application.send(application.response(1, end=True))
         assert (await client.next(HEADERS)).stream == 1
+
+
+async def test_a_routes_body_bounds_what_a_client_sends_on_a_stream() -> None:
+    """408 while its side is open; one that has ended it may wait."""
+    routes = (Route(b"/", frozenset(), Timeouts(body=1.0)),)
+    async with pair(h2_inspect=True, routes=routes) as (_, client, application):
+        await client.send(client.request(1, "/through"), client.request(3, "/open", end=False))
+        await application.next(HEADERS, 3)
+        fields = await read_fields(client, 3)
+        assert fields[":status"] == "408"
+        assert fields["proxy-status"].endswith('details="body-timeout"')
+        await application.send(application.response(1, end=True))
+        assert (await client.next(HEADERS, 1)).flags & END_STREAM
