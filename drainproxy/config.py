@@ -29,6 +29,9 @@ SERVICE_LINK = re.compile(r"DRAINPROXY_(.+_)?(SERVICE_.*|PORT.*)", re.DOTALL)
 """What Kubernetes puts into every pod of a namespace with a Service called drainproxy or drainproxy-x
 (Kubernetes: Accessing the Service, environment variables). No setting has such a name."""
 
+INSIDE = "KUBERNETES_SERVICE_HOST"
+"""Set in every pod."""
+
 MAX_FILE_BYTES = 1024 * 1024
 MAX_SHOWN_CHARS = 60
 """How much of a bad value an error repeats."""
@@ -111,8 +114,8 @@ def load(
     }
     lifecycle: LifecycleSettings = rooms["lifecycle"]
     if lifecycle.propagation is None:
-        inside = "KUBERNETES_SERVICE_HOST" in env
-        rooms["lifecycle"] = lifecycle = replace(lifecycle, propagation="cluster" if inside else "none")
+        preset = "cluster" if INSIDE in env else "none"
+        rooms["lifecycle"] = lifecycle = replace(lifecycle, propagation=preset)
     config = Config(
         **rooms,
         rules=_rules(lifecycle),

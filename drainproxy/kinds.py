@@ -40,7 +40,7 @@ def _pattern(metavar: str, allowed: str, pattern: str) -> Kind:
     return Kind(metavar, allowed, values.matching(pattern, "is not one"))
 
 
-_EXAMPLES = "such as 500ms, 30s, 2m or 1h"
+_EXAMPLES = "such as 500ms, 30s, 1m30s or 1h"
 _LISTEN = "HOST:PORT, [IPV6]:PORT or :PORT for every address"
 
 Duration = Annotated[

@@ -24,8 +24,10 @@ MAX_WORD_CHARS = 256
 MAX_SOCKET_PATH_BYTES = 107
 """`sun_path` holds 108 bytes with the closing zero (unix(7))."""
 
-_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h)")
+_UNITS_S = (3600.0, 60.0, 1.0, 0.001)
+_PART = r"([0-9]{1,9}(?:\.[0-9]{1,6})?)"
+_DURATION = re.compile(f"(?:{_PART}h)?(?:{_PART}m(?!s))?(?:{_PART}s)?(?:{_PART}ms)?")
+"""The largest unit first, each once."""
 _SIZE = re.compile(r"([0-9]{1,13})(KiB|MiB|GiB)?")
 _SIZE_UNITS = {None: 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _SWITCH = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
@@ -35,12 +37,13 @@ _HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([A-Za-z0-9._-]*)):([0-9]{1
 
 
 def duration(text: str) -> float:
-    """Read `500ms`, `30s`, `2m` or `1h`, in seconds. A bare number is refused: 30 what?"""
+    """Read `500ms`, `30s`, `1m30s` or `1h`, in seconds. A bare number is refused: 30 what?"""
     match = _DURATION.fullmatch(text)
-    if match is None:
+    if match is None or not text:
         bare = re.fullmatch(r"[0-9]+(\.[0-9]*)?", text)
         raise ValueError("has no unit" if bare else "is not a duration")
-    seconds = round(float(match[1]) * _UNITS_S[match[2]], 6)
+    parts = zip(match.groups("0"), _UNITS_S, strict=True)
+    seconds = round(sum(float(number) * unit_s for number, unit_s in parts), 6)
     if seconds > MAX_DURATION_S:
         raise ValueError("is longer than 24h")
     return seconds

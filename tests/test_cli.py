@@ -177,6 +177,16 @@ def test_check_passes():
     assert (done.returncode, done.stdout, done.stderr) == (0, "the configuration is good\n", "")
 
 
+def test_check_judges_as_for_a_pod():
+    """Wherever it runs: a grace period that is too short for the preset cluster fails."""
+    env = {"DRAINPROXY_GRACE_PERIOD": "20s"}
+    done = drainproxy("config", "--check", env=env)
+    assert (done.returncode, done.stdout) == (64, "")
+    assert "propagation_max 15 s" in done.stderr
+    assert drainproxy("config", "--check", "--propagation", "none", env=env).returncode == 0
+    assert json.loads(drainproxy("config", "--json", env=env).stdout)["warnings"] == []
+
+
 def test_check_is_strict():
     """What only warns a running pod fails `config --check`: unknown names and a sum that does not fit."""
     env = {"DRAINPROXY_LISTEM": ":1", "DRAINPROXY_PROPAGATION": "alb"}

@@ -7,9 +7,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from drainproxy import config, settings
-from drainproxy.addresses import ListenAddress
+from drainproxy.addresses import ListenAddress, UpstreamAddress
 from drainproxy.errors import ConfigError
 from drainproxy.lifecycle.propagation import PRESETS
+from drainproxy.proxy import transport_settings
+from drainproxy.proxy.settings import ProxySettings
+from drainproxy.proxy.transport_settings import TransportSettings
 from tests.support.settings import BY_NAME, problems, value
 
 
@@ -319,3 +322,25 @@ def test_everybody_is_trusted_only_by_who_says_so():
     """Then it is meant."""
     flags = {"trusted_proxies": ["::/0"], "forwarding": "append", "upstream_http2": "off"}
     assert config.load({}, {**flags, "trust_everyone": "true"}).edge.trusted_proxies == ("::/0",)
+
+
+@pytest.mark.parametrize(
+    ("tls", "tcp", "complains"),
+    [
+        ((True, False), (False, False), True),
+        ((False, False), (False, False), True),
+        ((False, False), (True, True), True),
+        ((True, False), (False, True), False),
+        ((True, True), (False, False), False),
+    ],
+    ids=["one in clear text", "all in clear text", "all passed on unread", "the other passed on", "none"],
+)
+def test_a_certificate_that_is_required_is_asked_for_at_every_door(tls, tcp, complains):
+    """A listener in clear text would let in who has none; what passes unread the application can ask for."""
+    proxy = ProxySettings(
+        listen=tuple(ListenAddress(None, 1 + i, tls=each) for i, each in enumerate(tls)),
+        upstream=tuple(UpstreamAddress("127.0.0.1", 10 + i, tcp=each) for i, each in enumerate(tcp)),
+    )
+    edge = TransportSettings(tls_client="required", tls_client_ca="/ca.pem")
+    found = [why for name, why in transport_settings.problems(edge, proxy) if name == "tls_client"]
+    assert len(found) == complains

@@ -22,10 +22,14 @@ from tests.support.settings import BY_NAME, problems, value
         ("1.5s", 1.5),
         ("0s", 0.0),
         ("24h", 86400.0),
+        ("1m30s", 90.0),
+        ("1h30m", 5400.0),
+        ("1h0m0.5s", 3600.5),
+        ("2m500ms", 120.5),
     ],
 )
 def test_duration(text, seconds):
-    """A duration is a number and a unit."""
+    """A duration is a number and a unit, or several, the largest first."""
     assert value("linger", text) == seconds
 
 
@@ -35,18 +39,22 @@ def test_duration_without_unit(text):
     [problem] = problems({"DRAINPROXY_LINGER": text})
     assert problem == (
         f'linger (env DRAINPROXY_LINGER): "{text}" has no unit;'
-        " write a duration up to 24h such as 500ms, 30s, 2m or 1h"
+        " write a duration up to 24h such as 500ms, 30s, 1m30s or 1h"
     )
 
 
-@pytest.mark.parametrize("text", ["-1s", "1d", "s", "1 s", "1s ", "1e3s", "inf", "nan", "1,5s", "٣s", "1s\n"])
+NO_DURATIONS = ["-1s", "1d", "s", "1 s", "1s ", "1e3s", "inf", "nan", "1,5s", "٣s", "1s\n"]
+NO_SUMS = ["30s1m", "1m1m", "1m30", "1m 30s", "ms"]
+
+
+@pytest.mark.parametrize("text", [*NO_DURATIONS, *NO_SUMS])
 def test_not_a_duration(text):
     """Negative, odd and unknown writings of a duration are refused."""
     [problem] = problems({"DRAINPROXY_LINGER": text})
     assert "is not a duration" in problem
 
 
-@pytest.mark.parametrize("text", ["25h", "999999999s", "1441m"])
+@pytest.mark.parametrize("text", ["25h", "999999999s", "1441m", "23h60m1ms"])
 def test_duration_too_long(text):
     """A duration is bounded."""
     [problem] = problems({"DRAINPROXY_LINGER": text})

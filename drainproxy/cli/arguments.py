@@ -102,7 +102,8 @@ def _add_flags(parser: argparse.ArgumentParser, verb: str, *, explain: bool) -> 
     if verb in {"run", "config"}:
         _add_settings(parser, explain=explain)
     if verb == "config":
-        parser.add_argument("--check", action="store_true", help="only name problems; exit 64 if any")
+        text = "only name problems, as of a pod; exit 64 if any"
+        parser.add_argument("--check", action="store_true", help=text)
     if verb in {"drain", "undrain", "wait"}:
         parser.set_defaults(prestop=False, wait=False)
         parser.add_argument("--control-socket", metavar="FILE", default="", help="the proxy's control socket")

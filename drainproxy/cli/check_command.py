@@ -59,7 +59,7 @@ async def _verdicts(kind: str, name: str, namespace: str, settings: KubeSettings
 
 def wiring(container: Mapping[str, Any]) -> config.Config:
     """Return what a container's environment and flags mean to drainproxy, mistakes among its warnings."""
-    inside = {"KUBERNETES_SERVICE_HOST": "cluster"}
+    inside = {config.INSIDE: ""}
     env = {str(each["name"]): str(each.get("value", "")) for each in container.get("env") or ()}
     for name in ELSEWHERE:
         env.pop(f"DRAINPROXY_{name.upper()}", None)

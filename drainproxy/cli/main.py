@@ -99,7 +99,9 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 def _config(options: argparse.Namespace) -> int:
     from drainproxy.cli import explain  # noqa: PLC0415 - rich
 
-    chosen = config.load(os.environ, given_settings(options))
+    # Whoever checks does it for a pod, wherever that is done.
+    assumed = {config.INSIDE: ""} if options.check else {}
+    chosen = config.load({**assumed, **os.environ}, given_settings(options))
     if options.check:
         for warning in chosen.warnings:
             _complain(warning)

@@ -176,6 +176,8 @@ def _fit_grace(
                 f"a grace period of {budget.grace_s:g}s shortens the drain: set terminationGracePeriodSeconds"
                 f" to {needed}, or {PREFIX}grace: raise"
             )
+    # Beside a sum that does not fit, what makes no sense together.
+    say += [each for each in loaded.warnings if each not in loaded.budget().problems]
     return loaded
 
 

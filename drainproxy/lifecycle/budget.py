@@ -160,6 +160,15 @@ def _contradictions(settings: LifecycleSettings, rules: Rules, budget: Budget) -
             f"refuse_window {settings.refuse_window:g} s leaves no time to accept requests in a drain of"
             f" {until_s:g} s; set it well below that"
         )
+    timeout_s = settings.drain_timeout
+    if timeout_s is not None and timeout_s > until_s + _ROUNDING_S:
+        needed_s = timeout_s + settings.app_stop + settings.reserve
+        yield (
+            f"drain_timeout {timeout_s:g} s is beyond the {until_s:g} s that grace period"
+            f" {budget.grace_s:g} s"
+            " leaves for requests: its deadline ends them first; set terminationGracePeriodSeconds"
+            f" and grace_period to at least {needed_s:g} s, or drain_timeout to at most {until_s:g} s"
+        )
     readiness = settings.readiness_on_drain
     if readiness.kind == "delay" and readiness.delay_s >= until_s:
         yield (

@@ -30,7 +30,7 @@ class TransportSettings:
 
     tls_client: ClientCertificate = "off"
     """Whether callers are asked for a certificate of their own: not at all, optional (a wrong one is refused,
-    none is not), or required."""
+    none is not), or required: then no other listener than of a tcp:// upstream may be in clear text."""
 
     tls_client_ca: File | None = None
     """PEM file with the authorities that callers' certificates must come from."""
@@ -99,13 +99,14 @@ def problems(edge: TransportSettings, proxy: ProxySettings) -> Iterator[tuple[st
     yield from _trust(edge, proxy)
     if proxy.upstream_proxy_protocol != "off" and not any(address.tcp for address in proxy.upstream):
         yield "upstream_proxy_protocol", "is used by no upstream; write tcp:// in `upstream`"
-    if any(address.tls for address in proxy.listen):
-        yield from _clients(edge)
-    elif edge.tls_certificate is not None:
-        yield "tls_certificate", "is used by no listener; write https:// before an address of `listen`"
+    encrypted = any(address.tls for address in proxy.listen)
+    yield from _clients(edge) if encrypted else _unused(edge)
     for listen, upstream in zip(proxy.listen, proxy.upstream, strict=False):
         if listen.tls and upstream.tcp:
             yield "upstream", f"{upstream} is passed on unread; write its `listen` without https://"
+        # What is passed on unread, the application can ask for a certificate itself.
+        elif edge.tls_client == "required" and not listen.tls and not upstream.tcp and encrypted:
+            yield "tls_client", f"is not asked of callers of {listen}; write https:// before it in `listen`"
     if any(address.tls for address in proxy.upstream):
         yield from _upstream(edge)
     else:
@@ -125,6 +126,17 @@ def _trust(edge: TransportSettings, proxy: ProxySettings) -> Iterator[tuple[str,
         yield ("upstream_proxy_protocol", "would be a second header behind proxy_protocol's; leave one out")
     if edge.forwarding != "keep" and proxy.upstream_http2 != "off":
         yield "forwarding", "cannot be done to HTTP/2, which passes as it is; write upstream_http2: off"
+
+
+def _unused(edge: TransportSettings) -> Iterator[tuple[str, str]]:
+    given = {
+        "tls_client": edge.tls_client != "off",
+        "tls_certificate": edge.tls_certificate is not None,
+        "tls_key": edge.tls_key is not None,
+        "tls_client_ca": edge.tls_client_ca is not None,
+    }
+    if name := next((name for name, there in given.items() if there), None):
+        yield name, "is used by no listener; write https:// before an address of `listen`"
 
 
 def _clients(edge: TransportSettings) -> Iterator[tuple[str, str]]:

@@ -193,6 +193,14 @@ def test_roles_are_bound_where_they_are_asked_for():
             {"sidecar": {"gracePeriod": 20}},
             "= 30 s; set gracePeriod to at least 30, or propagationMax to at most 5",
         ),
+        (
+            {"sidecar": {"env": {"DRAINPROXY_DRAIN_TIMEOUT": "1m0.5s"}}},
+            "DRAIN_TIMEOUT 1m0.5s is beyond the 22 s that gracePeriod 30 s leaves for requests",
+        ),
+        (
+            {"sidecar": {"env": {"DRAINPROXY_DRAIN_TIMEOUT": "1m0.5s"}}},
+            "set gracePeriod to at least 69, or DRAINPROXY_DRAIN_TIMEOUT to at most 22s",
+        ),
         ({"sidecar": {"propagation": "elb"}}, "at '/sidecar/propagation': value must be one of"),
         ({"sidecar": {"port": 80}}, "at '/sidecar/port': minimum: got 80, want 1,024"),
         ({"injection": {"mode": "magic"}}, "at '/injection/mode': value must be one of"),

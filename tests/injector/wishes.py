@@ -36,6 +36,18 @@ WISHES = [
         said=("terminationGracePeriodSeconds is raised from 10 to 30",),
     ),
     injected(
+        "a drain-timeout that the grace period does not hold",
+        wished(drain_timeout="1m30s"),
+        said=(
+            (
+                "drain_timeout 90 s is beyond the 22 s that grace period 30 s leaves for requests: its"
+                " deadline ends them first; set terminationGracePeriodSeconds and grace_period to at least"
+                " 98 s, or drain_timeout to at most 22 s"
+            ),
+        ),
+        env={"DRAINPROXY_DRAIN_TIMEOUT": "1m30s"},
+    ),
+    injected(
         "several ports",
         wished(app("app", ("http", 8080), ("api", 8081)), ports="http,api"),
         ":28080,:28081",

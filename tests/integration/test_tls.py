@@ -88,6 +88,12 @@ async def test_sighup_takes_a_new_certificate_in_and_keeps_it_when_the_next_is_b
         ({"tls_key": ""}, "needs tls_certificate and tls_key"),
         ({"tls_client": "required"}, "needs tls_client_ca"),
         ({"listen": "127.0.0.1:0"}, "is used by no listener"),
+        ({"listen": ":0", "tls_client": "required"}, 'tls_client (flag --tls-client): "required" is used'),
+        (
+            {"listen": ":0", "tls_client": "required", "tls_certificate": "", "tls_key": ""},
+            "https:// before an address of `listen`",
+        ),
+        ({"listen": ":0", "tls_certificate": ""}, "tls_key (flag --tls-key):"),
     ],
 )
 async def test_what_cannot_be_served_stops_the_start_with_one_line(tls, changed, complaint):

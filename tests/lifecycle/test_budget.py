@@ -160,6 +160,14 @@ CASES = {
     "quiet": ({"PROPAGATION_QUIET": "16s"}, "propagation_quiet 16 s is longer"),
     "sparse": ({"PROPAGATION_MAX": "6s"}, "sparse_min 8 s is longer than propagation_max 6 s"),
     "refuse": ({"REFUSE_WINDOW": "22s"}, "refuse_window 22 s leaves no time"),
+    "drain_timeout": (
+        {"DRAIN_TIMEOUT": "1m"},
+        (
+            "drain_timeout 60 s is beyond the 22 s that grace period 30 s leaves for requests: its"
+            " deadline ends them first; set terminationGracePeriodSeconds and grace_period to at least 68 s,"
+            " or drain_timeout to at most 22 s"
+        ),
+    ),
     "delay": ({"READINESS_ON_DRAIN": "delay:30s"}, "delay:30s says 200 until"),
 }
 
@@ -175,6 +183,12 @@ def test_a_contradiction_is_one_sentence(env, sentence):
     """It says which number is wrong and what to write."""
     (warning,) = warnings(**env)
     assert sentence in warning
+
+
+@pytest.mark.parametrize("env", [{"DRAIN_TIMEOUT": "22s"}, {"DRAIN_TIMEOUT": "60s", "GRACE_PERIOD": "68s"}])
+def test_a_drain_timeout_that_the_grace_period_holds_is_none(env):
+    """Following the advice, either way, to the second."""
+    assert warnings(**env) == ()
 
 
 @pytest.mark.parametrize("preset", PRESETS)
