@@ -23,7 +23,7 @@ from drainproxy.config import Config
 from drainproxy.kube import node
 from drainproxy.kube.bypass import Bypass
 from drainproxy.kube.cluster import Cluster
-from drainproxy.kube.identity import identity
+from drainproxy.kube.identity import identity, place
 from drainproxy.lifecycle import signals
 from drainproxy.lifecycle.controller import Controller
 from drainproxy.lifecycle.inflight import InFlight
@@ -83,6 +83,7 @@ class _Process:
             metrics=self.metrics,
             log=log,
             loop=self._loop,
+            place=place(config.kube),
         )
         self._tasks = Connections(self._task_failed)
         self._capacity = measure(config.proxy)

@@ -170,6 +170,7 @@ class Metrics(Table):
         self.late_connection_age_seconds = Histogram(
             "Seconds from drain start to each late arrival.", LATE_BUCKETS_S
         )
+        self.last_late_seconds = Gauge("Seconds from drain start to the last late connection with a request.")
         self.other_ready_endpoints = Gauge(
             "Other endpoints that were ready in this pod's Services when last seen."
         )
@@ -187,6 +188,9 @@ class Metrics(Table):
         self.drain_tunnels = CounterByKind(
             "Tunnels and event streams that ended, or were refused, after the drain began.",
             outcome=TUNNEL_OUTCOMES,
+        )
+        self.drain_longest_request_seconds = Gauge(
+            "Longest request that ended after the drain began, from its whole head."
         )
         self.drain_unused_seconds = Gauge("Seconds that were left until the deadline when the drain ended.")
         # Traffic. `listener`, `method` and `code` are bounded where they are counted.

@@ -3,11 +3,19 @@
 Pure. Called by app.py: without an identity nothing is asked of the cluster.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from drainproxy.kube.settings import KubeSettings
+from drainproxy.lifecycle.report import Place
+
+_RANDOM = "[bcdfghjklmnpqrstvwxz2456789]"
+"""What Kubernetes makes names of: no vowels, and no digits that look like letters
+(apimachinery: util/rand, SafeEncodeString)."""
+_MADE_UP = re.compile(rf"(.+?)(-{_RANDOM}{{6,10}})?-{_RANDOM}{{5}}|(.+)-[0-9]+")
+"""A workload's name, a template's hash and a pod's own end; or a name and an ordinal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +47,20 @@ def identity(settings: KubeSettings) -> PodIdentity | None:
         uid=settings.pod_uid or "",
         node=settings.node_name or "",
     )
+
+
+def place(settings: KubeSettings) -> Place:
+    """Return whose reports these are, as far as the pod was told."""
+    name = settings.pod_name or ""
+    return Place(
+        pod=name,
+        namespace=settings.pod_namespace or "",
+        node=settings.node_name or "",
+        workload=settings.workload or workload_of(name),
+    )
+
+
+def workload_of(pod_name: str) -> str:
+    """Return the workload's name, of which a controller has made the pod's; the whole where none has."""
+    made = _MADE_UP.fullmatch(pod_name)
+    return pod_name if made is None else made[1] or made[3]

@@ -23,6 +23,10 @@ class KubeSettings:
     node_name: Text | None = None
     """This pod's spec.nodeName, by the Downward API: who else is ready is counted for the node too."""
 
+    workload: Text | None = None
+    """What reports call the workload of this pod. Default: the pod's name without what a controller has added
+    to it, so web for web-5d4f7c9b8-x2x9k and for web-0."""
+
     host_ips: tuple[Text, ...] = ()
     """This pod's status.hostIP, by the Downward API: what comes from there or from the default gateway
     is taken for the kubelet, which has places of its own on the admin port."""

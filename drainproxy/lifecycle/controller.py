@@ -23,7 +23,7 @@ from drainproxy.lifecycle.notifier import Notifier
 from drainproxy.lifecycle.propagation import Evidence, Reason, Routability, Rules
 from drainproxy.lifecycle.readiness import by_setting
 from drainproxy.lifecycle.reconnect_spread import ReconnectSpread
-from drainproxy.lifecycle.report import Cause, Report
+from drainproxy.lifecycle.report import NOWHERE, Cause, Place, Report
 from drainproxy.lifecycle.settings import LifecycleSettings
 from drainproxy.lifecycle.snapshot import picture
 from drainproxy.lifecycle.weighing import STUCK, Known, Scales
@@ -46,8 +46,10 @@ class Controller(Notifier):
         metrics: Metrics,
         log: Log,
         loop: asyncio.AbstractEventLoop,
+        place: Place = NOWHERE,
     ) -> None:
         super().__init__()
+        self._place = place
         self._settings = settings
         self._inflight = inflight
         self._metrics = metrics
@@ -96,6 +98,7 @@ class Controller(Notifier):
         if self.drain is None:
             arrivals_per_s = self.arrival_rate.arrivals_per_s(now)
             self.drain = Drain(cause, now, t0, len(self._inflight), arrivals_per_s, self._metrics)
+            self.drain.place = self._place
             self.drain.sigterm_at = now if sigterm else None
             # In a turn of its own: who lets go has not yet said how it ended.
             self._inflight.on_empty = partial(self._loop.call_soon, self._review)
@@ -193,8 +196,7 @@ class Controller(Notifier):
         drain = self.drain
         if drain is None:
             return
-        drain.last_late = now
-        self._metrics.late_connection_age_seconds.observe(now - drain.started)
+        drain.came_late(now)
 
     def fetched(self) -> None:
         """Somebody has the numbers of after the drain."""

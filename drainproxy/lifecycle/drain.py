@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from drainproxy.lifecycle.machine import Phase
 from drainproxy.lifecycle.propagation import Evidence, Reason, Routability
-from drainproxy.lifecycle.report import Cause, Report, Tally, TunnelTally
+from drainproxy.lifecycle.report import NOWHERE, Cause, Place, Report, Tally, TunnelTally
 from drainproxy.metrics import OUTCOMES, TUNNEL_OUTCOMES, TUNNELS, Metrics
 
 
@@ -46,17 +46,31 @@ class Drain:
     outlived: bool = False
     """SIGTERM came last, when all was over: every other container of the pod is gone."""
     last_late: float | None = None
+    longest_silence_s: float | None = None
+    """Before one of those who came late."""
+    place: Place = NOWHERE
     followed: float | None = None
     """When another endpoint became ready, where there was none."""
     propagation_ended: Reason | None = None
     entered: dict[Phase, float] = field(default_factory=dict)
     last_late_after_flip_s: float | None = None
+    flipped_after_s: float | None = None
     unused_s: float = 0.0
     ended_by: str = ""
     report: Report | None = None
 
     def __post_init__(self) -> None:
         self.requests_before, self.tunnels_before = _requests(self.metrics), _tunnels(self.metrics)
+        self.metrics.last_late_seconds.set(0.0)
+        self.metrics.drain_longest_request_seconds.set(0.0)
+
+    def came_late(self, now: float) -> None:
+        """Take note of a request that came, at loop time `now`, on a connection made after the start."""
+        silence_s = now - (self.started if self.last_late is None else self.last_late)
+        self.longest_silence_s = max(silence_s, self.longest_silence_s or 0.0)
+        self.last_late = now
+        self.metrics.late_connection_age_seconds.observe(now - self.started)
+        self.metrics.last_late_seconds.set(now - self.started)
 
     @property
     def over(self) -> bool:
@@ -65,8 +79,10 @@ class Drain:
 
     def ended(self, evidence: Evidence, *, unused_s: float, by: str) -> None:
         """Take note of how it has ended. What was cut may still say so."""
-        if evidence.state is Routability.GONE and self.last_late is not None:
-            self.last_late_after_flip_s = max(0.0, self.last_late - evidence.since)
+        if evidence.state is Routability.GONE:
+            self.flipped_after_s = max(0.0, evidence.since - self.started)
+            if self.last_late is not None:
+                self.last_late_after_flip_s = max(0.0, self.last_late - evidence.since)
         self.unused_s, self.ended_by = unused_s, by
         self.metrics.drain_unused_seconds.set(unused_s)
 
@@ -90,6 +106,12 @@ class Drain:
             tunnels=self.tunnels(),
             unused_s=self.unused_s,
             ended_by=self.ended_by,
+            flipped_after_s=self.flipped_after_s,
+            last_late_s=None if self.last_late is None else self.last_late - self.started,
+            longest_silence_s=self.longest_silence_s,
+            arrivals_per_s=self.arrivals_per_s,
+            longest_request_s=self.metrics.drain_longest_request_seconds.value(),
+            place=self.place,
         )
         return self.report
 

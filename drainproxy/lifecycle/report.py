@@ -16,6 +16,9 @@ MAX_MESSAGE_BYTES = 4096
 MAX_WORDS = 200
 """Characters of free text in a report, which has to fit into a termination message."""
 
+FEW_WORDS = 60
+"""What is left of them beside names of the greatest length that Kubernetes knows."""
+
 
 class Cause(StrEnum):
     """Why the pod, the container or only this drain ends."""
@@ -62,6 +65,23 @@ class TunnelTally(Tally):
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Whose drain it was, in the cluster's words; empty where that was not told."""
+
+    pod: str = ""
+    namespace: str = ""
+    node: str = ""
+    workload: str = ""
+
+    def fields(self) -> dict[str, str]:
+        """Return what is known of it."""
+        return {name: text for name, text in asdict(self).items() if text}
+
+
+NOWHERE = Place()
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """One drain, start to end. Durations in seconds."""
 
@@ -75,6 +95,17 @@ class Report:
     tunnels: Mapping[str, TunnelTally]
     """By kind; event streams are among them."""
     unused_s: float
+    flipped_after_s: float | None = None
+    """When the slices had flipped, from the drain's start."""
+    last_late_s: float | None = None
+    """When the last late connection came, from the drain's start."""
+    longest_silence_s: float | None = None
+    """Of those who came late, until the last of them: what `quiet` would have had to outlast."""
+    arrivals_per_s: float = 0.0
+    """Before it began."""
+    longest_request_s: float = 0.0
+    """Of the requests that ended in it, from head to end."""
+    place: Place = NOWHERE
 
     @property
     def incomplete(self) -> bool:
@@ -97,17 +128,25 @@ class Report:
 
     def fields(self) -> dict[str, Any]:
         """Return the report as JSON-ready fields."""
-        return asdict(self) | {
-            "ended_by": self.ended_by[:MAX_WORDS],
-            "phases_s": {phase: round(seconds, 3) for phase, seconds in self.phases_s.items()},
-            "last_late_after_flip_s": _rounded(self.last_late_after_flip_s),
-            "unused_s": round(self.unused_s, 3),
-        }
+        said = asdict(self)
+        del said["place"]
+        return (
+            self.place.fields()
+            | {name: round(each, 3) if isinstance(each, float) else each for name, each in said.items()}
+            | {
+                "ended_by": self.ended_by[:MAX_WORDS],
+                "phases_s": {phase: round(seconds, 3) for phase, seconds in self.phases_s.items()},
+            }
+        )
 
     def message(self) -> str:
-        """Return the termination message: one JSON line, well within MAX_MESSAGE_BYTES: all is bounded."""
-        return json.dumps(self.fields(), separators=(",", ":"))
+        """Return the termination message: one JSON line within MAX_MESSAGE_BYTES."""
+        fields = self.fields()
+        if len(line := _line(fields)) > MAX_MESSAGE_BYTES:
+            # Every name is as long as one may be, and the words are written in letters of twelve bytes each.
+            line = _line(fields | {"ended_by": self.ended_by[:FEW_WORDS]})
+        return line
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
+def _line(fields: Mapping[str, Any]) -> str:
+    return json.dumps(fields, separators=(",", ":"))

@@ -69,6 +69,7 @@ PROPAGATING = {
     'late_connections_total{kind="empty"}': 1,
     "late_requests_total": 1,
     "late_connection_age_seconds_count": 1,
+    "last_late_seconds": ANY,
     "after_drained_total": 0,
 }
 DRAINED = {
@@ -84,6 +85,7 @@ DRAINED = {
     # The late one, the probe, the one that was held, and the one that came after all was over.
     'drain_requests_total{outcome="finished"}': 4,
     'drain_tunnels_total{outcome="finished"}': 1,
+    "drain_longest_request_seconds": ANY,
     "drain_unused_seconds": ANY,
     "after_drained_total": 1,
 }

@@ -48,6 +48,41 @@ async def test_log_metrics_and_report_tell_the_same_story():
 
 
 @in_fake_time
+async def test_a_report_says_when_callers_stopped_and_how_long_they_were_silent():
+    """So that others can tell which rules would have been enough, and the metrics say the same."""
+    house = House()
+    house.traffic(per_s=10)
+    await at(1.0)
+    house.sigterm()
+    for came in (1.5, 3.4, 4.0):
+        await at(came)
+        house.arrive_late()
+    await at(5.0)
+    house.gone()
+    await house.reach(Phase.DRAINED)
+    await soon()
+    report = house.controller.report.fields()
+    assert (report["last_late_s"], report["longest_silence_s"]) == (3.0, 1.9)
+    assert (report["flipped_after_s"], report["last_late_after_flip_s"]) == (4.0, 0.0)
+    assert report["arrivals_per_s"] == 9.5
+    assert house.metrics.last_late_seconds.value() == 3.0
+
+
+@in_fake_time
+async def test_a_second_drain_begins_with_nobody_late():
+    """A drain by hand leaves the process with the first one's numbers."""
+    house = House("none")
+    house.controller.terminate(Cause.MANUAL)
+    house.arrive_late()
+    house.metrics.drain_longest_request_seconds.set(3.0)
+    await house.reach(Phase.DRAINED)
+    assert house.controller.resume() is None
+    house.controller.terminate(Cause.MANUAL)
+    assert house.metrics.last_late_seconds.value() == 0.0
+    assert house.metrics.drain_longest_request_seconds.value() == 0.0
+
+
+@in_fake_time
 async def test_the_request_that_ends_the_drain_is_in_its_report():
     """The proxy counts a request after it let go of it, and the report must not be faster."""
     house = House("none")

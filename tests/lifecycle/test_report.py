@@ -10,7 +10,7 @@ from drainproxy import metrics
 from drainproxy.lifecycle.drain import Drain
 from drainproxy.lifecycle.machine import Phase
 from drainproxy.lifecycle.propagation import UNKNOWN, Evidence, Reason, Routability
-from drainproxy.lifecycle.report import MAX_MESSAGE_BYTES, Cause, Report, Tally, TunnelTally
+from drainproxy.lifecycle.report import MAX_MESSAGE_BYTES, Cause, Place, Report, Tally, TunnelTally
 
 
 def report(**changes) -> Report:
@@ -44,7 +44,37 @@ def test_the_fields_are_the_report_in_plain_words():
             | {"told_to_leave": 2}
         },
         "unused_s": 16.8,
+        "flipped_after_s": None,
+        "last_late_s": None,
+        "longest_silence_s": None,
+        "arrivals_per_s": 0.0,
+        "longest_request_s": 0.0,
     }
+
+
+def test_a_report_says_whose_it_is():
+    """What the pod was told of itself, and no field for what it was not."""
+    place = Place(pod="web-1", namespace="shop", workload="web")
+    fields = report(place=place).fields()
+    assert {name: fields.get(name) for name in ("pod", "namespace", "node", "workload")} == {
+        "pod": "web-1",
+        "namespace": "shop",
+        "node": None,
+        "workload": "web",
+    }
+    assert "node" not in fields
+    assert list(fields)[:3] == ["pod", "namespace", "workload"]
+
+
+def test_the_longest_names_and_words_fit_into_a_termination_message():
+    """Its words give way: who it was and what it lost are more."""
+    place = Place(pod="p" * 253, namespace="n" * 63, node="o" * 253, workload="w" * 253)
+    many = TunnelTally(*[10**9] * 7)
+    tunnels = dict.fromkeys(metrics.TUNNELS, many)
+    message = report(place=place, ended_by="\U0001f433" * 200, tunnels=tunnels).message()
+    assert len(message.encode()) <= MAX_MESSAGE_BYTES
+    assert json.loads(message)["pod"] == "p" * 253
+    assert json.loads(message)["ended_by"] == "\U0001f433" * 60
 
 
 def test_the_termination_message_is_the_same_report_as_one_json_line():

@@ -111,8 +111,11 @@ class Accounting:
         # A request that asked for an Upgrade and was answered has not become one.
         if tunnel and (work.kind != "http" or outcome == "refused"):
             self._metrics.drain_tunnels.inc(tunnel, outcome)
-        else:
-            self._metrics.drain_requests.inc(outcome)
+            return
+        self._metrics.drain_requests.inc(outcome)
+        if started := work.started:
+            longest = self._metrics.drain_longest_request_seconds
+            longest.set(max(longest.value(), self._loop.time() - started))
 
     def _write(self, work: Outcome, *, unusual: bool) -> None:
         head, error, client = work.head, work.error, work.peer
