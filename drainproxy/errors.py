@@ -188,6 +188,17 @@ class UpstreamRefused(
     """The application does not accept connections: it is not up."""
 
 
+class HoldTimeout(
+    UpstreamError,
+    status=503,
+    reason="hold-timeout",
+    proxy_status="connection_refused",
+    retry_after_s=1,
+    closes=True,
+):
+    """The application refused connections, and was not back within `hold_while_down`."""
+
+
 class UpstreamUntrusted(UpstreamError, reason="upstream-untrusted", proxy_status="tls_certificate_error"):
     """The application's certificate is not to be believed (`upstream_ca`, `upstream_server_name`)."""
 

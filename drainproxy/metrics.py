@@ -20,6 +20,7 @@ PREFIX = "drainproxy_"
 LATENCY_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 CONNECT_BUCKETS_S = (0.001, 0.01, 0.1, 1.0)
 LATE_BUCKETS_S = (0.5, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 60.0, 90.0)
+HELD_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 LAG_BUCKETS_S = (0.005, 0.025, 0.1, 0.5, 2.5)
 
 
@@ -34,7 +35,8 @@ TunnelEnded = Ended | Literal["told_to_leave"]
 TUNNEL_OUTCOMES = (*OUTCOMES, TOLD_TO_LEAVE)
 TUNNELS = ("websocket", "stream", "other")
 StreamEnded = Literal["finished", "reset", "timed_out", "cut", "refused", "lost"]
-Goodbye = Literal["drain", "age", "idle", "http1", "upstream", "error", "abuse", "limit"]
+HoldEnded = Literal["back", "in_vain", "left"]
+Goodbye = Literal["drain", "age", "held", "idle", "http1", "upstream", "error", "abuse", "limit"]
 """Why a client's HTTP/2 connection is told GOAWAY."""
 Excess = Literal["streams", "reset", "ping", "empty", "settings", "continuation"]
 """What an HTTP/2 client can send too much of."""
@@ -208,6 +210,12 @@ class Metrics(Table):
         self.h2_streams = Counter("HTTP/2 streams that have ended.", outcome=get_args(StreamEnded))
         self.h2_goaway = Counter("GOAWAY frames sent to clients.", reason=get_args(Goodbye))
         self.h2_abuse = Counter("HTTP/2 connections ended for too much of something.", kind=get_args(Excess))
+        self.requests_held = Gauge("Requests that wait for an application that restarts.")
+        self.held = Counter(
+            "Requests that waited for the application: it was back, they waited in vain, their clients left.",
+            outcome=get_args(HoldEnded),
+        )
+        self.held_seconds = Histogram("For how long they waited.", HELD_BUCKETS_S)
         self.requests_queued = Gauge("Requests that wait for their turn.")
         self.client_connections = Gauge("Connections from clients.", state=("active", "idle"))
         self.client_connections_accepted = Counter("Connections accepted from clients.")

@@ -93,7 +93,7 @@ def _route(node: Any, default: Timeouts, problems: list[str]) -> Route:
         problems.append(f"line {_line(node)}: a route needs a path")
     own = {each.name: said[each.name][0] for each in fields(Timeouts) if each.name in said}
     # A profile is about timeouts and says nothing of these.
-    own = {"streams": default.streams, "websockets": default.websockets, **own}
+    own = {name: getattr(default, name) for name in ("hold", "streams", "websockets")} | own
     timeouts = replace(said.get("profile", [default])[0], **own)
     return Route(said.get("path", [b"/"])[0], frozenset(said.get("method", ())), timeouts)
 

@@ -46,7 +46,7 @@ class Listener:
         self._accepting: asyncio.Server | Acceptor | None = None
         self._moving: asyncio.Task[None] | None = None
         self._stopped = False
-        server.plane.pool.presence.on_change.append(self._follow)
+        server.plane.pool.presence.on_shut.append(self._follow)
 
     async def start(self) -> None:
         """Accept connections."""
@@ -74,7 +74,7 @@ class Listener:
 
     async def _move(self) -> None:
         try:
-            while not self._stopped and self.server.plane.pool.presence.fallen is self.accepting:
+            while not self._stopped and self.server.plane.pool.presence.shut is self.accepting:
                 if self.accepting:
                     await self._accept_no_more()
                     # With it, whoever sets it too could bind the address of a socket that does not listen.

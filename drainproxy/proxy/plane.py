@@ -79,6 +79,7 @@ class Shared:
         self.concurrency_limit: ConcurrencyLimit | None = None
         if settings.max_in_flight is not None:
             self.concurrency_limit = ConcurrencyLimit(settings, loop, metrics)
+            self.concurrency_limit.away = lambda: any(pool.presence.fallen for pool in self.pools)
         self.arrivals = Arrivals(lifecycle, metrics, settings.health_paths)
         self.admission = Admission(lifecycle, self.arrivals)
         self.routes = Routes(routes, default_timeouts(settings))
@@ -124,7 +125,14 @@ class Plane:
             filters=shared.filters,
             tracing=shared.tracing,
         )
-        patience_s = shared.settings.connect_timeout
+        connector = Connector(
+            pool,
+            shared.lifecycle,
+            shared.loop,
+            shared.metrics,
+            shared.settings.connect_timeout,
+            holds=shared.routes.holds,
+        )
         return cls(
             settings=shared.settings,
             loop=shared.loop,
@@ -137,7 +145,7 @@ class Plane:
             concurrency_limit=shared.concurrency_limit,
             routes=shared.routes,
             pool=pool,
-            connector=Connector(pool, shared.lifecycle, shared.loop, patience_s),
+            connector=connector,
             accounting=accounting,
             metrics=shared.metrics,
             tasks=shared.tasks,

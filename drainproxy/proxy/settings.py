@@ -45,6 +45,11 @@ class ProxySettings:
     """After five connects in a row that were refused, requests that need a new connection get 503 at once
     for this long; then they try again. Short, so that an application that is back is not kept waiting."""
 
+    hold_while_down: OrOff[PositiveDuration] = None
+    """While the application refuses connections that it took before, requests wait up to so long for its
+    return, then get 503; nothing of a body is read meanwhile. Default: off, callers are refused, and find
+    another pod if there is one."""
+
     head_timeout: PositiveDuration = 10.0
     """A client that has begun a request head must finish it in this time, or gets 408."""
 

@@ -6,44 +6,19 @@ pod. Once it is back, so is the door.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import socket
-from typing import TYPE_CHECKING
 
 import pytest
 
-from drainproxy.errors import UpstreamRefused
-from drainproxy.proxy.upstream.probe import Probe
 from tests.integration.application import Application
+from tests.proxy.probing import noticed, probed
 from tests.support.client import Client
 from tests.support.house import House
 from tests.support.upstream import answering
 from tests.support.wire import End
 from tests.support.words import GET, OK, post
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
 POST = post(b"abc")
-
-
-@contextlib.asynccontextmanager
-async def probed(house: House) -> AsyncIterator[Probe]:
-    """With somebody who looks whether the application is there."""
-    probe = Probe([house.pool], None, house.controller, house.metrics)
-    task = asyncio.get_running_loop().create_task(probe.run())
-    try:
-        yield probe
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def noticed(house: House) -> None:
-    """Have somebody be refused by the application."""
-    with pytest.raises(UpstreamRefused):
-        await house.pool.connect(house.loop.time() + 5)
 
 
 async def closed(house: House) -> None:

@@ -52,7 +52,7 @@ class Registry:
         plane.buffers.sides.append(self.clients)
         plane.buffers.count(self.clients, CLIENT_BYTES, SOCKET_BYTES)
         plane.lifecycle.on_change(self._tell_http2)
-        plane.pool.presence.on_change.append(self._application_changed)
+        plane.pool.presence.on_shut.append(self._application_changed)
 
     @staticmethod
     def export(registries: Sequence[Registry], metrics: Metrics) -> None:
@@ -97,7 +97,7 @@ class Registry:
 
     def _application_changed(self) -> None:
         """Its connections have ended with the application: end those of clients too, as they would have."""
-        if self.plane.pool.presence.fallen:
+        if self.plane.pool.presence.shut:
             self._tell()
             self.retire_idle()
 

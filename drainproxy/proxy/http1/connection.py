@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _NOBODY_THERE = (
     errors.DrainEnding, errors.DrainDeadline, errors.UpstreamRefused, errors.UpstreamGone,
-    errors.ConnectTimeout, errors.BreakerOpen,
+    errors.ConnectTimeout, errors.BreakerOpen, errors.HoldTimeout,
 )  # fmt: skip
 """Without us, a request that hears these would hear nothing."""
 FALLEN = (errors.UpstreamRefused, errors.BreakerOpen, errors.UpstreamGone)
@@ -355,8 +355,12 @@ class ClientConnection(PatientSocket):
 
     def grow_old(self) -> None:
         """See ClientSocket. A request that is on its way is answered first."""
-        self._reuse = states.AFTER_AGE[self._reuse]
+        self.answer_last()
         self.close_if_idle()
+
+    def answer_last(self) -> None:
+        """See Downstream."""
+        self._reuse = states.AFTER_AGE[self._reuse]
 
     def close_if_idle(self) -> None:
         """End it, unless something has come that was not read."""

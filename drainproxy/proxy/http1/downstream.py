@@ -35,6 +35,9 @@ class Downstream(Caller, Holder, Protocol):
     def closes_after(self, head: RequestHead) -> bool:
         """Tell whether this request is the last one on this connection."""
 
+    def answer_last(self) -> None:
+        """Have the present answer say that it is the last one on this connection."""
+
     def write(self, data: bytes) -> None:
         """Write, unless the client is gone."""
 

@@ -11,16 +11,15 @@ import math
 from typing import TYPE_CHECKING
 
 from drainproxy import errors
-from drainproxy.proxy.accounting.outcome import SWITCHED, ClientWork
+from drainproxy.proxy.accounting.outcome import SWITCHED
 from drainproxy.proxy.http1 import reuse, states
+from drainproxy.proxy.http1.claim import Claim
 from drainproxy.proxy.limits.deadlines import Deadlines
 from drainproxy.proxy.message import event_stream, framing, headers, upgrade
 from drainproxy.proxy.message.date import date_line
 from drainproxy.proxy.message.framing import Framing
 
 if TYPE_CHECKING:
-    import asyncio
-
     from drainproxy.proxy.http1.downstream import Downstream
     from drainproxy.proxy.http1.request import Request
     from drainproxy.proxy.message.framing import Body
@@ -31,26 +30,24 @@ if TYPE_CHECKING:
 MAX_INTERIM_RESPONSES = 16
 
 
-class Exchange(ClientWork):
+class Exchange(Claim):
     """Written by its client connection and its upstream connection."""
 
     __slots__ = (
-        "_begun_in_turn", "_body", "_client", "_connecting", "_interim", "_plane", "_reader", "_response",
-        "_response_body", "_upstream", "_upstream_reused", "_writing", "body_read", "chunked_out", "close",
-        "deadlines", "head", "head_at", "kind", "request", "request_read", "status", "stream", "tunnel",
+        "_body", "_interim", "_reader", "_response", "_response_body", "_upstream_reused", "body_read",
+        "chunked_out", "close", "head", "head_at", "kind", "request_read", "status", "stream", "tunnel",
     )  # fmt: skip
-    _client: Downstream
 
     def __init__(self, client: Downstream, plane: Plane, request: Request, now: float) -> None:
         self._client, self._plane = client, plane
-        self._connecting: asyncio.Task[None] | None = None
+        self._connecting = None
         self.deadlines = Deadlines(request.timeouts, now, plane.lifecycle.published, client.timer.set)
         self.started, self.kind = now, "http"
         self.head, self.request = request.head, request
         self._body = body = request.body
         self.body_read = body is None
         self._begun_in_turn, self._interim, self.head_at = -1, 0, 0.0
-        self._upstream: UpstreamConnection | None = None
+        self._upstream = None
         self._reader: ResponseReader | None = None
         self._response: ResponseHead | None = None
         self._response_body: Body | None = None
@@ -58,8 +55,8 @@ class Exchange(ClientWork):
         self.request_read = self.body_read and not request.upgrade
         """The request was complete, and was handed on. What follows an upgrade may be in its protocol: where
         the upgrade is refused, neither connection is used again (RFC 9931)."""
-        self._writing: states.Writing = states.WAITING
-        self._upstream_reused = self.chunked_out = self.close = False
+        self._writing = states.WAITING
+        self._again = self._upstream_reused = self.chunked_out = self.close = False
         """The client's connection ends after this exchange."""
         self.status = self.bytes_received = self.bytes_sent = 0
         self.error, self.outcome = None, "finished"
@@ -67,54 +64,10 @@ class Exchange(ClientWork):
 
     # The course of it.
 
-    def start(self) -> None:
-        """Go, or wait for a turn. Tells the client connection how it ended, once."""
-        self.deadlines.arm()
-        self._plane.inflight.add(self)
-        concurrency_limit = self._plane.concurrency_limit
-        if concurrency_limit is None or concurrency_limit.take(self):
-            self._go()
-
-    def resume(self) -> None:
-        """Go, after having waited for a turn."""
-        if self._writing is states.ENDED:
-            return
-        try:
-            self.deadlines.count_from(self._plane.loop.time())
-            self._go()
-        except Exception as defect:
-            self._client.defective(defect)
-
-    def _go(self) -> None:
-        """Claim a connection and send the request."""
-        repeatable, changes, private = self.request.repeatable, self.request.upgrade, self._client.private
-        if private is not None and (upstream := private.take()) is not None:
-            self._begin(upstream)
-        elif changes or (upstream := self._plane.pool.take(repeatable=repeatable)) is None:
-            self._connecting = self._plane.tasks.spawn(self._connect(), "connect")
-        else:
-            self._begin(upstream)
-
-    async def _connect(self) -> None:
-        plane = self._plane
-        deadline = min(self._plane.loop.time() + self.request.timeouts.connect, self.deadline)
-        plane.connection_limit.spare_descriptor()
-        try:
-            upstream = await plane.connector.connect(deadline)
-        except errors.RequestError as error:
-            self._connecting = None
-            self.fail(error)
-            return
-        self._connecting = None
-        try:
-            self._begin(upstream)
-        except Exception as defect:
-            self._client.defective(defect)
-
     def _begin(self, upstream: UpstreamConnection) -> None:
         """Send the request's head, and as much of its body as is here."""
         if upstream.lost:
-            self.fail(errors.UpstreamGone())
+            self._lost(stale=False)
             return
         self._upstream, self._upstream_reused = upstream, upstream.reused
         self._reader, upstream.borrower = upstream.reader, self
@@ -219,15 +172,7 @@ class Exchange(ClientWork):
         stale = self._upstream_reused and self._writing is states.WAITING
         if stale:
             self._plane.pool.distrust()
-        if stale and self._untouched() and not self._client.gone:
-            # A connection that idled may close as a request meets it. What was not touched is sent again,
-            # once, on a connection that never idled.
-            self._plane.metrics.retries.inc()
-            self._upstream = None
-            self._connecting = self._plane.tasks.spawn(self._connect(), "connect")
-        else:
-            self._plane.pool.presence.failed()
-            self.fail(errors.UpstreamGone())
+        self._lost(stale=stale and self._untouched())
 
     def _untouched(self) -> bool:
         """Tell whether sending the request again cannot do anything twice."""

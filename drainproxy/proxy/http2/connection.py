@@ -43,7 +43,7 @@ class Http2Connection(Relay):
     """An end of either side is the end of both: streams need both directions."""
 
     __slots__ = (
-        "_idle_since", "_magic", "_ready_by", "_rest", "_spoken", "_table", "_weight", "farewell",
+        "_idle_since", "_late", "_magic", "_ready_by", "_rest", "_spoken", "_table", "_weight", "farewell",
         "from_client", "from_upstream", "guard", "inspection",
     )  # fmt: skip
 
@@ -70,6 +70,8 @@ class Http2Connection(Relay):
         self._spoken = False
         """A stream was opened."""
         self._ready_by = math.inf
+        self._late = False
+        """It had to wait for an application that restarted."""
         self._rest = Rest(plane.settings.head_timeout)
         self._idle_since = now
 
@@ -100,6 +102,13 @@ class Http2Connection(Relay):
         """See Relay. Nothing was sent on, so every stream may be tried again elsewhere: none was taken."""
         self._table.announce(0)
         self.fail(error, Code.NO_ERROR, "upstream")
+
+    def held(self, *, on: bool) -> None:
+        """See Relay."""
+        self._late = True
+        since = math.inf if on else self.loop.time()
+        for stream in self._table.streams.values():
+            stream.deadlines.count_from(since)
 
     def reached(self, upstream: UpstreamConnection) -> None:
         """See Relay."""
@@ -275,6 +284,8 @@ class Http2Connection(Relay):
     def policy_changed(self) -> None:
         """See ClientSocket."""
         self.farewell.review()
+        if self._late:
+            self.farewell.tell("held")
 
     def grow_old(self) -> None:
         """See ClientSocket."""

@@ -14,6 +14,7 @@ from drainproxy.lifecycle.lazytimer import LazyTimer
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from drainproxy.metrics import Metrics
     from drainproxy.proxy.limits.deadlines import Deadlines
@@ -43,6 +44,10 @@ class ConcurrencyLimit:
         self._active: set[Waiting] = set()
         self._waiting: dict[Waiting, float] = {}
         """Longest first, each with the loop time until which it waits."""
+        self._hold_s = settings.hold_while_down or 0.0
+        self._longer: set[Waiting] = set()
+        """Those whose time was over while the application was away: they wait for it as long as others."""
+        self.away: Callable[[], bool] = lambda: False
         self._timer = LazyTimer(loop, self._expire)
         self._metrics = metrics
         metrics.before_scrape.append(self._refresh)
@@ -69,12 +74,14 @@ class ConcurrencyLimit:
 
     def leave(self, exchange: Waiting) -> None:
         """An exchange has ended; whoever has waited longest is next."""
+        self._longer.discard(exchange)
         if self._waiting.pop(exchange, None) is not None or exchange not in self._active:
             return
         self._active.remove(exchange)
         if self._waiting:
             following = next(iter(self._waiting))
             del self._waiting[following]
+            self._longer.discard(following)
             self._active.add(following)
             # In a turn of its own: this one has not been answered for yet.
             self._loop.call_soon(following.resume)
@@ -84,6 +91,11 @@ class ConcurrencyLimit:
 
     def _expire(self) -> None:
         now = self._loop.time()
+        away = self._hold_s > 0 and self.away()
         for exchange in [one for one, deadline in self._waiting.items() if deadline <= now]:
-            exchange.fail(QueueTimeout())
-        self._timer.set(next(iter(self._waiting.values()), math.inf))
+            if away and exchange not in self._longer:
+                self._longer.add(exchange)
+                self._waiting[exchange] = now + self._hold_s
+            else:
+                exchange.fail(QueueTimeout())
+        self._timer.set(min(self._waiting.values(), default=math.inf))

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from drainproxy.kinds import Kind
+from drainproxy.kinds import Duration, Kind
 from drainproxy.values import positive_duration, show_duration
 
 if TYPE_CHECKING:
@@ -61,6 +61,10 @@ class Timeouts:
     """From the beginning of a drain to the last byte of the answer, then 503, or a cut; instead of
     `drain_timeout`."""
 
+    hold: Duration = 0.0
+    """For so long a request waits for an application that restarts, then 503; instead of `hold_while_down`,
+    0s for not at all."""
+
     streams: Leaving | None = None
     """What a drain asks of event streams, instead of the setting `streams`."""
 
@@ -97,6 +101,7 @@ def default_timeouts(settings: ProxySettings) -> Timeouts:
         connect=math.inf if settings.connect_timeout is None else settings.connect_timeout,
         response_head=math.inf if settings.response_head_timeout is None else settings.response_head_timeout,
         total=math.inf if settings.total_timeout is None else settings.total_timeout,
+        hold=settings.hold_while_down or 0.0,
         streams=settings.streams,
         websockets=settings.websockets,
     )
@@ -127,6 +132,11 @@ class Routes:
         self._routes = routes
         self.default = default
         self.unread = default.of_unread()
+
+    @property
+    def holds(self) -> bool:
+        """Some requests wait for an application that restarts."""
+        return any(each.hold for each in (self.default, *(route.timeouts for route in self._routes)))
 
     def find(self, method: bytes, target: bytes) -> Timeouts:
         """Return the timeouts of a request with this origin-form target."""

@@ -56,6 +56,9 @@ class Relay(ClientSocket):
         """The application's connection has ended (Borrower)."""
         raise NotImplementedError
 
+    def held(self, *, on: bool) -> None:
+        """It waits for an application that restarts, or goes on (Held)."""
+
     def reached(self, upstream: UpstreamConnection) -> None:
         """The application is reached: go on with what was said until now."""
         raise NotImplementedError
@@ -77,7 +80,10 @@ class Relay(ClientSocket):
             return
         try:
             self.ask()
-            upstream = await plane.connector.connect(self.loop.time() + plane.routes.default.connect, self)
+            timeouts = plane.routes.default
+            upstream = await plane.connector.connect(
+                timeouts.connect, self, hold_s=timeouts.hold, waits=self
+            )
         except RequestError as error:
             self._connecting = None
             self.unreached(error)

@@ -47,7 +47,16 @@ class Presence:
         self._doubt_again = self._doubt_closed = self._look_again = -math.inf
         self._close_gap_s = CLOSE_GAP_S
         self.on_change: list[Callable[[], None]] = []
+        self.on_shut: list[Callable[[], None]] = []
+        """Told whenever `shut` may have changed, after `on_change`."""
+        self.covered: Callable[[], bool] = lambda: False
+        """While it is gone callers are answered all the same, and need not be turned away."""
         self.on_doubt: Callable[[], None] = lambda: None
+
+    @property
+    def shut(self) -> bool:
+        """Callers are turned away."""
+        return self.fallen and not self.covered()
 
     def accepts(self) -> None:
         """A connect has succeeded, a probe's too."""
@@ -104,5 +113,5 @@ class Presence:
 
     def _changed(self) -> None:
         self.changed_at = self._loop.time()
-        for listener in list(self.on_change):
+        for listener in (*self.on_change, *self.on_shut):
             listener()

@@ -1,0 +1,35 @@
+"""Who looks whether an application is there, for tests of one that falls."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from drainproxy.errors import UpstreamRefused
+from drainproxy.proxy.upstream.probe import Probe
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.support.house import House
+
+
+@contextlib.asynccontextmanager
+async def probed(house: House) -> AsyncIterator[Probe]:
+    """With somebody who looks whether the application is there."""
+    probe = Probe([house.pool], None, house.controller, house.metrics)
+    task = asyncio.get_running_loop().create_task(probe.run())
+    try:
+        yield probe
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def noticed(house: House) -> None:
+    """Have somebody be refused by the application."""
+    with pytest.raises(UpstreamRefused):
+        await house.pool.connect(house.loop.time() + 5)
