@@ -127,6 +127,8 @@ class Table:
     def __init__(self) -> None:
         self.before_scrape: list[Callable[[], None]] = []
         """Gauges that are cheaper to work out when asked."""
+        self.unused: set[Family | Histogram] = set()
+        """What no scrape shows: that of which it tells is switched off."""
         self.build_info = Gauge("1, with what runs here.", version=(), python=(), aiohttp=())
         self.log_lines_dropped = Counter("Log lines given up.", reason=("blocked", "rate", "unwritten"))
         # No series where there is no certificate: 0 seconds left would wake somebody.
@@ -140,6 +142,10 @@ class Table:
         if isinstance(value, (Family, Histogram)):
             value.name = f"{name}_total" if value.kind == "counter" else name
         super().__setattr__(name, value)
+
+    def use(self, *metrics: Family | Histogram) -> None:
+        """Have scrapes show what few processes have."""
+        self.unused.difference_update(metrics)
 
     def families(self) -> Iterator[Family | Histogram]:
         """Yield every metric, in the order of the table."""
@@ -251,6 +257,7 @@ class Metrics(Table):
         self.tls_handshakes = Counter("TLS handshakes that callers began.", result=("ok", "failed"))
         # Process.
         self.clock_leaps = Counter("How often the time of day was set anew.")
+        self.unused |= {self.requests_held, self.held, self.held_seconds}
         self.event_loop_lag_seconds = Histogram("How late the event loop ran its timers.", LAG_BUCKETS_S)
 
 
@@ -277,7 +284,8 @@ class Collector:
         for refresh in self._metrics.before_scrape:
             refresh()
         for metric in self._metrics.families():
-            yield _export(metric)
+            if metric not in self._metrics.unused:
+                yield _export(metric)
 
 
 def _export(metric: Family | Histogram) -> Metric:

@@ -152,6 +152,7 @@ ROWS: dict[str, list[Panel]] = {
             {
                 "{{kind}}": "sum by (kind) (drainproxy_requests_in_flight{<labels>})",
                 "queued": "sum(drainproxy_requests_queued{<labels>})",
+                "held": "sum(drainproxy_requests_held{<labels>})",
             },
         ),
         Panel(

@@ -32,6 +32,7 @@ client-gone                  499  client    http_request_error       -
 upstream-refused             503  upstream  connection_refused       1
 connect-timeout              504  upstream  connection_timeout       -
 upstream-gone                502  upstream  connection_terminated    -
+hold-timeout                 503  upstream  connection_refused       1
 upstream-untrusted           502  upstream  tls_certificate_error    -
 upstream-handshake-failed    502  upstream  tls_protocol_error       -
 upstream-malformed           502  upstream  http_protocol_error      -

@@ -26,7 +26,7 @@ CLIENTS_DOING = (
     " proxy-header-refused loop-detected head-timeout body-timeout client-idle client-gone"
 )
 UPSTREAMS_DOING = (
-    "upstream-refused upstream-untrusted upstream-handshake-failed connect-timeout upstream-gone"
+    "upstream-refused hold-timeout upstream-untrusted upstream-handshake-failed connect-timeout upstream-gone"
     " upstream-malformed response-head-timeout idle-timeout total-timeout"
 )
 BY_POLICY = (
@@ -69,10 +69,13 @@ CONTRACT = {
     "request_duration_seconds": ("histogram", {}),
     "response_head_seconds": ("histogram", {}),
     "requests_in_flight": ("gauge", {"kind": "http http2 stream tunnel"}),
+    "requests_held": ("gauge", {}),
+    "held_total": ("counter", {"outcome": "back in_vain left"}),
+    "held_seconds": ("histogram", {}),
     "requests_queued": ("gauge", {}),
     "h2_connections": ("gauge", {}),
     "h2_streams_total": ("counter", {"outcome": f"{OUTCOMES} reset"}),
-    "h2_goaway_total": ("counter", {"reason": "drain age idle http1 upstream error abuse limit"}),
+    "h2_goaway_total": ("counter", {"reason": "drain age held idle http1 upstream error abuse limit"}),
     "h2_abuse_total": ("counter", {"kind": "streams reset ping empty settings continuation"}),
     "client_connections": ("gauge", {"state": "active idle"}),
     "client_connections_accepted_total": ("counter", {}),
@@ -102,6 +105,13 @@ CONTRACT = {
     "log_lines_dropped_total": ("counter", {"reason": "blocked rate unwritten"}),
     "build_info": ("gauge", {"version": "*", "python": "*", "aiohttp": "*"}),
 }
+
+
+def everything() -> Metrics:
+    """Everything is switched on."""
+    metrics = Metrics()
+    metrics.use(*metrics.unused)
+    return metrics
 
 
 def samples(metrics: Metrics, accept: str = TEXT) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -140,7 +150,7 @@ def test_every_value_of_a_closed_set_is_there_at_0(name, labels):
     rows = itertools.product(
         *([f"{label}={value}" for value in labels[label].split()] for label in sorted(labels))
     )
-    assert ours(Metrics())[name] == dict.fromkeys(map(" ".join, rows), 0.0)
+    assert ours(everything())[name] == dict.fromkeys(map(" ".join, rows), 0.0)
 
 
 PLAIN = [name for name, (kind, labels) in CONTRACT.items() if kind != "histogram" and not labels]
@@ -149,7 +159,7 @@ PLAIN = [name for name, (kind, labels) in CONTRACT.items() if kind != "histogram
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_metric_without_labels_is_there_at_0(name):
     """For the same reason."""
-    assert ours(Metrics())[name] == {"": 0.0}
+    assert ours(everything())[name] == {"": 0.0}
 
 
 @pytest.mark.parametrize("accept", BOTH)
@@ -190,9 +200,15 @@ def test_an_idle_pod_costs_at_most_240_series():
         assert any(name == series_name for series_name, _ in series)
 
 
+def test_what_is_switched_off_has_no_series():
+    """Few pods hold requests, and every pod is scraped."""
+    off, on = ours(Metrics()), ours(everything())
+    assert {name for name in on.keys() - off.keys() if "bucket" not in name} >= {"requests_held", "held_total"}
+
+
 def test_every_metric_says_what_it_is():
     """The help text is what Grafana shows to whoever has never read the manual."""
-    body, _ = scrape(Metrics(), TEXT)
+    body, _ = scrape(everything(), TEXT)
     for name, (kind, _) in CONTRACT.items():
         assert f"# TYPE drainproxy_{name} {kind}\n".encode() in body
     for metric in Metrics().families():

@@ -39,6 +39,7 @@ def status(
         "waiting_for": controller.waiting_for(),
         "ready": controller.ready,
         "upstream_up": controller.upstream_up,
+        "held": int(metrics.requests_held.value()),
         "grace_s": controller.plan.budget.grace_s,
         "deadline_in_s": None if drain is None else _until(controller.deadline, now),
         "drain": None if drain is None else _drain(drain, controller.deadline, metrics, now),

@@ -139,6 +139,8 @@ def _drain(drain: Mapping[str, Any]) -> str:
 
 
 def _application(status: Mapping[str, Any]) -> Text:
+    if held := status.get("held"):
+        return Text(f"does not accept connections: {held} wait for it", style="yellow")
     if status["upstream_up"]:
         ready = "" if status["ready"] else "; the pod is not ready"
         return Text.assemble(("accepts connections", "green"), (ready, "dim"))

@@ -25,6 +25,7 @@ class Drain:
     metrics: Metrics
     requests_before: Tally = field(init=False)
     tunnels_before: dict[str, TunnelTally] = field(init=False)
+    held_before: int = field(init=False)
     intent: str = ""
     """What it waits for as a whole, in the words of the plan."""
     final: bool = False
@@ -61,6 +62,7 @@ class Drain:
 
     def __post_init__(self) -> None:
         self.requests_before, self.tunnels_before = _requests(self.metrics), _tunnels(self.metrics)
+        self.held_before = _held(self.metrics)
         self.metrics.last_late_seconds.set(0.0)
         self.metrics.drain_longest_request_seconds.set(0.0)
 
@@ -110,6 +112,7 @@ class Drain:
             last_late_s=None if self.last_late is None else self.last_late - self.started,
             longest_silence_s=self.longest_silence_s,
             arrivals_per_s=self.arrivals_per_s,
+            held=_held(self.metrics) - self.held_before,
             longest_request_s=self.metrics.drain_longest_request_seconds.value(),
             place=self.place,
         )
@@ -127,6 +130,10 @@ def _tunnels(metrics: Metrics) -> dict[str, TunnelTally]:
         kind: TunnelTally(**{outcome: int(counts.get((kind, outcome), 0)) for outcome in TUNNEL_OUTCOMES})
         for kind in TUNNELS
     }
+
+
+def _held(metrics: Metrics) -> int:
+    return int(sum(metrics.held.values.values()))
 
 
 def begun_by(*, sigterm: bool, prestop: bool) -> str:

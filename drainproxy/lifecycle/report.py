@@ -103,6 +103,8 @@ class Report:
     """Of those who came late, until the last of them: what `quiet` would have had to outlast."""
     arrivals_per_s: float = 0.0
     """Before it began."""
+    held: int = 0
+    """Requests that waited for the application in it, however that ended."""
     longest_request_s: float = 0.0
     """Of the requests that ended in it, from head to end."""
     place: Place = NOWHERE

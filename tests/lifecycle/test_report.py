@@ -48,6 +48,7 @@ def test_the_fields_are_the_report_in_plain_words():
         "last_late_s": None,
         "longest_silence_s": None,
         "arrivals_per_s": 0.0,
+        "held": 0,
         "longest_request_s": 0.0,
     }
 

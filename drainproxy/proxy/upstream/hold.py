@@ -33,6 +33,7 @@ class Hold:
         self._loop = loop
         self._metrics = metrics
         self._waiting: dict[asyncio.Future[None], None] = {}
+        metrics.use(metrics.requests_held, metrics.held, metrics.held_seconds)
         presence.on_change.append(self._wake)
 
     @contextlib.contextmanager
