@@ -1,6 +1,6 @@
 """Requests that wait for an application that restarts: answered once it is back, and told where it is not.
 
-They are served late and sent elsewhere, leave when their clients do, and hold nothing that is not accounted for.
+They are served late and sent elsewhere, and leave when their clients do.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import pytest
 
 from drainproxy.proxy.limits.routes import Route, Timeouts
 from tests.integration.application import Application
-from tests.proxy.probing import noticed, probed
+from tests.proxy.probing import probed
 from tests.support.client import Client
 from tests.support.house import House
 from tests.support.http2 import PREFACE
 from tests.support.upstream import answering
 from tests.support.wire import End
-from tests.support.words import GET, OK, get, post, switching, upgrade
+from tests.support.words import GET, GET_1_0, OK, get, post, switching, upgrade
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -77,7 +77,7 @@ async def fallen(scheme: str = "http", hold_s: float | None = PATIENT, **how: An
         await house.until(lambda: not house.pool.open_count)
 
 
-@pytest.mark.parametrize("request_", [GET, post(b"abc"), b"GET / HTTP/1.0\r\n\r\n"], ids=["get", "post", "1.0"])
+@pytest.mark.parametrize("request_", [GET, post(b"abc"), GET_1_0], ids=["get", "post", "1.0"])
 async def test_a_request_waits_for_the_application_and_is_answered_as_the_last_one(request_: bytes) -> None:
     """Its client goes elsewhere with the next one."""
     async with fallen() as pod:
@@ -115,7 +115,7 @@ async def test_nobody_is_turned_away_and_nobody_is_sent_away_meanwhile() -> None
 
 
 async def test_each_waits_for_its_own_time_and_is_told_once() -> None:
-    """One that came later is not told with the first; what is told is no reset, which would ask again here."""
+    """One that came later is not told with the first; what is told is no reset: that would come back."""
     async with fallen(hold_s=0.3) as pod:
         first, second = await pod.house.client(), await pod.house.client()
         began = pod.house.loop.time()
@@ -197,29 +197,32 @@ async def test_the_drains_deadline_ends_what_waits() -> None:
 
 async def test_a_get_that_was_in_the_application_is_asked_once_more_and_a_post_is_not() -> None:
     """Nobody knows how far it had come; a GET may be asked twice, and no oftener."""
-    async with Application() as application:
-        async with House(application, hold_while_down=PATIENT) as house, probed(house):
-            asking, ordering = await house.client(), await house.client()
-            inside = []
-            for client, request in ((asking, GET), (ordering, post(b"abc"))):
-                await client.send(request)
-                connection = await application.connection_with_bytes()
-                await connection.read_request()
-                inside.append(connection)
-            await application.stop_listening()
-            for connection in inside:
-                connection.reset()
-            answer = await ordering.final()
-            assert (answer.status, b"upstream-gone" in answer.body) == (502, True)
-            await house.until(lambda: house.metrics.requests_held.value() == 1)
-            again = Application(port=application.port)
-            async with again:
-                connection = await again.connection_with_bytes()
-                await connection.read_request()
-                await again.stop_listening()
-                connection.reset()
-                assert not await asking.read_until_close()
-            assert house.metrics.retries.value() == 1
+    async with (
+        Application() as application,
+        House(application, hold_while_down=PATIENT) as house,
+        probed(house),
+    ):
+        asking, ordering = await house.client(), await house.client()
+        inside = []
+        for client, request in ((asking, GET), (ordering, post(b"abc"))):
+            await client.send(request)
+            connection = await application.connection_with_bytes()
+            await connection.read_request()
+            inside.append(connection)
+        await application.stop_listening()
+        for connection in inside:
+            connection.reset()
+        answer = await ordering.final()
+        assert (answer.status, b"upstream-gone" in answer.body) == (502, True)
+        await house.until(lambda: house.metrics.requests_held.value() == 1)
+        again = Application(port=application.port)
+        async with again:
+            connection = await again.connection_with_bytes()
+            await connection.read_request()
+            await again.stop_listening()
+            connection.reset()
+            assert not await asking.read_until_close()
+        assert house.metrics.retries.value() == 1
 
 
 async def test_an_upgrade_waits_too() -> None:

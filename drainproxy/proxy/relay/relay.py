@@ -81,9 +81,7 @@ class Relay(ClientSocket):
         try:
             self.ask()
             timeouts = plane.routes.default
-            upstream = await plane.connector.connect(
-                timeouts.connect, self, hold_s=timeouts.hold, waits=self
-            )
+            upstream = await plane.connector.connect(timeouts.connect, self, hold_s=timeouts.hold, waits=self)
         except RequestError as error:
             self._connecting = None
             self.unreached(error)
