@@ -47,14 +47,6 @@ class Claim(ClientWork):
         """End with `error`, unless it has ended."""
         raise NotImplementedError
 
-    def start(self) -> None:
-        """Go, or wait for a turn. Tells the client connection how it ended, once."""
-        self.deadlines.arm()
-        self._plane.inflight.add(self)
-        concurrency_limit = self._plane.concurrency_limit
-        if concurrency_limit is None or concurrency_limit.take(self):
-            self._go()
-
     def resume(self) -> None:
         """Go, after having waited for a turn."""
         if self._writing is states.ENDED:

@@ -64,6 +64,14 @@ class Exchange(Claim):
 
     # The course of it.
 
+    def start(self) -> None:
+        """Go, or wait for a turn. Tells the client connection how it ended, once."""
+        self.deadlines.arm()
+        self._plane.inflight.add(self)
+        concurrency_limit = self._plane.concurrency_limit
+        if concurrency_limit is None or concurrency_limit.take(self):
+            self._go()
+
     def _begin(self, upstream: UpstreamConnection) -> None:
         """Send the request's head, and as much of its body as is here."""
         if upstream.lost:

@@ -39,7 +39,8 @@ class Hold:
     @contextlib.contextmanager
     def one(self, waits: Held | None) -> Iterator[None]:
         """Count one that waits, for the length of the block; it ends without an exception once it is back."""
-        began, outcome = self._loop.time(), "left"
+        began = self._loop.time()
+        outcome: HoldEnded = "left"
         self._count(1)
         if waits is not None:
             waits.held(on=True)
