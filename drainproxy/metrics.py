@@ -216,12 +216,6 @@ class Metrics(Table):
         self.h2_streams = Counter("HTTP/2 streams that have ended.", outcome=get_args(StreamEnded))
         self.h2_goaway = Counter("GOAWAY frames sent to clients.", reason=get_args(Goodbye))
         self.h2_abuse = Counter("HTTP/2 connections ended for too much of something.", kind=get_args(Excess))
-        self.requests_held = Gauge("Requests that wait for an application that restarts.")
-        self.held = Counter(
-            "Requests that waited for the application: it was back, they waited in vain, their clients left.",
-            outcome=get_args(HoldEnded),
-        )
-        self.held_seconds = Histogram("For how long they waited.", HELD_BUCKETS_S)
         self.requests_queued = Gauge("Requests that wait for their turn.")
         self.client_connections = Gauge("Connections from clients.", state=("active", "idle"))
         self.client_connections_accepted = Counter("Connections accepted from clients.")
@@ -257,8 +251,18 @@ class Metrics(Table):
         self.tls_handshakes = Counter("TLS handshakes that callers began.", result=("ok", "failed"))
         # Process.
         self.clock_leaps = Counter("How often the time of day was set anew.")
-        self.unused |= {self.requests_held, self.held, self.held_seconds}
         self.event_loop_lag_seconds = Histogram("How late the event loop ran its timers.", LAG_BUCKETS_S)
+        self._where_switched_on()
+
+    def _where_switched_on(self) -> None:
+        """What few pods have."""
+        self.requests_held = Gauge("Requests that wait for an application that restarts.")
+        self.held = Counter(
+            "Requests that waited for the application: it was back, they waited in vain, their clients left.",
+            outcome=get_args(HoldEnded),
+        )
+        self.held_seconds = Histogram("For how long they waited.", HELD_BUCKETS_S)
+        self.unused |= {self.requests_held, self.held, self.held_seconds}
 
 
 class WebhookMetrics(Table):
