@@ -87,6 +87,7 @@ def test_in_steady_state_it_says_how_long_and_that_nothing_is_waited_for():
         "waiting_for": "nothing",
         "ready": True,
         "upstream_up": True,
+        "held": 0,
         "grace_s": 30.0,
         "deadline_in_s": None,
         "drain": None,
