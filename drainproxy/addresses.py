@@ -12,6 +12,12 @@ class ListenAddress:
     port: int
     tls: bool = False
 
+    @property
+    def loopback(self) -> bool:
+        """Tell whether nobody outside of the pod can reach it."""
+        host = self.host or ""
+        return host == "localhost" or host.startswith("127.") or host == "::1"
+
     def __str__(self) -> str:
         """Return it as it is written in a setting."""
         host = self.host or ""

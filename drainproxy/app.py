@@ -147,6 +147,7 @@ class _Process:
             me=me,
             settings=self._config.kube,
             lifecycle=self._config.lifecycle,
+            admin=self._config.admin.admin,
             controller=self.controller,
             metrics=self.metrics,
             log=self._log,

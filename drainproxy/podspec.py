@@ -19,6 +19,8 @@ _OUTLASTS = {
 }
 """Annotation, and what has to be in it, so that a mesh's proxy outlasts the drain as a plain container."""
 DEFAULT_GRACE_S = 30
+PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
+_PAIR = re.compile(r"([0-9]{1,5}):([0-9]{1,5})")
 _ONLY_SLEEP = re.compile(r"\s*(exec\s+)?(/usr)?(/bin/)?sleep\s+[0-9.]+[smh]?\s*")
 
 
@@ -53,6 +55,31 @@ def applications(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
         for container in spec.get("containers") or ()
         if not is_ours(container) and container.get("name") not in MESH_PROXIES
     ]
+
+
+def redirected(spec: Mapping[str, Any]) -> dict[int, int]:
+    """Return which ports packets are led away from, and to which, as an init container of ours was told."""
+    found: dict[int, int] = {}
+    for container in spec.get("initContainers") or ():
+        words = [str(word) for word in (*(container.get("command") or ()), *(container.get("args") or ()))]
+        if "redirect" in words:
+            pairs = map(_PAIR.fullmatch, words[words.index("redirect") + 1 :])
+            found |= {int(pair[1]): int(pair[2]) for pair in pairs if pair}
+    return found
+
+
+def named_port(spec: Mapping[str, Any], name: str, *, native: bool = True) -> tuple[str, int] | None:
+    """Return the container and the number that a Service's targetPort of this name means.
+
+    The first in `containers` wins, whoever has the name too; native sidecars come after them, from Kubernetes
+    1.33 on (FindPort in the EndpointSlice controller; kubernetes #128850).
+    """
+    sidecars = [each for each in spec.get("initContainers") or () if each.get("restartPolicy") == "Always"]
+    for container in (*(spec.get("containers") or ()), *(sidecars if native else ())):
+        for port in container.get("ports") or ():
+            if port.get("name") == name and port.get("protocol", "TCP") == "TCP":
+                return str(container.get("name")), int(port["containerPort"])
+    return None
 
 
 def pre_stop(container: Mapping[str, Any]) -> Mapping[str, Any]:

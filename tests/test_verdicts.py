@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from drainproxy.cli.check_command import wiring
 from drainproxy.cli.verdicts import judge
+from drainproxy.cli.wiring import unknown, wiring
 from drainproxy.kube.permissions import needs
 from drainproxy.kube.survey import Survey
 from drainproxy.podspec import sidecar
@@ -42,10 +42,21 @@ def setting(found: Survey, **settings: str) -> Survey:
 def failures(found: Survey) -> dict[str, list[str]]:
     """Return the details of failed verdicts by what they are about."""
     failed: dict[str, list[str]] = {}
-    for verdict in judge(found, wiring(ours(found) or {})):
+    for verdict in verdicts(found):
         if verdict.passed is False:
             failed.setdefault(verdict.what, []).append(verdict.detail)
     return failed
+
+
+def verdicts(found: Survey):
+    """Return what is said."""
+    container = ours(found) or {}
+    return list(judge(found, wiring(container, found.pod), unknown(container)))
+
+
+def doubts(found: Survey) -> dict[str, str]:
+    """Return what cannot be told, and why."""
+    return {each.what: each.detail for each in verdicts(found) if each.passed is None}
 
 
 def the(found: Survey, what: str) -> str:
@@ -57,8 +68,7 @@ def the(found: Survey, what: str) -> str:
 
 def test_a_workload_that_drains_well_passes_everything():
     """Every verdict is ok, and each subject has one."""
-    verdicts = list(judge(good(), wiring(ours(good()))))
-    assert [verdict.passed for verdict in verdicts] == [True] * 14
+    assert [verdict.passed for verdict in verdicts(good())] == [True] * 16
 
 
 def test_without_a_sidecar_there_is_one_verdict():
@@ -82,9 +92,7 @@ def test_a_switch_among_the_flags_needs_no_value(words):
 def test_what_could_not_be_read_is_not_passed():
     """A question mark and the reason; what was found beside it still counts."""
     found = good(services=[], unread={"services": "403: forbidden"})
-    verdicts = {verdict.what: verdict for verdict in judge(found, wiring(ours(found)))}
-    assert verdicts["targetPort"].passed is None
-    assert "403: forbidden" in verdicts["targetPort"].detail
+    assert "403: forbidden" in doubts(found)["targetPort"]
 
 
 TARGETS = {
@@ -102,14 +110,25 @@ def test_a_service_must_lead_to_the_proxy(routed, sentence):
 
 def test_a_service_may_lead_to_any_port_of_ours():
     """Numbers, several listeners, and the admin port for whoever scrapes through a Service."""
-    found = setting(good(services=[service(28081), service(29900)]), listen=":28080,:28081", upstream="x")
-    ours(found)["env"][-1]["value"] = "http://127.0.0.1:1,http://127.0.0.1:2"
+    scraped = service(29900, port={"name": "metrics"})
+    found = setting(good(services=[service(28081), scraped]), listen=":28080,:28081", upstream="x")
+    found.pod["spec"]["containers"][0]["ports"].append({"containerPort": 8081})
+    ours(found)["env"][-1]["value"] = "http://127.0.0.1:8080,http://127.0.0.1:8081"
     assert failures(found) == {}
 
 
+def test_a_service_of_callers_onto_the_admin_port_is_named():
+    """It is ours, and answers no application's request."""
+    assert "drainproxy's admin port, which has no application" in the(
+        good(services=[service(29900)]), "targetPort"
+    )
+
+
 def test_pods_without_a_service_are_said_to_be():
-    """A label may be missing."""
-    assert "no Service selects these pods" in the(good(services=[]), "targetPort")
+    """A label may be missing, or it is a worker: that cannot be told, and is no failure."""
+    found = good(services=[])
+    assert "no Service selects these pods: right for a worker" in doubts(found)["targetPort"]
+    assert failures(found) == {}
 
 
 def test_the_settings_of_the_sidecar_are_read():
@@ -291,7 +310,7 @@ def successor(**changes) -> str:
         "spec": {**found.workload["spec"], **changes.pop("spec", {})},
         **changes,
     }
-    verdict = next(each for each in judge(found, wiring(ours(found))) if each.what == "successor")
+    verdict = next(each for each in verdicts(found) if each.what == "successor")
     assert verdict.passed is True
     return verdict.detail
 

@@ -114,7 +114,9 @@ def _add_flags(parser: argparse.ArgumentParser, verb: str, *, explain: bool) -> 
         parser.add_argument("--watch", action="store_true", help="keep showing it until the proxy ends")
         parser.add_argument("--admin", metavar="HOST:PORT", help="default: DRAINPROXY_ADMIN, or :29900")
     if verb == "check":
-        parser.add_argument("workload", metavar="KIND/NAME", help="deploy/NAME, sts/NAME or ds/NAME")
+        parser.add_argument(
+            "workload", metavar="KIND/NAME", help="deploy/NAME, sts/NAME, ds/NAME, rollout/NAME"
+        )
         parser.add_argument("-n", "--namespace", default="default", help="default: default")
         parser.add_argument("--kubeconfig", metavar="FILE", help="default: $KUBECONFIG, or ~/.kube/config")
     if verb in {"status", "config", "check"}:

@@ -3,12 +3,17 @@
 Pure. A verdict is ok, failed, or unknown where something could not be read. Called by check_command.py.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from drainproxy import podspec
+from drainproxy.cli.network_verdicts import network
+from drainproxy.cli.service_verdicts import Doubt, always_ready, routes, target_ports, upstreams
+from drainproxy.cli.wiring import Unknown
 from drainproxy.config import Config
+from drainproxy.injector.annotations import LABEL as INJECT
 from drainproxy.kube.lint import spec_problems
 from drainproxy.kube.survey import Survey
 
@@ -19,8 +24,8 @@ GATES = {
 }
 """Readiness gate -> the preset for the balancer that sets it."""
 
-API_PORTS = (443, 6443)
-"""Of the API server's Service, and of most API servers behind it."""
+MAX_NAMES = 3
+"""Of pods in one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,42 +37,110 @@ class Verdict:
     detail: str
 
 
-def judge(found: Survey, config: Config) -> Iterator[Verdict]:
+def judge(found: Survey, config: Config, unseen: Unknown | None = None) -> Iterator[Verdict]:
     """Yield every verdict; after a missing sidecar there is nothing left to judge.
 
-    `config`: what the sidecar's own settings mean, with what is wrong with them as `warnings`.
+    `config`: what the sidecar's own settings mean, with what is wrong with them as `warnings`; `unseen`: what
+    of them is not known.
     """
-    spec = found.pod["spec"]
-    ours, native = podspec.sidecar(spec)
+    unseen = unseen or Unknown()
+    yield from _sidecars(found)
+    ours, _ = podspec.sidecar(found.pod["spec"])
     if ours is None:
-        yield Verdict("sidecar", False, "no container runs drainproxy; inject it, and see the webhook's log")
         return
-    yield Verdict("sidecar", True, f"container {ours['name']}, {'native' if native else 'plain'}")
-    budget, rbac = config.budget(), config.kube.rbac
+    for row in _rows(found, ours, config, unseen):
+        said = [Verdict(row.what, None if isinstance(each, Doubt) else False, each) for each in row.problems]
+        if why := unseen.among(*row.needs):
+            yield Verdict(row.what, None, f"cannot be told: {why}")
+            continue
+        yield from said
+        if row.source in found.unread:
+            yield Verdict(row.what, None, f"cannot be told: {found.unread[row.source]}")
+        elif not said:
+            yield Verdict(row.what, True, row.good)
+
+
+class _Row(NamedTuple):
+    what: str
+    source: str
+    """Of the survey: what has to have been read."""
+    needs: tuple[str, ...]
+    """Settings that have to be known."""
+    problems: list[str]
+    good: str
+
+
+_SUM = ("propagation", "propagation_max", "leave_spread", "app_stop", "reserve", "grace_period")
+
+
+def _rows(found: Survey, ours: Mapping[str, Any], config: Config, unseen: Unknown) -> Iterator[_Row]:
+    spec, budget, rbac = found.pod["spec"], config.budget(), config.kube.rbac
     settings = [each for each in config.warnings if each not in budget.problems]
-    timers = spec_problems(spec, config.lifecycle.grace_period, config.rules.max_s)
-    rows: tuple[tuple[str, str, Iterable[str], str], ...] = (
-        ("settings", "", settings, "they fit together"),
-        ("hooks, probes", "", timers, "the application is kept until the drain is over"),
-        ("grace period", "", _grace(spec, config), f"{budget.needed_s:g} s are enough"),
-        ("targetPort", "services", _target_ports(found, ours, config), "every Service leads to drainproxy"),
-        ("successor", "", (), _successor(found)),
-        ("endpoints", "services", _endpoints(found), "they say when this pod is chosen no more"),
-        ("mesh", "", _mesh(found.pod, config), "none, or provided for"),
-        ("gRPC", "services", _grpc(found, config), "none, or passed through"),
-        ("HPA", "autoscalers", _autoscalers(found, ours), "none, or it has what it needs"),
-        ("RBAC", "permissions", _rights(found, ours, config), f"tier {rbac} is granted"),
-        ("PodSecurity", "namespace", _security(found, ours), "the namespace's level is met"),
-        ("NetworkPolicy", "policies", _network(found, ours, config), "the ports are open"),
-        ("preset", "services", _preset(found, config), str(config.lifecycle.propagation)),
+    settings += [Doubt(each) for each in unseen.all()]
+    timers = spec_problems(spec, config.lifecycle.grace_period, config.rules.max_s, config.admin.admin)
+    rows: tuple[tuple[str, str, tuple[str, ...], Iterable[str], str], ...] = (
+        ("settings", "", (), settings, "they fit together"),
+        (
+            "hooks, probes",
+            "",
+            ("admin", "grace_period", "propagation", "propagation_max"),
+            timers,
+            "the application is kept until the drain is over",
+        ),
+        ("grace period", "", _SUM, _grace(spec, config), f"{budget.needed_s:g} s are enough"),
+        (
+            "targetPort",
+            "services",
+            ("listen", "admin"),
+            target_ports(found, config),
+            "every Service leads to drainproxy",
+        ),
+        ("upstream", "", ("upstream",), upstreams(spec, config), "a container listens there"),
+        ("successor", "", (), (), _successor(found)),
+        ("endpoints", "services", (), always_ready(found), "they say when this pod is chosen no more"),
+        ("mesh", "", ("propagation", "admin"), _mesh(found.pod, config), "none, or provided for"),
+        ("gRPC", "services", ("upstream_http2",), _grpc(found, config), "none, or passed through"),
+        ("HPA", "autoscalers", (), _autoscalers(found, ours), "none, or it has what it needs"),
+        ("CPU", "limits", (), _cpu(found, ours), "no limit that stops drainproxy in mid drain"),
+        ("RBAC", "permissions", ("rbac",), _rights(found, ours, config), f"tier {rbac} is granted"),
+        ("PodSecurity", "namespace", (), _security(found, ours), "the namespace's level is met"),
+        ("NetworkPolicy", "policies", ("listen", "rbac"), network(found, config), "the ports are open"),
+        ("preset", "services", ("propagation",), _preset(found, config), str(config.lifecycle.propagation)),
     )
-    for what, source, problems, good in rows:
-        failed = [Verdict(what, False, problem) for problem in problems]
-        yield from failed
-        if source in found.unread:
-            yield Verdict(what, None, f"cannot be told: {found.unread[source]}")
-        elif not failed:
-            yield Verdict(what, True, good)
+    for what, source, needs, problems, good in rows:
+        yield _Row(what, source, needs, list(problems), good)
+
+
+def _sidecars(found: Survey) -> Iterator[Verdict]:
+    """Say which of the workload's own pods have the sidecar, or what its template says of those to come."""
+    ours, native = podspec.sidecar(found.pod["spec"])
+    name = found.workload["metadata"].get("name")
+    kind = str(found.workload.get("kind", "workload"))
+    bare = [each for each in found.pods if podspec.sidecar(each["spec"])[0] is None]
+    where = "" if found.pods else "; no pod runs, and the template is judged"
+    asks = ((found.pod["metadata"].get("labels") or {}).get(INJECT) or "") == "true"
+    if ours is None and not found.pods and (asks or "pods" in found.unread):
+        why = (
+            found.unread.get("pods") or f"no pod runs (replicas: {found.workload['spec'].get('replicas', 1)})"
+        )
+        yield Verdict(
+            "sidecar", None, f"cannot be told: the template has none, a webhook may add it, and {why}"
+        )
+    elif ours is None:
+        yield Verdict("sidecar", False, "no container runs drainproxy; inject it, and see the webhook's log")
+    elif bare:
+        names = ", ".join(str(each["metadata"].get("name")) for each in bare[:MAX_NAMES])
+        more = f" and {len(bare) - MAX_NAMES} more" if len(bare) > MAX_NAMES else ""
+        restart = f"replace what is older than the sidecar: kubectl rollout restart {kind.lower()}/{name}"
+        yield Verdict(
+            "sidecar",
+            False,
+            f"{len(bare)} of {len(found.pods)} pods run without it ({names}{more}); {restart}",
+        )
+    elif "pods" in found.unread:
+        yield Verdict("sidecar", None, f"in the template; pods cannot be told: {found.unread['pods']}")
+    else:
+        yield Verdict("sidecar", True, f"container {ours['name']}, {'native' if native else 'plain'}{where}")
 
 
 def _grace(spec: Mapping[str, Any], config: Config) -> Iterator[str]:
@@ -91,41 +164,6 @@ def _successor(found: Survey) -> str:
     return "starts before the pod is gone, or others serve meanwhile"
 
 
-def _target_ports(found: Survey, ours: Mapping[str, Any], config: Config) -> Iterator[str]:
-    if not found.services and "services" not in found.unread:
-        yield "no Service selects these pods; label them as one does, or ignore this for a worker"
-    named = {port.get("name"): port["containerPort"] for port in ours.get("ports") or ()}
-    for name, port in _service_ports(found):
-        target = port.get("targetPort", port["port"])
-        number = named.get(target) if isinstance(target, str) else target
-        if number not in {address.port for address in (*config.proxy.listen, config.admin.admin)}:
-            yield (
-                f"Service {name} sends port {port['port']} to {target}, around drainproxy;"
-                f" set its targetPort to {config.proxy.listen[0].port}"
-            )
-
-
-def _endpoints(found: Survey) -> Iterator[str]:
-    ready = [each for each in found.services if each["spec"].get("publishNotReadyAddresses")]
-    for service in ready:
-        # A headless one for peers says nothing, and does no harm beside one that does.
-        if service["spec"].get("clusterIP") == "None" and len(ready) < len(found.services):
-            continue
-        yield (
-            f"Service {service['metadata']['name']} has publishNotReadyAddresses: its endpoints stay ready"
-            " until their pods are gone, and callers come to the last moment; take it off, and give peers a"
-            " headless Service of their own"
-        )
-
-
-def _service_ports(found: Survey) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield each TCP port of the Services that choose the pods, with the Service's name."""
-    for service in found.services:
-        for port in service["spec"].get("ports") or ():
-            if port.get("protocol", "TCP") == "TCP":
-                yield service["metadata"]["name"], port
-
-
 def _mesh(pod: Mapping[str, Any], config: Config) -> Iterator[str]:
     everybody = podspec.containers(pod["spec"])
     name = next((each["name"] for each in everybody if each.get("name") in podspec.MESH_PROXIES), None)
@@ -144,10 +182,11 @@ def _mesh(pod: Mapping[str, Any], config: Config) -> Iterator[str]:
 def _grpc(found: Survey, config: Config) -> Iterator[str]:
     if config.proxy.upstream_http2 != "off":
         return
-    for name, port in _service_ports(found):
-        words = f"{port.get('name', '')} {port.get('appProtocol', '')}"
+    for route in routes(found):
+        words = f"{route.port.get('name', '')} {route.port.get('appProtocol', '')}"
         if any(word in words for word in ("grpc", "http2", "h2c")):
-            yield f"Service {name} speaks HTTP/2 on port {port['port']}; set upstream_http2 to auto"
+            port = route.port["port"]
+            yield f"Service {route.name} speaks HTTP/2 on port {port}; set upstream_http2 to auto"
 
 
 def _autoscalers(found: Survey, ours: Mapping[str, Any]) -> Iterator[str]:
@@ -161,6 +200,32 @@ def _autoscalers(found: Survey, ours: Mapping[str, Any]) -> Iterator[str]:
                     f"HPA {autoscaler['metadata']['name']} needs a request of {resource} in every container;"
                     f" give drainproxy one, or use metrics of type ContainerResource"
                 )
+
+
+def _cpu(found: Survey, ours: Mapping[str, Any]) -> Iterator[str]:
+    limit = ((ours.get("resources") or {}).get("limits") or {}).get("cpu")
+    who = "drainproxy has a CPU limit"
+    if limit is None:
+        for each in found.limits:
+            for item in each["spec"].get("limits") or ():
+                given = (item.get("default") or {}).get("cpu")
+                if item.get("type") == "Container" and given is not None:
+                    limit, who = given, f"LimitRange {each['metadata']['name']} gives drainproxy a CPU limit"
+    share = math.inf if limit is None else _cores(str(limit))
+    if share < 1:
+        yield (
+            f"{who} of {limit}: once that is used up it stands still for the rest of each 100 ms, in mid"
+            " drain too; a limit of its own of 1 or more never does that, since it has one thread"
+        )
+
+
+def _cores(quantity: str) -> float:
+    """Return a quantity of CPU, infinite where it is none."""
+    units = {"n": 1e-9, "u": 1e-6, "m": 1e-3}
+    try:
+        return float(quantity.rstrip("num")) * units.get(quantity[-1:], 1.0)
+    except ValueError:
+        return math.inf
 
 
 def _rights(found: Survey, ours: Mapping[str, Any], config: Config) -> Iterator[str]:
@@ -192,41 +257,6 @@ def _security(found: Survey, ours: Mapping[str, Any]) -> Iterator[str]:
     for setting, there in wanted.items():
         if not there:
             yield f"the namespace enforces restricted; give the drainproxy container {setting}"
-
-
-def _network(found: Survey, ours: Mapping[str, Any], config: Config) -> Iterator[str]:
-    named = {port.get("name"): port["containerPort"] for port in ours.get("ports") or ()}
-    ports = [address.port for address in config.proxy.listen]
-    if shut := _shut(found, "Ingress", ports, named):
-        yield f"NetworkPolicy {shut} lets nobody reach port {ports[0]}; add it to the ingress ports"
-    if config.kube.rbac != "none" and (shut := _shut(found, "Egress", API_PORTS, {})):
-        yield f"NetworkPolicy {shut} lets drainproxy not reach the API server; allow egress to its port"
-
-
-def _shut(found: Survey, way: str, ports: Iterable[int], named: Mapping[Any, int]) -> str:
-    """Name the policies that govern a way and open none of `ports`; empty where it is open."""
-    policies = [each for each in found.policies if way in _types(each)]
-    rules = [rule for policy in policies for rule in policy["spec"].get(way.lower()) or ()]
-    if any(_opens(rule, port, named) for rule in rules for port in ports):
-        return ""
-    return ", ".join(policy["metadata"]["name"] for policy in policies)
-
-
-def _types(policy: Mapping[str, Any]) -> list[str]:
-    return policy["spec"].get("policyTypes") or [
-        "Ingress",
-        *(["Egress"] if "egress" in policy["spec"] else []),
-    ]
-
-
-def _opens(rule: Mapping[str, Any], port: int, named: Mapping[Any, int]) -> bool:
-    ports = rule.get("ports")
-    return not ports or any(
-        "port" not in each
-        or named.get(each["port"], each["port"]) == port
-        or (isinstance(each["port"], int) and each["port"] <= port <= each.get("endPort", each["port"]))
-        for each in ports
-    )
 
 
 def _preset(found: Survey, config: Config) -> Iterator[str]:

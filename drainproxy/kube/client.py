@@ -22,6 +22,7 @@ import aiohttp
 
 from drainproxy import __version__
 from drainproxy.errors import KubernetesError
+from drainproxy.kube import kubeconfig
 from drainproxy.kube.listing import ListReader, Malformed
 from drainproxy.kube.settings import KubeSettings
 from drainproxy.metrics import Metrics
@@ -199,7 +200,10 @@ async def connect(settings: KubeSettings, metrics: Metrics) -> AsyncIterator[Api
     except Exception as error:
         # The library's own errors have no common root, and a bad file raises anything.
         metrics.kubernetes_api_up.set(0.0)
-        raise KubernetesError(f"no way to the cluster: {error}", reason="unreachable") from None
+        what = " ".join(str(error).split()) or repr(error)
+        if settings.kubeconfig and settings.kubeconfig not in what:
+            what = f"{settings.kubeconfig}: {what}"
+        raise KubernetesError(f"no way to the cluster: {what}", reason="unreachable") from None
     try:
         yield Api(rest, configuration, metrics)
     finally:
@@ -211,6 +215,8 @@ async def _configure(settings: KubeSettings) -> Any:
     # Up to Python 3.12 this was the default; some clusters' own CAs lack what 3.13 insists on.
     configuration.disable_strict_ssl_verification = True
     if settings.kubeconfig is not None:
+        if wrong := kubeconfig.problem(settings.kubeconfig):
+            raise ValueError(wrong)
         await _load("config.kube_config").load_kube_config(
             settings.kubeconfig, client_configuration=configuration, persist_config=False
         )

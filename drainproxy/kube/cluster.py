@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from drainproxy.addresses import ListenAddress
 from drainproxy.errors import KubernetesError
 from drainproxy.kube import permissions, pod
 from drainproxy.kube.client import Api, connect
@@ -45,6 +46,8 @@ class Cluster:
     metrics: Metrics
     log: Log
     tasks: Connections
+    admin: ListenAddress | None = None
+    """Where hooks and probes are answered."""
 
     def __post_init__(self) -> None:
         me, settings = self.me, self.settings
@@ -162,7 +165,8 @@ class Cluster:
                 if self.controller.drain is None:
                     self.controller.plan.observe(facts.grace_s)
                 max_s = self.controller.plan.rules.max_s
-                self.controller.journal.note(spec_problems(facts.spec, self.lifecycle.grace_period, max_s))
+                grace_s = self.lifecycle.grace_period
+                self.controller.journal.note(spec_problems(facts.spec, grace_s, max_s, self.admin))
         self.log.event("cluster", **self.status())
 
     async def _watch(self, wanted: str) -> None:

@@ -42,6 +42,10 @@ EVENTS = Resource("events.k8s.io", "events", "Event")
 DEPLOYMENTS = Resource("apps", "deployments", "Deployment")
 AUTOSCALERS = Resource("autoscaling", "horizontalpodautoscalers", "HorizontalPodAutoscaler", version="v2")
 NETWORK_POLICIES = Resource("networking.k8s.io", "networkpolicies", "NetworkPolicy")
+REPLICA_SETS = Resource("apps", "replicasets", "ReplicaSet")
+STATEFUL_SETS = Resource("apps", "statefulsets", "StatefulSet")
+ROLLOUTS = Resource("argoproj.io", "rollouts", "Rollout", version="v1alpha1")
+LIMIT_RANGES = Resource("", "limitranges", "LimitRange")
 ACCESS_REVIEWS = Resource(
     "authorization.k8s.io", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False
 )
@@ -63,8 +67,10 @@ ALL = (
     SUBJECT_REVIEWS,
     Resource("", "configmaps", "ConfigMap"),
     Resource("", "serviceaccounts", "ServiceAccount"),
-    Resource("apps", "replicasets", "ReplicaSet"),
-    Resource("apps", "statefulsets", "StatefulSet"),
+    REPLICA_SETS,
+    STATEFUL_SETS,
+    ROLLOUTS,
+    LIMIT_RANGES,
     Resource("apps", "daemonsets", "DaemonSet"),
     Resource("batch", "jobs", "Job"),
     Resource("networking.k8s.io", "ingresses", "Ingress"),
@@ -104,10 +110,11 @@ def target(path: str) -> Target | None:
     return Target(resource, namespace, rest[1] if len(rest) == 2 else None)
 
 
-def discovery(path: str) -> dict[str, Any] | None:
+def discovery(path: str, version: str = "v1.36.0") -> dict[str, Any] | None:
     """Return what /version, /api, /apis and a group's own path say."""
     if path == "/version":
-        return {"major": "1", "minor": "36", "gitVersion": "v1.36.0", "platform": "linux/amd64"}
+        major, minor = version.removeprefix("v").split(".")[:2]
+        return {"major": major, "minor": minor, "gitVersion": version, "platform": "linux/amd64"}
     if path == "/api":
         return {"kind": "APIVersions", "versions": ["v1"]}
     if path == "/apis":

@@ -43,6 +43,7 @@ class ApiServer:
         bookmark_every_s: float = 60.0,
     ) -> None:
         """`pages_from_cache`: heed `limit` at resourceVersion=0 too; real ones send everything then."""
+        self.version = "v1.36.0"
         self.store = Store()
         self.access = Access()
         self.faults = Faults()
@@ -104,7 +105,7 @@ class ApiServer:
             return status(401, "Unauthorized", "Unauthorized")
         asked.subject = subject.name
         if target is None:
-            found = resources.discovery(request.path)
+            found = resources.discovery(request.path, self.version)
             return web.json_response(found) if found else status(404, "NotFound", "page not found")
         place = (target.resource.group, target.resource.plural, target.namespace, target.name)
         if not subject.may(asked.verb, *place):
