@@ -3,7 +3,8 @@
 uvloop (0.23) may close a socket that it was given while the Python object goes on to name the descriptor:
 whenever the transport ends before its maker hears of it, as in a TLS handshake with somebody who resets at
 once. The object's own close, or the collector's, then hits whoever has got the number since: a client.
-aiohttp's client makes all its connections so (docs/decisions/0014-descriptors.md). Called by cli/main.py.
+The API server's client makes all its connections so (docs/decisions/0014-descriptors.md). Called by
+cli/main.py.
 """
 
 import socket

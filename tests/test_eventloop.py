@@ -129,7 +129,7 @@ def resetting():
 def test_an_api_server_that_resets_connections_takes_no_client_along(
     runner, resetting, tmp_path, monkeypatch
 ):
-    """aiohttp gives the loop sockets that it made, and what failed holds on to them until it is collected."""
+    """Its client gives the loop sockets that it made, and what failed holds on to them until collected."""
     (tmp_path / "token").write_text("token")
     (tmp_path / "ca.crt").write_bytes(Authority(tmp_path).file.read_bytes())
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")

@@ -1,36 +1,31 @@
-"""The one door to kubernetes_asyncio: few requests, each with a deadline, each checked and counted.
+"""Few requests to the API server, each with a deadline, each checked and counted.
 
-Takes the library's configuration and transport and leaves its 768 generated models on the disk. Whatever
-goes wrong leaves here as a KubernetesError. Nothing is repeated here except once after a 401 with a newer
+access.py says where it is, transport.py carries what is said. Whatever goes wrong leaves here as a
+KubernetesError. Nothing is repeated here except once after a 401 with a newer
 token; when to try again is the caller's to decide. Called by the room's other modules.
 """
 
+import asyncio
 import contextlib
-import importlib
-import importlib.util
 import json
-import sys
-import types
+import zlib
 from codecs import getincrementaldecoder
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
-import aiohttp
+import h11
 
 from drainproxy import __version__
 from drainproxy.errors import KubernetesError
-from drainproxy.kube import kubeconfig
+from drainproxy.kube.access import Access, access
 from drainproxy.kube.listing import ListReader, Malformed
 from drainproxy.kube.settings import KubeSettings
+from drainproxy.kube.transport import MAX_PIECE_BYTES, Answer, Session
 from drainproxy.metrics import Metrics
 
 T = TypeVar("T")
-
-CONNECT_TIMEOUT_S = 1.0
-"""A NetworkPolicy that denies egress drops packets: a connect hangs rather than being refused."""
 
 REQUEST_TIMEOUT_S = 5.0
 """For one answer, all of it."""
@@ -41,20 +36,11 @@ WATCH_GRACE_S = 2.0
 PAGE_ITEMS = 500
 MAX_PAGES = 100
 
-MAX_PIECE_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 MAX_MESSAGE_CHARS = 200
 
 _REASONS = {401: "denied", 403: "denied", 404: "absent", 410: "gone", 429: "throttled"}
-_SENSELESS = (
-    aiohttp.ClientError,
-    aiohttp.http_exceptions.HttpProcessingError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    RecursionError,
-)
+_SENSELESS = (h11.ProtocolError, zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What reading an answer raises that is not what it should be."""
 
 USER_AGENT = f"drainproxy/{__version__}"
@@ -64,8 +50,8 @@ USER_AGENT = f"drainproxy/{__version__}"
 class Api:
     """One session with the API server; `async with connect(...)` makes it."""
 
-    rest: Any
-    configuration: Any
+    session: Session
+    access: Access
     metrics: Metrics
 
     async def get(self, path: str, read: Callable[[dict[str, Any]], T]) -> T:
@@ -92,7 +78,7 @@ class Api:
         for _ in range(MAX_PAGES):
             reader, decoder = ListReader(take), getincrementaldecoder("utf-8")()
             async with self._answer("read", "GET", path, query) as answer:
-                async for piece in answer.content.iter_chunked(MAX_PIECE_BYTES):
+                async for piece in answer.pieces():
                     reader.feed(decoder.decode(piece))
                 reader.close()
                 metadata = reader.fields.get("metadata")
@@ -113,7 +99,7 @@ class Api:
         asked_s = max(1, round(for_s))
         query = {**query, "watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(asked_s)}
         async with self._answer("watch", "GET", path, query, timeout_s=asked_s + WATCH_GRACE_S) as answer:
-            async for line in answer.content:
+            async for line in answer.lines():
                 event = json.loads(line)
                 kind, thing = event["type"], event["object"]
                 if kind == "ERROR":
@@ -131,22 +117,13 @@ class Api:
         *,
         body: Mapping[str, Any] | None = None,
         timeout_s: float = REQUEST_TIMEOUT_S,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncIterator[Answer]:
         """Ask; yield an answer of 2xx whose body is then read, and count how it all ended."""
         outcome = "unanswered"
-        send = partial(
-            self.rest.request,
-            method,
-            f"{self.configuration.host}{path}",
-            query_params=dict(query or {}),
-            body=body,
-            _preload_content=False,
-            _request_timeout=aiohttp.ClientTimeout(
-                total=timeout_s, connect=2 * CONNECT_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S
-            ),
-        )
+        target = f"{path}?{urlencode(query)}" if query else path
+        content = None if body is None else json.dumps(body).encode()
         try:
-            async with await self._ask(send) as answer:
+            async with asyncio.timeout(timeout_s), await self._ask(method, target, content) as answer:
                 await _check(answer)
                 outcome = "ok"
                 yield answer
@@ -156,7 +133,7 @@ class Api:
         except TimeoutError:
             outcome = "timeout"
             raise KubernetesError("no answer in time", reason=outcome) from None
-        except (aiohttp.ClientConnectionError, aiohttp.ClientHttpProxyError, OSError) as error:
+        except OSError as error:
             outcome = "unreachable"
             raise KubernetesError(str(error) or repr(error), reason=outcome) from None
         except _SENSELESS as error:
@@ -166,21 +143,21 @@ class Api:
         finally:
             self._count(verb, outcome)
 
-    async def _ask(self, send: Callable[..., Awaitable[aiohttp.ClientResponse]]) -> aiohttp.ClientResponse:
+    async def _ask(self, method: str, target: str, content: bytes | None) -> Answer:
         """Send a request with our token, and again with a newer one where that is refused."""
-        headers = await self._headers()
-        answer = await send(headers={**headers})  # the library writes into it
+        fields = await self._fields()
+        answer = await self.session.request(method, target, fields, content)
         # The kubelet may have renewed it in between.
-        if answer.status == 401 and (renewed := await self._headers()) != headers:
+        if answer.status == 401 and (renewed := await self._fields()) != fields:
             answer.release()
-            answer = await send(headers=renewed)
+            answer = await self.session.request(method, target, renewed, content)
         return answer
 
-    async def _headers(self) -> dict[str, str]:
+    async def _fields(self) -> dict[str, str]:
         """Return what a request says of itself; the token is read from its file each time."""
-        auth = await self.configuration.auth_settings()
-        token = {"Authorization": str(auth["BearerToken"]["value"])} if "BearerToken" in auth else {}
-        return {"Accept": "application/json", "User-Agent": USER_AGENT, **token}
+        token = await self.access.token()
+        about = {"Accept": "application/json", "User-Agent": USER_AGENT}
+        return about if token is None else {**about, "Authorization": token}
 
     def _count(self, verb: str, outcome: str) -> None:
         if outcome == "unanswered":
@@ -193,55 +170,34 @@ class Api:
 async def connect(settings: KubeSettings, metrics: Metrics) -> AsyncIterator[Api]:
     """Open a session; nothing is sent yet. Raises KubernetesError where there is no way to the cluster."""
     try:
-        configuration = await _configure(settings)
-        rest = _load("client.rest").RESTClientObject(configuration)
-        # aiohttp would ask twice, at once, wherever a connection is dropped (3.14).
-        rest.pool_manager._retry_connection = False  # noqa: SLF001 - there is no other
+        way = await access(settings)
     except Exception as error:
-        # The library's own errors have no common root, and a bad file raises anything.
+        # A bad file raises anything, as does the library that reads a kubeconfig.
         metrics.kubernetes_api_up.set(0.0)
         what = " ".join(str(error).split()) or repr(error)
         if settings.kubeconfig and settings.kubeconfig not in what:
             what = f"{settings.kubeconfig}: {what}"
         raise KubernetesError(f"no way to the cluster: {what}", reason="unreachable") from None
+    session = Session(way)
     try:
-        yield Api(rest, configuration, metrics)
+        yield Api(session, way, metrics)
     finally:
-        await rest.close()
+        session.close()
 
 
-async def _configure(settings: KubeSettings) -> Any:
-    configuration = _load("client.configuration").Configuration()
-    # Up to Python 3.12 this was the default; some clusters' own CAs lack what 3.13 insists on.
-    configuration.disable_strict_ssl_verification = True
-    if settings.kubeconfig is not None:
-        if wrong := kubeconfig.problem(settings.kubeconfig):
-            raise ValueError(wrong)
-        await _load("config.kube_config").load_kube_config(
-            settings.kubeconfig, client_configuration=configuration, persist_config=False
-        )
-        return configuration
-    directory = Path(settings.kubernetes_credentials)
-    token = directory / "token"
-    _load("config.incluster_config").load_incluster_config(
-        configuration, token_filename=str(token), cert_filename=str(directory / "ca.crt")
-    )
-
-    def read_token(changed: Any) -> None:
-        changed.api_key["BearerToken"] = "Bearer " + token.read_text().strip()
-
-    configuration.refresh_api_key_hook = read_token
-    return configuration
-
-
-async def _check(answer: aiohttp.ClientResponse) -> None:
-    """Raise for any status but 2xx: the library leaves those of watches unread (up to 36.1.0)."""
+async def _check(answer: Answer) -> None:
+    """Raise for any status but 2xx."""
     if 200 <= answer.status <= 299:
         return
-    text = (await answer.content.read(MAX_PIECE_BYTES)).decode(errors="replace")
+    said = bytearray()
+    async for piece in answer.pieces():
+        said += piece
+        if len(said) >= MAX_PIECE_BYTES:
+            break
+    text = said[:MAX_PIECE_BYTES].decode(errors="replace")
     with contextlib.suppress(ValueError, AttributeError):
         text = json.loads(text).get("message", text)
-    retry_after = answer.headers.get("Retry-After", "")
+    retry_after = answer.field(b"retry-after")
     raise KubernetesError(
         f"{answer.status}: {str(text)[:MAX_MESSAGE_CHARS]}",
         reason=_REASONS.get(answer.status, "error"),
@@ -249,30 +205,10 @@ async def _check(answer: aiohttp.ClientResponse) -> None:
     )
 
 
-async def _body(answer: aiohttp.ClientResponse) -> bytes:
+async def _body(answer: Answer) -> bytes:
     body = bytearray()
-    async for piece in answer.content.iter_chunked(MAX_PIECE_BYTES):
+    async for piece in answer.pieces():
         body += piece
         if len(body) > MAX_ANSWER_BYTES:
             raise Malformed("it is too long")
     return bytes(body)
-
-
-def _load(name: str) -> Any:
-    """Import a module of kubernetes_asyncio without running its packages' `__init__`.
-
-    Those import every model of the API: 37 MB and 0.2 s (2026-11-23), of which nothing is used here.
-    """
-    root = "kubernetes_asyncio"
-    if root not in sys.modules:
-        found = importlib.util.find_spec(root)
-        assert found is not None
-        assert found.submodule_search_locations is not None
-        for part in ("", "client", "config"):
-            package = types.ModuleType(f"{root}.{part}".rstrip("."))
-            package.__path__ = [str(Path(found.submodule_search_locations[0]) / part)]
-            sys.modules[package.__name__] = package
-        client: Any = sys.modules[f"{root}.client"]
-        client.Configuration = importlib.import_module(f"{root}.client.configuration").Configuration
-        client.ApiClient = None
-    return importlib.import_module(f"{root}.{name}")

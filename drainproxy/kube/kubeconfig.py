@@ -1,7 +1,7 @@
 """Is a kubeconfig one? What is wrong with it, in a sentence that names the file and what to look at.
 
 The library that reads it stops at the first thing that it does not expect, with that thing's name at most.
-Reads the files; called by client.py before the library does.
+Reads the files; called by access.py before the library does.
 """
 
 import os

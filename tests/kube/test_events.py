@@ -6,10 +6,9 @@ import asyncio
 import re
 from dataclasses import replace
 
-import aiohttp
-
 from drainproxy.kube.cluster import Cluster
 from drainproxy.kube.events import MAX_NOTE_BYTES, MAX_QUEUED, Events, event
+from drainproxy.kube.transport import Session
 from drainproxy.lifecycle.controller import Controller
 from drainproxy.lifecycle.inflight import InFlight
 from drainproxy.lifecycle.propagation import Rules
@@ -153,14 +152,14 @@ async def test_an_event_that_comes_while_the_session_closes_is_sent(authority, c
         here.server.script |= {"event": [say({})], "list": [page([])]}
         cluster, tasks = cluster_of(here)
         controller = cluster.controller
-        close = aiohttp.ClientSession.close
+        close = Session.close
 
-        async def closing(session):
+        def closing(session):
             if len(here.server.of("event")) == 1:
                 controller.abandon("the test says so")
-            await close(session)
+            close(session)
 
-        monkeypatch.setattr(aiohttp.ClientSession, "close", closing)
+        monkeypatch.setattr(Session, "close", closing)
         controller.terminate(Cause.MANUAL)
         asked = await here.server.nth("event", 2)
         assert asked.body["reason"] == "DrainCompleted"
