@@ -1,7 +1,11 @@
 """Where sockets are: what is listened on, and where the application listens."""
 
 import ipaddress
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+POD = "pod"
+"""In place of a host: the pod's own addresses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +21,10 @@ class ListenAddress:
         """Tell whether nobody outside of the pod can reach it."""
         host = self.host or ""
         return host == "localhost" or host.startswith("127.") or host == "::1"
+
+    def within(self, pod_ips: Sequence[str]) -> "list[ListenAddress]":
+        """Return where that is in a pod with these addresses."""
+        return [replace(self, host=host) for host in pod_ips] if self.host == POD else [self]
 
     def __str__(self) -> str:
         """Return it as it is written in a setting."""

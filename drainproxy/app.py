@@ -9,7 +9,7 @@ import contextlib
 import gc
 import platform
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from drainproxy import __version__
+from drainproxy.addresses import ListenAddress
 from drainproxy.admin.server import AdminServer
 from drainproxy.certificates import Rotation
 from drainproxy.config import Config
@@ -50,26 +51,34 @@ if TYPE_CHECKING:
     from drainproxy.proxy.accounting.tracing import Tracing
 
 
+Door = ListeningSocket | Callable[[], ListeningSocket]
+"""Bound; or what will bind it once the application is there."""
+
+
 async def run(config: Config) -> int:
     """Serve until SIGTERM and the end of the drain; return the process's exit code.
 
     Raises ListenError where an address cannot be bound.
     """
     keep_alive = keepalive.options(config.proxy)
-    wires = [bind(address, keep_alive) for address in config.proxy.listen]
+    late = config.proxy.open_when == "application"
+    doors = [
+        [partial(bind, place, keep_alive) if late else bind(place, keep_alive) for place in places]
+        for places in (address.within(config.kube.pod_ips) for address in config.proxy.listen)
+    ]
     admin_wire = bind(config.admin.admin, keep_alive)
     with contextlib.closing(Log(config.process.log_format)) as log:
         adopt_libraries(log)
         for warning in config.warnings:
             log.event("config_problem", "warning", problem=warning)
-        await _Process(config, wires, log).run(admin_wire)
+        await _Process(config, doors, log).run(admin_wire)
     return 0
 
 
 class _Process:
     """One run. Built, run and left once."""
 
-    def __init__(self, config: Config, wires: list[ListeningSocket], log: Log) -> None:
+    def __init__(self, config: Config, doors: Sequence[Sequence[Door]], log: Log) -> None:
         self._config = config
         self._log = log
         self._loop = asyncio.get_running_loop()
@@ -114,29 +123,36 @@ class _Process:
         self._rotation = Rotation(self.metrics, log)
         secure(self._pools, config.edge, self._rotation)
         self._tracing = self._trace()
-        servers = self._serve(wires)
+        servers = self._serve(doors)
         Registry.export([server.registry for server in servers], self.metrics)
-        self._listeners = [Listener(wire, server) for wire, server in zip(wires, servers, strict=True)]
+        self._listeners = [
+            Listener(door, server) for wires, server in zip(doors, servers, strict=True) for door in wires
+        ]
+        self._probe.callers_let_in = lambda: all(listener.opened for listener in self._listeners)
+        self._blocked: dict[Listener, str] = {}
+        for listener in self._listeners:
+            listener.on_opened = partial(self._opened, listener)
+            listener.on_blocked = partial(self._cannot_open, listener)
         settle_s = config.lifecycle.settle
         self._shutdown = Shutdown(self._listeners, self.controller, self.inflight, settle_s)
         ports = [pool.address.port for pool in self._pools if not pool.address.path]
         self._bypass = Bypass(ports, self.metrics, self._tasks)
         self._cluster = self._know_the_cluster()
-        self._listening: list[str] = []
+        self._started = False
         self._interrupted = False
         self._patience: asyncio.Timeout | None = None
         """Of leaving: it ends when a person insists."""
         self.metrics.build_info.set(1.0, __version__, platform.python_version(), aiohttp.__version__)
 
-    def _serve(self, wires: list[ListeningSocket]) -> list[ProxyServer]:
-        """Return what answers on each listening socket."""
+    def _serve(self, doors: Sequence[Sequence[Door]]) -> list[ProxyServer]:
+        """Return what answers at each address of `listen`."""
         config, shared = self._config, self._shared
         shared.tracing = self._tracing
         shared.filters = filters.build(config.edge, self._tracing)
         preambles = preamble.build(config.edge, config.proxy, self._rotation)
         return [
-            ProxyServer(Plane.build(shared, pool, str(wire.getsockname()[1])), preambles[address.tls])
-            for wire, pool, address in zip(wires, self._pools, config.proxy.listen, strict=True)
+            ProxyServer(Plane.build(shared, pool, _port(door[0], address)), preambles[address.tls])
+            for door, pool, address in zip(doors, self._pools, config.proxy.listen, strict=True)
         ]
 
     def _know_the_cluster(self) -> Cluster | None:
@@ -177,10 +193,7 @@ class _Process:
         self._log.event("listening", listener="admin", address=address_of(admin_wire))
         for listener in self._listeners:
             await listener.start()
-            self._log.event(
-                "listening", listener=listener.server.plane.accounting.name, address=listener.address
-            )
-        self._listening = [listener.address for listener in self._listeners]
+        self._started = True
         self.controller.on_change(self._leave_message)
         if self._cluster is not None:
             self._cluster.start()
@@ -257,7 +270,8 @@ class _Process:
     def _about(self) -> dict[str, Any]:
         return {
             "version": __version__,
-            "listeners": self._listening,
+            "listeners": self._listening() if self._started else [],
+            "blocked": "; ".join(self._blocked.values()),
             "limits": self._capacity.fields(),
             "upstreams": [str(pool.address) for pool in self._pools],
             "cluster": None if self._cluster is None else self._cluster.status(),
@@ -272,6 +286,25 @@ class _Process:
         with contextlib.suppress(OSError):
             if path.is_file():
                 path.write_text(report.message() + "\n")
+
+    def _listening(self) -> list[str]:
+        names = [(each.address, each.server.plane.accounting.name) for each in self._listeners]
+        return [address or f"port {name}, once the application is there" for address, name in names]
+
+    def _opened(self, listener: Listener) -> None:
+        self._blocked.pop(listener, None)
+        name = listener.server.plane.accounting.name
+        self._log.event("listening", listener=name, address=listener.address)
+        # Who waits for the application waits for this too.
+        self._probe.judge()
+
+    def _cannot_open(self, listener: Listener, failure: str) -> None:
+        port = int(listener.server.plane.accounting.name)
+        found = ", ".join(KERNEL.places(port)) or "an address that is unknown"
+        if listener not in self._blocked:
+            fix = "was it told to listen on 127.0.0.1, and does it read that (drainproxy.io/app-host-env)?"
+            self._blocked[listener] = f"{failure}; somebody listens at {found}, port {port}: {fix}"
+            self._log.event("cannot_listen", "warning", listener=str(port), why=self._blocked[listener])
 
     def _buffers_changed(self) -> None:
         self._log.event("buffers", tight=self._buffers.tight, held_bytes=self._buffers.held_bytes)
@@ -309,6 +342,10 @@ class _Process:
 
     def _task_failed(self, name: str, failure: BaseException) -> None:
         self._log.condition("defect", "defect", "error", task=name, failure=repr(failure))
+
+
+def _port(door: Door, address: ListenAddress) -> str:
+    return str(address.port if callable(door) else door.getsockname()[1])
 
 
 async def _service(work: Coroutine[Any, Any, None]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from drainproxy import routefile, values
-from drainproxy.addresses import ListenAddress
+from drainproxy.addresses import POD, ListenAddress
 from drainproxy.admin.settings import AdminSettings
 from drainproxy.errors import ConfigError
 from drainproxy.kube.settings import KubeSettings
@@ -269,6 +269,9 @@ def _check_pairs(config: Config, found: _Findings) -> None:
             f"listen has {len(listen)} and upstream {len(upstream)} addresses ({where});"
             " write one upstream for each listen"
         )
+    if any(address.host == POD for address in listen) and not config.kube.pod_ips:
+        source = config.sources.get("listen", DEFAULT)
+        found.problems.append(f"listen ({source}): pod stands for the addresses in pod_ips; write those")
     own = {address.port for address in (*listen, config.admin.admin) if _reached_by_loopback(address)}
     for address in upstream:
         if address.host in {"localhost", "127.0.0.1", "::1"} and address.port in own:

@@ -102,10 +102,19 @@ Upstream = Annotated[
     ),
 ]
 Host = Annotated[str, Kind("HOST", "localhost, pod, or an IP address", values.host)]
+IpAddress = Annotated[str, Kind("ADDRESS", "an IP address", values.ip_address)]
+LoopbackAddress = Annotated[
+    str, Kind("ADDRESS", "an address of 127.0.0.0/8 such as 127.0.0.6", values.loopback_address)
+]
 Network = Annotated[str, Kind("NETWORK", "a network such as 10.0.0.0/8 or 2001:db8::/32", values.network)]
 
 # Of a pod's spec, for annotations.
-PortName = Annotated[str, _pattern("NAME", "names of container ports, comma-separated", "[a-z0-9-]{1,15}")]
+ContainerPort = Annotated[
+    str,
+    Kind(
+        "NAME|PORT", "names or numbers of container ports, comma-separated, in quotes", values.container_port
+    ),
+]
 EnvName = Annotated[str, _pattern("NAME", "an environment variable's name", "[A-Za-z_][A-Za-z0-9_]{0,255}")]
 ConfigMapName = Annotated[str, _pattern("NAME", "a ConfigMap's name", "[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")]
 UserId = Annotated[str, _pattern("UID", "a user's number above 0, or null", "[1-9][0-9]{0,9}|null")]

@@ -208,6 +208,22 @@ def socket_path(text: str) -> str:
     return text
 
 
+def ip_address(text: str) -> str:
+    """Read an IPv4 or IPv6 address."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError("is not an IP address") from None
+
+
+def loopback_address(text: str) -> str:
+    """Read an IPv4 address that no other machine can have (RFC 6890 section 2.2.2)."""
+    address = ipaddress.ip_address(ip_address(text))
+    if address.version != 4 or not address.is_loopback:
+        raise ValueError("is not one")
+    return str(address)
+
+
 def network(text: str) -> str:
     """Read an IPv4 or IPv6 network."""
     try:
@@ -240,3 +256,10 @@ def port(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) <= 65535:
         raise ValueError("is not a port")
     return int(text)
+
+
+def container_port(text: str) -> str:
+    """Read a port of a container: its name (RFC 6335 section 5.1), or its number."""
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?", text, re.ASCII):
+        raise ValueError("is not one")
+    return str(port(text)) if text.isdecimal() else text

@@ -19,7 +19,9 @@ class Facts:
     """The controller's answer: policy of the phase, readiness setting and application together."""
     upstream_up: bool
     listening: bool
-    """Every listener is bound."""
+    """Every listener is bound, or waits for the application."""
+    blocked: str = ""
+    """Why callers cannot be let in, though the application is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def lb_health(facts: Facts) -> Verdict:
 def _not_ready(facts: Facts) -> str:
     if facts.draining:
         return f"not ready: {facts.phase}"
-    return "not ready: the application does not accept connections"
+    return f"not ready: {facts.blocked or 'the application does not accept connections'}"
 
 
 def _phase(facts: Facts, *, passed: bool) -> Check:
@@ -97,6 +99,8 @@ def _phase(facts: Facts, *, passed: bool) -> Check:
 
 
 def _upstream(facts: Facts) -> Check:
+    if facts.blocked:
+        return Check("application", False, "accepts connections, and its callers cannot be let in")
     detail = "accepts connections" if facts.upstream_up else "does not accept connections"
     return Check("application", facts.upstream_up, detail)
 

@@ -178,6 +178,7 @@ class AdminServer:
             ready=controller.ready,
             upstream_up=controller.upstream_up,
             listening=bool(self.about().get("listeners")),
+            blocked=str(self.about().get("blocked") or ""),
         )
 
     async def _show_metrics(self, request: web.BaseRequest) -> web.StreamResponse:

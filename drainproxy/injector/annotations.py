@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from drainproxy.config import quote
 from drainproxy.errors import InjectionRefused
-from drainproxy.kinds import ConfigMapName, EnvName, Host, Port, PortName, Quantity, UserId
+from drainproxy.kinds import ConfigMapName, ContainerPort, EnvName, Host, Port, Quantity, UserId
 from drainproxy.settings import Setting, rows, table
 
 PREFIX = "drainproxy.io/"
@@ -26,13 +26,26 @@ INJECTED_LABEL = PREFIX + "injected"
 class Options:
     """What is chosen about the wiring; what the proxy does is chosen by its settings."""
 
-    ports: tuple[PortName, ...] = ("http",)
-    """Names of the container ports that the sidecar takes over, comma-separated: several listeners under one
-    lifecycle. Services find the sidecar by these names."""
+    ports: tuple[ContainerPort, ...] = ()
+    """The container ports that the sidecar takes over, by name or by number, comma-separated: several
+    listeners under one lifecycle. Default: those that say that they speak HTTP, by a name that begins with
+    http, grpc, h2c, web or api, by an httpGet or grpc probe, or by what a Service says; never those that
+    databases and queues are known by."""
+
+    capture: Literal["auto", "name", "env", "address", "redirect"] = "auto"
+    """How callers reach the sidecar. name: the port's name moves to it. env: it keeps the number, and
+    `app-port-env` tells the application another. address: it takes the same number at the pod's addresses,
+    and `app-host-env` tells the application to listen on loopback. redirect: packets are led to it, where
+    whoever runs the injector allows that. auto: the first of these that the annotations, the ports and the
+    cluster allow."""
 
     app_port_env: tuple[EnvName, ...] = ()
     """Environment variables that tell the application its ports, one for each of `ports`: the sidecar keeps
     the numbers, and the application is told others. Numeric targetPorts and NetworkPolicies stay true."""
+
+    app_host_env: EnvName | None = None
+    """Environment variable that tells the application at which address to listen, 127.0.0.1: the sidecar
+    takes the same numbers at the pod's addresses, and nothing else changes for callers."""
 
     upstream_port: tuple[Port, ...] = ()
     """Ports of the application, where Services already point at the sidecar: nothing is moved."""
@@ -52,9 +65,9 @@ class Options:
     """What each port speaks; the last word holds for the ports after it. http is HTTP/1.1, HTTP/2 and gRPC in
     clear text; tcp is passed on unread, TLS too."""
 
-    mode: Literal["native", "plain"] = "native"
-    """native: an init container with restartPolicy Always. plain: one more container, for what does not know
-    native sidecars."""
+    mode: Literal["auto", "native", "plain"] = "auto"
+    """native: an init container with restartPolicy Always. plain: one more container. auto: native, but plain
+    where a Service would not find the port's name in an init container, before Kubernetes 1.33."""
 
     grace: Literal["raise", "keep"] | None = None
     """Whether terminationGracePeriodSeconds may be raised to what the drain needs. Default: raise where a
@@ -82,13 +95,24 @@ class Options:
 
 
 WIRING = frozenset(
-    {"listen", "upstream", "admin", "grace_period", "config", "routes", "control_socket", "termination_log"}
+    {
+        "listen",
+        "open_when",
+        "upstream",
+        "admin",
+        "grace_period",
+        "config",
+        "routes",
+        "control_socket",
+        "termination_log",
+    }
     | {
         "kubeconfig",
         "kubernetes_credentials",
         "pod_name",
         "pod_namespace",
         "pod_uid",
+        "pod_ips",
         "node_name",
         "host_ips",
     }

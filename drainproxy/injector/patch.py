@@ -7,13 +7,13 @@ same in CEL for pods without annotations. A pod that has the sidecar stays as it
 import copy
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from drainproxy import __version__, config
 from drainproxy.errors import ConfigError, InjectionRefused
-from drainproxy.injector import pod_checks
+from drainproxy.injector import pod_checks, redirection
 from drainproxy.injector.annotations import (
     INJECTED_LABEL,
     LABEL,
@@ -24,16 +24,16 @@ from drainproxy.injector.annotations import (
     Wish,
     read,
 )
-from drainproxy.injector.takeover import Taken, refuse, take_over, unproxied
+from drainproxy.injector.capture import Capture, Ground, decide
+from drainproxy.injector.pod_checks import NAME, ROUTES_VOLUME, TOKEN_VOLUME
+from drainproxy.injector.refusal import refuse
+from drainproxy.injector.takeover import Taken, take_over, unproxied
 from drainproxy.podspec import DEFAULT_GRACE_S, sidecar
 
-NAME = "drainproxy"
 _ENV = re.compile(r"env DRAINPROXY_(\w+)")
 """How a problem names the source of a setting."""
-TOKEN_VOLUME, ROUTES_VOLUME = "drainproxy-token", "drainproxy-routes"
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a directory
 ROUTES_PATH = "/etc/drainproxy"
-NAMES_IN_INIT_CONTAINERS = (1, 33)
 DOWNWARD = {
     "DRAINPROXY_HOST_IPS": "status.hostIP",
     "DRAINPROXY_NODE_NAME": "spec.nodeName",
@@ -41,6 +41,7 @@ DOWNWARD = {
     "DRAINPROXY_POD_NAMESPACE": "metadata.namespace",
     "DRAINPROXY_POD_UID": "metadata.uid",
 }
+POD_IPS = "DRAINPROXY_POD_IPS"
 
 _POD_IP = "$(POD_IP)"
 
@@ -57,6 +58,21 @@ class InjectorDefaults:
     """Below every pod's annotations, by their names without the prefix."""
     kubernetes: tuple[int, int] | None = None
     """The cluster's version, where it is known."""
+    redirect_image: str = ""
+    """Image of the init container that leads packets to the sidecar; empty: no capture by redirect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What is known of a pod's surroundings."""
+
+    namespace_labels: Mapping[str, str] | None = None
+    """None: nobody has asked."""
+    services: Sequence[Mapping[str, Any]] = ()
+    """Specs of the Services that lead to it."""
+
+
+NOWHERE = Around()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +80,7 @@ class Injected:
     """A pod with the sidecar."""
 
     pod: Pod
+    capture: Capture
     taken: tuple[Taken, ...]
     config: config.Config
     """What the sidecar will run with."""
@@ -72,14 +89,19 @@ class Injected:
 
 
 def inject(
-    pod: Pod, defaults: InjectorDefaults, namespace: str = "", *, unasked: bool = False
+    pod: Pod,
+    defaults: InjectorDefaults,
+    namespace: str = "",
+    *,
+    unasked: bool = False,
+    around: Around = NOWHERE,
 ) -> Injected | str:
     """Return the pod with the sidecar, or why it stays as it is and should; never change what is given.
 
     `unasked`: a label on the pod is not needed. Raises InjectionRefused for what asks and cannot have it.
     """
     try:
-        return _stays(pod, unasked=unasked) or _inject(copy.deepcopy(pod), defaults, namespace)
+        return _stays(pod, unasked=unasked) or _inject(copy.deepcopy(pod), defaults, namespace, around)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
         # What a person has typed is looked at by no API server first.
         raise InjectionRefused("malformed", [f"it is not shaped as a pod ({error!r:.80})"]) from None
@@ -96,7 +118,7 @@ def _stays(pod: Pod, *, unasked: bool) -> str:
     return "" if sidecar(pod["spec"])[0] is None else "the sidecar is there"
 
 
-def _inject(pod: Pod, defaults: InjectorDefaults, namespace: str) -> Injected:
+def _inject(pod: Pod, defaults: InjectorDefaults, namespace: str, around: Around) -> Injected:
     metadata = pod["metadata"] = pod.get("metadata") or {}
     spec = pod["spec"]
     say: list[str] = []
@@ -104,32 +126,46 @@ def _inject(pod: Pod, defaults: InjectorDefaults, namespace: str) -> Injected:
     wish = read(metadata.get("annotations") or {}, defaults.annotations)
     options = wish.options
     image = _image(metadata, defaults)
-    pod_checks.check(pod, namespace, options)
+    pod_checks.check(pod, namespace)
     if mesh is not None:
         pod_checks.fit_mesh(pod, mesh, options.admin_port, say)
-    taken = take_over(spec, options)
-    if options.mode == "native" and any("name" in each.entry for each in taken):
-        _mind_names(defaults.kubernetes, say)
+    ground = Ground(
+        namespace_labels=around.namespace_labels,
+        services=around.services,
+        kubernetes=defaults.kubernetes,
+        redirect=bool(defaults.redirect_image),
+        mesh=mesh,
+    )
+    capture = decide(spec, options, ground)
+    say += capture.said
+    pod_checks.check_mode(spec, capture.mode)
+    taken = take_over(spec, options, capture)
     pod_checks.wire_hooks(spec, options.admin_port, say)
     host = _host(options.upstream_host)
     environment = {
-        "DRAINPROXY_LISTEN": ",".join(f":{each.listens}" for each in taken),
+        "DRAINPROXY_LISTEN": ",".join(each.listen for each in taken),
         "DRAINPROXY_UPSTREAM": ",".join(f"{each.protocol}://{host}:{each.application}" for each in taken),
         "DRAINPROXY_ADMIN": f":{options.admin_port}",
         "DRAINPROXY_PROPAGATION": "cluster" if mesh is None else "mesh",
         "DRAINPROXY_GRACE_PERIOD": f"{spec.get('terminationGracePeriodSeconds', DEFAULT_GRACE_S)}s",
         "DRAINPROXY_RBAC": "slices",
+        # A TCP probe of the application must not be answered before the application could.
+        **({"DRAINPROXY_OPEN_WHEN": "application"} if capture.door in ("address", "redirect") else {}),
         **wish.settings,
     }
+    pod_checks.check_fit(spec, environment, options)
     loaded = _fit_grace(spec, environment, wish, say)
-    if around := unproxied(spec, taken):
-        say.append(f"callers reach {', '.join(around)} around the sidecar, where nothing drains")
-    key = "containers" if options.mode == "plain" else "initContainers"
-    spec[key] = [*(spec.get(key) or ()), _container(image, environment, taken, options)]
+    if others := unproxied(spec, taken):
+        say.append(f"callers reach {', '.join(others)} around the sidecar, where nothing drains")
+    if capture.door == "redirect":
+        writer = redirection.container(taken, defaults.redirect_image, options)
+        spec["initContainers"] = [*(spec.get("initContainers") or ()), writer]
+    key = "containers" if capture.mode == "plain" else "initContainers"
+    spec[key] = [*(spec.get(key) or ()), _container(image, environment, taken, options, capture)]
     if volumes := list(_volumes(environment, options)):
         spec["volumes"] = [*(spec.get("volumes") or ()), *volumes]
     metadata["labels"] = {**(metadata.get("labels") or {}), INJECTED_LABEL: "true"}
-    return Injected(pod, tuple(taken), loaded, tuple(say))
+    return Injected(pod, capture, tuple(taken), loaded, tuple(say))
 
 
 def _host(chosen: str) -> str:
@@ -137,15 +173,6 @@ def _host(chosen: str) -> str:
     if chosen == "pod":
         return f"[{_POD_IP}]"
     return f"[{chosen}]" if ":" in chosen else chosen
-
-
-def _mind_names(kubernetes: tuple[int, int] | None, say: list[str]) -> None:
-    """Until 1.33 a Service looks for its targetPort's name in `containers` only (kubernetes #128850) and
-    finds none there. Raises InjectionRefused."""
-    if kubernetes is None:
-        say.append(f"before Kubernetes 1.33 no Service finds the port's name there: set {PREFIX}mode: plain")
-    elif kubernetes < NAMES_IN_INIT_CONTAINERS:
-        refuse(f"a Service would not find the port's name before Kubernetes 1.33: set {PREFIX}mode: plain")
 
 
 def _image(metadata: dict[str, Any], defaults: InjectorDefaults) -> str:
@@ -195,9 +222,9 @@ def _annotation(match: re.Match[str]) -> str:
 
 
 def _container(
-    image: str, environment: Mapping[str, str], taken: list[Taken], options: Options
+    image: str, environment: Mapping[str, str], taken: list[Taken], options: Options, capture: Capture
 ) -> dict[str, Any]:
-    native = options.mode == "native"
+    native = capture.mode == "native"
     admin = {"name": "drain-admin", "containerPort": options.admin_port, "protocol": "TCP"}
     user = None if options.run_as_user == "null" else int(options.run_as_user)
     return {
@@ -207,7 +234,7 @@ def _container(
         "args": ["run"],
         **({"restartPolicy": "Always"} if native else {}),
         "ports": [*(each.entry for each in taken), admin],
-        "env": list(_env(environment, options)),
+        "env": list(_env(environment, options, capture)),
         # SIGTERM comes to a native sidecar only after every application container has ended.
         **({"lifecycle": {"preStop": {"exec": {"command": [NAME, "drain", "--prestop"]}}}} if native else {}),
         # On the listeners only: it holds back the application's containers.
@@ -229,7 +256,8 @@ def _container(
     }
 
 
-def _env(environment: Mapping[str, str], options: Options) -> Iterator[dict[str, Any]]:
+def _env(environment: Mapping[str, str], options: Options, capture: Capture) -> Iterator[dict[str, Any]]:
+    paths = {**DOWNWARD, **({POD_IPS: "status.podIPs"} if capture.door == "address" else {})}
     if options.upstream_host == "pod":
         # Before what refers to it.
         yield {"name": "POD_IP", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}}}
@@ -237,7 +265,7 @@ def _env(environment: Mapping[str, str], options: Options) -> Iterator[dict[str,
         yield {"name": name, "value": value}
     if options.routes_config_map:
         yield {"name": "DRAINPROXY_ROUTES", "value": f"{ROUTES_PATH}/routes.yaml"}
-    for name, path in DOWNWARD.items():
+    for name, path in paths.items():
         yield {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
 
 

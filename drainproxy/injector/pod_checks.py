@@ -4,18 +4,27 @@ Pure. What would lose requests quietly is refused with the reason; what is doubt
 patch.py, on a pod that it may change.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from drainproxy import podspec
-from drainproxy.injector.annotations import Options
-from drainproxy.injector.takeover import refuse
+from drainproxy.injector.annotations import PREFIX, Options
+from drainproxy.injector.refusal import refuse
 from drainproxy.podspec import MESH_PROXIES, WAIT_PATH, applications, pre_stop, sleeps
+from drainproxy.proxy.limits.capacity import BASE_BYTES
+
+NAME, REDIRECT_NAME = "drainproxy", "drainproxy-redirect"
+TOKEN_VOLUME, ROUTES_VOLUME = "drainproxy-token", "drainproxy-routes"
+MAX_UID = 2**31 - 1
+"""What an API server takes (k8s.io/apimachinery, validation.IsValidUserID)."""
+_MIN_LIMIT = f"{BASE_BYTES // 1024**2}Mi"
+_SUFFIXES = {"": 1, "m": 0.001, "k": 1e3, "M": 1e6, "G": 1e9, "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3}
 
 SYSTEM_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease"})
 MIRROR = "kubernetes.io/config.mirror"
 
 
-def check(pod: dict[str, Any], namespace: str, options: Options) -> None:
+def check(pod: dict[str, Any], namespace: str) -> None:
     """Raise InjectionRefused where the sidecar has no business, or would do harm."""
     metadata, spec = pod.get("metadata") or {}, pod["spec"]
     namespace = namespace or metadata.get("namespace") or ""
@@ -25,7 +34,43 @@ def check(pod: dict[str, Any], namespace: str, options: Options) -> None:
         refuse("hostNetwork: the sidecar's ports would be ports of the node")
     if (spec.get("os") or {}).get("name") == "windows":
         refuse("the sidecar runs on Linux only")
-    if options.mode == "plain" and spec.get("restartPolicy", "Always") != "Always":
+
+
+def check_fit(spec: dict[str, Any], environment: Mapping[str, str], options: Options) -> None:
+    """Raise InjectionRefused with what an API server would refuse in the whole pod, on our account."""
+    say = []
+    if _quantity(options.memory_limit) < BASE_BYTES:
+        say.append(
+            f"{PREFIX}memory-limit: {options.memory_limit} is below {_MIN_LIMIT}, which it needs itself"
+        )
+    if _quantity(options.memory_request) > _quantity(options.memory_limit):
+        say.append(
+            f"{PREFIX}memory-request: {options.memory_request} is above memory-limit {options.memory_limit}"
+        )
+    if options.run_as_user != "null" and int(options.run_as_user) > MAX_UID:
+        say.append(f"{PREFIX}run-as-user: {options.run_as_user} is above {MAX_UID}")
+    if say:
+        refuse(*say, result="invalid")
+    ours = {NAME, REDIRECT_NAME}
+    for each in podspec.containers(spec):
+        if each.get("name") in ours:
+            refuse(f"a container is called {each['name']} already, and is not ours")
+    wanted = {TOKEN_VOLUME} if environment["DRAINPROXY_RBAC"] != "none" else set()
+    wanted |= {ROUTES_VOLUME} if options.routes_config_map else set()
+    for volume in spec.get("volumes") or ():
+        if volume.get("name") in wanted:
+            refuse(f"a volume is called {volume['name']} already, and is not ours")
+
+
+def _quantity(text: str) -> float:
+    """Return the number that a quantity stands for (Kubernetes: Quantity)."""
+    number = text.rstrip("mkMGKi")
+    return float(number) * _SUFFIXES[text[len(number) :]]
+
+
+def check_mode(spec: dict[str, Any], mode: str) -> None:
+    """Raise InjectionRefused where a container of this mode would do harm."""
+    if mode == "plain" and spec.get("restartPolicy", "Always") != "Always":
         refuse("a plain sidecar would keep a pod that runs to completion from completing; use mode native")
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from drainproxy.kinds import Directory, File, Text
+from drainproxy.kinds import Directory, File, IpAddress, Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,9 @@ class KubeSettings:
     workload: Text | None = None
     """What reports call the workload of this pod. Default: the pod's name without what a controller has added
     to it, so web for web-5d4f7c9b8-x2x9k and for web-0."""
+
+    pod_ips: tuple[IpAddress, ...] = ()
+    """This pod's status.podIPs, by the Downward API: where pod in `listen` is."""
 
     host_ips: tuple[Text, ...] = ()
     """This pod's status.hostIP, by the Downward API: what comes from there or from the default gateway

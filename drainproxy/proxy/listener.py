@@ -5,6 +5,9 @@ the end a duplicate of the descriptor is kept, new callers' SYNs are dropped (th
 and are refused), the loop's server is stopped, and what is in the backlog is accepted and served before the
 last descriptor goes.
 
+A listener that waits for its application begins when that accepts connections. Its address is asked for only
+then: an application that wants it for itself must be able to have it, and to say so in its own log.
+
 While an application is not there its listener refuses too, as HAProxy pauses one: a socket that listens can
 be shut down and keeps its address, and listens again when it is asked to.
 """
@@ -12,6 +15,7 @@ be shut down and keeps its address, and listens again when it is asked to.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from typing import TYPE_CHECKING
 
@@ -28,36 +32,58 @@ from drainproxy.proxy.wire.listening_socket import BACKLOG, address_of, drop_new
 from drainproxy.tasks import let_the_loop_turn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from drainproxy.proxy.server import ProxyServer
     from drainproxy.proxy.wire.listening_socket import ListeningSocket
 
 LISTEN_AGAIN_S = 0.1
+BIND_AGAIN_S = 2.0
+"""For an address that somebody else has: the pod is not ready until it is free, and goes on asking for it."""
 
 
 class Listener:
     """One listening socket and the server behind it."""
 
-    def __init__(self, wire: ListeningSocket, server: ProxyServer) -> None:
+    def __init__(self, wire: ListeningSocket | Callable[[], ListeningSocket], server: ProxyServer) -> None:
+        """`wire`: bound; or what binds it, for one that begins with its application."""
         self.server = server
-        self.address = address_of(wire)
-        self._last = wire.dup()
+        self.address = ""
+        self.opened = False
+        """Callers have been let in once."""
+        self.on_opened: Callable[[], None] = lambda: None
+        self.on_blocked: Callable[[str], None] = lambda _: None
+        """Called with the reason where the application is there, and its callers cannot be let in."""
+        self._bind = wire if callable(wire) else None
+        self._last: ListeningSocket | None = None
+        self._wire: ListeningSocket | None = None
+        if not callable(wire):
+            self._bound(wire)
         self._runner = web.ServerRunner(server)
-        self._wire: ListeningSocket | None = wire
         self._accepting: asyncio.Server | Acceptor | None = None
         self._moving: asyncio.Task[None] | None = None
-        self._stopped = False
+        self._stopping = asyncio.Event()
         server.plane.pool.presence.on_shut.append(self._follow)
 
+    def _bound(self, wire: ListeningSocket) -> None:
+        self.address = address_of(wire)
+        self._last, self._wire = wire.dup(), wire
+
     async def start(self) -> None:
-        """Accept connections."""
+        """Accept connections, now or once the application does."""
         await self._runner.setup()
-        await self._accept()
+        if self._bind is None:
+            await self._accept()
+        else:
+            self._follow()
 
     async def stop(self) -> None:
         """Take no new caller. Who has completed a connection stays in the kernel's backlog for `sweep`."""
-        self._stopped = True
+        self._stopping.set()
         if self._moving is not None:
             await asyncio.wait((self._moving,))
+        if self._last is None:
+            return
         drop_new_callers(self._last)
         await self._accept_no_more()
         self._last.setblocking(False)
@@ -69,18 +95,26 @@ class Listener:
 
     def _follow(self) -> None:
         """Refuse callers while the application would."""
-        if self._moving is None and not self._stopped:
+        if self._moving is None and not self._stopping.is_set():
             self._moving = self.server.plane.tasks.spawn(self._move(), "listener")
+
+    @property
+    def _wanted(self) -> bool:
+        presence = self.server.plane.pool.presence
+        return not presence.shut and (presence.came or self._bind is None)
 
     async def _move(self) -> None:
         try:
-            while not self._stopped and self.server.plane.pool.presence.shut is self.accepting:
+            while not self._stopping.is_set() and self._wanted is not self.accepting:
                 if self.accepting:
+                    assert self._last is not None
                     await self._accept_no_more()
                     # With it, whoever sets it too could bind the address of a socket that does not listen.
                     self._last.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
                     # Who is in the backlog is reset, as the application's own backlog was.
                     self._last.shutdown(socket.SHUT_RD)
+                    continue
+                if self._last is None and not await self._take_the_address():
                     continue
                 try:
                     await self._accept()
@@ -90,9 +124,23 @@ class Listener:
         finally:
             self._moving = None
 
+    async def _take_the_address(self) -> bool:
+        """Bind it; if that fails say why, and wait until it is worth another look."""
+        assert self._bind is not None
+        try:
+            self._bound(self._bind())
+        except ListenError as failure:
+            self.on_blocked(str(failure))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BIND_AGAIN_S):
+                    await self._stopping.wait()
+            return False
+        return True
+
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
         wire, self._wire = self._wire, None
+        assert self._last is not None
         try:
             wire = wire or self._last.dup()
             wire.refusal = self._refusal
@@ -106,6 +154,9 @@ class Listener:
             if wire is not None:
                 wire.close()
             raise ListenError(f"cannot listen on {self.address} again: {error.strerror}") from None
+        if not self.opened:
+            self.opened = True
+            self.on_opened()
 
     def _refusal(self, peer: str) -> bytes:
         """Account for a caller for whom there is no descriptor; return its answer, if it gets one."""
@@ -134,6 +185,8 @@ class Listener:
         """Take over what the kernel had completed. Return how many connections that were."""
         loop = asyncio.get_running_loop()
         count = 0
+        if self._last is None:
+            return count
         for _ in range(2 * BACKLOG):
             try:
                 wire, _ = self._last.accept()
@@ -149,7 +202,8 @@ class Listener:
 
     def shut(self) -> None:
         """Close the last descriptor: from now on callers are refused."""
-        self._last.close()
+        if self._last is not None:
+            self._last.close()
 
     async def close(self) -> None:
         """End what is left."""

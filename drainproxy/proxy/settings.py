@@ -9,6 +9,7 @@ from drainproxy.kinds import (
     Count,
     Duration,
     File,
+    LoopbackAddress,
     OrOff,
     PositiveDuration,
     Size,
@@ -26,11 +27,21 @@ class ProxySettings:
 
     listen: tuple[TrafficAddress, ...] = (ListenAddress(None, 28080),)
     """Addresses to serve, comma-separated, each paired with the upstream at the same place in its
-    list. An empty host means every address, IPv4 and IPv6. With https:// before it, callers speak TLS."""
+    list. An empty host means every address, IPv4 and IPv6; pod means those of `pod_ips`. With https:// before
+    it, callers speak TLS."""
+
+    open_when: Literal["start", "application"] = "start"
+    """When callers are let in for the first time: at the start, or once the application accepts connections,
+    so that whoever only connects (a tcpSocket probe) is not told too much. An address that the application
+    holds itself is then asked for again and again, and until it is free /readyz says 503 and why."""
 
     upstream: tuple[Upstream, ...] = (UpstreamAddress("127.0.0.1", 8080),)
     """Where the application listens: http://host:port, https://host:port or unix:/path, comma-separated,
     one a `listen`; what comes for a tcp://host:port is passed on unread, whatever it speaks."""
+
+    upstream_source: LoopbackAddress = "127.0.0.6"
+    """From where an application at an IPv4 address of loopback is connected to (Linux). Other processes of
+    the pod come from 127.0.0.1: an application that trusts that address is not to trust the whole world."""
 
     upstream_proxy_protocol: Literal["off", "v1", "v2"] = "off"
     """Begin each connection to a tcp:// upstream with a PROXY header of this version: the client's address

@@ -30,7 +30,9 @@ class Row:
     """Exactly what is said of an injected pod; of another, how each problem begins."""
     result: str = "injected"
     policy: str = ""
-    """What the policy does with a pod that has no annotations: `same`, or why it leaves it alone."""
+    """What the policy does with a pod that has no annotations: `same`, or why it leaves it alone.
+
+    `http only`: it knows no port by another name, and leaves alone what the webhook takes over."""
     env: dict[str, str] = field(default_factory=dict)
     """More of the sidecar's environment."""
     grace: int | None = None
@@ -212,20 +214,31 @@ PLAIN_TABLE = [
     refused(
         "no port",
         pod({"name": "app", "image": "x"}),
-        "no container port is named http (there are: none)",
+        "no container port says that it speaks HTTP (there are: none)",
         policy="no port",
     ),
-    refused(
-        "another name",
-        pod(app("app", ("web", 80))),
-        "no container port is named http (there are: web)",
-        policy="no port",
+    injected(
+        "another name", pod(app("app", ("web", 80))), upstream="http://127.0.0.1:80", policy="http only"
     ),
-    refused(
+    injected(
         "gRPC alone, not asked for",
         pod(app("app", ("grpc", 50051))),
-        "no container port is named http",
-        policy="no port",
+        upstream="http://127.0.0.1:50051",
+        policy="http only",
+    ),
+    injected(
+        "two that speak HTTP",
+        pod(app("app", ("http", 8080), ("grpc", 50051))),
+        ":28080,:28081",
+        "http://127.0.0.1:8080,http://127.0.0.1:50051",
+        policy="http only",
+    ),
+    injected(
+        "a probe says that another one speaks HTTP",
+        pod(app("app", ("http", 8080), ("admin", 9000), readinessProbe={"httpGet": {"port": "admin"}})),
+        ":28080,:28081",
+        "http://127.0.0.1:8080,http://127.0.0.1:9000",
+        policy="http only",
     ),
     refused(
         "two of a name",

@@ -135,10 +135,10 @@ def test_command(tmp_path):
 def test_command_refuses(tmp_path):
     """A workload that asks and cannot have it passes through, named, with exit code 1; wrong words are 64."""
     file = tmp_path / "web.yaml"
-    file.write_text(DEPLOYMENT.replace("name: http ", "name: web "))
+    file.write_text(DEPLOYMENT.replace("name: http ", "name: db ").replace("port: http", "port: 1"))
     done = drainproxy("inject", "-f", str(file))
     assert (done.returncode, done.stdout) == (1, file.read_text())
-    assert "Deployment/web: stays as it is: no container port is named http" in done.stderr
+    assert "Deployment/web: stays as it is: no container port says that it speaks HTTP" in done.stderr
     assert drainproxy("inject", "-f", f"{tmp_path}/none.yaml").returncode == 64
     assert drainproxy("inject", "-f", str(file), "--set", "propogation=alb").returncode == 64
 

@@ -236,7 +236,7 @@ WISHES = [
     refused(
         "several at once",
         wished(mode="naive", app_stop="5"),
-        'drainproxy.io/mode: "naive" is unknown; write native or plain',
+        'drainproxy.io/mode: "naive" is unknown; write one of auto, native, plain',
         result="invalid",
     ),
     refused(

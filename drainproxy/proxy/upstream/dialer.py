@@ -11,6 +11,7 @@ import asyncio
 import errno
 import os
 import socket
+import sys
 from typing import TYPE_CHECKING
 
 from drainproxy.proxy.wire import sockets
@@ -28,6 +29,8 @@ UNIX_AGAIN_S, UNIX_SLOWEST_S = 0.02, 0.5
 """A Unix socket whose backlog is full says so at once, and nobody tells when it has room. Each caller asks,
 soon at first and more and more seldom: a thousand of them at a stopped application are not to spin."""
 
+IP_BIND_ADDRESS_NO_PORT = 24
+"""Not in the socket module of every Python (linux/in.h)."""
 _UNDER_WAY = frozenset((errno.EINPROGRESS, errno.EALREADY))
 _NOT_ASKED = sockets.OUT_OF_DESCRIPTORS | sockets.OUT_OF_SOCKETS
 _LOOPBACK = ("127.0.0.1", "::1")
@@ -37,8 +40,12 @@ _LOOPBACK = ("127.0.0.1", "::1")
 class Dialer:
     """Of one application. Its sockets only; what speaks on them is a connection's affair."""
 
-    def __init__(self, address: UpstreamAddress, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, address: UpstreamAddress, loop: asyncio.AbstractEventLoop, source: str | None = None
+    ) -> None:
+        """`source`: from where an address of loopback is connected to."""
         self._address = address
+        self._source = source if sys.platform == "linux" else None
         self._loop = loop
         hosts = [address.host] if address.is_ip else _LOOPBACK if address.host == "localhost" else ()
         self.places: list[tuple[str, int]] = [(host, address.port) for host in hosts]
@@ -107,6 +114,10 @@ class Dialer:
             wire.setblocking(False)
             if small:
                 sockets.bound_received(wire, SMALL_BYTES)
+            if self._source is not None and place[0].startswith("127."):
+                # The port is chosen at the connect, and so need not be unique (ip(7)).
+                wire.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+                wire.bind((self._source, 0))
             if _at_once(wire, place) or await self._waited(wire, place):
                 return wire
         except BaseException:

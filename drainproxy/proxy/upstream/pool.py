@@ -57,7 +57,7 @@ class Pool:
         buffers: Buffers,
     ) -> None:
         self.address = address
-        self.dialer = Dialer(address, loop)
+        self.dialer = Dialer(address, loop, settings.upstream_source)
         self.buffers = buffers
         self.idle_s = settings.upstream_idle
         """How long a connection may idle whose application has announced nothing."""

@@ -63,6 +63,8 @@ class Probe:
             pool.presence.on_doubt = doubt.set
         self._answers: list[Answer | None] = [None] * len(pools)
         self._refused_since = math.inf
+        self.callers_let_in: Callable[[], bool] = lambda: True
+        """Where its callers cannot be let in, an application does not answer them."""
         self.on_unreachable: Callable[[Pool], None] = lambda _: None
         """Called once for an application that has not come in its time: it may be elsewhere."""
 
@@ -84,7 +86,7 @@ class Probe:
         while True:
             doubt.clear()
             self._answers[number] = answer = await self._found(pool)
-            self._judge()
+            self.judge()
             if answer is Answer.ACCEPTS and looks_s:
                 await asyncio.sleep(looks_s.pop(0))
             elif answer is Answer.ACCEPTS:
@@ -97,11 +99,11 @@ class Probe:
                     self.on_unreachable(pool)
                 await asyncio.sleep(min(max(PROLONGED_BY * away_s, MIN_RETRY_S), MAX_RETRY_S))
 
-    def _judge(self) -> None:
+    def judge(self) -> None:
         """Tell the controller what all of them together are."""
         now = self._loop.time()
         worst = max(Answer.SILENT if answer is None else answer for answer in self._answers)
-        if worst is Answer.ACCEPTS:
+        if worst is Answer.ACCEPTS and self.callers_let_in():
             self._lifecycle.upstream_answers()
         if worst is not Answer.REFUSES:
             self._refused_since = math.inf

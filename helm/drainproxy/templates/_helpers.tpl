@@ -49,9 +49,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- .Values.injection.kubeVersion | default .Capabilities.KubeVersion.Version | trimPrefix "v" | regexFind "^[0-9]+[.][0-9]+" -}}
 {{- end -}}
 
-{{/* plain or native: before 1.33 no Service finds the name of a port in a native sidecar (kubernetes #128850). */}}
+{{/* auto, native or plain: before 1.33 no Service finds the name of a port in a native sidecar (kubernetes #128850). */}}
 {{- define "drainproxy.mode" -}}
-{{- semverCompare "<1.33-0" (printf "%s.0" (include "drainproxy.kubernetes" .)) | ternary "plain" .Values.sidecar.mode -}}
+{{- semverCompare "<1.33-0" (printf "%s.0" (include "drainproxy.kubernetes" .)) | and (eq .Values.sidecar.mode "native") | ternary "plain" .Values.sidecar.mode -}}
 {{- end -}}
 
 {{/* webhook, policy or none. */}}
@@ -72,6 +72,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $options := deepCopy .Values.sidecar -}}
 {{- $_ := set $options "image" (include "drainproxy.image" (dict "image" dict "root" .)) -}}
 {{- $_ := set $options "imagePullPolicy" .Values.image.pullPolicy -}}
+{{- /* Where it matters the webhook decides; a policy runs in 1.36 and newer. */ -}}
+{{- if eq $options.mode "auto" }}{{- $_ := set $options "mode" "native" }}{{- end -}}
 {{- toYaml $options -}}
 {{- end -}}
 
