@@ -9,7 +9,7 @@ import contextlib
 import gc
 import platform
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,16 +123,8 @@ class _Process:
         self._rotation = Rotation(self.metrics, log)
         secure(self._pools, config.edge, self._rotation)
         self._tracing = self._trace()
-        servers = self._serve(doors)
-        Registry.export([server.registry for server in servers], self.metrics)
-        self._listeners = [
-            Listener(door, server) for wires, server in zip(doors, servers, strict=True) for door in wires
-        ]
-        self._probe.callers_let_in = lambda: all(listener.opened for listener in self._listeners)
         self._blocked: dict[Listener, str] = {}
-        for listener in self._listeners:
-            listener.on_opened = partial(self._opened, listener)
-            listener.on_blocked = partial(self._cannot_open, listener)
+        self._listeners = list(self._open(doors))
         settle_s = config.lifecycle.settle
         self._shutdown = Shutdown(self._listeners, self.controller, self.inflight, settle_s)
         ports = [pool.address.port for pool in self._pools if not pool.address.path]
@@ -143,6 +135,18 @@ class _Process:
         self._patience: asyncio.Timeout | None = None
         """Of leaving: it ends when a person insists."""
         self.metrics.build_info.set(1.0, __version__, platform.python_version(), aiohttp.__version__)
+
+    def _open(self, doors: Sequence[Sequence[Door]]) -> Iterator[Listener]:
+        """Yield what listens at each address, and tells when callers are let in."""
+        servers = self._serve(doors)
+        Registry.export([server.registry for server in servers], self.metrics)
+        self._probe.callers_let_in = lambda: all(listener.opened for listener in self._listeners)
+        for wires, server in zip(doors, servers, strict=True):
+            for door in wires:
+                listener = Listener(door, server)
+                listener.on_opened = partial(self._opened, listener)
+                listener.on_blocked = partial(self._cannot_open, listener)
+                yield listener
 
     def _serve(self, doors: Sequence[Sequence[Door]]) -> list[ProxyServer]:
         """Return what answers at each address of `listen`."""
