@@ -58,7 +58,7 @@ class Passage:
     """Stands where Http2Connection stands, without sockets: two halves, a table, and what goes out."""
 
     inspection = None
-    farewell = SimpleNamespace(heard=lambda: None)
+    goaway = SimpleNamespace(heard=lambda: None)
 
     def __init__(self) -> None:
         limits = ProxySettings()
@@ -79,7 +79,7 @@ class Passage:
         """Take one frame from its side, in pieces. Raises FrameFault."""
         kind, _, number = header(raw) if len(raw) >= 9 else (0, 0, 0)
         if number & THEIRS and kind == DEADLINE:
-            if stream := self.table.streams.get(number & ~THEIRS):
+            if stream := self.table.open.get(number & ~THEIRS):
                 self.silent[stream.id] = [self.said_of(stream.id, theirs=each) for each in (False, True)]
                 self.table.cut(stream, frames.rst_stream(stream.id, Code.CANCEL), "cut")
         elif number & THEIRS:
@@ -169,7 +169,7 @@ def http2_bytes(data: bytes, cuts: list[int]) -> None:
         if len(raw) < 9 + int.from_bytes(raw[:3]) or len(raw) < 9:
             break
         reading.take(raw)
-        assert set(passage.table.streams) == set(reading.open)
+        assert set(passage.table.open) == set(reading.open)
         if header(raw)[0] in {HEADERS, CONTINUATION}:
             blocks[bool(header(raw)[2] & THEIRS)] += raw
     passage.table.drop("reset")

@@ -104,6 +104,8 @@ class ClientWork:
 
     def failed(self, error: RequestError, *, begun: bool) -> None:
         """Take note of what it has ended in. `begun`: a part of its answer had been sent."""
+        # Raised on the way through, it knows frames that know this work, and so does its context: a circle.
+        error.__traceback__ = error.__context__ = None
         self.error, self.outcome = error, outcome_of(error, begun=begun)
 
     @property

@@ -43,8 +43,8 @@ class Http2Connection(Relay):
     """An end of either side is the end of both: streams need both directions."""
 
     __slots__ = (
-        "_idle_since", "_late", "_magic", "_ready_by", "_rest", "_spoken", "_table", "_weight", "farewell",
-        "from_client", "from_upstream", "guard", "inspection",
+        "_idle_since", "_late", "_magic", "_ready_by", "_rest", "_spoken", "_streams", "_weight",
+        "from_client", "from_upstream", "goaway", "guard", "inspection",
     )  # fmt: skip
 
     def __init__(self, plain: ClientSocket) -> None:
@@ -55,8 +55,8 @@ class Http2Connection(Relay):
         now = self.loop.time()
         self._magic = frames.MAGIC
         """What is left of the preface."""
-        self._table = table = Streams(self, plane.settings)
-        self.farewell = Goaway(self, table)
+        self._streams = streams = Streams(self, plane.settings)
+        self.goaway = Goaway(self, streams)
         self.guard = FloodLimits(plane.settings, now)
         self.inspection: Inspection | None = None
         if plane.settings.h2_inspect:
@@ -64,8 +64,8 @@ class Http2Connection(Relay):
 
             self.inspection = Inspection(plane.settings.max_head_bytes)
         self._weight = Weight(self)
-        self.from_client = FrameReader(table.from_client(), self._weight.hold_half)
-        self.from_upstream = FrameReader(table.from_upstream(), plane.buffers.hold)
+        self.from_client = FrameReader(streams.from_client(), self._weight.hold_half)
+        self.from_upstream = FrameReader(streams.from_upstream(), plane.buffers.hold)
         self._early.append(frames.PREFACE)
         self._spoken = False
         """A stream was opened."""
@@ -89,7 +89,7 @@ class Http2Connection(Relay):
             plain.close()
             return
         self.take_over()
-        self._weight.look(self._table)
+        self._weight.look(self._streams)
         self.timer.set(self._idle_since + plane.settings.keepalive_idle)
         if not plane.pool.http2.worth_asking:
             self.end(Code.HTTP_1_1_REQUIRED, "http1")
@@ -100,14 +100,14 @@ class Http2Connection(Relay):
 
     def unreached(self, error: RequestError) -> None:
         """See Relay. Nothing was sent on, so every stream may be tried again elsewhere: none was taken."""
-        self._table.announce(0)
+        self._streams.announce(0)
         self.fail(error, Code.NO_ERROR, "upstream")
 
     def held(self, *, on: bool) -> None:
         """See Relay."""
         self._late = True
         since = math.inf if on else self.loop.time()
-        for stream in self._table.streams.values():
+        for stream in self._streams.open.values():
             stream.deadlines.count_from(since)
 
     def reached(self, upstream: UpstreamConnection) -> None:
@@ -131,7 +131,7 @@ class Http2Connection(Relay):
             self._client_failed(fault)
             return None
         if half.pieces or half.block or rest.by < math.inf:
-            rest.look(half, self._table.streams, self.loop.time())
+            rest.look(half, self._streams.open, self.loop.time())
             self.wake_by(rest.by)
         return out, half.backlog
 
@@ -171,14 +171,14 @@ class Http2Connection(Relay):
     def upstream_lost(self, *, reset: bool) -> None:
         """The application has ended the connection (Borrower), and with it every stream."""
         self._upstream = None
-        self._upstream_failed(UpstreamGone() if self._table.streams else None)
+        self._upstream_failed(UpstreamGone() if self._streams.open else None)
 
     def _upstream_failed(self, error: RequestError | None) -> None:
         if not self.from_upstream.begun:
             # An application that is killed, or not up yet, hangs up like this: that says nothing of what it
             # speaks. A server's SETTINGS come before it takes a stream (section 3.4).
-            self._table.announce(0)
-        lost = self._table.streams and self.from_upstream.begun
+            self._streams.announce(0)
+        lost = self._streams.open and self.from_upstream.begun
         code = Code.INTERNAL_ERROR if lost else Code.NO_ERROR
         if error is None:
             self.end(code, "upstream")
@@ -187,7 +187,7 @@ class Http2Connection(Relay):
 
     def _speaks_no_http2(self, error: RequestError) -> None:
         """The application has said something that is no SETTINGS, HTTP/1.1 most likely: it took no stream."""
-        self._table.announce(0)
+        self._streams.announce(0)
         self.plane.pool.http2.missed()
         self.fail(error, Code.HTTP_1_1_REQUIRED, "http1")
 
@@ -199,7 +199,7 @@ class Http2Connection(Relay):
     def ended(self, *, reset: bool) -> None:
         """See ClientSocket."""
         super().ended(reset=reset)
-        self._weight.in_turn(self._table, partial(self._let_go, "reset"))
+        self._weight.in_turn(self._streams, partial(self._let_go, "reset"))
 
     # Frames of ours.
 
@@ -223,28 +223,23 @@ class Http2Connection(Relay):
     def opened(self, number: int) -> Stream:
         """The client has opened a stream."""
         plane, now = self.plane, self.loop.time()
-        over = len(self._table.streams) >= plane.settings.h2_max_streams
+        over = len(self._streams.open) >= plane.settings.h2_max_streams
         if over:
             # One that is refused costs as much as one that is reset (section 5.1.2).
             self.guard.count("streams", now)
-        stream = Stream(self, self._table, number, now)
+        stream = Stream(self, self._streams, number, now)
         plane.inflight.add(stream)
-        full = self._weight.refuses(number, self._table)
+        full = self._weight.refuses(number, self._streams)
         first, self._spoken = not self._spoken, True
         if first or plane.lifecycle.published.draining:
             plane.accounting.arrivals.came(self.accepted_at, now, first=first)
         if over or full or plane.admission.ending(now):
             # Its HEADERS are passed on all the same: the application's header compression needs them.
             why = TooManyStreams if over else OutOfBuffers if full else DrainEnding
-            self.loop.call_soon(self._refuse, stream, why())
+            self.loop.call_soon(stream.refuse, why())
         if first:
-            self.farewell.asked()
+            self.goaway.asked()
         return stream
-
-    def _refuse(self, stream: Stream, error: RequestError) -> None:
-        if stream.id in self._table.streams:
-            stream.error = error
-            self._table.cut(stream, frames.rst_stream(stream.id, Code.REFUSED_STREAM), "refused")
 
     def closed(self, stream: Stream, outcome: StreamEnded) -> None:
         """A stream has ended: finished, reset, refused, timed_out, cut or lost."""
@@ -254,15 +249,15 @@ class Http2Connection(Relay):
         stream.outcome = outcome
         plane.accounting.record(stream)
         # A connection that is lost ends its streams, and idles no more: a timer would keep it.
-        if not self._table.streams and self.state is not CLOSED:
+        if not self._streams.open and self.state is not CLOSED:
             self._idle_since = self.loop.time()
             self.wake_by(self._idle_since + plane.settings.keepalive_idle)
             if plane.connection_limit.idle is not None:
                 plane.connection_limit.idle.pop(self, None)
                 plane.connection_limit.idle[self] = None
-            if self.farewell.told:
+            if self.goaway.told:
                 # After the frame that ended it has gone out.
-                self.loop.call_soon(self.farewell.end_if_done)
+                self.loop.call_soon(self.goaway.end_if_done)
 
     @property
     def speaks_http2(self) -> bool:
@@ -272,7 +267,7 @@ class Http2Connection(Relay):
     @property
     def idle(self) -> bool:
         """No stream is open."""
-        return not self._table.streams and self.state < LINGERING
+        return not self._streams.open and self.state < LINGERING
 
     @property
     def silent(self) -> bool:
@@ -283,13 +278,13 @@ class Http2Connection(Relay):
 
     def policy_changed(self) -> None:
         """See ClientSocket."""
-        self.farewell.review()
+        self.goaway.review()
         if self._late:
-            self.farewell.tell("held")
+            self.goaway.tell("held")
 
     def grow_old(self) -> None:
         """See ClientSocket."""
-        self.farewell.tell("age")
+        self.goaway.tell("age")
 
     def end(self, code: Code, why: Goodbye | None) -> None:
         """Say goodbye and close. `why` is a label of `h2_goaway_total`, None if it was counted."""
@@ -297,8 +292,8 @@ class Http2Connection(Relay):
             return
         if self._connecting is not None:
             # Nothing was sent on.
-            self._table.announce(0)
-        self.farewell.last_word(code, why)
+            self._streams.announce(0)
+        self.goaway.last_word(code, why)
         self._let_go("lost" if code in {Code.INTERNAL_ERROR, Code.HTTP_1_1_REQUIRED} else "reset")
         super().close()
 
@@ -306,9 +301,9 @@ class Http2Connection(Relay):
         """End for `error`, which is that of every open stream; without any, the connection's own."""
         if self.state >= LINGERING:
             return
-        if not self._table.streams:
+        if not self._streams.open:
             self.plane.accounting.record(TurnedAway(self, error, first=self.silent))
-        self._table.blame(error)
+        self._streams.blame(error)
         self.end(code, why)
 
     def close(self, *, unread: bool = False) -> None:
@@ -316,8 +311,10 @@ class Http2Connection(Relay):
         self.end(Code.NO_ERROR, "upstream" if self.plane.pool.presence.fallen else "drain")
 
     def _let_go(self, outcome: StreamEnded) -> None:
-        self._table.drop(outcome)
+        self._streams.drop(outcome)
         self._weight.end()
+        # It knows the stream that it has read last.
+        self.inspection = None
         for half in (self.from_client, self.from_upstream):
             half.pieces = []
             self.buffers.free(half)
@@ -339,11 +336,11 @@ class Http2Connection(Relay):
         if self.state >= LINGERING:
             self.abort()
             return
-        now, streams = self.loop.time(), self._table.streams
+        now, streams = self.loop.time(), self._streams.open
         for stream in list(streams.values()):
             stream.deadlines.expire(stream, now, client_awaited=False)
-        if self.farewell.due <= now:
-            self.farewell.overdue()
+        if self.goaway.due <= now:
+            self.goaway.overdue()
         # The application may take as long as the client waits, as with HTTP/1.1.
         ready = self.from_client.begun
         idle_at = math.inf if streams else self._idle_since + self.plane.settings.keepalive_idle
@@ -361,4 +358,4 @@ class Http2Connection(Relay):
         else:
             next_deadline = min((stream.deadlines.nearest() for stream in streams.values()), default=math.inf)
             ready_by = math.inf if ready else self._ready_by
-            self.timer.set(min(self.farewell.due, ready_by, self._rest.by, idle_at, next_deadline))
+            self.timer.set(min(self.goaway.due, ready_by, self._rest.by, idle_at, next_deadline))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from drainproxy.proxy.http2 import frames
 from drainproxy.proxy.http2.frames import Code
+from drainproxy.proxy.http2.part import Part
 from drainproxy.proxy.http2.streams import OUR_PING, StreamHost
 
 if TYPE_CHECKING:
@@ -50,14 +51,14 @@ class Parting(StreamHost, Protocol):
         """Say goodbye and close."""
 
 
-class Goaway:
+class Goaway(Part[Parting]):
     """Of one connection. `why` is a label of `h2_goaway_total`, None if it was counted."""
 
-    __slots__ = ("_connection", "_heard", "_put_off", "_table", "due", "told")
+    __slots__ = ("_heard", "_put_off", "_streams", "due", "told")
 
-    def __init__(self, connection: Parting, table: Streams) -> None:
-        self._connection = connection
-        self._table = table
+    def __init__(self, connection: Parting, streams: Streams) -> None:
+        super().__init__(connection)
+        self._streams = streams
         self.told = self._heard = False
         """GOAWAY was sent; and the client is known to have read it."""
         self._put_off: Goodbye | None = None
@@ -86,7 +87,7 @@ class Goaway:
             return
         self.told, self._put_off = True, None
         connection.plane.metrics.h2_goaway.inc(why)
-        if self._table.announced < frames.LAST_STREAM:
+        if self._streams.announced < frames.LAST_STREAM:
             # The application has told it, and takes no stream beyond that one: a warning would name a higher.
             self.heard()
             return
@@ -119,17 +120,18 @@ class Goaway:
 
     def end_if_done(self) -> None:
         """End the connection of a client that has heard, once no stream is open."""
-        if self._heard and not self._table.streams:
-            self._connection.end(Code.NO_ERROR, None)
+        connection = self._owner()
+        if connection is not None and self._heard and not self._streams.open:
+            connection.end(Code.NO_ERROR, None)
 
     def last_word(self, code: Code, why: Goodbye | None) -> None:
         """Name the last stream that was taken, unless the application has said itself why it goes."""
-        if why == "upstream" and self._table.parted:
+        if why == "upstream" and self._streams.parted:
             return
         connection = self._connection
         if why is not None:
             connection.plane.metrics.h2_goaway.inc(why)
-        goodbye = frames.goaway(self._table.announce(self._table.taken), code)
+        goodbye = frames.goaway(self._streams.announce(self._streams.taken), code)
         if connection.from_upstream.settled:
             connection.say_client(goodbye)
         else:

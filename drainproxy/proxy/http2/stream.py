@@ -37,9 +37,9 @@ class StreamOwner(Protocol):
 
 
 class OpenStreams(Protocol):
-    """The table that it is in (streams.py)."""
+    """Those of its connection (streams.py)."""
 
-    streams: dict[int, Stream]
+    open: dict[int, Stream]
 
     def cut(self, stream: Stream, last: bytes, outcome: StreamEnded) -> None:
         """End a stream on both sides; `last` is the client's last frame of it."""
@@ -49,16 +49,16 @@ class Stream:
     """See lifecycle/inflight.py. Written by its connection."""
 
     __slots__ = (
-        "_connection", "_table", "answered", "body_read", "deadlines", "error", "grpc", "id", "method",
+        "_connection", "_streams", "answered", "body_read", "deadlines", "error", "grpc", "id", "method",
         "outcome", "path", "started", "upstream_ended",
     )  # fmt: skip
     kind = "http2"
     event, tunnel, status, head, head_at = "request", "", 0, None, 0.0
     bytes_received = bytes_sent = 0
 
-    def __init__(self, connection: StreamOwner, table: OpenStreams, number: int, now: float) -> None:
+    def __init__(self, connection: StreamOwner, streams: OpenStreams, number: int, now: float) -> None:
         self._connection = connection
-        self._table = table
+        self._streams = streams
         self.id = number
         self.started = now
         self.body_read = False
@@ -118,22 +118,28 @@ class Stream:
         What the application cannot have taken is refused (RFC 9113 section 8.7); what it may be working on
         gets the answer that it would get over HTTP/1.1.
         """
-        if self.id not in self._table.streams:
+        if self.id not in self._streams.open:
             return
         taken = self._connection.from_upstream.begun
         self.error, error.sent = error, taken
         if not self.answered:
             last = self._answer(error) if taken else frames.rst_stream(self.id, Code.REFUSED_STREAM)
-            self._table.cut(self, last, "timed_out")
+            self._streams.cut(self, last, "timed_out")
         elif self.grpc and not self.upstream_ended:
-            self._table.cut(self, frames.last_fields(self.id, frames.GRPC_UNAVAILABLE), "cut")
+            self._streams.cut(self, frames.last_fields(self.id, frames.GRPC_UNAVAILABLE), "cut")
         else:
-            self._table.cut(self, frames.rst_stream(self.id, Code.CANCEL), "cut")
+            self._streams.cut(self, frames.rst_stream(self.id, Code.CANCEL), "cut")
 
     def _answer(self, error: RequestError) -> bytes:
         answer = frames.last_fields(self.id, replies.fields(error))
         # Nobody reads the rest of the request (section 8.1).
         return answer if self.body_read else answer + frames.rst_stream(self.id, Code.NO_ERROR)
+
+    def refuse(self, error: RequestError) -> None:
+        """End it before anybody has acted on it: it may be tried again elsewhere."""
+        if self.id in self._streams.open:
+            self.error = error
+            self._streams.cut(self, frames.rst_stream(self.id, Code.REFUSED_STREAM), "refused")
 
     def describe(self) -> dict[str, str]:
         """Say what is known of it (Work)."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from drainproxy.proxy.http2 import frames
 from drainproxy.proxy.http2.flood_limits import PROVOKED
 from drainproxy.proxy.http2.frames import Code, FrameFault
+from drainproxy.proxy.http2.part import Part
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,7 +33,7 @@ MAX_REMEMBERED = 1000
 _NOTHING = b""
 
 
-class Farewell(Protocol):
+class Warned(Protocol):
     """See goaway.py."""
 
     def heard(self) -> None:
@@ -61,29 +62,27 @@ class StreamHost(Protocol):
         """A stream has ended."""
 
     @property
-    def farewell(self) -> Farewell:
+    def goaway(self) -> Warned:
         """How it says goodbye."""
 
     def settled(self) -> None:
         """The application's first SETTINGS pass."""
 
 
-class Streams:
+class Streams(Part["StreamHost"]):
     """Of one connection. Written by the frames that pass."""
 
-    __slots__ = (
-        "_bounds", "_connection", "_opening", "_reset", "announced", "last", "parted", "streams", "taken",
-    )  # fmt: skip
+    __slots__ = ("_bounds", "_opening", "_reset", "announced", "last", "open", "parted", "taken")
 
     def __init__(self, connection: StreamHost, limits: ProxySettings) -> None:
-        self._connection = connection
+        super().__init__(connection)
         self._bounds = {
             frames.ENABLE_PUSH: 0,
             frames.MAX_CONCURRENT_STREAMS: limits.h2_max_streams,
             frames.MAX_FRAME_SIZE: max(limits.h2_max_frame_bytes, frames.MIN_MAX_FRAME_BYTES),
         }
         """What SETTINGS may say at most: a frame has to fit into our buffer, and nobody pushes."""
-        self.streams: dict[int, Stream] = {}
+        self.open: dict[int, Stream] = {}
         self.last = 0
         """The highest stream the client has opened, or begun to."""
         self.taken = 0
@@ -119,7 +118,7 @@ class Streams:
         }
 
     def _client_data(self, flags: int, number: int, payload: memoryview) -> bytes | None:
-        stream = self.streams.get(number)
+        stream = self.open.get(number)
         if stream is None:
             return self._late_data(number, len(payload), self._connection.say_client)
         stream.moved()
@@ -135,7 +134,7 @@ class Streams:
         connection = self._connection
         connection.from_client.open_block(number, flags, len(payload))
         connection.guard.block(len(payload), 1)
-        stream = self.streams.get(number)
+        stream = self.open.get(number)
         if stream is None:
             if number <= self.last or number % 2 == 0:
                 if number in self._reset:
@@ -159,7 +158,7 @@ class Streams:
 
     def _open(self, number: int) -> Stream:
         self.taken = number
-        self.streams[number] = stream = self._connection.opened(number)
+        self.open[number] = stream = self._connection.opened(number)
         return stream
 
     def _asked(self, stream: Stream, flags: int) -> None:
@@ -187,7 +186,7 @@ class Streams:
 
     def _client_reset(self, flags: int, number: int, payload: memoryview) -> bytes | None:
         connection = self._connection
-        connection.guard.reset(self.streams.get(number), connection.loop.time())
+        connection.guard.reset(self.open.get(number), connection.loop.time())
         return self._reset_by(flags, number, payload)
 
     def _client_settings(self, flags: int, number: int, payload: memoryview) -> bytes | None:
@@ -200,7 +199,7 @@ class Streams:
         if not flags & frames.ACK:
             self._count("ping")
         elif payload == OUR_PING:
-            self._connection.farewell.heard()
+            self._connection.goaway.heard()
             return _NOTHING
         return None
 
@@ -230,7 +229,7 @@ class Streams:
         }
 
     def _upstream_data(self, flags: int, number: int, payload: memoryview) -> bytes | None:
-        stream = self.streams.get(number)
+        stream = self.open.get(number)
         if stream is None:
             return self._late_data(number, len(payload), self._connection.say_upstream)
         stream.moved()
@@ -242,7 +241,7 @@ class Streams:
 
     def _upstream_headers(self, flags: int, number: int, payload: memoryview) -> None:
         self._connection.from_upstream.open_block(number, flags, len(payload))
-        stream = self.streams.get(number)
+        stream = self.open.get(number)
         if stream is not None:
             stream.responding()
             if flags & frames.END_STREAM:
@@ -275,7 +274,7 @@ class Streams:
         said, code = frames.read_goaway(payload)
         last = self.announce(said)
         self.parted = self.parted or code != Code.NO_ERROR or last < frames.LAST_STREAM
-        for stream in [stream for stream in self.streams.values() if stream.id > last]:
+        for stream in [stream for stream in self.open.values() if stream.id > last]:
             self._not_taken(stream)
         return None if said == last else frames.goaway(last, code, bytes(payload[frames.GOAWAY_BYTES :]))
 
@@ -295,12 +294,12 @@ class Streams:
 
     def blame(self, error: RequestError) -> None:
         """Note why every open stream is about to end."""
-        for stream in self.streams.values():
+        for stream in self.open.values():
             stream.error = error
 
     def drop(self, outcome: StreamEnded) -> None:
         """Every stream has ended with its connection; one that GOAWAY says was not taken, as refused."""
-        for stream in list(self.streams.values()):
+        for stream in list(self.open.values()):
             self._close(stream, "refused" if stream.id > self.announced else outcome)
 
     def _known(self, number: int) -> bool:
@@ -321,7 +320,7 @@ class Streams:
         _sized(payload, 4)
         if not self._known(number):
             raise FrameFault(Code.PROTOCOL_ERROR, "a reset of a stream that was never opened")
-        stream = self.streams.get(number)
+        stream = self.open.get(number)
         if stream is not None:
             self._forget(number, ours=False)
             # A reset after the whole answer is how a server says that it needs no more of the request.
@@ -366,7 +365,7 @@ class Streams:
             del self._reset[next(iter(self._reset))]
 
     def _close(self, stream: Stream, outcome: StreamEnded) -> None:
-        del self.streams[stream.id]
+        del self.open[stream.id]
         self._connection.closed(stream, outcome)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from drainproxy.errors import OutOfBuffers
 from drainproxy.proxy.http2.frames import Code
+from drainproxy.proxy.http2.part import Part
 from drainproxy.proxy.wire.buffers import Begun
 from drainproxy.proxy.wire.weights import HTTP2_BYTES, RESET_BYTES, STREAM_BYTES, WORK_BYTES
 
@@ -43,27 +44,27 @@ class Weighed(Protocol):
         """End for `error`."""
 
 
-class Weight(Begun):
+class Weight(Part[Weighed], Begun):
     """Of one connection: its books, and the beginning of a frame that has come from the client."""
 
-    __slots__ = ("_buffers", "_connection", "_half_bytes", "_own_bytes")
+    __slots__ = ("_buffers", "_half_bytes", "_own_bytes")
 
     def __init__(self, connection: Weighed) -> None:
-        self._connection = connection
+        super().__init__(connection)
         self._buffers = connection.buffers
         self._own_bytes = self._half_bytes = 0
 
-    def look(self, table: Streams) -> None:
+    def look(self, streams: Streams) -> None:
         """Account for the books: streams, and those that were reset and are remembered."""
-        own = HTTP2_BYTES + len(table.streams) * (STREAM_BYTES - WORK_BYTES) + table.remembered * RESET_BYTES
+        own = HTTP2_BYTES + len(streams.open) * (STREAM_BYTES - WORK_BYTES) + streams.remembered * RESET_BYTES
         self._buffers.own_bytes += own - self._own_bytes
         self._own_bytes = own
         self._buffers.weigh()
 
-    def refuses(self, number: int, table: Streams) -> bool:
+    def refuses(self, number: int, streams: Streams) -> bool:
         """Account for a stream that was opened; tell whether there is no room for it."""
         if number % EVERY == 1:
-            self.look(table)
+            self.look(streams)
         return self._buffers.tight and self._buffers.is_full()
 
     def hold_half(self, half: FrameReader, size: int) -> None:
@@ -77,10 +78,9 @@ class Weight(Begun):
         if self._buffers.refuses(self.size(self._buffers)):
             self._connection.loop.call_soon(self.shed)
 
-    def in_turn(self, table: Streams, end: Callable[[], None]) -> None:
+    def in_turn(self, streams: Streams, end: Callable[[], None]) -> None:
         """Have all streams ended, many of them in their turn: thousands may leave in one turn of the loop."""
-        self._buffers.leave_circle()
-        if len(table.streams) < MANY_STREAMS:
+        if len(streams.open) < MANY_STREAMS:
             end()
         else:
             self._buffers.run_queue.add(end)

@@ -85,7 +85,7 @@ class Tunnel(Relay):
         self._open = True
         self.started = now = self.loop.time()
         self._deadlines = Deadlines(
-            self._timeouts.of_conversation(), now, plane.lifecycle.published, self._wake
+            self._timeouts.of_conversation(), now, plane.lifecycle.published, self.timer.set
         )
         plane.inflight.add(self)
         self.drain_by(self.deadline)
@@ -234,11 +234,8 @@ class Tunnel(Relay):
         if self._deadlines.idle < math.inf:
             self._deadlines.moved(self.loop.time())
 
-    def _wake(self, when: float) -> None:
-        self.timer.set(min(when, self._due))
-
     def _arm(self) -> None:
-        self._wake(self._deadlines.nearest())
+        self.timer.set(min(self._deadlines.nearest(), self._due))
 
     def expired(self) -> None:
         """See ClientSocket."""
@@ -248,6 +245,8 @@ class Tunnel(Relay):
         now = self.loop.time()
         if now < self._due:
             self._deadlines.expire(self, now, client_awaited=self.awaited)
+            if self._open:
+                self._arm()
         else:
             self._due = math.inf
             self.overdue()
@@ -259,6 +258,7 @@ class Tunnel(Relay):
     def drain_by(self, deadline: float) -> None:
         """See Work."""
         self._deadlines.follow(self.plane.lifecycle.published)
+        self._arm()
 
     def leave(self) -> None:
         """See Work. Without a word for it, it runs to its deadline."""

@@ -72,29 +72,34 @@ class Dialer:
         if address.path:
             return await _unix(address.path)
         places = self.places or await self._resolved()
-        while True:
-            failure: OSError | None = None
-            answers = True
-            for place in places:
-                try:
-                    wire = await self._tcp(place, small=small)
-                except OSError as error:
-                    if error.errno in _NOT_ASKED:
-                        # Whatever another address says, somebody may listen at this one.
-                        raise
-                    # A family that this machine has not is no answer where the other one has refused.
-                    if failure is None or isinstance(error, ConnectionRefusedError):
-                        failure = error
-                    continue
-                if wire is None:
-                    answers = False
-                    continue
-                if place is not places[0]:
-                    places.remove(place)
-                    places.insert(0, place)
-                return wire
-            if answers:
-                raise failure or OSError("no address")
+        failure: OSError | None = None
+        try:
+            while True:
+                failure = None
+                answers = True
+                for place in places:
+                    try:
+                        wire = await self._tcp(place, small=small)
+                    except OSError as error:
+                        if error.errno in _NOT_ASKED:
+                            # Whatever another address says, somebody may listen at this one.
+                            raise
+                        # A family that this machine has not is no answer where the other one has refused.
+                        if failure is None or isinstance(error, ConnectionRefusedError):
+                            failure = error
+                        continue
+                    if wire is None:
+                        answers = False
+                        continue
+                    if place is not places[0]:
+                        places.remove(place)
+                        places.insert(0, place)
+                    return wire
+                if answers:
+                    raise failure or OSError("no address")
+        finally:
+            # It knows this frame, and with it everybody who waits for the connect: a circle.
+            failure = None
 
     async def _resolved(self) -> list[tuple[str, int]]:
         """Return the addresses behind a name: another machine's, which may be others the next time."""

@@ -48,8 +48,6 @@ LOOK_S = 0.25
 up to 64 KiB each."""
 WORTH_LOOKING_BYTES = 2 * 1024 * 1024
 """From so much on."""
-MAX_CIRCLES = 256
-"""Of what has ended and holds itself, so many may wait for the collector: some 6 KiB each, in no account."""
 GIVE_BACK_BYTES = 4 * 1024 * 1024
 """So much has to be free again before the C library is asked to give it back."""
 
@@ -108,7 +106,6 @@ class Buffers:
         """Transports keep a piece that was written until all of it has gone, and say how much has not."""
         if self._keeps_pieces:
             write_batch.written = self.hold_piece
-        self._circles = 0
         self._held: dict[Hashable, int] = {}
         self._kernel: dict[Hashable, int] = {}
         self.held_bytes = 0
@@ -203,13 +200,6 @@ class Buffers:
     def held_by(self, who: Hashable) -> int:
         """Return how many bytes wait in `who`."""
         return self._held.get(who, 0)
-
-    def leave_circle(self) -> None:
-        """Note that something has ended that only the collector frees, and have it come where it is late."""
-        self._circles += 1
-        if self._circles == MAX_CIRCLES:
-            self._circles = 0
-            self._loop.call_soon(gc.collect)
 
     # All of it.
 
@@ -320,8 +310,7 @@ class Buffers:
 
 def give_back() -> None:
     """Have the C library give what is free back to the kernel, where it can (malloc_trim(3)): of what was
-    held in small pieces it would keep nearly all. HTTP/2 connections and tunnels are circles, and not free
-    before they were collected."""
+    held in small pieces it would keep nearly all."""
     gc.collect()
     trim = getattr(_LIBRARY, "malloc_trim", None)
     if trim is not None:

@@ -57,7 +57,7 @@ async def test_of_streams_that_were_reset_so_many_are_remembered() -> None:
             await client.send(*(reset(number) for number in streams))
         await in_order(client, application)
         (ours,) = house.registry.clients
-        assert ours._table.remembered == 1000
+        assert ours._streams.remembered == 1000
 
 
 async def test_calls_that_are_hedged_or_cancelled_pass() -> None:
