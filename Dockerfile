@@ -1,23 +1,26 @@
-# Builds for linux/amd64 and linux/arm64: every dependency is a wheel, so nothing is compiled or emulated but pip.
+# Builds for linux/amd64 and linux/arm64: every dependency is a wheel. docs/image.md says how, and what a machine
+# without a registry or behind a private index does.
 # A release pins it by digest: docs/releasing.md.
 ARG PYTHON=python:3.13-slim-bookworm
 
-FROM ${PYTHON} AS build
+FROM ${PYTHON} AS dependencies
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE requirements.lock requirements-build.lock ./
+COPY image/install image/tidy.py image/left-out ./image/
+COPY requirements.lock requirements-build.lock ./
+# Both secrets are optional: a pip.conf, and a PEM of CAs beside the public ones.
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    --mount=type=secret,id=ca,target=/run/secrets/ca \
+    image/install dependencies /opt/drainproxy
+
+FROM dependencies AS package
+COPY pyproject.toml README.md LICENSE ./
 COPY drainproxy ./drainproxy
-COPY image/install ./image/install
-RUN image/install /opt/drainproxy
+RUN image/install package /opt/drainproxy
 
 FROM ${PYTHON}
-ARG VERSION=0.1.0
-ARG REVISION=unknown
-LABEL org.opencontainers.image.title="drainproxy" \
-      org.opencontainers.image.description="An HTTP reverse proxy that makes a pod's end invisible to its clients" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
-COPY --from=build /opt/drainproxy /opt/drainproxy
+# What changes seldom comes first: a node that has an older version pulls the last layer alone.
+COPY --from=dependencies /opt/drainproxy /opt/drainproxy
+COPY --from=package /opt/drainproxy-package /opt/drainproxy
 # The allocator keeps what large bodies need for a moment, instead of asking the kernel for it again and again.
 ENV PATH=/opt/drainproxy/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1 \
@@ -25,6 +28,13 @@ ENV PATH=/opt/drainproxy/bin:/usr/local/bin:/usr/bin:/bin \
     MALLOC_TOP_PAD_=4194304 \
     MALLOC_TRIM_THRESHOLD_=8388608 \
     MALLOC_MMAP_THRESHOLD_=1048576
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="drainproxy" \
+      org.opencontainers.image.description="An HTTP reverse proxy that makes a pod's end invisible to its clients" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 # By number, so that runAsNonRoot can be checked without reading the image's passwd.
 USER 65532:65532
 EXPOSE 28080 29900

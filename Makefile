@@ -4,11 +4,13 @@ SOAK_MINUTES ?= 20
 VENV ?= .venv
 BIN := $(VENV)/bin
 SBOM ?= sbom.json
+IMAGE ?= localhost/drainproxy:dev
+LEFT_OUT = $(shell sed -n 's/^package /--no-emit-package /p' image/left-out)
 LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --custom-compile-command "make lock"
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help lock demo test test-fast check format docs pictures sizing conformance fuzz rollout rollout-grpc chaos states field soak bench bench-http2 sbom audit clean
+.PHONY: help lock demo test test-fast image image-test check format docs pictures sizing conformance fuzz rollout rollout-grpc chaos states field soak bench bench-http2 sbom audit clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +23,12 @@ test: $(VENV)/package $(VENV)/group-test  ## run the whole suite against the ins
 
 test-fast: $(VENV)/package $(VENV)/group-test  ## leave out what takes more than ten seconds
 	$(BIN)/pytest --numprocesses 4 -m "not slow"
+
+image:  ## build the image, by docker, buildah or podman: IMAGE=name BASE=debian where no registry is reached
+	image/build $(IMAGE)
+
+image-test: image $(VENV)/package $(VENV)/group-test  ## run it by podman: limits, a pod that drains, a crash
+	IMAGE=$(IMAGE) $(BIN)/pytest --numprocesses 2 tests/image
 
 check: $(VENV)/package $(VENV)/group-test $(VENV)/group-check  ## types, lint, format, import law, generated docs
 	$(BIN)/ruff check .
@@ -80,7 +88,7 @@ audit: $(VENV)/group-audit  ## ask the index for known holes in what is locked
 	$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict
 
 lock: $(VENV)/group-lock  ## choose the versions that the image is built of, with their hashes
-	$(LOCK) --all-extras --output-file requirements.lock pyproject.toml
+	$(LOCK) --all-extras $(LEFT_OUT) --output-file requirements.lock pyproject.toml
 	echo "hatchling>=1.27" | $(LOCK) --output-file requirements-build.lock -
 	$(LOCK) --group sbom --output-file requirements-sbom.lock
 

@@ -17,7 +17,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.image.engine import ROOT, run
+from tests.image.installing import install
+
 TOOLS = f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}"
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
@@ -27,11 +29,6 @@ NO_INDEX = re.compile(r"NewConnectionError|ConnectTimeout|Temporary failure|No m
 def tool(name: str) -> str:
     """Where a program is; skip without it."""
     return shutil.which(name, path=TOOLS) or pytest.skip(f"{name} is not installed; make .venv/group-deploy")
-
-
-def run(*command: str | Path, timeout: int = 60, **how: object) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=timeout, **how)
 
 
 def test_hadolint_finds_nothing():
@@ -155,8 +152,8 @@ def _answer(port: int, child: subprocess.Popen[str]) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_what_is_built_starts_under_a_read_only_root(tmp_path_factory):
-    """The build stage's own command fills a clean prefix, and the ENTRYPOINT runs there as user 65532.
+def test_what_is_built_starts_under_a_read_only_root():
+    """The build stages' own commands fill a clean prefix, and the ENTRYPOINT runs there as user 65532.
 
     Nothing can be written but the control socket's directory; the hook needs no shell; SIGTERM ends it.
     """
@@ -167,17 +164,22 @@ def test_what_is_built_starts_under_a_read_only_root(tmp_path_factory):
     prefix, run_directory = room / "opt", room / "run"
     run_directory.mkdir(parents=True)
     try:
-        assert "RUN image/install /opt/drainproxy\n" in DOCKERFILE
-        environment = {**os.environ, "PYTHON": _python()}
-        environment.pop("PYTHONPATH", None)
-        built = run(ROOT / "image" / "install", prefix, timeout=300, env=environment)
-        if built.returncode and NO_INDEX.search(built.stderr):
-            pytest.skip("no package index can be reached")
-        assert built.returncode == 0, built.stderr
+        for step in ("dependencies", "package"):
+            assert f" image/install {step} /opt/drainproxy\n" in DOCKERFILE
+            built = install(step, prefix, PYTHON=_python())
+            if built.returncode and "no package index can be reached" in built.stderr:
+                pytest.skip("no package index can be reached")
+            assert built.returncode == 0, built.stderr
         sources = list(prefix.rglob("site-packages/drainproxy/**/*.py"))
         assert sources
         assert all(list(each.parent.glob(f"__pycache__/{each.stem}.*.pyc")) for each in sources)
-        assert not list(prefix.rglob("site-packages/pip"))
+        copied = room / "opt-package"
+        site = prefix.rglob("site-packages/drainproxy").__next__().relative_to(prefix)
+        assert {each.name for each in (copied / site.parent).iterdir()} == {
+            "drainproxy",
+            next(prefix.rglob("drainproxy-*.dist-info")).name,
+        }
+        assert [each.name for each in (copied / "bin").iterdir()] == ["drainproxy"]
         _start(room, prefix, run_directory)
     finally:
         shutil.rmtree(room)
