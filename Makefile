@@ -10,7 +10,7 @@ LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11
   --no-emit-index-url --custom-compile-command "make lock"
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help lock demo test test-fast image image-test check format docs pictures sizing conformance fuzz rollout rollout-grpc chaos states field soak bench bench-http2 sbom audit clean
+.PHONY: help lock demo test test-fast image image-test image-figures check format docs pictures sizing conformance fuzz rollout rollout-grpc chaos states field soak bench bench-http2 sbom audit clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ field: $(VENV)/package $(VENV)/group-test $(VENV)/group-field  ## real servers a
 
 states: $(VENV)/package $(VENV)/group-test  ## stop 5,000 clients in every state, under 64 and 128 MiB
 	$(BIN)/python -m tests.chaos.standstill
+
+image-figures: image $(VENV)/package $(VENV)/group-test  ## what a container costs under small limits, for docs/operations.md
+	IMAGE=$(IMAGE) $(BIN)/python -m tests.image.figures
 
 soak: $(VENV)/package $(VENV)/group-test  ## mixed load with 1 % of every fault, and what must not grow: SOAK_MINUTES=20
 	$(BIN)/python -m tests.soak --minutes $(SOAK_MINUTES)
