@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
-
 from drainproxy import __version__
 from drainproxy.addresses import ListenAddress
 from drainproxy.admin.server import AdminServer
@@ -134,7 +132,7 @@ class _Process:
         self._interrupted = False
         self._patience: asyncio.Timeout | None = None
         """Of leaving: it ends when a person insists."""
-        self.metrics.build_info.set(1.0, __version__, platform.python_version(), aiohttp.__version__)
+        self.metrics.build_info.set(1.0, __version__, platform.python_version())
 
     def _open(self, doors: Sequence[Sequence[Door]]) -> Iterator[Listener]:
         """Yield what listens at each address, and tells when callers are let in."""

@@ -129,7 +129,7 @@ class Table:
         """Gauges that are cheaper to work out when asked."""
         self.unused: set[Family | Histogram] = set()
         """What no scrape shows: that of which it tells is switched off."""
-        self.build_info = Gauge("1, with what runs here.", version=(), python=(), aiohttp=())
+        self.build_info = Gauge("1, with what runs here.", version=(), python=())
         self.log_lines_dropped = Counter("Log lines given up.", reason=("blocked", "rate", "unwritten"))
         # No series where there is no certificate: 0 seconds left would wake somebody.
         self.certificate_expiry_seconds = Gauge("Seconds until the certificate in use expires.", used_for=())

@@ -14,9 +14,8 @@ import stat
 import struct
 from pathlib import Path
 
-from aiohttp import web
-
-from drainproxy.admin.http_server import Caller, HttpServer, Routes, line
+from drainproxy.admin.door import Caller
+from drainproxy.admin.http_server import HttpServer, Request, Response, Routes, line
 from drainproxy.lifecycle.controller import Controller
 from drainproxy.lifecycle.report import Cause
 from drainproxy.log import Log
@@ -25,13 +24,13 @@ from drainproxy.log import Log
 def routes(controller: Controller) -> Routes:
     """Return the routes that exist on the control socket alone."""
 
-    async def drain(request: web.BaseRequest) -> web.Response:
+    async def drain(request: Request) -> Response:
         """Begin a drain. `?prestop=1` says that the pod ends, so that it cannot be taken back."""
         prestop = request.query.get("prestop") == "1"
         controller.terminate(Cause.UNKNOWN if prestop else Cause.MANUAL, prestop=prestop)
         return line(202, f"{controller.published.phase}, waits for {controller.waiting_for()}")
 
-    async def undrain(_request: web.BaseRequest) -> web.Response:
+    async def undrain(_request: Request) -> Response:
         refusal = controller.resume()
         return line(200, "ready") if refusal is None else line(409, refusal)
 

@@ -22,6 +22,9 @@ class FairShare(Generic[Who]):
     def __len__(self) -> int:
         return self._count
 
+    def __iter__(self) -> Iterator[Who]:
+        return (who for own in self._by_address.values() for who in own)
+
     def enter(self, who: Who, address: str) -> None:
         """Take somebody in."""
         self._by_address.setdefault(address, {})[who] = None

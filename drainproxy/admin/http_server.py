@@ -1,235 +1,306 @@
-"""One listening side of the admin room: a bounded number of connections, a fixed table of routes.
+"""One listening side of the admin room: a fixed table of routes, answered over h11.
 
-The port is open to the whole pod network and shares its descriptors with the data plane, so a crowd of
-silent connections must cost little: nothing is made for one before it speaks, the address with most of them
-gives its oldest away, and the node, where the kubelet is, has places of its own.
-Decides nothing about answers; server.py fills the tables.
+Reads no bodies: nobody sends one that matters here, and a connection on which one is still to come ends with
+its answer. Decides nothing about answers; server.py fills the tables, door.py says who has a place.
 """
 
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, cast
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import cast
+from urllib.parse import parse_qsl, unquote, urlsplit
 
-from aiohttp import web
+import h11
 
-from drainproxy.admin.fair_share import FairShare
+from drainproxy.admin import door
+from drainproxy.admin.door import Door, address_of
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+MAX_TARGET_BYTES = 2048
+MAX_FIELD_BYTES = 4096
+MAX_FIELDS = 64
+MAX_HEAD_BYTES = 16 * 1024
+"""A probe's head is a few hundred bytes."""
+MAX_AHEAD_BYTES = 64 * 1024
+"""Said while an answer is under way. Nobody who asks for health has so much to say."""
+
+TEXT = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What somebody asks."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    fields: Mapping[str, str]
+    """By lower-case name; of one that is repeated the first."""
+    connection: "_Connection"
+
+    @property
+    def peer(self) -> str:
+        """The IP address of who asks; empty on a Unix socket."""
+        return self.connection.address
+
+    @property
+    def local(self) -> str:
+        """The IP address that was asked."""
+        return address_of(self.connection.wire, "sockname")
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer, whole."""
+
+    status: int
+    body: bytes
+    content_type: str = TEXT
+    fields: Mapping[str, str] = field(default_factory=dict)
+    sent: Callable[[], None] | None = None
+    """Called when it is written; not where nobody was there any more to have it."""
+
+
+Handler = Callable[[Request], Awaitable[Response]]
 Routes = Mapping[str, Mapping[str, Handler]]
 """Path -> method -> handler."""
 
-MAX_CONNECTIONS = 256
-"""Waiting hooks included; a few scrapers and some people need a tenth of it."""
 
-NODE_CONNECTIONS = 96
-"""Of the node's own addresses: a hook and three probes of each container of a large pod."""
-
-BACKLOG = 1024
-"""Connections the kernel completes while the loop is busy; beyond it a probe's SYN would be sent again a
-second later."""
-
-ACCEPTED_AT_ONCE = 64
-"""The standard loop takes as many in one turn as its server's backlog says, whoever else waits."""
-
-KEEPALIVE_S = 75.0
-"""An idle connection, or one whose head does not come, is closed after this: longer than the usual
-60 s between two scrapes."""
-
-STOP_S = 0.5
-"""What an answer under way gets when the process exits; aiohttp takes it twice at worst."""
-
-_LIMITS: dict[str, Any] = {
-    # No body is ever read here, and a probe's head is a few hundred bytes.
-    "max_line_size": 2048,
-    "max_field_size": 4096,
-    "max_headers": 64,
-    "read_bufsize": 4096,
-    "lingering_time": 0.0,
-}
-
-_FIELDS = {
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    # aiohttp would name itself and its version.
-    "Server": "drainproxy",
-}
-
-
-class HttpServer(web.Server):
-    """What aiohttp's runner hosts on one socket."""
+class HttpServer(Door):
+    """What answers on one socket."""
 
     def __init__(self, routes: Routes, node: frozenset[str] = frozenset()) -> None:
         """`node`: the addresses that the kubelet comes from."""
-        # A hook that hangs up must not go on occupying a place: handler_cancellation.
-        super().__init__(self._route, handler_cancellation=True)
+        super().__init__(node)
         self._routes = routes
-        self._node = node
-        self._others: FairShare[Caller] = FairShare(MAX_CONNECTIONS)
-        self._kubelets: FairShare[Caller] = FairShare(NODE_CONNECTIONS)
-        self._runner = web.ServerRunner(self, handle_signals=False, shutdown_timeout=STOP_S)
+        self._server: asyncio.Server | None = None
+        self._speaking: set[_Connection] = set()
 
     async def open(self, sock: socket.socket) -> None:
         """Serve on `sock`, which is bound."""
-        await self._runner.setup()
-        await web.SockSite(self._runner, sock, backlog=ACCEPTED_AT_ONCE).start()
-        sock.listen(BACKLOG)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self, sock=sock, backlog=door.ACCEPTED_AT_ONCE)
+        sock.listen(door.BACKLOG)
 
     async def close(self) -> None:
-        """Close the sockets, then every connection once its answer under way is written."""
-        await self._runner.cleanup()
+        """Close the socket, then every connection once its answer under way is written."""
+        if self._server is not None:
+            self._server.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(door.STOP_S):
+                for connection in list(self._speaking):
+                    connection.stop()
+                for connection in list(self._speaking):
+                    await connection.gone.wait()
+        self.send_home()
 
-    def __call__(self) -> asyncio.Protocol:  # type: ignore[override]
-        """Return the protocol of one accepted connection."""
-        return _Silent(self)
+    @property
+    def connections(self) -> list["_Connection"]:
+        """Those that have begun to speak."""
+        return list(self._speaking)
 
     def speaking(self) -> "_Connection":
-        """Return the protocol of a connection that has begun to speak."""
-        return _Connection(
-            self, loop=asyncio.get_running_loop(), access_log=None, keepalive_timeout=KEEPALIVE_S, **_LIMITS
-        )
+        """See Door."""
+        connection = _Connection(self)
+        self._speaking.add(connection)
+        return connection
 
-    def enter(self, caller: "Caller", transport: asyncio.Transport) -> None:
-        """Take a connection in, at the cost of another one if there are too many."""
-        address = caller.address = address_of(transport)
-        places = self._places(address)
-        places.enter(caller, address)
-        for crowd in places.crowds(address):
-            # A hook waits by design, and is the oldest.
-            silent = (each for each in places.of(crowd) if not each.waiting)
-            if (oldest := next(silent, None)) is not None and oldest.wire is not None:
-                places.leave(oldest, crowd)
-                oldest.wire.abort()
-                break
+    def ended(self, connection: "_Connection") -> None:
+        """Forget a connection that has spoken."""
+        self._speaking.discard(connection)
+        self.leave(connection)
 
-    def replace(self, silent: "_Silent", caller: "_Connection") -> None:
-        """A connection has begun to speak."""
-        caller.address, caller.wire = silent.address, silent.wire
-        self._places(caller.address).replace(silent, caller, caller.address)
-
-    def leave(self, caller: "Caller") -> None:
-        """Forget a connection."""
-        self._places(caller.address).leave(caller, caller.address)
-
-    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
-        """See web.Server."""
-        assert isinstance(handler, _Connection)
-        self.leave(handler)
-        super().connection_lost(handler, exc)
-
-    def _places(self, address: str) -> "FairShare[Caller]":
-        return self._kubelets if address in self._node else self._others
-
-    async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def answer(self, request: Request) -> Response:
+        """Return the answer to a request."""
         methods = self._routes.get(request.path)
         if methods is None:
-            response: web.StreamResponse = line(404, "no such path")
-        elif (handler := methods.get(request.method)) is None:
-            response = line(405, "no such method for this path")
-            response.headers["Allow"] = ", ".join(methods)
-        else:
-            response = await handler(request)
-        return dress(response)
+            return line(404, "no such path")
+        if (handler := methods.get(request.method)) is None:
+            return line(405, "no such method for this path", Allow=", ".join(methods))
+        return await handler(request)
 
 
-class _Silent(asyncio.Protocol):
-    """A connection that has not said anything yet. Thousands a second of them cost next to nothing."""
+class _Connection(asyncio.Protocol):
+    """One connection: a request, its answer, the next request."""
 
-    __slots__ = ("_door", "_patience", "address", "wire")
-    waiting = False
-
-    def __init__(self, door: HttpServer) -> None:
-        self._door = door
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._said = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._patience: asyncio.TimerHandle | None = None
+        self._answering: asyncio.Task[None] | None = None
+        self._ahead_bytes = 0
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._last = False
+        """The connection ends with the answer under way."""
+        self.gone = asyncio.Event()
+        self.waiting = False
         self.address = ""
         self.wire: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self.wire = cast("asyncio.Transport", transport)
-        self._patience = asyncio.get_running_loop().call_later(KEEPALIVE_S, self.wire.abort)
-        self._door.enter(self, self.wire)
+        self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol. It speaks: from now on it is a connection like any other."""
-        wire = self.wire
-        self._forget_time()
-        if wire is None or wire.is_closing():
-            # Turned away at the door; what it says is still in the loop's hands.
-            return
-        caller = self._door.speaking()
-        self._door.replace(self, caller)
-        wire.set_protocol(caller)
-        caller.connection_made(wire)
-        caller.data_received(data)
+        """See asyncio.Protocol."""
+        if self._answering is not None:
+            self._ahead_bytes += len(data)
+            if self._ahead_bytes > MAX_AHEAD_BYTES:
+                self._end()
+                return
+        self._said.receive_data(data)
+        if self._answering is None:
+            self._proceed()
+
+    def eof_received(self) -> bool:
+        """See asyncio.Protocol. Who has asked, and only stopped sending, gets his answer; a hook has gone."""
+        self._last = True
+        return self._answering is not None and not self.waiting
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self._writable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio.Protocol."""
-        self._forget_time()
-        self._door.leave(self)
+        """See asyncio.Protocol. A hook that hangs up must not go on occupying a place."""
+        self._patient()
+        if self._answering is not None:
+            self._answering.cancel()
+        self._server.ended(self)
+        self.gone.set()
 
-    def _forget_time(self) -> None:
+    def stop(self) -> None:
+        """End behind the answer under way."""
+        self._last = True
+        if self._answering is None:
+            self._end()
+
+    def wait_as_hook(self) -> None:
+        """Be one that waits by design. Who has stopped to send by then has hung up."""
+        self.waiting = True
+        if self._last and self.wire is not None:
+            self.wire.abort()
+
+    def _proceed(self) -> None:
+        """Look for the next request in what has come."""
+        try:
+            event = self._said.next_event()
+            if not isinstance(event, h11.Request):
+                # More has to come, for which time runs already; or the end.
+                return
+            request = self._read(event)
+        except (h11.RemoteProtocolError, ValueError):
+            self._refuse()
+            return
+        self._patient()
+        self._answering = self._loop.create_task(self._answer(request), name="admin answer")
+
+    def _read(self, event: h11.Request) -> Request:
+        """Return a request. Raises ValueError for what only a mistake or an attack would ask."""
+        if len(event.target) > MAX_TARGET_BYTES or len(event.headers) > MAX_FIELDS:
+            raise ValueError("too long")
+        fields: dict[str, str] = {}
+        for name, value in event.headers:
+            if len(name) + len(value) > MAX_FIELD_BYTES:
+                raise ValueError("too long")
+            fields.setdefault(name.decode("ascii"), value.decode("latin-1"))
+        # A target may name the server too (RFC 9112 section 3.2.2).
+        target = urlsplit(event.target.decode("ascii"))
+        # Of what is said twice the first holds, as with fields.
+        query = dict(reversed(parse_qsl(target.query, keep_blank_values=True)))
+        return Request(event.method.decode("ascii"), unquote(target.path), query, fields, self)
+
+    async def _answer(self, request: Request) -> None:
+        try:
+            response = await self._server.answer(request)
+        except Exception as failure:
+            # A defect: whoever asked is told that there is one, and the log which.
+            self._loop.call_exception_handler(
+                {"message": f"no answer to {request.method} {request.path}", "exception": failure}
+            )
+            response = line(500, "internal error")
+        self._write(response, head_only=request.method == "HEAD")
+        await self._writable.wait()
+        if response.sent is not None and self.wire is not None and not self.wire.is_closing():
+            response.sent()
+        self._answering = None
+        if self._last:
+            self._end()
+            return
+        self._said.start_next_cycle()
+        self._ahead_bytes = 0
+        self._wait()
+        self._proceed()
+
+    def _refuse(self) -> None:
+        self._last = True
+        self._patient()
+        self._write(line(400, "malformed request"))
+        self._end()
+
+    def _write(self, response: Response, *, head_only: bool = False) -> None:
+        if self.wire is None or self.wire.is_closing():
+            self._last = True
+            return
+        said = self._said
+        # What is left of a body is dropped, and not waited for.
+        while said.their_state is h11.SEND_BODY and not self._last:
+            try:
+                self._last = said.next_event() is h11.NEED_DATA
+            except h11.RemoteProtocolError:
+                self._last = True
+        fields = {
+            "Content-Type": response.content_type,
+            "Content-Length": str(len(response.body)),
+            # RFC 9110 section 6.6.1.
+            "Date": time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime()),
+            **door.FIELDS,
+            **response.fields,
+        }
+        if self._last:
+            fields["Connection"] = "close"
+        reason = HTTPStatus(response.status).phrase
+        head = h11.Response(status_code=response.status, headers=list(fields.items()), reason=reason)
+        events = [head, *([] if head_only else [h11.Data(data=response.body)]), h11.EndOfMessage()]
+        self.wire.write(b"".join(said.send(event) or b"" for event in events))
+        # It is h11 that knows what HTTP/1.0 and Connection have agreed upon (RFC 9112 section 9.3).
+        self._last = self._last or said.our_state is not h11.DONE or said.their_state is not h11.DONE
+
+    def _end(self) -> None:
+        if self.wire is not None:
+            self.wire.close()
+
+    def _wait(self) -> None:
+        """Give the next head its time."""
+        if self.wire is not None:
+            self._patience = self._loop.call_later(door.KEEPALIVE_S, self.wire.abort)
+
+    def _patient(self) -> None:
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
 
 
-class _Connection(web.RequestHandler):
-    """aiohttp's protocol with its own errors in our clothes."""
-
-    __slots__ = ("address", "waiting", "wire")
-
-    def __init__(self, door: HttpServer, **options: Any) -> None:
-        super().__init__(door, **options)
-        self.waiting = False
-        self.address = ""
-        self.wire: asyncio.Transport | None = None
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer what is no HTTP, or a defect; only the latter is worth a line in the log."""
-        if status != 400:
-            return dress(super().handle_error(request, status, exc, message))
-        response = dress(line(400, "malformed request"))
-        response.force_close()
-        return response
-
-
-Caller = _Silent | _Connection
-
-
-def address_of(transport: asyncio.BaseTransport | None, end: str = "peername") -> str:
-    """Return the IP address of one end of a connection, or nothing where it has none or is gone."""
-    name = None if transport is None else transport.get_extra_info(end)
-    # What a dual-stack listener calls an IPv4 peer begins like this.
-    return str(name[0]).removeprefix("::ffff:") if isinstance(name, tuple) else ""
-
-
 @contextlib.contextmanager
-def waiting(request: web.BaseRequest) -> Iterator[None]:
+def waiting(request: Request) -> Iterator[None]:
     """Keep the request's connection from giving way to newer ones: a hook waits on it by design."""
-    connection = request.protocol
-    assert isinstance(connection, _Connection)
-    connection.waiting = True
+    request.connection.wait_as_hook()
     try:
         yield
     finally:
-        connection.waiting = False
+        request.connection.waiting = False
 
 
-def line(status: int, text: str) -> web.Response:
+def line(status: int, text: str, **fields: str) -> Response:
     """Return an answer of one line."""
-    return web.Response(status=status, text=f"{text}\n")
-
-
-def dress(response: web.StreamResponse) -> web.StreamResponse:
-    """Give an answer the fields that every one has."""
-    if not response.prepared:
-        response.headers.update(_FIELDS)
-    return response
+    return Response(status, f"{text}\n".encode(), fields=fields)

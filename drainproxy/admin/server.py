@@ -11,14 +11,13 @@ import math
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
-
-from aiohttp import web
 
 from drainproxy import metrics as exposition
 from drainproxy.admin import control, guard, health, page
 from drainproxy.admin.fair_share import FairShare
-from drainproxy.admin.http_server import Handler, HttpServer, Routes, address_of, dress, line, waiting
+from drainproxy.admin.http_server import Handler, HttpServer, Request, Response, Routes, line, waiting
 from drainproxy.admin.scrapes import Scrapes
 from drainproxy.admin.settings import AdminSettings
 from drainproxy.admin.status import status
@@ -162,11 +161,11 @@ class AdminServer:
     # Handlers.
 
     def _probe(self, judge: Callable[[health.Facts], health.Verdict]) -> Handler:
-        async def answer(request: web.BaseRequest) -> web.Response:
-            if judge is health.readyz and request.headers.get("User-Agent", "").startswith("kube-probe/"):
+        async def answer(request: Request) -> Response:
+            if judge is health.readyz and request.fields.get("user-agent", "").startswith("kube-probe/"):
                 self.controller.probes.came(asyncio.get_running_loop().time())
             verdict = judge(self._facts())
-            return web.Response(status=verdict.status, text=verdict.text(verbose="verbose" in request.query))
+            return Response(verdict.status, verdict.text(verbose="verbose" in request.query).encode())
 
         return answer
 
@@ -181,31 +180,25 @@ class AdminServer:
             blocked=str(self.about().get("blocked") or ""),
         )
 
-    async def _show_metrics(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _show_metrics(self, request: Request) -> Response:
         now = asyncio.get_running_loop().time()
-        body, content_type = exposition.scrape(self.metrics, request.headers.get("Accept", ""))
-        response = web.Response(body=body, headers={"Content-Type": content_type})
-        return await self._hand_over(request, response, self._scrapes, now)
+        body, content_type = exposition.scrape(self.metrics, request.fields.get("accept", ""))
+        sent = partial(self._handed_over, request.peer, self._scrapes, now)
+        return Response(200, body, content_type, sent=sent)
 
-    async def _hand_over(
-        self, request: web.BaseRequest, response: web.Response, register: Scrapes, now: float
-    ) -> web.StreamResponse:
-        """Write a response made at loop time `now`, and only then take a note of who has it.
+    def _handed_over(self, peer: str, register: Scrapes, now: float) -> None:
+        """Take a note of who has what was true at loop time `now`, now that it is written.
 
         The process may exit as soon as the last one has come.
         """
-        dress(response)
-        await response.prepare(request)
-        await response.write_eof()
-        register.record(_peer(request), now)
+        register.record(peer, now)
         self._fetched.set()
         if self.controller.drained:
             self.controller.fetched()
-        return response
 
-    async def _wait(self, request: web.BaseRequest) -> web.Response:
+    async def _wait(self, request: Request) -> Response:
         """Answer when the application may stop. Waits only: anyone on the pod network may ask."""
-        asker = _peer(request)
+        asker = request.peer
         # On the control socket, where nobody has an address, only this container asks.
         places = self._kubelets if not asker or asker in self.node else self._waiters
         try:
@@ -235,7 +228,7 @@ class AdminServer:
         waiting_there[0].reschedule(asyncio.get_running_loop().time())
         return True
 
-    async def _show_status(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _show_status(self, request: Request) -> Response:
         now = asyncio.get_running_loop().time()
         document = status(
             controller=self.controller,
@@ -245,13 +238,13 @@ class AdminServer:
             now=now,
         )
         text = json.dumps(document, separators=(",", ":")) + "\n"
-        response = web.Response(text=text, content_type="application/json")
-        return await self._hand_over(request, response, self._looks, now)
+        sent = partial(self._handed_over, request.peer, self._looks, now)
+        return Response(200, text.encode(), "application/json; charset=utf-8", sent=sent)
 
 
-async def _show_page(_request: web.BaseRequest) -> web.Response:
-    headers = {"Content-Security-Policy": page.POLICY}
-    return web.Response(text=page.PAGE, content_type="text/html", headers=headers)
+async def _show_page(_request: Request) -> Response:
+    fields = {"Content-Security-Policy": page.POLICY}
+    return Response(200, page.PAGE.encode(), "text/html; charset=utf-8", fields)
 
 
 def _read(show: Handler) -> dict[str, Handler]:
@@ -259,20 +252,16 @@ def _read(show: Handler) -> dict[str, Handler]:
 
 
 def _on_loopback(show: Handler) -> Handler:
-    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+    async def answer(request: Request) -> Response:
         refusal = guard.refusal(
-            peer=_peer(request),
-            local=address_of(request.transport, "sockname"),
-            host=request.headers.get("Host", ""),
-            origin=request.headers.get("Origin"),
-            fetch_site=request.headers.get("Sec-Fetch-Site"),
+            peer=request.peer,
+            local=request.local,
+            host=request.fields.get("host", ""),
+            origin=request.fields.get("origin"),
+            fetch_site=request.fields.get("sec-fetch-site"),
         )
         if refusal is not None:
             return line(403, refusal)
         return await show(request)
 
     return answer
-
-
-def _peer(request: web.BaseRequest) -> str:
-    return address_of(request.transport)

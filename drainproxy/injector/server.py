@@ -9,15 +9,16 @@ import platform
 import socket
 from contextlib import closing
 
-import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from drainproxy import __version__
 from drainproxy import metrics as exposition
 from drainproxy.addresses import ListenAddress
-from drainproxy.admin.http_server import HttpServer, Routes, line
-from drainproxy.certificates import Certificates, Files, Rotation, for_clients
+from drainproxy.admin import http_server
+from drainproxy.admin.http_server import HttpServer, Request, Response
+from drainproxy.certificates import Files, Rotation, for_clients
+from drainproxy.injector.door import ReviewDoor, line
 from drainproxy.injector.patch import InjectorDefaults
 from drainproxy.injector.review import Malformed, answer
 from drainproxy.lifecycle import signals
@@ -25,7 +26,6 @@ from drainproxy.lifecycle.propagation import PRESETS, UNKNOWN, Facts, judge
 from drainproxy.log import Format, Log, adopt_libraries
 from drainproxy.metrics import WebhookMetrics
 from drainproxy.proxy.wire.listening_socket import address_of, bind
-from drainproxy.proxy.wire.tls import Tls
 
 MAX_BODY_BYTES = 3 * 1024 * 1024
 """What a request to the API server may have; etcd takes half of it. One that is parsed takes up to twelve
@@ -64,7 +64,7 @@ class _Webhook:
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._metrics = WebhookMetrics()
-        self._metrics.build_info.set(1.0, __version__, platform.python_version(), aiohttp.__version__)
+        self._metrics.build_info.set(1.0, __version__, platform.python_version())
         log.on_dropped = self._metrics.log_lines_dropped.inc
         self._rotation = Rotation(self._metrics, log)
         self._certificates = self._rotation.add("webhook", files, for_clients)
@@ -76,8 +76,8 @@ class _Webhook:
         """Loop time of the last one that came while ending."""
 
     async def run(self, wire: socket.socket, admin_wire: socket.socket) -> None:
-        doors = [
-            _TlsDoor({"/mutate": {"POST": self._mutate}}, self._certificates),
+        doors: list[ReviewDoor | HttpServer] = [
+            ReviewDoor("/mutate", self._mutate, self._certificates),
             HttpServer({path: {"GET": self._show} for path in ("/livez", "/readyz", "/metrics")}),
         ]
         for door, name, bound in zip(doors, ("webhook", "admin"), (wire, admin_wire), strict=True):
@@ -161,20 +161,8 @@ class _Webhook:
         response.force_close()
         return response
 
-    async def _show(self, request: web.BaseRequest) -> web.Response:
+    async def _show(self, request: Request) -> Response:
         if request.path == "/metrics":
-            body, content_type = exposition.scrape(self._metrics, request.headers.get("Accept", ""))
-            return web.Response(body=body, headers={"Content-Type": content_type})
+            return Response(200, *exposition.scrape(self._metrics, request.fields.get("accept", "")))
         ending = self._ending.is_set() and request.path == "/readyz"
-        return line(503, "ending") if ending else line(200, "ready")
-
-
-class _TlsDoor(HttpServer):
-    """A connection counts from its accept on, and each handshake gets the newest certificate."""
-
-    def __init__(self, routes: Routes, certificates: Certificates) -> None:
-        super().__init__(routes)
-        self._certificates = certificates
-
-    def __call__(self) -> asyncio.Protocol:  # type: ignore[override]
-        return Tls(super().__call__(), self._certificates.context, lambda _: None)
+        return http_server.line(503, "ending") if ending else http_server.line(200, "ready")

@@ -19,8 +19,6 @@ import contextlib
 import socket
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
 from drainproxy.errors import ListenError, OutOfDescriptors
 from drainproxy.proxy.acceptor import Acceptor, few_descriptors
 from drainproxy.proxy.accounting.outcome import Stranger, TurnedAway
@@ -59,7 +57,6 @@ class Listener:
         self._wire: ListeningSocket | None = None
         if not callable(wire):
             self._bound(wire)
-        self._runner = web.ServerRunner(server)
         self._accepting: asyncio.Server | Acceptor | None = None
         self._moving: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -71,7 +68,6 @@ class Listener:
 
     async def start(self) -> None:
         """Accept connections, now or once the application does."""
-        await self._runner.setup()
         if self._bind is None:
             await self._accept()
         else:
@@ -205,6 +201,6 @@ class Listener:
         if self._last is not None:
             self._last.close()
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """End what is left."""
-        await self._runner.cleanup()
+        self.server.stop()

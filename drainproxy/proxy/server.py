@@ -1,10 +1,8 @@
-"""The protocol factory of one listener, which aiohttp's runner hosts: what a new connection begins with."""
+"""The protocol factory of one listener: what a new connection begins with."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-from aiohttp import web
 
 from drainproxy.proxy.downstream.registry import Registry
 from drainproxy.proxy.http1.connection import ClientConnection
@@ -17,16 +15,11 @@ if TYPE_CHECKING:
     from drainproxy.proxy.preamble import Preamble
 
 
-async def _unused(_request: web.BaseRequest) -> web.StreamResponse:
-    raise web.HTTPNotImplemented
-
-
-class ProxyServer(web.Server):
-    """A low-level aiohttp server whose protocol is ours. Runners and sites take it as it is."""
+class ProxyServer:
+    """What the event loop calls for each connection that it accepts."""
 
     def __init__(self, plane: Plane, preamble: Preamble | None = None) -> None:
         """`preamble`: what comes before HTTP."""
-        super().__init__(_unused)
         self.plane = plane
         self.registry = Registry(plane)
         self._preamble = preamble
@@ -36,13 +29,13 @@ class ProxyServer(web.Server):
         """Whoever connects may speak HTTP, and is answered in it."""
         return self._preamble is None and not self.plane.pool.address.tcp
 
-    def __call__(self) -> asyncio.Protocol:  # type: ignore[override]
+    def __call__(self) -> asyncio.Protocol:
         """Make the protocol of a new connection."""
         if self.plane.pool.address.tcp:
             return TcpTunnel(self.registry)
         client = ClientConnection(self.registry)
         return client if self._preamble is None else self._preamble.lead(client)
 
-    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - aiohttp's
+    def stop(self) -> None:
         """Close what is left at the very end."""
         self.plane.pool.stop()

@@ -44,7 +44,7 @@ class Shutdown:
         for listener in self.listeners:
             await listener.server.registry.emptied(self.exit_by)
         for listener in self.listeners:
-            await listener.close()
+            listener.close()
 
     async def _close_the_door(self) -> None:
         """Stop listening. Callers are ignored for a moment, then refused; never while work is waited for."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from drainproxy.admin import http_server
+from drainproxy.admin import door
 from tests.admin.premises import PATIENCE_S, Call, Premises
 
 
@@ -35,7 +35,7 @@ async def test_the_oldest_idle_connection_gives_way_to_a_probe(premises):
 
 async def test_a_crowd_takes_no_place_of_the_nodes(tmp_path, monkeypatch):
     """Whatever comes from elsewhere, and however much of it, the kubelet's connections stay and get in."""
-    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 8)
+    monkeypatch.setattr(door, "MAX_CONNECTIONS", 8)
     premises = Premises(tmp_path, node=frozenset(("127.0.0.1",)))
     await premises.open()
     probe = await linger(premises)
@@ -71,7 +71,7 @@ async def test_who_comes_by_the_thousand_pushes_out_nobody_but_itself(premises):
 
 
 async def test_nothing_is_made_for_a_connection_that_says_nothing(premises):
-    """A neighbour opens thousands a second; aiohttp's own protocol and its task cost a probe its time."""
+    """A neighbour opens thousands a second; a parser and a task for each would cost a probe its time."""
     reader, writer = await asyncio.open_connection("127.0.0.1", premises.port)
     await premises.ask("GET /livez")
     assert premises.admin._doors[0].connections == []
@@ -84,7 +84,7 @@ async def test_nothing_is_made_for_a_connection_that_says_nothing(premises):
 
 async def test_a_connection_that_never_speaks_is_given_up(tmp_path, monkeypatch):
     """By the clock of idle ones."""
-    monkeypatch.setattr(http_server, "KEEPALIVE_S", 0.05)
+    monkeypatch.setattr(door, "KEEPALIVE_S", 0.05)
     premises = Premises(tmp_path)
     await premises.open()
     assert await Call(*await asyncio.open_connection("127.0.0.1", premises.port)).closed_without_answer()
@@ -106,7 +106,7 @@ async def test_a_waiting_hook_gives_way_to_nobody(premises):
 
 async def test_a_head_that_does_not_end_is_given_up(tmp_path, monkeypatch):
     """The same clock closes idle connections."""
-    monkeypatch.setattr(http_server, "KEEPALIVE_S", 0.05)
+    monkeypatch.setattr(door, "KEEPALIVE_S", 0.05)
     premises = Premises(tmp_path)
     await premises.open()
     reader, writer = await asyncio.open_connection("127.0.0.1", premises.port)

@@ -110,12 +110,12 @@ async def test_other_methods_are_405(premises, line, allow):
     ids=range(9),
 )
 async def test_every_answer_forbids_caching_and_tells_no_version(premises, line):
-    """Also what aiohttp answers by itself when the request is no HTTP."""
+    """Also what is answered when the request is no HTTP."""
     answer = await premises.ask(line)
     assert answer.fields["cache-control"] == "no-store"
     assert answer.fields["server"] == "drainproxy"
     if "/metrics" not in line:
-        assert b"aiohttp" not in answer.body
+        assert b"h11" not in answer.body
 
 
 async def test_a_request_that_is_no_http_is_refused_without_a_line_in_the_log(premises, caplog):

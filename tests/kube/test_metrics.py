@@ -27,7 +27,7 @@ ANY = object()
 """More than nought."""
 
 SERVING = {
-    'build_info{aiohttp="': ANY,
+    'build_info{python="': ANY,
     'phase{phase="ready"}': 1,
     'phase{phase="propagating"}': 0,
     'phase_duration_seconds{phase="starting"}': ANY,

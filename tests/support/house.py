@@ -156,7 +156,7 @@ class House:
         finally:
             await self.sweep()
             self.listener.shut()
-            await self.listener.close()
+            self.listener.close()
             await self.tasks.cancel()
             for connection in list(self.pool._open):
                 self.pool.discard(connection)

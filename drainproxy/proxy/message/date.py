@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from email.utils import formatdate
 
 _line = (0, b"")
 
@@ -13,5 +12,6 @@ def date_line() -> bytes:
     global _line  # noqa: PLW0603 - a one-line cache
     second = int(time.time())
     if _line[0] != second:
-        _line = (second, b"Date: %b\r\n" % formatdate(second, usegmt=True).encode())
+        # In the C locale, which Python leaves to time: nobody here sets another.
+        _line = (second, time.strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n", time.gmtime(second)).encode())
     return _line[1]

@@ -13,10 +13,10 @@ import contextlib
 import math
 from enum import IntEnum
 from typing import TYPE_CHECKING
-
-import aiohttp
+from urllib.parse import quote
 
 from drainproxy import errors
+from drainproxy.proxy.message.parser import ResponseReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,7 +142,8 @@ class Probe:
         if answer is not Answer.ACCEPTS or self._path is None or pool.address.tcp:
             # What speaks another protocol has no paths.
             return answer
-        return answer if await _get(pool, self._path) else Answer.SILENT
+        up = await _get(pool, self._path, self._loop.time() + TIMEOUT_S)
+        return answer if up else Answer.SILENT
 
 
 async def _waited(doubt: asyncio.Event, within_s: float) -> bool:
@@ -165,18 +166,56 @@ async def ask(pool: Pool, deadline: float) -> Answer:
     return Answer.ACCEPTS
 
 
-async def _get(pool: Pool, path: str) -> bool:
-    address = pool.address
-    context = pool.tls.context if pool.tls is not None else True
-    connector = aiohttp.UnixConnector(address.path) if address.path else aiohttp.TCPConnector(ssl=context)
-    name = pool.tls.server_name if pool.tls is not None else None
-    base = "http://localhost" if address.path else str(address)
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+async def _get(pool: Pool, path: str, deadline: float) -> bool:
+    """Tell whether the application answers a GET with less than 500, before loop time `deadline`."""
+    question = _Question()
     try:
-        async with (
-            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-            session.get(base + path, allow_redirects=False, server_hostname=name) as response,
-        ):
-            return response.status < 500
-    except (aiohttp.ClientError, TimeoutError, OSError):
+        connection = await pool.connect(deadline, question)
+    except errors.RequestError:
         return False
+    # What is written is percent-encoded for the most part; the rest is here.
+    path = quote(path, safe="!$%&'()*+,/:;=?@[]~")
+    request = f"GET {path} HTTP/1.1\r\nHost: {pool.address.authority}\r\nUser-Agent: drainproxy\r\n"
+    try:
+        connection.transport.write(f"{request}Accept: */*\r\nConnection: close\r\n\r\n".encode())
+        async with asyncio.timeout_at(deadline):
+            return 0 < await question.status < 500
+    except TimeoutError:
+        return False
+    finally:
+        pool.discard(connection)
+
+
+class _Question:
+    """Borrows a connection for one answer's status; 0 where none comes."""
+
+    def __init__(self) -> None:
+        self._reader = ResponseReader()
+        self.status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def upstream_data(self, data: bytes) -> None:
+        """See Borrower."""
+        try:
+            while (read := self._reader.feed(data)) is not None:
+                head, data = read
+                if head.status >= 200:
+                    self._found(head.status)
+                    break
+        except errors.UpstreamMalformed:
+            self._found(0)
+
+    def upstream_eof(self) -> None:
+        """See Borrower."""
+        self._found(0)
+
+    def upstream_lost(self, *, reset: bool) -> None:
+        """See Borrower."""
+        self._found(0)
+
+    def upstream_writable(self, *, writable: bool) -> None:
+        """See Borrower. One request goes at once."""
+
+    def _found(self, status: int) -> None:
+        self._reader.forget()
+        if not self.status.done():
+            self.status.set_result(status)
