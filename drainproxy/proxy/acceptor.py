@@ -25,20 +25,12 @@ if TYPE_CHECKING:
     from drainproxy.proxy.wire.listening_socket import ListeningSocket
     from drainproxy.tasks import Connections
 
-FEW_DESCRIPTORS = 4096
-"""Below it a backlog (listening_socket.py) may hold more callers than there are descriptors left."""
 ACCEPTED_A_TURN = 4
 LAST_DESCRIPTORS = 32
 """So many may be under way at once where each turn brings some, from the accept to the close of who gives
 way."""
 OUT_FOR_TURNS = 2 * TURNS
 """What other listeners have under way is over by then; who finds none yet is turned away."""
-
-
-def few_descriptors() -> bool:
-    """Tell whether a turn's callers could take the last ones."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return soft != resource.RLIM_INFINITY and soft < FEW_DESCRIPTORS
 
 
 class Acceptor:

@@ -20,7 +20,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from drainproxy.errors import ListenError, OutOfDescriptors
-from drainproxy.proxy.acceptor import Acceptor, few_descriptors
+from drainproxy.proxy.acceptor import Acceptor
 from drainproxy.proxy.accounting.outcome import Stranger, TurnedAway
 from drainproxy.proxy.message import replies
 from drainproxy.proxy.message.date import date_line
@@ -141,7 +141,7 @@ class Listener:
             wire = wire or self._last.dup()
             wire.refusal = self._refusal
             wire.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if few_descriptors():
+            if self.server.plane.connection_limit.overrun_by(BACKLOG):
                 wire.listen(BACKLOG)
                 self._accepting = Acceptor(wire, self.server, self.server.plane.tasks)
             else:

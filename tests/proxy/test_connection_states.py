@@ -20,6 +20,9 @@ from tests.proxy.test_transcripts import CUT_ANYWHERE, TRANSCRIPTS
 from tests.support.clock import in_fake_time
 from tests.support.house import House
 from tests.support.transcript import Stage
+from tests.support.upstream import Upstream, answering
+from tests.support.wire import End as Closed
+from tests.support.words import GET, asks
 
 if TYPE_CHECKING:
     from enum import Enum, IntEnum
@@ -197,3 +200,24 @@ async def test_no_conversation_leads_to_what_cannot_be_together(name: str, *, by
     stage = Watched()
     await stage.play(TRANSCRIPTS[name], bytewise=bytewise)
     assert stage.seen <= {(reading, writing) for reading, writing, cell in cells(TOGETHER) if cell == "yes"}
+
+
+@pytest.mark.parametrize("asked", [GET, asks("OPTIONS", "/", "Max-Forwards: 0")], ids=["answer", "ours"])
+async def test_a_defect_behind_an_answer_ends_the_connection_at_once(
+    asked: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was left to its timer, and its request in flight."""
+    async with Upstream(answering()) as upstream, House(upstream) as house:
+
+        def broken(_self: ClientConnection) -> None:
+            raise RuntimeError("a defect")
+
+        monkeypatch.setattr(ClientConnection, "exchange_done", broken)
+        monkeypatch.setattr(ClientConnection, "_replied", broken)
+        client = await house.client()
+        await client.send(asked)
+        await client.final()
+        assert await client.read_eof() is Closed.FIN
+        client.close()
+        await house.until(lambda: not len(house.inflight))
+        assert "a defect" in house.diary.lines.pop()["failure"]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from drainproxy.proxy.wire.write_batch import WriteBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Sheet(asyncio.Transport):
@@ -34,8 +38,13 @@ class Bench:
     def __init__(self) -> None:
         self.sheet: list[tuple[str, bytes]] = []
         self.defects: list[str] = []
+        self.told: list[Exception] = []
         self.write_batch = WriteBatch(asyncio.get_running_loop(), lambda what, _: self.defects.append(what))
         self.a, self.b = Sheet(self.sheet, "a"), Sheet(self.sheet, "b")
+
+    def then(self, act: Callable[[], object]) -> None:
+        """Have `act` done behind the writes."""
+        self.write_batch.then(act, self.told.append)
 
 
 async def test_what_a_turn_writes_goes_out_at_its_end_in_order() -> None:
@@ -91,11 +100,11 @@ async def test_a_transport_that_closes_is_left_alone() -> None:
 async def test_what_comes_then_comes_after_the_writes() -> None:
     """Also where nothing was written."""
     bench = Bench()
-    bench.write_batch.then(lambda: bench.sheet.append(("then", b"")))
+    bench.then(lambda: bench.sheet.append(("then", b"")))
     bench.write_batch.write(bench.a, b"1")
     await asyncio.sleep(0)
     assert bench.sheet == [("a", b"1"), ("then", b"")]
-    bench.write_batch.then(lambda: bench.sheet.append(("then", b"2")))
+    bench.then(lambda: bench.sheet.append(("then", b"2")))
     await asyncio.sleep(0)
     assert bench.sheet[-1] == ("then", b"2")
 
@@ -106,9 +115,9 @@ async def test_what_comes_then_may_write_and_wait_again() -> None:
 
     def again() -> None:
         bench.write_batch.write(bench.a, b"2")
-        bench.write_batch.then(lambda: bench.sheet.append(("then", b"")))
+        bench.then(lambda: bench.sheet.append(("then", b"")))
 
-    bench.write_batch.then(again)
+    bench.then(again)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert bench.sheet == [("a", b"2"), ("then", b"")]
@@ -120,7 +129,7 @@ async def test_a_write_that_fails_fails_alone() -> None:
     bench.a.broken = True
     bench.write_batch.write(bench.a, b"1")
     bench.write_batch.write(bench.b, b"2")
-    bench.write_batch.then(lambda: bench.sheet.append(("then", b"")))
+    bench.then(lambda: bench.sheet.append(("then", b"")))
     await asyncio.sleep(0)
     assert bench.sheet == [("b", b"2"), ("then", b"")]
     assert len(bench.defects) == 1
@@ -129,8 +138,19 @@ async def test_a_write_that_fails_fails_alone() -> None:
 async def test_an_act_that_fails_fails_alone() -> None:
     """The next act belongs to another connection."""
     bench = Bench()
-    bench.write_batch.then(lambda: 1 // 0)
-    bench.write_batch.then(lambda: bench.sheet.append(("then", b"")))
+    bench.then(lambda: 1 // 0)
+    bench.then(lambda: bench.sheet.append(("then", b"")))
+    await asyncio.sleep(0)
+    assert bench.sheet == [("then", b"")]
+    assert len(bench.told) == 1
+    assert not bench.defects
+
+
+async def test_who_fails_to_hear_of_its_act_fails_alone() -> None:
+    """The defect of the defect is told, too."""
+    bench = Bench()
+    bench.write_batch.then(lambda: 1 // 0, lambda _: bench.told[0])
+    bench.then(lambda: bench.sheet.append(("then", b"")))
     await asyncio.sleep(0)
     assert bench.sheet == [("then", b"")]
     assert len(bench.defects) == 1

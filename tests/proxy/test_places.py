@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from drainproxy.proxy.acceptor import Acceptor
 from drainproxy.proxy.http1.connection import ClientConnection
 from drainproxy.proxy.limits.connection_limit import MAX_CHECKS
+from drainproxy.proxy.wire.listening_socket import BACKLOG
 from tests.support.house import House
 from tests.support.upstream import Upstream, answering
 from tests.support.wire import End
@@ -330,3 +332,16 @@ async def test_somebody_hears_that_most_places_are_taken() -> None:
         await house.until(lambda: len(told) == 2)
         assert told[1] == (False, 6, 10)
         assert house.metrics.client_connections_crowded.value() == 0
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "scarce"), [(2 * 100 + 1024 + 512, False), (2 * 100 + 1024 + 511, True)]
+)
+async def test_a_turn_of_callers_that_could_take_the_last_descriptors_is_accepted_in_parts(
+    descriptors: int, *, scarce: bool
+) -> None:
+    """Each listener may bring a whole backlog, beside all who have a place and their connections."""
+    async with Upstream() as upstream, House(upstream, max_connections=100, descriptors=descriptors) as house:
+        assert isinstance(house.listener._accepting, Acceptor) is scarce
+        house.connection_limit._pools = [house.pool, house.pool]
+        assert house.connection_limit.overrun_by(BACKLOG)

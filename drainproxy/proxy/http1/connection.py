@@ -294,8 +294,12 @@ class ClientConnection(PatientSocket):
     def defective(self, defect: Exception) -> None:
         """A defect of ours costs one connection, not the process."""
         self.plane.accounting.defect(defect)
-        if self._exchange is not None:
-            self._exchange.fail(errors.InternalError())
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.fail(errors.InternalError())
+            if self._exchange is exchange:
+                # It was answered already, and nobody else will let go of it.
+                self._end_exchange(exchange)
         self.close()
 
     def _reply(
@@ -322,7 +326,7 @@ class ClientConnection(PatientSocket):
     def _after_reply(self, *, keep: bool, unread: bool) -> None:
         if keep:
             self._reading = states.AFTER_REPLY[self._reading]
-            self.plane.write_batch.then(self._replied)
+            self.plane.write_batch.then(self._replied, self.defective)
         else:
             self.close(unread=unread)
 

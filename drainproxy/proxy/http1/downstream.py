@@ -23,8 +23,6 @@ class Downstream(Caller, Holder, Protocol):
 
     scheme: bytes
     timer: LazyTimer
-    write_paused: bool
-    """The client does not take what it gets."""
 
     @property
     def gone(self) -> bool:

@@ -79,8 +79,6 @@ class Exchange(Claim):
             return
         self._upstream, self._upstream_reused = upstream, upstream.reused
         self._reader, upstream.borrower = upstream.reader, self
-        if self._client.write_paused:
-            self.client_writable(writable=False)
         client, plane, request = self._client, self._plane, self.request
         head, dropped = headers.request_head(
             self.head, request.target, self._body, client.peer, client.scheme, plane.upstream_host,
@@ -288,7 +286,7 @@ class Exchange(Claim):
         if self.stream is not None and self.stream.told:
             self.outcome = "told_to_leave"
         self._leave_upstream(reusable=clean)
-        self._plane.write_batch.then(self._flushed)
+        self._plane.write_batch.then(self._flushed, self._client.defective)
 
     def _flushed(self) -> None:
         """The client's transport has the answer; the exchange ends once the socket has it too."""

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from drainproxy.errors import DrainDeadline
+from drainproxy.proxy.accounting.outcome import outcome_of
 from drainproxy.proxy.accounting.shown import shown, shown_path
 from drainproxy.proxy.http2 import frames
 from drainproxy.proxy.http2.frames import Code
@@ -124,11 +125,12 @@ class Stream:
         self.error, error.sent = error, taken
         if not self.answered:
             last = self._answer(error) if taken else frames.rst_stream(self.id, Code.REFUSED_STREAM)
-            self._streams.cut(self, last, "timed_out")
         elif self.grpc and not self.upstream_ended:
-            self._streams.cut(self, frames.last_fields(self.id, frames.GRPC_UNAVAILABLE), "cut")
+            last = frames.last_fields(self.id, frames.GRPC_UNAVAILABLE)
         else:
-            self._streams.cut(self, frames.rst_stream(self.id, Code.CANCEL), "cut")
+            last = frames.rst_stream(self.id, Code.CANCEL)
+        # What its client has not sent ends by the client's own doing, as a reset does.
+        self._streams.cut(self, last, outcome_of(error, begun=self.answered) or "reset")
 
     def _answer(self, error: RequestError) -> bytes:
         answer = frames.last_fields(self.id, replies.fields(error))

@@ -185,6 +185,11 @@ class ConnectionLimit:
                 self.idle = None
                 self._silent.clear()
 
+    def overrun_by(self, backlog: int) -> bool:
+        """Tell whether a turn's callers could take the last descriptors: so many of each listener, beside all
+        who have a place and a connection to the application for each."""
+        return 2 * self._max + len(self._pools) * backlog > self._descriptors
+
     def spare_descriptor(self) -> None:
         """Have an idle client give way to a connection to the application, if descriptors are scarce."""
         if self._used() >= self._descriptors:

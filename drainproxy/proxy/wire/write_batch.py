@@ -27,7 +27,7 @@ class WriteBatch:
         self._loop = loop
         self._failed = failed
         self._waiting: list[tuple[asyncio.Transport, bytes]] = []
-        self._then: list[Callable[[], None]] = []
+        self._then: list[tuple[Callable[[], None], Callable[[Exception], None]]] = []
         self.large_bytes = LARGE_BYTES
         self.written: Callable[[asyncio.Transport, int], None] = _nobody
         """Told of each write that was not put off, and of its size."""
@@ -46,21 +46,28 @@ class WriteBatch:
             self._loop.call_soon(self.flush)
         self._waiting.append((transport, data))
 
-    def then(self, act: Callable[[], None]) -> None:
-        """Call `act` once what was written before has been handed to its transports."""
+    def then(self, act: Callable[[], None], defective: Callable[[Exception], None]) -> None:
+        """Call `act` once what was written before has been handed to its transports; `defective`, whose it
+        is, with what it raises."""
         if not self._waiting and not self._then:
             self._loop.call_soon(self.flush)
-        self._then.append(act)
+        self._then.append((act, defective))
 
     def flush(self) -> None:
         """Write everything now. A transport must be flushed before it is told to close."""
         then, self._then = self._then, []
         self._send()
-        for act in then:
+        for act, defective in then:
             try:
                 act()
             except Exception as defect:
-                self._failed("after a write", defect)
+                self._tell(defective, defect)
+
+    def _tell(self, defective: Callable[[Exception], None], defect: Exception) -> None:
+        try:
+            defective(defect)
+        except Exception as worse:
+            self._failed("after a write", worse)
 
     def _send(self) -> None:
         waiting, self._waiting = self._waiting, []

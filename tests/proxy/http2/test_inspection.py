@@ -80,7 +80,7 @@ async def test_a_routes_response_head_bounds_a_stream_until_its_answer_has_begun
         assert fields["proxy-status"].endswith('details="response-head-timeout"')
         await application.send(frame(DATA, END_STREAM, 1, b"late"))
         assert (await client.next(DATA)).payload == b"late"
-        assert house.metrics.h2_streams.value("timed_out") == 1
+        assert house.metrics.h2_streams.value("lost") == 1
 
 
 async def test_a_routes_idle_ends_a_stream_on_which_nothing_moves() -> None:
@@ -93,7 +93,7 @@ async def test_a_routes_idle_ends_a_stream_on_which_nothing_moves() -> None:
         assert (await client.next(DATA)).payload == b"moves"
         reset = await client.next(RST)
         assert (reset.stream, reset.code) == (1, CANCEL)
-        assert house.metrics.h2_streams.value("cut") == 1
+        assert house.metrics.h2_streams.value("lost") == 1
         await application.send(application.response(3, end=True))
         assert (await client.next(HEADERS, 3)).flags & END_STREAM
 
@@ -188,11 +188,12 @@ async def test_a_block_that_cannot_be_read_ends_the_connection(payload: bytes) -
 async def test_a_routes_body_bounds_what_a_client_sends_on_a_stream() -> None:
     """408 while its side is open; one that has ended it may wait."""
     routes = (Route(b"/", frozenset(), Timeouts(body=1.0)),)
-    async with pair(h2_inspect=True, routes=routes) as (_, client, application):
+    async with pair(h2_inspect=True, routes=routes) as (house, client, application):
         await client.send(client.request(1, "/through"), client.request(3, "/open", end=False))
         await application.next(HEADERS, 3)
         fields = await read_fields(client, 3)
         assert fields[":status"] == "408"
         assert fields["proxy-status"].endswith('details="body-timeout"')
+        assert house.metrics.h2_streams.value("reset") == 1
         await application.send(application.response(1, end=True))
         assert (await client.next(HEADERS, 1)).flags & END_STREAM
