@@ -32,6 +32,7 @@ from drainproxy.log import Log, adopt_libraries
 from drainproxy.metrics import Metrics
 from drainproxy.monitor import Monitor
 from drainproxy.proxy import filters, preamble
+from drainproxy.proxy.accounting.first_minute import FirstMinute
 from drainproxy.proxy.downstream.registry import Registry
 from drainproxy.proxy.limits.capacity import measure, sockets_count
 from drainproxy.proxy.listener import Listener
@@ -41,6 +42,7 @@ from drainproxy.proxy.shutdown import Shutdown
 from drainproxy.proxy.upstream.pool import KERNEL, Pool
 from drainproxy.proxy.upstream.probe import Answer, Probe
 from drainproxy.proxy.upstream.tls import secure
+from drainproxy.proxy.warmup import Warmup
 from drainproxy.proxy.wire import keepalive
 from drainproxy.proxy.wire.listening_socket import ListeningSocket, address_of, bind
 from drainproxy.tasks import Connections
@@ -118,6 +120,7 @@ class _Process:
             pool.presence.on_change.append(partial(self._application_changed, pool))
         self._fallen: dict[Pool, float] = {}
         self._probe.on_unreachable = self._unreachable
+        self._warmup: Warmup | None = None
         self._rotation = Rotation(self.metrics, log)
         secure(self._pools, config.edge, self._rotation)
         self._tracing = self._trace()
@@ -137,6 +140,9 @@ class _Process:
     def _open(self, doors: Sequence[Sequence[Door]]) -> Iterator[Listener]:
         """Yield what listens at each address, and tells when callers are let in."""
         servers = self._serve(doors)
+        if self._config.proxy.warmup:
+            self._warmup = self._probe.warmup = self._warm_up()
+            FirstMinute([each.plane.accounting for each in servers], self.controller, self.metrics)
         Registry.export([server.registry for server in servers], self.metrics)
         self._probe.callers_let_in = lambda: all(listener.opened for listener in self._listeners)
         for wires, server in zip(doors, servers, strict=True):
@@ -156,6 +162,18 @@ class _Process:
             ProxyServer(Plane.build(shared, pool, _port(door[0], address)), preambles[address.tls])
             for door, pool, address in zip(doors, self._pools, config.proxy.listen, strict=True)
         ]
+
+    def _warm_up(self) -> Warmup:
+        warmup = Warmup(
+            self._pools,
+            self._config.proxy,
+            lifecycle=self.controller,
+            metrics=self.metrics,
+            log=self._log,
+            tasks=self._tasks,
+        )
+        warmup.on_over = self._probe.judge
+        return warmup
 
     def _know_the_cluster(self) -> Cluster | None:
         me = identity(self._config.kube)
@@ -275,6 +293,7 @@ class _Process:
             "listeners": self._listening() if self._started else [],
             "blocked": "; ".join(self._blocked.values()),
             "limits": self._capacity.fields(),
+            "warmup": None if self._warmup is None else self._warmup.status(),
             "upstreams": [str(pool.address) for pool in self._pools],
             "cluster": None if self._cluster is None else self._cluster.status(),
         }

@@ -7,7 +7,7 @@ Never reads os.environ itself; cli/main.py does.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -272,11 +272,23 @@ def _check_pairs(config: Config, found: _Findings) -> None:
     if any(address.host == POD for address in listen) and not config.kube.pod_ips:
         source = config.sources.get("listen", DEFAULT)
         found.problems.append(f"listen ({source}): pod stands for the addresses in pod_ips; write those")
+    for name, why in _warmup(config):
+        source = config.sources.get(name, DEFAULT)
+        (setting,) = (each for each in table() if each.name == name)
+        found.wrong(name, source, setting.show(config.value(setting)), why)
     own = {address.port for address in (*listen, config.admin.admin) if _reached_by_loopback(address)}
     for address in upstream:
         if address.host in {"localhost", "127.0.0.1", "::1"} and address.port in own:
             source = config.sources.get("upstream", DEFAULT)
             found.wrong("upstream", source, str(address), "is drainproxy itself; write the application")
+
+
+def _warmup(config: Config) -> Iterator[tuple[str, str]]:
+    proxy = config.proxy
+    if proxy.warmup and all(address.tcp for address in proxy.upstream):
+        yield "warmup", "asks nobody: a tcp:// upstream has no paths; leave it out"
+    if proxy.warmup_method == "grpc" and isinstance(proxy.warmup_until, int):
+        yield "warmup_until", "is no status that gRPC is asked for; write a duration"
 
 
 def _check_edge(config: Config, found: _Findings) -> None:

@@ -71,6 +71,14 @@ CloseCode = Annotated[int, Kind("CODE", "1000, 1001, 1012, 1013 or one from 3000
 
 Switch = Annotated[bool, Kind("true|false", "true or false", values.switch, lambda on: str(on).lower())]
 
+_WARM = Kind(
+    "STATUS|DURATION",
+    "a status such as 200, or a duration such as 20ms",
+    values.warm_until,
+    values.show_until,
+)
+WarmUntil = Annotated[float, _WARM]
+
 Text = Annotated[
     str, Kind("TEXT", f"printable ASCII, at most {values.MAX_WORD_CHARS} characters", values.word)
 ]

@@ -262,7 +262,14 @@ class Metrics(Table):
             outcome=get_args(HoldEnded),
         )
         self.held_seconds = Histogram("For how long they waited.", HELD_BUCKETS_S)
+        self.warmup_seconds = Gauge("How long the warm-up has taken, so far or in all.")
+        self.warmup_requests = Counter("Requests of the warm-up.", result=("answered", "failed"))
+        self.first_minute_duration_seconds = Histogram(
+            "As request_duration_seconds, of a pod that has been ready for less than a minute.",
+            LATENCY_BUCKETS_S,
+        )
         self.unused |= {self.requests_held, self.held, self.held_seconds}
+        self.unused |= {self.warmup_seconds, self.warmup_requests, self.first_minute_duration_seconds}
 
 
 class WebhookMetrics(Table):

@@ -49,6 +49,16 @@ def duration(text: str) -> float:
     return seconds
 
 
+def warm_until(text: str) -> float:
+    """Read `200`, a status and an int, or `20ms`, in seconds and a float."""
+    return int(text) if re.fullmatch("[1-5][0-9]{2}", text) else positive_duration(text)
+
+
+def show_until(value: float) -> str:
+    """Write what `warm_until` reads."""
+    return str(value) if isinstance(value, int) else show_duration(value)
+
+
 def show_duration(seconds: float) -> str:
     """Write seconds the way `duration` reads them."""
     if 0 < seconds < 1:

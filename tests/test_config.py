@@ -164,6 +164,16 @@ def test_upstream_is_the_proxy(text):
     assert "is drainproxy itself" in problem
 
 
+def test_a_warm_up_that_can_do_nothing():
+    """A tcp:// upstream has no paths, and of a gRPC call no status is read."""
+    [problem] = problems({"DRAINPROXY_WARMUP": "/a", "DRAINPROXY_UPSTREAM": "tcp://127.0.0.1:1"})
+    assert "asks nobody" in problem
+    [problem] = problems({"DRAINPROXY_WARMUP_METHOD": "grpc", "DRAINPROXY_WARMUP_UNTIL": "200"})
+    assert "is no status that gRPC is asked for" in problem
+    assert config.load({"DRAINPROXY_WARMUP_UNTIL": "20ms"}).proxy.warmup_until == 0.02
+    assert problems({"DRAINPROXY_WARMUP_UNTIL": "600"})
+
+
 def test_upstream_elsewhere():
     """The same port on another address is somebody else."""
     assert config.load({"DRAINPROXY_UPSTREAM": "http://10.0.0.7:28080"}).warnings == ()

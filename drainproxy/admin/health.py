@@ -18,6 +18,8 @@ class Facts:
     ready: bool
     """The controller's answer: policy of the phase, readiness setting and application together."""
     upstream_up: bool
+    warming: bool = False
+    """The application accepts connections, and is warmed up."""
     listening: bool
     """Every listener is bound, or waits for the application."""
     blocked: str = ""
@@ -91,6 +93,8 @@ def lb_health(facts: Facts) -> Verdict:
 def _not_ready(facts: Facts) -> str:
     if facts.draining:
         return f"not ready: {facts.phase}"
+    if facts.warming:
+        return "not ready: the application is being warmed up"
     return f"not ready: {facts.blocked or 'the application does not accept connections'}"
 
 
@@ -102,6 +106,8 @@ def _upstream(facts: Facts) -> Check:
     if facts.blocked:
         return Check("application", False, "accepts connections, and its callers cannot be let in")
     detail = "accepts connections" if facts.upstream_up else "does not accept connections"
+    if facts.warming:
+        detail = "is being warmed up"
     return Check("application", facts.upstream_up, detail)
 
 

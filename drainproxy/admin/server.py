@@ -176,6 +176,7 @@ class AdminServer:
             draining=controller.published.draining,
             ready=controller.ready,
             upstream_up=controller.upstream_up,
+            warming=controller.warming,
             listening=bool(self.about().get("listeners")),
             blocked=str(self.about().get("blocked") or ""),
         )

@@ -257,7 +257,7 @@ class Controller(Notifier):
         """Say what the present phase waits for, in the words of the manual."""
         phase, drain = self.published.phase, self.drain
         if phase is Phase.STARTING:
-            return "the application to answer"
+            return "the warm-up to end" if self.warming else "the application to answer"
         if phase is Phase.READY:
             return "nothing" if self.upstream_up else "the application to answer again"
         if phase is Phase.PROPAGATING and drain is not None:

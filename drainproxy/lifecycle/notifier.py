@@ -11,6 +11,8 @@ class Notifier:
 
     published: Snapshot
     """What is true now: replaced whole, before anybody is told."""
+    warming = False
+    """The application is there, and is warmed up before that is said."""
 
     def __init__(self) -> None:
         self._listeners: list[Callable[[], None]] = []
@@ -29,6 +31,11 @@ class Notifier:
                 changed.clear()
         finally:
             self._listeners.remove(changed.set)
+
+    def warms(self, *, on: bool) -> None:
+        """Take note that it is warmed up, or not any longer."""
+        self.warming = on
+        self.tell()
 
     def tell(self) -> None:
         """Something has changed."""

@@ -64,6 +64,9 @@ class Lifecycle(Protocol):
     def upstream_answers(self) -> None:
         """Tell that the application accepts connections."""
 
+    def warms(self, *, on: bool) -> None:
+        """Tell that the application is there and is warmed up first, or not any longer."""
+
     def upstream_refuses(self) -> None:
         """Tell that it has refused connections for long enough to say so."""
 

@@ -18,6 +18,7 @@ from drainproxy.kinds import (
     TrafficAddress,
     Upstream,
     UrlPath,
+    WarmUntil,
 )
 
 
@@ -188,6 +189,26 @@ class ProxySettings:
     h2_max_pings: Count = 2000
     """PING frames, and empty DATA frames, a second from one client, as a mean over 10 s. gRPC measures its
     bandwidth with one PING a round trip."""
+
+    warmup: tuple[UrlPath, ...] = ()
+    """Paths that the application is asked for, in turn, before the pod is ready for the first time; for gRPC
+    /package.Service/Method, such as /grpc.health.v1.Health/Check. Default: none, no warm-up."""
+
+    warmup_method: Literal["GET", "HEAD", "POST", "grpc"] = "GET"
+    """With `warmup`: how it is asked, with no body; grpc: by a unary call with an empty message."""
+
+    warmup_count: Count = 200
+    """With `warmup`: so many requests, to each application that speaks HTTP."""
+
+    warmup_concurrency: Count = 4
+    """With `warmup`: so many at a time."""
+
+    warmup_timeout: PositiveDuration = 30.0
+    """With `warmup`: after so long the pod is ready all the same. Requests that come meanwhile are served."""
+
+    warmup_until: OrOff[WarmUntil] = None
+    """With `warmup`: it is over once ten answers in a row have this status, or took no longer than this, and
+    not after `warmup_count`."""
 
     probe_path: UrlPath | None = None
     """GET this path of the application to learn that it is up: any answer below 500 will do.

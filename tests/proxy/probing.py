@@ -14,13 +14,15 @@ from drainproxy.proxy.upstream.probe import Probe
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from drainproxy.proxy.warmup import Warmup
     from tests.support.house import House
 
 
 @contextlib.asynccontextmanager
-async def probed(house: House) -> AsyncIterator[Probe]:
+async def probed(house: House, warmup: Warmup | None = None) -> AsyncIterator[Probe]:
     """With somebody who looks whether the application is there."""
     probe = Probe([house.pool], None, house.controller, house.metrics)
+    probe.warmup = warmup
     task = asyncio.get_running_loop().create_task(probe.run())
     try:
         yield probe

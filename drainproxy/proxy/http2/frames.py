@@ -101,15 +101,27 @@ def rst_stream(stream: int, code: Code) -> bytes:
 
 
 def last_fields(stream: int, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """End a stream with these fields, each shorter than 127 bytes: an answer without a body, or trailers.
+    """End a stream with these fields: an answer without a body, or trailers."""
+    return frame(HEADERS, END_STREAM | END_HEADERS, stream, literals(fields))
 
-    They are literals that are never indexed, which leave the table of header compression alone (RFC 7541
-    section 6.2.3).
-    """
-    block = b"".join(
-        b"\x10" + bytes((len(name),)) + name + bytes((len(value),)) + value for name, value in fields
-    )
-    return frame(HEADERS, END_STREAM | END_HEADERS, stream, block)
+
+def literals(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return a block of fields as literals that are never indexed, which leave the table of header
+    compression alone (RFC 7541 section 6.2.3)."""
+    return b"".join(b"\x10" + _text(name) + _text(value) for name, value in fields)
+
+
+def _text(text: bytes) -> bytes:
+    """Return a string without Huffman's code; its length is an integer of 7 bits (sections 5.1 and 5.2)."""
+    left = len(text) - 127
+    if left < 0:
+        return bytes((len(text),)) + text
+    size = bytearray((127,))
+    while left >= 128:
+        size.append(left % 128 + 128)
+        left //= 128
+    size.append(left)
+    return bytes(size) + text
 
 
 GRPC_UNAVAILABLE = ((b"grpc-status", b"14"), (b"grpc-message", b"the server is draining"))

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import math
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
 from drainproxy import errors
@@ -49,6 +49,15 @@ class Answer(IntEnum):
     REFUSES = 2
 
 
+class Warming(Protocol):
+    """See warmup.py."""
+
+    over: bool
+
+    def begin(self) -> None:
+        """The application is there."""
+
+
 class Probe:
     """Every application of the process, asked by one service."""
 
@@ -65,6 +74,8 @@ class Probe:
         self._refused_since = math.inf
         self.callers_let_in: Callable[[], bool] = lambda: True
         """Where its callers cannot be let in, an application does not answer them."""
+        self.warmup: Warming | None = None
+        """What comes before anybody hears that the application is up."""
         self.on_unreachable: Callable[[Pool], None] = lambda _: None
         """Called once for an application that has not come in its time: it may be elsewhere."""
 
@@ -104,7 +115,10 @@ class Probe:
         now = self._loop.time()
         worst = max(Answer.SILENT if answer is None else answer for answer in self._answers)
         if worst is Answer.ACCEPTS and self.callers_let_in():
-            self._lifecycle.upstream_answers()
+            if self.warmup is None or self.warmup.over:
+                self._lifecycle.upstream_answers()
+            else:
+                self.warmup.begin()
         if worst is not Answer.REFUSES:
             self._refused_since = math.inf
         else:
