@@ -94,7 +94,7 @@ async def test_readiness_waits_for_it_and_the_start_does_not() -> None:
 
 
 async def test_a_connection_that_ends_between_two_calls_is_made_anew() -> None:
-    """An HTTP/1.1 server hangs up on what it does not understand: each call fails, and it ends all the same."""
+    """A server that hangs up on HTTP/2: each call fails, and the warm-up ends all the same."""
 
     async def hang_up(connection: Connection) -> None:
         await connection.more()
