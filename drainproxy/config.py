@@ -287,7 +287,7 @@ def _warmup(config: Config) -> Iterator[tuple[str, str]]:
     proxy = config.proxy
     if proxy.warmup and all(address.tcp for address in proxy.upstream):
         yield "warmup", "asks nobody: a tcp:// upstream has no paths; leave it out"
-    if proxy.warmup_method == "grpc" and isinstance(proxy.warmup_until, int):
+    if proxy.warmup_method == "grpc" and values.is_status(proxy.warmup_until):
         yield "warmup_until", "is no status that gRPC is asked for; write a duration"
 
 

@@ -56,7 +56,12 @@ def warm_until(text: str) -> float:
 
 def show_until(value: float) -> str:
     """Write what `warm_until` reads."""
-    return str(value) if isinstance(value, int) else show_duration(value)
+    return str(value) if is_status(value) else show_duration(value)
+
+
+def is_status(value: object) -> bool:
+    """Tell which of both `warm_until` has read."""
+    return isinstance(value, int)
 
 
 def show_duration(seconds: float) -> str:

@@ -18,6 +18,7 @@ from drainproxy.proxy.http2.unary import UnaryCalls
 from drainproxy.proxy.message import framing
 from drainproxy.proxy.message.parser import ResponseReader
 from drainproxy.tasks import flat
+from drainproxy.values import is_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -137,7 +138,7 @@ class Warmup:
 
     def _judge(self, course: _Course, status: int, took_s: float) -> None:
         until = self._settings.warmup_until
-        fits = status == until if isinstance(until, int) else until is not None and took_s <= until
+        fits = status == until if is_status(until) else until is not None and took_s <= until
         course.in_a_row = course.in_a_row + 1 if fits else 0
 
     def _enough(self, course: _Course) -> bool:
