@@ -87,10 +87,10 @@ async def test_readiness_waits_for_it_and_the_start_does_not() -> None:
             await proxy.ready()
             assert (await proxy.get("/readyz")).status == 200
             numbers = await metrics(proxy.admin)
-            assert numbers['drainproxy_warmup_requests_total{result="answered"}'] == 5
-            assert numbers["drainproxy_warmup_seconds"] > 0
-            assert numbers["drainproxy_first_minute_duration_seconds_count"] == 1
-            assert numbers["drainproxy_request_duration_seconds_count"] == 1
+            assert numbers['warmup_requests_total{result="answered"}'] == 5
+            assert numbers["warmup_seconds"] > 0
+            assert numbers["first_minute_duration_seconds_count"] == 1
+            assert numbers["request_duration_seconds_count"] == 1
 
 
 async def test_a_connection_that_ends_between_two_calls_is_made_anew() -> None:
