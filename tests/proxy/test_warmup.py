@@ -205,19 +205,18 @@ async def test_requests_of_the_first_minute_are_counted_apart_and_with_all(
 
 async def test_an_answer_ends_as_any_other_does() -> None:
     """By its length, its last chunk, its head, or with its connection."""
-    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
     answers = [
-        chunked,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         b"HTTP/1.1 204 No\r\n\r\n",
         b"HTTP/1.0 200 OK\r\n\r\nall of it",
         b"HTTP/1.1 2\r\n\r\n",
     ]
 
     async def handle(connection: Connection) -> None:
-        await connection.read_request()
-        await connection.send(answers.pop(0))
+        # A probe hangs up without a word.
+        if (await connection.read_request()).start:
+            await connection.send(answers.pop(0))
 
-    async with Upstream(handle) as application:
-        async with warmed(application, warmup_count=4, warmup_concurrency=1) as pod:
-            await pod.house.until(lambda: pod.house.controller.ready)
-            assert (pod.over["answered"], pod.over["failed"]) == (3, 1)
+    async with Upstream(handle) as application, warmed(application, warmup_count=4) as pod:
+        await pod.house.until(lambda: pod.house.controller.ready)
+        assert (pod.over["answered"], pod.over["failed"]) == (3, 1)
