@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from drainproxy import __version__, settings
+from drainproxy.values import duration
 
 EXIT_USAGE = 64
 """EX_USAGE of sysexits.h; a wrong setting has the same code, wherever it was written."""
@@ -23,10 +24,12 @@ examples:
   drainproxy drain --prestop            in the sidecar's preStop hook
   drainproxy status --watch             while a pod goes away
   drainproxy check deploy/web -n shop   before the next rollout
+  drainproxy rollout deploy/web         after it; with --watch, from before it on
 
 exit codes:
   0   done; also a drain that ended work at its deadline
-  1   something failed: a check, a probe, a command to the proxy
+  1   something failed: a check, a probe, a command to the proxy; a rollout that lost something
+  2   of some pods of a rollout it is not known
   64  the configuration or the command line is wrong
   69  no proxy answers, or no cluster
   70  an internal failure
@@ -49,6 +52,7 @@ VERBS = {
     "webhook": "put the sidecar into pods as the API server admits them",
     "demo": "see on loopback what a rollout loses, with drainproxy and without",
     "probe": "hit a URL at a steady rate while a command runs; name every lost request",
+    "rollout": "say what became of each pod of a rollout, live or afterwards, and what to change",
     "check": "judge a workload of a live cluster: will its pods drain, and if not, what to change",
     "version": "show what runs here",
 }
@@ -113,12 +117,8 @@ def _add_flags(parser: argparse.ArgumentParser, verb: str, *, explain: bool) -> 
     if verb == "status":
         parser.add_argument("--watch", action="store_true", help="keep showing it until the proxy ends")
         parser.add_argument("--admin", metavar="HOST:PORT", help="default: DRAINPROXY_ADMIN, or :29900")
-    if verb == "check":
-        parser.add_argument(
-            "workload", metavar="KIND/NAME", help="deploy/NAME, sts/NAME, ds/NAME, rollout/NAME"
-        )
-        parser.add_argument("-n", "--namespace", default="default", help="default: default")
-        parser.add_argument("--kubeconfig", metavar="FILE", help="default: $KUBECONFIG, or ~/.kube/config")
+    if verb in {"check", "rollout"}:
+        _add_workload(parser, verb)
     if verb in {"status", "config", "check"}:
         parser.add_argument("--json", action="store_true", help="for machines")
     if verb in {"inject", "webhook"}:
@@ -127,6 +127,29 @@ def _add_flags(parser: argparse.ArgumentParser, verb: str, *, explain: bool) -> 
         module = importlib.import_module(f"drainproxy.proof.{verb}.main")
         parser.set_defaults(module=module)
         module.add_arguments(parser)
+
+
+def _add_workload(parser: argparse.ArgumentParser, verb: str) -> None:
+    parser.add_argument("workload", metavar="KIND/NAME", help="deploy/NAME, sts/NAME, ds/NAME, rollout/NAME")
+    parser.add_argument("-n", "--namespace", default="default", help="default: default")
+    parser.add_argument("--kubeconfig", metavar="FILE", help="default: $KUBECONFIG, or ~/.kube/config")
+    if verb != "rollout":
+        return
+    parser.add_argument("--watch", action="store_true", help="wait for a rollout and follow it to its end")
+    parser.add_argument(
+        "--since", type=_seconds, metavar="1h", help="pods that left in this time; with --watch none [1h]"
+    )
+    parser.add_argument(
+        "--timeout", type=_seconds, metavar="15m", default=900.0, help="of --watch: no longer than that [15m]"
+    )
+    parser.add_argument("--output", choices=("text", "json"), default="text", help="[text]")
+
+
+def _seconds(text: str) -> float:
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}: write 30s, 15m or 1h") from None
 
 
 def _add_injection(parser: argparse.ArgumentParser, verb: str) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from drainproxy.addresses import ListenAddress
     from drainproxy.injector.patch import InjectorDefaults
+    from drainproxy.kube.settings import KubeSettings
 
 EXIT_REFUSED = 1
 EXIT_CONFIG = 64
@@ -34,6 +35,8 @@ EXIT_INTERNAL = 70
 EXIT_PORT_IN_USE = 71
 
 STATUS_TIMEOUT_S = 5.0
+SINCE_S = 3600.0
+"""For so long the API server keeps Events unless told otherwise (kube-apiserver: --event-ttl)."""
 MAX_STATUS_BYTES = 4 * 1024 * 1024
 
 
@@ -231,12 +234,31 @@ def _proof(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from drainproxy.cli import check_command  # noqa: PLC0415 - for this verb only
-    from drainproxy.kube.settings import KubeSettings  # noqa: PLC0415 - for this verb only
+
+    way = _way_to_the_cluster(options)
+    return check_command.run(options.workload, options.namespace, way, as_json=options.json)
+
+
+def _rollout(options: argparse.Namespace) -> int:
+    from drainproxy.cli import rollout_command  # noqa: PLC0415 - for this verb only
+
+    wanted = rollout_command.Wanted(
+        target=options.workload,
+        namespace=options.namespace,
+        watch=options.watch,
+        since_s=options.since if options.since is not None else 0.0 if options.watch else SINCE_S,
+        timeout_s=options.timeout,
+        as_json=options.output == "json",
+    )
+    return rollout_command.run(wanted, _way_to_the_cluster(options))
+
+
+def _way_to_the_cluster(options: argparse.Namespace) -> KubeSettings:
+    from drainproxy.kube.settings import KubeSettings  # noqa: PLC0415 - for these verbs only
 
     usual = Path.home() / ".kube" / "config"
     file = options.kubeconfig or os.environ.get("KUBECONFIG") or (str(usual) if usual.exists() else None)
-    way = KubeSettings(kubeconfig=file)
-    return check_command.run(options.workload, options.namespace, way, as_json=options.json)
+    return KubeSettings(kubeconfig=file)
 
 
 def _version(_options: argparse.Namespace) -> int:
@@ -264,5 +286,6 @@ _VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "demo": _proof,
     "probe": _proof,
     "check": _check,
+    "rollout": _rollout,
     "version": _version,
 }

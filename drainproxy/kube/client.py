@@ -107,6 +107,18 @@ class Api:
                     raise KubernetesError(str(thing.get("message"))[:MAX_MESSAGE_CHARS], reason=reason)
                 take(kind, thing)
 
+    async def lines(
+        self, path: str, query: Mapping[str, str], for_s: float, take: Callable[[str], bool]
+    ) -> None:
+        """Give each line of a text, as of a container's log, to `take` until it has enough, or for so long.
+
+        Raises KubernetesError.
+        """
+        async with self._answer("read", "GET", path, query, timeout_s=for_s) as answer:
+            async for line in answer.lines():
+                if take(line.decode(errors="replace")):
+                    return
+
     @contextlib.asynccontextmanager
     async def _answer(
         self,

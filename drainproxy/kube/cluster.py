@@ -208,7 +208,8 @@ class Cluster:
             self._reported = True
             if report.incomplete or every:
                 reason = "DrainIncomplete" if report.incomplete else "DrainCompleted"
-                self._events.put(reason, report.sentence(), warning=report.incomplete)
+                note, warning = report.sentence(), report.incomplete
+                self._events.put(reason, note, warning=warning, report=report.message())
         if len(self._events) and (self._sending is None or self._sending.done()):
             self._sending = self.tasks.spawn(self._asking(self._send_events), "cluster events")
 

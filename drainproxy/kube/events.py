@@ -21,6 +21,9 @@ MAX_QUEUED = 8
 MAX_NOTE_BYTES = 1024
 """Of an Event's note (events.k8s.io/v1)."""
 
+REPORT_ANNOTATION = "drainproxy.io/report"
+"""The whole report, as the termination message has it: that is gone with its pod."""
+
 TRIES = 2
 
 
@@ -37,12 +40,15 @@ class Events:
     def __len__(self) -> int:
         return len(self._queue)
 
-    def put(self, reason: str, note: str, *, warning: bool = False) -> None:
-        """Queue one Event; the newest is dropped where the queue is full."""
+    def put(self, reason: str, note: str, *, warning: bool = False, report: str = "") -> None:
+        """Queue one Event; the newest is dropped where the queue is full. `report`: for machines."""
         if len(self._queue) >= MAX_QUEUED:
             self.metrics.kubernetes_events_dropped.inc()
             return
-        self._queue.append(event(self.me, reason, note, "Warning" if warning else "Normal"))
+        made = event(self.me, reason, note, "Warning" if warning else "Normal")
+        if report:
+            made["metadata"]["annotations"] = {REPORT_ANNOTATION: report}
+        self._queue.append(made)
 
     async def send(self, api: Api) -> None:
         """Send what is queued, oldest first. Raises no KubernetesError."""

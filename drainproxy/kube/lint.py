@@ -21,7 +21,7 @@ def spec_problems(
         *_grace(spec, grace_s),
         *_admin(admin),
         *_our_container(spec, propagation_max_s, admin),
-        *_hooks(spec, admin),
+        *hook_problems(spec, admin),
     ]
 
 
@@ -75,7 +75,8 @@ def _our_container(
         )
 
 
-def _hooks(spec: Mapping[str, Any], admin: ListenAddress | None) -> Iterator[str]:
+def hook_problems(spec: Mapping[str, Any], admin: ListenAddress | None) -> Iterator[str]:
+    """Yield what is wrong with the hooks of those whom we keep alive."""
     waits = f"httpGet {WAIT_PATH} on drainproxy's admin port"
     for container in applications(spec):
         hook, name = pre_stop(container), container.get("name")

@@ -34,17 +34,20 @@ class Resource:
 
 
 PODS = Resource("", "pods", "Pod")
+LOGS = Resource("", "pods/log", "Pod")
+"""What a container has said; it is read by the pod's name."""
 SERVICES = Resource("", "services", "Service")
 NAMESPACES = Resource("", "namespaces", "Namespace", namespaced=False)
 NODES = Resource("", "nodes", "Node", namespaced=False)
 SLICES = Resource("discovery.k8s.io", "endpointslices", "EndpointSlice")
 EVENTS = Resource("events.k8s.io", "events", "Event")
 DEPLOYMENTS = Resource("apps", "deployments", "Deployment")
-AUTOSCALERS = Resource("autoscaling", "horizontalpodautoscalers", "HorizontalPodAutoscaler", version="v2")
-NETWORK_POLICIES = Resource("networking.k8s.io", "networkpolicies", "NetworkPolicy")
 REPLICA_SETS = Resource("apps", "replicasets", "ReplicaSet")
 STATEFUL_SETS = Resource("apps", "statefulsets", "StatefulSet")
+DAEMON_SETS = Resource("apps", "daemonsets", "DaemonSet")
 ROLLOUTS = Resource("argoproj.io", "rollouts", "Rollout", version="v1alpha1")
+AUTOSCALERS = Resource("autoscaling", "horizontalpodautoscalers", "HorizontalPodAutoscaler", version="v2")
+NETWORK_POLICIES = Resource("networking.k8s.io", "networkpolicies", "NetworkPolicy")
 LIMIT_RANGES = Resource("", "limitranges", "LimitRange")
 ACCESS_REVIEWS = Resource(
     "authorization.k8s.io", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False
@@ -71,7 +74,7 @@ ALL = (
     STATEFUL_SETS,
     ROLLOUTS,
     LIMIT_RANGES,
-    Resource("apps", "daemonsets", "DaemonSet"),
+    DAEMON_SETS,
     Resource("batch", "jobs", "Job"),
     Resource("networking.k8s.io", "ingresses", "Ingress"),
     Resource("policy", "poddisruptionbudgets", "PodDisruptionBudget"),
@@ -102,6 +105,8 @@ def target(path: str) -> Target | None:
     namespace = None
     if len(rest) > 2 and rest[0] == "namespaces":
         namespace, rest = rest[1], rest[2:]
+    if len(rest) == 3 and (rest[0], rest[2]) == ("pods", "log"):
+        return Target(LOGS, namespace, rest[1])
     if len(rest) not in (1, 2):
         return None
     resource = _BY_PLACE.get((group, version, rest[0]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 
@@ -26,8 +26,18 @@ from tests.support.cluster.watching import Watch
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
     from tests.support.cluster.resources import Target
+
+    class Spoken(Protocol):
+        """What somebody has said: lines with their ends."""
+
+        raw: list[bytes]
+
+        async def more(self, after: int) -> bool:
+            """Wait for lines after so many; False: none will come."""
+
 
 _REVIEWS = {resources.ACCESS_REVIEWS: access.access_review}
 
@@ -49,6 +59,8 @@ class ApiServer:
         self.faults = Faults()
         self.journal = Journal()
         self.bookmark_every_s = bookmark_every_s
+        self.logs: Callable[[str, str, str], Spoken | None] = lambda *_: None
+        """What a container of a pod has said: a kubelet's business. Namespace, pod, container."""
         self._pages_from_cache = pages_from_cache
         self._tls = tls
 
@@ -121,6 +133,8 @@ class ApiServer:
         self, request: web.Request, target: Target, asked: Asked, subject: Subject
     ) -> web.StreamResponse:
         match asked.verb:
+            case "get" if target.resource is resources.LOGS:
+                return await self._log(request, target)
             case "get":
                 return self._get(target)
             case "list":
@@ -138,6 +152,24 @@ class ApiServer:
         return web.json_response(
             {"kind": target.resource.kind, "apiVersion": target.resource.api_version, **thing}
         )
+
+    async def _log(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """Answer with what a container has said, and with `follow` also with what it will say."""
+        query = request.query
+        spoken = self.logs(target.namespace or "", target.name or "", query.get("container", ""))
+        if spoken is None:
+            return status(404, "NotFound", f'pods "{target.name}" not found')
+        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        await response.prepare(request)
+        at = max(0, len(spoken.raw) - int(query.get("tailLines") or len(spoken.raw)))
+        with contextlib.suppress(ConnectionError):
+            while True:
+                for line in spoken.raw[at:]:
+                    await response.write(line)
+                at = len(spoken.raw)
+                if query.get("follow") != "true" or not await spoken.more(at):
+                    break
+        return response
 
     def _list(self, target: Target, query: dict[str, str]) -> dict[str, Any]:
         """One page. Raises TooOld, BadSelector, ValueError."""

@@ -9,7 +9,7 @@ import asyncio
 import copy
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -135,6 +135,6 @@ def _key(metadata: Object) -> Key:
     return metadata.get("namespace", ""), metadata["name"]
 
 
-def timestamp() -> str:
-    """Return the time as objects carry it, in whole seconds."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def timestamp(in_s: float = 0.0) -> str:
+    """Return the time as objects carry it, in whole seconds; of now, or `in_s` later."""
+    return (datetime.now(UTC) + timedelta(seconds=in_s)).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -93,6 +93,7 @@ async def cluster(
                 mounts={CREDENTIALS: account.directory},
                 environment=account.environment(),
             )
+            api.logs = kubelet.log
             try:
                 async with kubelet:
                     yield Cluster(api, account, kubelet, ledger, controller, namespace)

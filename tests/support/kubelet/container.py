@@ -26,6 +26,10 @@ class Container:
         self.env = env
         self.lines: list[dict[str, Any]] = []
         """What it said, of all its runs; a line that is not JSON has the event `text`."""
+        self.raw: list[bytes] = []
+        """The same, byte for byte."""
+        self.last: dict[str, Any] | None = None
+        """How its run before this one has ended, as a pod's status says it."""
         self.ready = False
         """What its readiness probe says."""
         self.runs = 0
@@ -115,6 +119,14 @@ class Container:
         """Return the lines of one event so far."""
         return [line for line in self.lines if line["event"] == event]
 
+    async def more(self, after: int) -> bool:
+        """Wait for lines after so many; return whether there are any, or this run is over without."""
+        while len(self.raw) <= after:
+            if not self.running:
+                return False
+            await self._changed.wait()
+        return True
+
     @contextlib.asynccontextmanager
     async def _patience(self, complaint: str) -> AsyncIterator[None]:
         try:
@@ -141,8 +153,8 @@ class Container:
     async def _read(self, child: asyncio.subprocess.Process) -> None:
         assert child.stdout is not None
         async for raw in child.stdout:
-            line = _parsed(raw)
-            self.lines.append(line)
+            self.raw.append(raw)
+            self.lines.append(_parsed(raw))
             self._stir()
 
     def _stir(self) -> None:

@@ -18,9 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.support.cluster.resources import PODS
+from tests.support.cluster.resources import EVENTS, PODS
 from tests.support.cluster.store import timestamp
-from tests.support.kubelet import probes
+from tests.support.kubelet import probes, statuses
 from tests.support.kubelet.container import Container
 from tests.support.kubelet.sandbox import Address, Sandbox
 
@@ -135,7 +135,7 @@ class Kubelet:
         address = Address()
         self._addresses.append(address)
         uid = str(uuid.uuid4())
-        name = f"{manifest['metadata']['name']}-{uid[:5]}"
+        name = f"{manifest['metadata']['name']}-{_safe(uid[:5])}"
         directory = Path(self._directory.name) / name
         directory.mkdir()
         metadata = {"namespace": "default", **manifest["metadata"], "name": name, "uid": uid}
@@ -177,7 +177,10 @@ class Kubelet:
             await container.gone.wait()
             if pod.ending:
                 return
+            container.last = statuses.terminated(pod, container)
+            pod.termination_log.write_text("")
             await container.start()
+            self._write(pod)
 
     def _command(self, pod: Pod, manifest: dict[str, Any]) -> list[str]:
         image = manifest["image"].rpartition("/")[2].partition(":")[0]
@@ -203,8 +206,14 @@ class Kubelet:
         """
         if grace_s is None:
             grace_s = pod.spec["terminationGracePeriodSeconds"]
-        pod.manifest["metadata"] |= {"deletionTimestamp": timestamp(), "deletionGracePeriodSeconds": grace_s}
+        pod.manifest["metadata"] |= {
+            # When it has to be gone, not when it was told.
+            "deletionTimestamp": timestamp(grace_s),
+            "deletionGracePeriodSeconds": grace_s,
+        }
         self._write(pod)
+        for container in pod.containers:
+            self._tell(pod, "Killing", f"Stopping container {container.name}")
         return self._spawn(self._end(pod, grace_s, late_s or {}, stalled_s))
 
     def shut_node_down(self, pod: Pod, grace_s: float) -> asyncio.Task[None]:
@@ -238,6 +247,8 @@ class Kubelet:
                     lambda _, name=container.name: over[name].set()  # type: ignore[misc]
                 )
         pod.gone_at = max(container.gone_at for container in pod.containers)
+        # The last state that anybody is told of, and the only one with what containers leave behind.
+        self._write(pod)
         pod.gone.set()
         for probe in pod.probing:
             probe.cancel()
@@ -274,8 +285,10 @@ class Kubelet:
             words = [*DRAINPROXY, *words[1:]] if words[0] == "drainproxy" else words
             await container.execute([pod.sandbox.rewrite(word) for word in words], stalled_s=stalled_s)
         else:
-            with contextlib.suppress(OSError, ValueError, IndexError):
+            try:
                 await probes.http_get(pod.ip, hook["httpGet"], agent="kube-lifecycle/1.36")
+            except (OSError, ValueError, IndexError) as error:
+                self._tell(pod, "FailedPreStopHook", f"PreStopHook failed: {error}")
 
     # What the cluster is told.
 
@@ -283,14 +296,49 @@ class Kubelet:
         if pod.gone.is_set():
             return
         ready = "True" if pod.ready.is_set() else "False"
-        status = {"phase": "Running", "podIP": pod.ip, "conditions": [{"type": "Ready", "status": ready}]}
+        status = {
+            "phase": "Running",
+            "podIP": pod.ip,
+            "conditions": [{"type": "Ready", "status": ready}],
+            "initContainerStatuses": [statuses.of(pod, each) for each in pod.sidecars],
+            "containerStatuses": [statuses.of(pod, each) for each in pod.mains],
+        }
         self._store.put(PODS, {**pod.manifest, "status": status})
+
+    def _tell(self, pod: Pod, reason: str, note: str) -> None:
+        """Write an Event, as one that was made through core/v1 reads in events.k8s.io/v1."""
+        about = {"kind": "Pod", "name": pod.name, "namespace": pod.namespace, "uid": pod.uid}
+        self._store.put(
+            EVENTS,
+            {
+                "metadata": {"name": f"{pod.name}.{uuid.uuid4().hex[:16]}", "namespace": pod.namespace},
+                "eventTime": None,
+                "deprecatedLastTimestamp": timestamp(),
+                "deprecatedCount": 1,
+                "reason": reason,
+                "note": note,
+                "regarding": about,
+            },
+        )
+
+    def log(self, namespace: str, name: str, container: str) -> Container | None:
+        """Return who says what `kubectl logs` shows; None for a pod that is gone."""
+        for pod in self.pods:
+            if (pod.namespace, pod.name) == (namespace, name) and not pod.gone.is_set():
+                return next((each for each in pod.containers if each.name == container), None)
+        return None
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _safe(text: str) -> str:
+    """Return letters that Kubernetes' own random names are made of (apimachinery: SafeEncodeString)."""
+    letters = "bcdfghjklmnpqrstvwxz2456789"
+    return "".join(letters[ord(each) % len(letters)] for each in text)
 
 
 _DEFAULTS = {
