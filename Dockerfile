@@ -23,7 +23,8 @@ FROM ${PYTHON} AS redirect
 RUN apt-get update \
     && apt-get install -y --no-install-recommends nftables=1.0.6-* \
     && rm -rf /var/lib/apt/lists/*
-COPY --from=build /opt/drainproxy /opt/drainproxy
+COPY --from=dependencies /opt/drainproxy /opt/drainproxy
+COPY --from=package /opt/drainproxy-package /opt/drainproxy
 ENV PATH=/opt/drainproxy/bin:/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin \
     PYTHONDONTWRITEBYTECODE=1
 ENTRYPOINT ["/opt/drainproxy/bin/drainproxy"]
