@@ -46,6 +46,13 @@ class InjectionRefused(DrainproxyError):
         self.problems = problems
 
 
+class OutOfPlace(InjectionRefused):
+    """The sidecar has no business in this pod: whoever asked for every pod does not miss it here."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__("refused", [problem])
+
+
 class ListenError(DrainproxyError):
     """A listening socket could not be bound."""
 

@@ -50,7 +50,6 @@ VERBS = {
     "status": "show what the proxy is doing, and what it waits for",
     "inject": "put the sidecar into the workloads of a YAML file that ask for it",
     "webhook": "put the sidecar into pods as the API server admits them",
-    "redirect": "lead what comes to a port of this pod to the sidecar, by nftables; in an init container",
     "demo": "see on loopback what a rollout loses, with drainproxy and without",
     "probe": "hit a URL at a steady rate while a command runs; name every lost request",
     "rollout": "say what became of each pod of a rollout, live or afterwards, and what to change",
@@ -122,7 +121,7 @@ def _add_flags(parser: argparse.ArgumentParser, verb: str, *, explain: bool) -> 
         _add_workload(parser, verb)
     if verb in {"status", "config", "check"}:
         parser.add_argument("--json", action="store_true", help="for machines")
-    if verb in {"inject", "webhook", "redirect"}:
+    if verb in {"inject", "webhook"}:
         _add_injection(parser, verb)
     if verb in {"demo", "probe"}:
         module = importlib.import_module(f"drainproxy.proof.{verb}.main")
@@ -154,12 +153,13 @@ def _seconds(text: str) -> float:
 
 
 def _add_injection(parser: argparse.ArgumentParser, verb: str) -> None:
-    if verb == "redirect":
-        parser.add_argument("pairs", metavar="PORT:PORT", nargs="+", help="the captured port, the sidecar's")
-        return
     if verb == "inject":
-        parser.add_argument("-f", "--filename", metavar="FILE", default="-", help="default: standard input")
+        parser.add_argument("stray", nargs="*", help=argparse.SUPPRESS)
+        text = "may be repeated; default: standard input"
+        parser.add_argument("-f", "--filename", metavar="FILE", action="append", default=[], help=text)
         parser.add_argument("--all", action="store_true", help="also workloads whose pods lack the label")
+        text = "change what leads to the pods by a number, too: Services, NetworkPolicies, health checks"
+        parser.add_argument("--services", action="store_true", help=text)
         parser.add_argument("--check", action="store_true", help="only show what would change")
     else:
         parser.add_argument("--cert", metavar="FILE", required=True, help="PEM chain, the leaf first")
@@ -168,15 +168,7 @@ def _add_injection(parser: argparse.ArgumentParser, verb: str) -> None:
         parser.add_argument("--admin", metavar="HOST:PORT", default=":29900", help="health, metrics [:29900]")
         parser.add_argument("--log-format", choices=("auto", "json", "text"), default="auto", help="[auto]")
     parser.add_argument("--image", metavar="IMAGE", help="the sidecar's image")
-    parser.add_argument(
-        *("--kubernetes", "--kube-version"),
-        metavar="VERSION",
-        type=_version,
-        help="the cluster's, such as 1.33",
-    )
-    parser.add_argument(
-        "--redirect-image", metavar="IMAGE", default="", help="allow capture by redirect, with this image"
-    )
+    parser.add_argument("--kubernetes", metavar="VERSION", type=_version, help="the cluster's, such as 1.33")
     for flag, metavar, text in (
         ("--revision", "NAME=IMAGE", "image for pods with the label drainproxy.io/rev: NAME"),
         ("--set", "NAME=VALUE", "an annotation that every pod has unless it has its own"),

@@ -7,14 +7,14 @@ import dataclasses
 import difflib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from drainproxy.config import DEFAULT, Config
-from drainproxy.injector.manifest import Document, detours
+from drainproxy.injector.manifest import Stream
 from drainproxy.lifecycle.budget import LEAVE_MARGIN_S, MIN_STOP_S
 from drainproxy.log import plain
 from drainproxy.proxy.limits.capacity import measure
@@ -113,11 +113,10 @@ def as_json(config: Config) -> str:
     )
 
 
-def injection_in_words(documents: list[Document]) -> Iterator[str]:
+def injection_in_words(stream: Stream) -> Iterator[str]:
     """Say of each workload what became of it, and what somebody should know."""
-    workloads = [each for document in documents for each in document.workloads]
-    yield from (document.problem for document in documents if document.problem)
-    for workload in workloads:
+    yield from (document.problem for document in stream.documents if document.problem)
+    for workload in stream.workloads:
         if workload.injected is not None:
             yield f"{workload.name}: gets the sidecar"
             yield from (f"{workload.name}: {sentence}" for sentence in workload.injected.said)
@@ -125,18 +124,24 @@ def injection_in_words(documents: list[Document]) -> Iterator[str]:
             yield from (f"{workload.name}: stays as it is: {problem}" for problem in workload.refusal)
         else:
             yield f"{workload.name}: stays as it is: {workload.why_not}"
-    yield from detours(documents)
-    if not workloads:
+    yield from stream.said()
+    if not stream.workloads:
         yield "there is no workload in it"
 
 
-def show_injection(documents: list[Document], name: str) -> None:
+def show_injection(stream: Stream, names: Sequence[str]) -> None:
     """Print what `inject` would change, who listens where, the sum, what is doubtful, and the way back."""
-    before, after = ("".join(getattr(each, side) for each in documents) for side in ("before", "after"))
-    name = "input.yaml" if name == "-" else name
-    for line in difflib.unified_diff(before.splitlines(), after.splitlines(), name, "injected", lineterm=""):
-        print(line)
-    for workload in (each for document in documents for each in document.workloads):
+    files = [("input.yaml" if name == "-" else name, "" if name == "-" else name) for name in names]
+    changed = []
+    for shown, name in files:
+        documents = [each for each in stream.documents if each.file == name]
+        before, after = ("".join(getattr(each, side) for each in documents) for side in ("before", "after"))
+        changed += [shown] if before != after else []
+        for line in difflib.unified_diff(
+            before.splitlines(), after.splitlines(), shown, "injected", lineterm=""
+        ):
+            print(plain(line))
+    for workload in stream.workloads:
         if workload.injected is None:
             continue
         print(f"\n{plain(workload.name)}:")
@@ -148,7 +153,8 @@ def show_injection(documents: list[Document], name: str) -> None:
         for line in sum_in_words(workload.injected.config):
             print(f"  {line}")
     print()
-    for line in injection_in_words(documents):
+    for line in injection_in_words(stream):
         print(plain(line))
-    if before != after:
-        print(f"The way back: kubectl apply -f {name}, as it is now; nothing outside of these pods changes.")
+    if changed:
+        back = " ".join(f"-f {name}" for name in changed)
+        print(f"The way back: kubectl apply {back}, as it is now; nothing that is not shown here changes.")

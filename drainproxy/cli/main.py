@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from drainproxy.injector.patch import InjectorDefaults
     from drainproxy.kube.settings import KubeSettings
 
-EXIT_REFUSED = 1
 EXIT_CONFIG = 64
 EXIT_INTERNAL = 70
 EXIT_PORT_IN_USE = 71
@@ -119,23 +118,16 @@ def _config(options: argparse.Namespace) -> int:
 
 
 def _inject(options: argparse.Namespace) -> int:
-    from drainproxy.cli import explain  # noqa: PLC0415 - rich
-    from drainproxy.injector import manifest  # noqa: PLC0415 - for this verb only
+    from drainproxy.cli import inject_command  # noqa: PLC0415 - rich
 
-    name = options.filename
-    try:
-        # Bytes, so that no line ending is lost.
-        text = (sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()).decode()
-    except (OSError, ValueError) as error:
-        raise ConfigError([f"{name}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}"]) from None
-    documents = list(manifest.process(text, _injector_defaults(options), every=options.all))
-    if options.check:
-        explain.show_injection(documents, name)
-    else:
-        sys.stdout.buffer.write("".join(each.after for each in documents).encode())
-        for line in explain.injection_in_words(documents):
-            _complain(line)
-    return EXIT_REFUSED if any(each.refusal for one in documents for each in one.workloads) else 0
+    return inject_command.run(
+        options.filename,
+        options.stray,
+        _injector_defaults(options),
+        every=options.all,
+        check=options.check,
+        services=options.services,
+    )
 
 
 def _webhook(options: argparse.Namespace) -> int:
@@ -174,13 +166,7 @@ def _injector_defaults(options: argparse.Namespace) -> InjectorDefaults:
     except InjectionRefused as refusal:
         raise ConfigError([f"--set: {problem}" for problem in refusal.problems]) from None
     images = {**defaults.images, **({"": options.image} if options.image else {}), **dict(options.revision)}
-    return InjectorDefaults(images, defaults.annotations, options.kubernetes, options.redirect_image)
-
-
-def _redirect(options: argparse.Namespace) -> int:
-    from drainproxy.cli import redirect_command  # noqa: PLC0415 - for this verb only
-
-    return redirect_command.run(options.pairs)
+    return InjectorDefaults(images, defaults.annotations, options.kubernetes)
 
 
 def _hook(options: argparse.Namespace) -> int:
@@ -289,7 +275,6 @@ _VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "status": _status,
     "inject": _inject,
     "webhook": _webhook,
-    "redirect": _redirect,
     "demo": _proof,
     "probe": _proof,
     "check": _check,

@@ -1,31 +1,50 @@
 """Changes one YAML document in place: what is not changed keeps every byte, comments and quotes included.
 
 Pure. It works on positions in the text, found by PyYAML, and knows the operations that patch.py makes: add
-to a mapping, append to a list, replace and remove. The result is read again and compared with what it should
-say, so what this cannot change (anchors, for one) is an error and never a wrong document. Called by
-manifest.py.
+to a mapping, append to a list, replace and remove. Where a change would reach through an alias or a merge
+key, what that stands for is written out in its place, and nowhere else. The result is read again and compared
+with what it should say, so what this cannot change is an error that names a line, and never a wrong document.
+Called by manifest.py.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
+ALIAS = "*"
+MERGE = "<<"
+
 
 class CannotEdit(Exception):
-    """The document is written in a way that this cannot change; says which."""
+    """The document is written in a way that this cannot change; says which, and in which line from 0."""
+
+    def __init__(self, why: str, line: int) -> None:
+        super().__init__(why)
+        self.line = line
 
 
 class _Loader(yaml.SafeLoader):
     """Leaves a reference to an anchor where it stands: what it refers to is another place."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.anchored: dict[int, str] = {}
+        """Nodes, by their identity, and what they are called."""
+
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Return a reference as a word."""
         if self.check_event(yaml.AliasEvent):
             event: Any = self.get_event()  # type: ignore[no-untyped-call]
-            return yaml.ScalarNode("*", event.anchor, event.start_mark, event.end_mark)
-        return super().compose_node(parent, index)
+            return yaml.ScalarNode(ALIAS, event.anchor, event.start_mark, event.end_mark)
+        anchor = self.peek_event().anchor  # type: ignore[no-untyped-call]
+        node = super().compose_node(parent, index)
+        if anchor is not None and node is not None:
+            self.anchored[id(node)] = anchor
+        return node
 
 
 def edit(text: str, operations: Iterable[dict[str, Any]], expected: Any) -> str:
@@ -33,10 +52,17 @@ def edit(text: str, operations: Iterable[dict[str, Any]], expected: Any) -> str:
 
     Raises CannotEdit.
     """
-    root: Any = yaml.compose(text, Loader=_Loader)
-    splices = [splice for operation in operations for splice in _splices(text, root, operation)]
+    loader = _Loader(text)
+    try:
+        root: Any = loader.get_single_node()
+    finally:
+        loader.dispose()
+    work = _Edit(text, root, expected, loader.anchored)
+    for operation in operations:
+        work.apply(operation)
+    work.write_out_what_shared()
     # From the end, so that positions stay true; what is added at one place stays in order.
-    splices.sort(key=lambda each: each[:2])
+    splices = sorted(work.splices, key=lambda each: each[:2])
     breaks = "\r\n" if text.count("\r\n") == text.count("\n") else "\n"
     for begin, end, new in reversed(splices):
         text = text[:begin] + new.replace("\n", breaks) + text[end:]
@@ -45,55 +71,212 @@ def edit(text: str, operations: Iterable[dict[str, Any]], expected: Any) -> str:
     except yaml.YAMLError:
         said = None
     if said != expected:
-        raise CannotEdit("what changes has to stand in block style, without anchors and braces")
+        raise CannotEdit("what changes has to stand in block style, without anchors and braces", work.line)
     return text
 
 
-def _splices(text: str, root: Any, operation: dict[str, Any]) -> Iterator[tuple[int, int, str]]:
-    *parents, last = [part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:]]
-    node = root
-    for part in parents:
-        node = _child(node, part)
-    if operation["op"] == "add":
-        yield _insert(text, node, operation["value"] if last == "-" else {last: operation["value"]})
-    elif operation["op"] == "replace":
-        old = _child(node, last)
-        empty = old.start_mark.index == old.end_mark.index
-        new = (" " if empty else "") + json.dumps(operation["value"])
-        yield old.start_mark.index, _end(old), new
-    else:
-        yield _remove(text, node, last)
+def line_of(text: str, path: Iterable[str | int]) -> int:
+    """Return the line, from 0, in which what a path leads to is written; of its nearest parent otherwise."""
+    loader = _Loader(text)
+    try:
+        node: Any = loader.get_single_node()
+    finally:
+        loader.dispose()
+    line = int(node.start_mark.line)
+    for part in path:
+        found = _child(node, str(part))
+        if found is None:
+            return line
+        key, node = found
+        line = int((node if key is None else key).start_mark.line)
+    return line
 
 
-def _child(node: Any, part: str) -> Any:
-    return node.value[int(part)] if isinstance(node, yaml.SequenceNode) else _pair(node, part)[1]
+@dataclass(slots=True)
+class _Edit:
+    """One document being changed. `splices` are positions and what goes there."""
+
+    text: str
+    root: Any
+    expected: Any
+    anchored: dict[int, str]
+    splices: list[tuple[int, int, str]] = field(default_factory=list)
+    line: int = 0
+    """Of the last change."""
+    _written: set[tuple[str, ...]] = field(default_factory=set)
+    """Paths of what was written out as a whole: nothing below them is changed any more."""
+    _changed: set[str] = field(default_factory=set)
+    """Anchors of what was changed."""
+
+    def apply(self, operation: dict[str, Any]) -> None:
+        """Note what one operation changes."""
+        *parents, last = [
+            part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:]
+        ]
+        node, parent = self.root, None
+        for i, part in enumerate(parents):
+            if (found := self._step(node, parent, part, parents[:i])) is None:
+                return
+            parent, node = node, found
+        if tuple(parents) in self._written:
+            return
+        if node.tag == ALIAS:
+            self._write_out(node, parent, parents)
+            return
+        self._pass(node)
+        if operation["op"] == "add":
+            self._insert(node, operation["value"] if last == "-" else {last: operation["value"]})
+        elif (pair := _child(node, last)) is None:
+            # It comes from a merge key: an own one wins, and one that must go takes the merge along.
+            if operation["op"] == "replace" and _merges(node):
+                self._insert(node, {last: operation["value"]})
+            else:
+                self._write_out(node, parent, parents)
+        elif operation["op"] == "replace":
+            old = pair[1]
+            empty = old.start_mark.index == old.end_mark.index
+            new = (" " if empty else "") + json.dumps(operation["value"])
+            self.splices.append((old.start_mark.index, _end(old), new))
+        elif _merges(node):
+            self._write_out(node, parent, parents)
+        else:
+            self.splices.append(_remove(self.text, node, *pair))
+
+    def write_out_what_shared(self) -> None:
+        """Write out the aliases of what was changed: they mean what it was before."""
+        for node, parent, path in _aliases(self.root, None, ()):
+            if node.value not in self._changed or any(
+                path[:i] in self._written for i in range(len(path) + 1)
+            ):
+                continue
+            if MERGE in path:
+                self.line = node.start_mark.line
+                raise CannotEdit(f"&{node.value} changes, and is merged elsewhere: write it out", self.line)
+            self._write_out(node, parent, list(path))
+
+    def _step(self, node: Any, parent: Any, part: str, path: list[str]) -> Any:
+        """Return the child to go on with; None where what is above it is written out."""
+        if any(tuple(path[:i]) in self._written for i in range(len(path) + 1)):
+            return None
+        if node.tag == ALIAS:
+            self._write_out(node, parent, path)
+            return None
+        self._pass(node)
+        if (pair := _child(node, part)) is not None:
+            return pair[1]
+        if (*path, part) in self._written:
+            return None
+        if not _merges(node):
+            raise CannotEdit(f"{part} is not there", self.line)
+        self._written.add((*path, part))
+        self._insert(node, {part: _at(self.expected, [*path, part])})
+        return None
+
+    def _pass(self, node: Any) -> None:
+        self.line = node.start_mark.line
+        if id(node) in self.anchored:
+            self._changed.add(self.anchored[id(node)])
+
+    def _write_out(self, node: Any, parent: Any, path: list[str]) -> None:
+        """Put what is expected in the place of a node."""
+        self.line = node.start_mark.line
+        self._written.add(tuple(path))
+        begin, end = node.start_mark.index, _end(node)
+        value = _at(self.expected, path)
+        # What stands below it is not changed any more, whatever was noted before.
+        self.splices = [each for each in self.splices if not begin <= each[0] <= end]
+        if parent is None or parent.flow_style or not value or isinstance(value, str):
+            self.splices.append((begin, end, json.dumps(value)))
+            return
+        in_list = isinstance(parent, yaml.SequenceNode)
+        indent = " " * (node.start_mark.column if in_list else _column(self.text, parent) + 2)
+        lines = yaml.safe_dump(value, sort_keys=False, width=4096).splitlines()
+        block = "\n".join(lines[:1] + [indent + line for line in lines[1:]])
+        same_line = in_list or "\n" in self.text[_key_end(parent, node) : begin]
+        if same_line:
+            self.splices.append((begin, end, block))
+        else:
+            # Behind its key stands a blank, which goes.
+            blank = self.text[begin - 1 : begin] == " "
+            self.splices.append((begin - blank, end, f"\n{indent}{block}"))
+
+    def _insert(self, node: Any, value: Any) -> None:
+        """Add `value`, an item or a mapping of one key, at the end of a collection."""
+        text = self.text
+        if not isinstance(node, yaml.CollectionNode):
+            raise CannotEdit("it is neither a list nor a mapping", self.line)
+        if node.flow_style:
+            flow = json.dumps(value)
+            at = node.end_mark.index - 1
+            since = re.sub(r"#[^\n]*", "", text[_last(node) : at])
+            before = ", " if node.value and "," not in since else ""
+            new = before + (flow[1:-1] if isinstance(node, yaml.MappingNode) else flow)
+            self.splices.append((at, at, new))
+            return
+        item = [value] if isinstance(node, yaml.SequenceNode) else value
+        lines = yaml.safe_dump(item, sort_keys=False, width=4096).splitlines()
+        indent = " " * _column(text, node)
+        at = _line_end(text, _end(node))
+        before = "" if text[:at].endswith("\n") else "\n"
+        self.splices.append((at, at, before + "".join(f"{indent}{line}\n" for line in lines)))
 
 
-def _pair(node: Any, name: str) -> tuple[Any, Any]:
+def _child(node: Any, part: str) -> tuple[Any, Any] | None:
+    """Return the key, None of a list, and the value; the last of a key that comes twice, as loaders do."""
+    if isinstance(node, yaml.SequenceNode):
+        return (None, node.value[int(part)]) if part.isdecimal() and int(part) < len(node.value) else None
     if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if key.value == name:
-                return key, value
-    raise CannotEdit(f"{name} stands behind an anchor: write it out")
+        return next((pair for pair in reversed(node.value) if pair[0].value == part), None)
+    return None
 
 
-def _insert(text: str, node: Any, value: Any) -> tuple[int, int, str]:
-    """Add `value`, an item or a mapping of one key, at the end of a collection."""
-    if node.flow_style:
-        flow = json.dumps(value)
-        at = node.end_mark.index - 1
-        before = ", " if node.value else ""
-        return at, at, before + (flow[1:-1] if isinstance(node, yaml.MappingNode) else flow)
-    item = [value] if isinstance(node, yaml.SequenceNode) else value
-    lines = yaml.safe_dump(item, sort_keys=False, width=4096).splitlines()
-    indent = " " * node.start_mark.column
-    at = _line_end(text, _end(node))
-    before = "" if text[:at].endswith("\n") else "\n"
-    return at, at, before + "".join(f"{indent}{line}\n" for line in lines)
+def _merges(node: Any) -> bool:
+    return isinstance(node, yaml.MappingNode) and any(key.value == MERGE for key, _ in node.value)
 
 
-def _remove(text: str, node: Any, name: str) -> tuple[int, int, str]:
-    key, value = _pair(node, name)
+def _aliases(node: Any, parent: Any, path: tuple[str, ...]) -> Iterator[tuple[Any, Any, tuple[str, ...]]]:
+    if node.tag == ALIAS:
+        yield node, parent, path
+    elif isinstance(node, yaml.SequenceNode):
+        for i, each in enumerate(node.value):
+            yield from _aliases(each, node, (*path, str(i)))
+    elif isinstance(node, yaml.MappingNode):
+        for key, each in node.value:
+            yield from _aliases(each, node, (*path, str(key.value)))
+
+
+def _at(value: Any, path: Iterable[str]) -> Any:
+    for part in path:
+        if isinstance(value, list):
+            value = value[int(part)]
+        else:
+            # A key may be a number or a truth.
+            value = next(each for key, each in value.items() if str(key) == part)
+    return value
+
+
+def _column(text: str, node: Any) -> int:
+    """Return where a block's keys or dashes begin: its own mark may be its anchor's."""
+    if isinstance(node, yaml.MappingNode):
+        return int(node.value[0][0].start_mark.column)
+    dash = text.rfind("-", 0, node.value[0].start_mark.index)
+    return dash - (text.rfind("\n", 0, dash) + 1)
+
+
+def _key_end(parent: Any, node: Any) -> int:
+    """Return where the key of a value ends."""
+    return next((int(key.end_mark.index) for key, value in parent.value if value is node), 0)
+
+
+def _last(node: Any) -> int:
+    """Return where the last of a flow collection's items ends."""
+    if not node.value:
+        return int(node.start_mark.index)
+    last = node.value[-1]
+    return _end(last[1] if isinstance(last, tuple) else last)
+
+
+def _remove(text: str, node: Any, key: Any, value: Any) -> tuple[int, int, str]:
     at = node.value.index((key, value))
     begin = key.start_mark.index
     after = node.value[at + 1][0].start_mark.index if at + 1 < len(node.value) else None

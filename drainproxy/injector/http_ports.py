@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from drainproxy.errors import InjectionRefused
+from drainproxy.errors import InjectionRefused, OutOfPlace
 from drainproxy.injector.annotations import PREFIX, Options
 from drainproxy.injector.refusal import refuse
 from drainproxy.podspec import applications
@@ -120,7 +120,7 @@ def _unasked(spec: Mapping[str, Any], services: Sequence[Mapping[str, Any]]) -> 
     _refuse_other(spec, lambda name: bool(SAYS_HTTP.match(name)))
     asked = f"name it http, or set {PREFIX}ports"
     why = f"no container port says that it speaks HTTP (there are: {_list(declared(spec))}): {asked}"
-    raise InjectionRefused("refused", [why])
+    raise OutOfPlace(why)
 
 
 def _says_http(spec: Mapping[str, Any], port: ContainerPort, services: Sequence[Mapping[str, Any]]) -> str:

@@ -1,31 +1,23 @@
 """YAML documents in, YAML documents out: the workloads in them that ask for it get the sidecar.
 
-Pure. What is not changed stays byte for byte, also what is no YAML; nothing is rejected. Called by
-cli/main.py for `drainproxy inject`.
+Pure. All documents are read first, since what leads to a pod stands beside it. What is not changed stays byte
+for byte, also what is no YAML; nothing is rejected. Called by cli/inject_command.py.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
-from drainproxy.errors import InjectionRefused
-from drainproxy.injector.edit import CannotEdit, edit
-from drainproxy.injector.patch import Injected, InjectorDefaults, inject, json_patch
-
-TEMPLATES = {
-    ("apps", "Deployment"): ("spec", "template"),
-    ("apps", "StatefulSet"): ("spec", "template"),
-    ("apps", "DaemonSet"): ("spec", "template"),
-    ("apps", "ReplicaSet"): ("spec", "template"),
-    ("argoproj.io", "Rollout"): ("spec", "template"),
-    ("batch", "Job"): ("spec", "template"),
-    ("batch", "CronJob"): ("spec", "jobTemplate", "spec", "template"),
-    ("", "Pod"): (),
-}
-"""API group and kind, and where the pod is in it."""
+from drainproxy.errors import InjectionRefused, OutOfPlace
+from drainproxy.injector.annotations import LABEL
+from drainproxy.injector.edit import CannotEdit, edit, line_of
+from drainproxy.injector.finding import Finding, Moved
+from drainproxy.injector.objects import ENDING, Path, Thing, left_alone, listed, mapping, objects, template
+from drainproxy.injector.patch import Around, Injected, InjectorDefaults, inject, json_patch
+from drainproxy.injector.surroundings import judge, services_of
 
 MAX_NODES = 1_000_000
 """In one document, anchors written out: a few kilobytes of them could stand for any number."""
@@ -40,10 +32,16 @@ class Workload:
     """`injected` or `refusal`, or neither: it does not ask, or has the sidecar."""
 
     name: str
-    namespace: str
+    thing: Thing
+    document: "Document"
     injected: Injected | None = None
     refusal: tuple[str, ...] = ()
     why_not: str = ""
+
+    @property
+    def namespace(self) -> str:
+        """Its namespace, empty where it says none."""
+        return self.thing.namespace
 
 
 @dataclass(slots=True)
@@ -52,109 +50,194 @@ class Document:
 
     before: str
     after: str
+    file: str = ""
+    line: int = 0
+    """Where it begins in its file, from 0."""
     workloads: list[Workload] = field(default_factory=list)
     problem: str = ""
     """Why it is passed on as it is, where somebody should know."""
-    services: list[dict[str, Any]] = field(default_factory=list)
+    things: list[Thing] = field(default_factory=list)
+    read: Any = None
+    """What it says; `things` are parts of a copy that may be changed."""
+    becomes: Any = None
+
+    def place(self, path: Path = ()) -> str:
+        """Say where something stands in it."""
+        return self.at(line_of(self.before, path) if path else 0)
+
+    def at(self, line: int) -> str:
+        """Say where a line of it, counted from 0, is."""
+        return f"{self.file}, line {self.line + line + 1}" if self.file else f"line {self.line + line + 1}"
 
 
-def process(text: str, defaults: InjectorDefaults, *, every: bool) -> Iterator[Document]:
-    """Yield the documents of `text`; joined again they are what to apply.
+@dataclass(slots=True)
+class Stream:
+    """Everything that was read, and what there is to say of it as a whole."""
 
-    `every`: also workloads without the label, but not those whose label says no.
+    documents: list[Document]
+    findings: list[tuple[Document, Finding]] = field(default_factory=list)
+
+    @property
+    def workloads(self) -> list[Workload]:
+        """Every workload, in its order."""
+        return [each for document in self.documents for each in document.workloads]
+
+    def said(self) -> Iterator[str]:
+        """Say what leads around a sidecar or is cut off by it, with the line to change."""
+        for document, finding in self.findings:
+            where = document.place((*finding.thing.path, *finding.path))
+            yield f"{where}: {finding.thing.name}: {finding.text}"
+
+
+def process(text: str, defaults: InjectorDefaults, *, every: bool) -> list[Document]:
+    """Return the documents of one text; joined again they are what to apply."""
+    return read([("", text)], defaults, every=every).documents
+
+
+def read(
+    files: Iterable[tuple[str, str]], defaults: InjectorDefaults, *, every: bool, services: bool = False
+) -> Stream:
+    """Return the documents of files, by their names.
+
+    `every`: also workloads without the label, but not those whose label says no. `services`: what leads to
+    the pods is changed too.
     """
+    stream = Stream([document for name, text in files for document in _split(name, text)])
+    for document in stream.documents:
+        _parse(document)
+    things = [(document, thing) for document in stream.documents for thing in document.things]
+    for document, thing in things:
+        if (workload := _workload(document, thing, things, defaults, every=every)) is not None:
+            document.workloads.append(workload)
+    _look_around(stream, things, services=services)
+    for document in stream.documents:
+        _write(document)
+    return stream
+
+
+def _split(name: str, text: str) -> Iterator[Document]:
     begin = 0
     for separator in _SEPARATOR.finditer(text):
         content = re.sub(r"^---|#.*", "", separator[0]).strip()
         if separator.start() > begin:
-            yield _document(text[begin : separator.start()], defaults, every=every)
+            yield _piece(name, text, begin, separator.start())
         begin = separator.end()
         if content:
             begin = separator.start()
             continue
-        yield Document(separator[0], separator[0])
+        yield _piece(name, text, separator.start(), begin)
     if begin < len(text):
-        yield _document(text[begin:], defaults, every=every)
+        yield _piece(name, text, begin, len(text))
 
 
-def _document(text: str, defaults: InjectorDefaults, *, every: bool) -> Document:
-    document = Document(text, text)
-    if "kind" not in text:
-        return document
-    try:
-        loaded = yaml.load(text, Loader=_LOADER)  # noqa: S506 - it is a safe one
-        before, after = (_unshared(loaded, iter(range(MAX_NODES))) for _ in range(2))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        document.problem = f"no YAML, passed on as it is: {' '.join(str(error).split())[:200]}"
-        return document
-    for thing in _objects(after):
-        group, kind = str(thing.get("apiVersion", "")).rpartition("/")[0], str(thing.get("kind"))
-        if (group, kind) == ("", "Service"):
-            document.services.append(thing)
-        elif (path := TEMPLATES.get((group, kind))) is not None:
-            document.workloads.append(_one(thing, path, defaults, every=every))
-    if any(each.injected for each in document.workloads):
-        try:
-            document.after = edit(text, json_patch(before, after), after)
-        except (CannotEdit, RecursionError) as error:
-            for each in document.workloads:
-                if each.injected:
-                    each.injected, each.refusal = None, (f"the document cannot be changed: {error}",)
-    return document
+def _piece(name: str, text: str, begin: int, end: int) -> Document:
+    return Document(text[begin:end], text[begin:end], name, text.count("\n", 0, begin))
 
 
-def _objects(value: Any) -> Iterator[dict[str, Any]]:
-    if not isinstance(value, dict):
+def _parse(document: Document) -> None:
+    if "kind" not in document.before and "items" not in document.before:
         return
-    if value.get("kind") == "List" and isinstance(value.get("items"), list):
-        for item in value["items"]:
-            yield from _objects(item)
-    else:
-        yield value
-
-
-def _one(
-    thing: dict[str, Any], path: tuple[str, ...], defaults: InjectorDefaults, *, every: bool
-) -> Workload:
-    """Patch a workload in place, if it asks for it."""
-    metadata = _mapping(thing.get("metadata"))
-    name = f"{thing['kind']}/{metadata.get('name') or metadata.get('generateName', '')}"
-    workload = Workload(name, str(metadata.get("namespace") or ""))
-    pod = thing
-    for part in path:
-        pod = _mapping(pod.get(part))
     try:
-        outcome = inject(pod, defaults, workload.namespace, unasked=every)
+        loaded = yaml.load(document.before, Loader=_LOADER)  # noqa: S506 - it is a safe one
+        document.read, document.becomes = (_unshared(loaded, iter(range(MAX_NODES))) for _ in range(2))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        why = getattr(error, "problem", None) or " ".join(str(error).split())
+        where = document.at(mark.line if mark else 0)
+        document.problem = f"{where}: no YAML, passed on as it is: {why[:200]}"
+        return
+    document.things = list(objects(document.becomes))
+
+
+def _workload(
+    document: Document,
+    thing: Thing,
+    things: Sequence[tuple[Document, Thing]],
+    defaults: InjectorDefaults,
+    *,
+    every: bool,
+) -> Workload | None:
+    """Patch a workload in place, if it asks for it; None if it has no pods."""
+    workload = Workload(thing.name, thing, document)
+    if why := left_alone(thing):
+        labels = mapping(mapping(mapping(thing.spec.get("template")).get("metadata")).get("labels"))
+        asks = str(labels.get(LABEL)) == "true"
+        workload.refusal, workload.why_not = ((why,), "") if asks else ((), why)
+        return workload
+    if (found := template(thing)) is None:
+        return None
+    pod, _ = found
+    labels = mapping(mapping(pod.get("metadata")).get("labels"))
+    around = Around(services=list(_specs(thing, labels, [each for _, each in things])))
+    try:
+        outcome = inject(pod, defaults, thing.namespace, unasked=every, around=around)
         if isinstance(outcome, str):
             workload.why_not = outcome
         else:
             workload.injected = outcome
-            pod.clear()
-            pod.update(outcome.pod)
     except InjectionRefused as refusal:
-        workload.refusal = tuple(refusal.problems)
+        skipped = isinstance(refusal, OutOfPlace) or thing.kind in ENDING
+        if skipped and LABEL not in labels:
+            # Nobody has asked for this one.
+            workload.why_not = "; ".join(refusal.problems)
+        else:
+            workload.refusal = tuple(refusal.problems)
     return workload
 
 
-def detours(documents: list[Document]) -> Iterator[str]:
-    """Name the Services among the documents that go around a sidecar, and what to write there."""
-    services = [each for document in documents for each in document.services]
-    for workload in (each for document in documents for each in document.workloads):
+def _specs(thing: Thing, labels: dict[str, Any], things: Sequence[Thing]) -> Iterator[dict[str, Any]]:
+    """Yield the specs of the Services that lead to a pod, whatever else stands in them."""
+    for service in services_of(thing, labels, things):
+        ports = map(mapping, listed(service.spec.get("ports")))
+        usable = [each for each in ports if all(isinstance(value, int | str) for value in each.values())]
+        yield {**service.spec, "ports": usable}
+
+
+def _look_around(stream: Stream, things: Sequence[tuple[Document, Thing]], *, services: bool) -> None:
+    """Find what leads around the sidecars, or is cut off by them; a workload that would be stays as it is."""
+    places = {id(thing): document for document, thing in things}
+    for workload in stream.workloads:
         if workload.injected is None:
             continue
-        labels = workload.injected.pod["metadata"]["labels"].items()
-        for service in services:
-            metadata, spec = _mapping(service.get("metadata")), _mapping(service.get("spec"))
-            # What says no namespace may be applied to any.
-            if len({workload.namespace, str(metadata.get("namespace") or "")} - {""}) > 1:
-                continue
-            selector = _mapping(spec.get("selector"))
-            ports = map(_mapping, (selector and selector.items() <= labels and spec.get("ports")) or ())
-            targets = [port.get("targetPort", port.get("port")) for port in ports]
-            for taken in workload.injected.taken:
-                if taken.application in targets:
-                    around = f"targetPort {taken.application} goes around {workload.name}'s sidecar"
-                    yield f"Service/{metadata.get('name')}: {around}: write {taken.name or taken.listens}"
+        moved = Moved(workload.thing, workload.injected)
+        findings = list(judge(moved, [thing for _, thing in things]))
+        if services:
+            for finding in findings:
+                if finding.fix is not None:
+                    finding.fix()
+            findings = [each for each in findings if each.fix is None]
+        if cut := [each for each in findings if each.cuts_off]:
+            findings = cut
+            where = [f"{places[id(each.thing)].place(each.thing.path)}: {each.thing.name}" for each in cut]
+            workload.injected = None
+            workload.refusal = (f"it would be cut off by {', '.join(dict.fromkeys(where))}",)
+        stream.findings += [(places[id(each.thing)], each) for each in findings]
+
+
+def _write(document: Document) -> None:
+    """Put what has changed into the document's text."""
+    for workload in document.workloads:
+        if workload.injected is not None and (found := template(workload.thing)) is not None:
+            pod, _ = found
+            pod.clear()
+            pod.update(workload.injected.pod)
+    if document.becomes == document.read:
+        return
+    try:
+        operations = json_patch(document.read, document.becomes)
+        document.after = edit(document.before, operations, document.becomes)
+    except CannotEdit as error:
+        _give_up(document, f"{document.at(error.line)}: the document cannot be changed: {error}")
+    except RecursionError:
+        _give_up(document, f"{document.at(0)}: the document cannot be changed: it is nested too deeply")
+
+
+def _give_up(document: Document, why: str) -> None:
+    changed = [each for each in document.workloads if each.injected is not None]
+    for each in changed:
+        each.injected, each.refusal = None, (why,)
+    if not changed:
+        document.problem = why
 
 
 def _unshared(value: Any, budget: Iterator[int]) -> Any:
@@ -164,8 +247,3 @@ def _unshared(value: Any, budget: Iterator[int]) -> Any:
     if isinstance(value, dict):
         return {key: _unshared(each, budget) for key, each in value.items()}
     return [_unshared(each, budget) for each in value] if isinstance(value, list) else value
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    """Return what should be a mapping: in a file it may be anything."""
-    return value if isinstance(value, dict) else {}

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from drainproxy import podspec
+from drainproxy.errors import OutOfPlace
 from drainproxy.injector.annotations import PREFIX, Options
 from drainproxy.injector.refusal import refuse
 from drainproxy.podspec import MESH_PROXIES, WAIT_PATH, applications, pre_stop, sleeps
@@ -29,11 +30,11 @@ def check(pod: dict[str, Any], namespace: str) -> None:
     metadata, spec = pod.get("metadata") or {}, pod["spec"]
     namespace = namespace or metadata.get("namespace") or ""
     if namespace in SYSTEM_NAMESPACES or MIRROR in (metadata.get("annotations") or {}):
-        refuse(f"pods of {namespace or 'the kubelet'} belong to Kubernetes itself")
+        raise OutOfPlace(f"pods of {namespace or 'the kubelet'} belong to Kubernetes itself")
     if spec.get("hostNetwork"):
-        refuse("hostNetwork: the sidecar's ports would be ports of the node")
+        raise OutOfPlace("hostNetwork: the sidecar's ports would be ports of the node")
     if (spec.get("os") or {}).get("name") == "windows":
-        refuse("the sidecar runs on Linux only")
+        raise OutOfPlace("the sidecar runs on Linux only")
 
 
 def check_fit(spec: dict[str, Any], environment: Mapping[str, str], options: Options) -> None:

@@ -158,22 +158,29 @@ async def _pods(read: _Reader, found: Survey, kind: owners.Kind, place: str) -> 
         )
         if "replicas" in found.unread:
             between = None
-    pods = await read(
-        "pods", f"/api/v1/{place}/pods", lambda each: _runs(each, found.workload, kind, between)
-    )
+    selector = found.workload["spec"].get("selector") or {}
+    running = await read("pods", f"/api/v1/{place}/pods", _runs)
+    pods = [each for each in running if _owned(each, found.workload, kind, between)]
+    # What has no controller is adopted by the one whose selector it fits.
+    pods = pods or [each for each in running if selector and _adoptable(each, selector)]
     return sorted(pods, key=lambda each: str(each["metadata"].get("creationTimestamp", "")), reverse=True)
 
 
-def _runs(pod: Thing, workload: Thing, kind: owners.Kind, between: list[Thing] | None) -> bool:
-    if "deletionTimestamp" in pod["metadata"]:
-        return False
-    if (pod.get("status") or {}).get("phase") in {"Succeeded", "Failed"}:
-        return False
+def _runs(pod: Thing) -> bool:
+    ended = (pod.get("status") or {}).get("phase") in {"Succeeded", "Failed"}
+    return "deletionTimestamp" not in pod["metadata"] and not ended
+
+
+def _owned(pod: Thing, workload: Thing, kind: owners.Kind, between: list[Thing] | None) -> bool:
     if kind.between is None:
         return owners.owned(pod, workload)
     if between is None:
         return owners.owned_by_name(pod, workload)
     return any(owners.owned(pod, each) for each in between)
+
+
+def _adoptable(pod: Thing, selector: Thing) -> bool:
+    return owners.controller(pod) is None and owners.fits(selector, pod["metadata"].get("labels") or {})
 
 
 async def _api_server(read: _Reader, found: Survey) -> None:

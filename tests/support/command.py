@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -18,14 +19,14 @@ def environment(**settings: str) -> dict[str, str]:
 
 
 def drainproxy(
-    *arguments: str, env: dict[str, str] | None = None, timeout_s: float = 60.0
-) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
+    *arguments: str, env: dict[str, str] | None = None, timeout_s: float = 60.0, text: bool = True
+) -> subprocess.CompletedProcess[Any]:
+    """Run the command to its end; what it says is bytes unless it is `text`."""
     return subprocess.run(
         [sys.executable, "-m", "drainproxy", *arguments],
         env=environment(**(env or {})),
         capture_output=True,
-        text=True,
+        text=text,
         timeout=timeout_s,
         check=False,
     )
