@@ -17,6 +17,19 @@ COPY pyproject.toml README.md LICENSE ./
 COPY drainproxy ./drainproxy
 RUN image/install package /opt/drainproxy
 
+# `--target redirect`: what the init container of capture by redirect runs, and nothing else. It needs nft(8), and
+# as whom it runs its pod says: root, with NET_ADMIN alone.
+FROM ${PYTHON} AS redirect
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends nftables=1.0.6-* \
+    && rm -rf /var/lib/apt/lists/*
+COPY --from=dependencies /opt/drainproxy /opt/drainproxy
+COPY --from=package /opt/drainproxy-package /opt/drainproxy
+ENV PATH=/opt/drainproxy/bin:/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin \
+    PYTHONDONTWRITEBYTECODE=1
+ENTRYPOINT ["/opt/drainproxy/bin/drainproxy"]
+CMD ["redirect"]
+
 FROM ${PYTHON}
 # What changes seldom comes first: a node that has an older version pulls the last layer alone.
 COPY --from=dependencies /opt/drainproxy /opt/drainproxy

@@ -50,6 +50,7 @@ VERBS = {
     "status": "show what the proxy is doing, and what it waits for",
     "inject": "put the sidecar into the workloads of a YAML file that ask for it",
     "webhook": "put the sidecar into pods as the API server admits them",
+    "redirect": "lead what comes to a port of this pod to the sidecar, by nftables; in an init container",
     "demo": "see on loopback what a rollout loses, with drainproxy and without",
     "probe": "hit a URL at a steady rate while a command runs; name every lost request",
     "rollout": "say what became of each pod of a rollout, live or afterwards, and what to change",
@@ -121,7 +122,7 @@ def _add_flags(parser: argparse.ArgumentParser, verb: str, *, explain: bool) -> 
         _add_workload(parser, verb)
     if verb in {"status", "config", "check"}:
         parser.add_argument("--json", action="store_true", help="for machines")
-    if verb in {"inject", "webhook"}:
+    if verb in {"inject", "webhook", "redirect"}:
         _add_injection(parser, verb)
     if verb in {"demo", "probe"}:
         module = importlib.import_module(f"drainproxy.proof.{verb}.main")
@@ -153,6 +154,9 @@ def _seconds(text: str) -> float:
 
 
 def _add_injection(parser: argparse.ArgumentParser, verb: str) -> None:
+    if verb == "redirect":
+        parser.add_argument("pairs", metavar="PORT:PORT", nargs="+", help="the captured port, the sidecar's")
+        return
     if verb == "inject":
         parser.add_argument("stray", nargs="*", help=argparse.SUPPRESS)
         text = "may be repeated; default: standard input"
@@ -168,7 +172,15 @@ def _add_injection(parser: argparse.ArgumentParser, verb: str) -> None:
         parser.add_argument("--admin", metavar="HOST:PORT", default=":29900", help="health, metrics [:29900]")
         parser.add_argument("--log-format", choices=("auto", "json", "text"), default="auto", help="[auto]")
     parser.add_argument("--image", metavar="IMAGE", help="the sidecar's image")
-    parser.add_argument("--kubernetes", metavar="VERSION", type=_version, help="the cluster's, such as 1.33")
+    parser.add_argument(
+        *("--kubernetes", "--kube-version"),
+        metavar="VERSION",
+        type=_version,
+        help="the cluster's, such as 1.33",
+    )
+    parser.add_argument(
+        "--redirect-image", metavar="IMAGE", default="", help="allow capture by redirect, with this image"
+    )
     for flag, metavar, text in (
         ("--revision", "NAME=IMAGE", "image for pods with the label drainproxy.io/rev: NAME"),
         ("--set", "NAME=VALUE", "an annotation that every pod has unless it has its own"),

@@ -166,7 +166,13 @@ def _injector_defaults(options: argparse.Namespace) -> InjectorDefaults:
     except InjectionRefused as refusal:
         raise ConfigError([f"--set: {problem}" for problem in refusal.problems]) from None
     images = {**defaults.images, **({"": options.image} if options.image else {}), **dict(options.revision)}
-    return InjectorDefaults(images, defaults.annotations, options.kubernetes)
+    return InjectorDefaults(images, defaults.annotations, options.kubernetes, options.redirect_image)
+
+
+def _redirect(options: argparse.Namespace) -> int:
+    from drainproxy.cli import redirect_command  # noqa: PLC0415 - for this verb only
+
+    return redirect_command.run(options.pairs)
 
 
 def _hook(options: argparse.Namespace) -> int:
@@ -275,6 +281,7 @@ _VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "status": _status,
     "inject": _inject,
     "webhook": _webhook,
+    "redirect": _redirect,
     "demo": _proof,
     "probe": _proof,
     "check": _check,

@@ -209,8 +209,9 @@ def _fit_grace(
 
 
 def _load(environment: Mapping[str, str]) -> config.Config:
-    # The kubelet fills in the pod's address, which nobody knows yet.
+    # The kubelet fills in the pod's addresses, which nobody knows yet.
     known = {name: value.replace(_POD_IP, "192.0.2.1") for name, value in environment.items()}
+    known[POD_IPS] = "192.0.2.1"
     try:
         return config.load(known)
     except ConfigError as error:

@@ -78,7 +78,8 @@ class Proxy:
         if network is not None:
             self._command = ["nsenter", f"--net=/proc/{network}/ns/net", *self._command]
         self._env = environment(DRAINPROXY_CONTROL_SOCKET=self.control_socket, **(env or {}))
-        self._listeners = len(upstreams)
+        # Who waits for the application listens later.
+        self._listeners = 0 if settings.get("open_when") == "application" else len(upstreams)
         self._changed = asyncio.Event()
         self.lines: list[dict[str, Any]] = []
         """Every log line so far."""
