@@ -13,7 +13,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     image/install dependencies /opt/drainproxy
 
 FROM dependencies AS package
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY drainproxy ./drainproxy
 RUN image/install package /opt/drainproxy
 

@@ -30,10 +30,11 @@ image:  ## build the image, by docker, buildah or podman: IMAGE=name BASE=debian
 image-test: image $(VENV)/package $(VENV)/group-test  ## run it by podman: limits, a pod that drains, a crash
 	IMAGE=$(IMAGE) $(BIN)/pytest --numprocesses 2 tests/image
 
-check: $(VENV)/package $(VENV)/group-test $(VENV)/group-check  ## types, lint, format, import law, generated docs
+check: $(VENV)/package $(VENV)/group-test $(VENV)/group-check  ## types, what compiles, lint, format, import law, generated docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python hatch_build.py
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
 
@@ -103,7 +104,7 @@ $(VENV)/bin/python:
 	$(PIP) install --upgrade "pip>=25.1"
 
 # Installed, not linked: what is tested is what would be shipped.
-$(VENV)/package: $(VENV)/bin/python pyproject.toml $(shell find drainproxy -name '*.py' -o -name '*.html')
+$(VENV)/package: $(VENV)/bin/python pyproject.toml hatch_build.py $(shell find drainproxy -name '*.py' -o -name '*.html')
 	$(PIP) install --force-reinstall --no-deps .
 	$(PIP) install .
 	touch $@

@@ -30,6 +30,9 @@ def _run() -> int:
         from drainproxy.lifecycle import signals  # noqa: PLC0415 - and nothing before it
 
         signals.catch_early()
+    from drainproxy import flavour  # noqa: PLC0415 - the same
+
+    flavour.choose()
     from drainproxy.cli import main as cli  # noqa: PLC0415 - costs what a hook cannot pay
 
     return cli.main(arguments)

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drainproxy import __version__
+from drainproxy import __version__, flavour
 from drainproxy.addresses import ListenAddress
 from drainproxy.admin.server import AdminServer
 from drainproxy.certificates import Rotation
@@ -135,7 +135,7 @@ class _Process:
         self._interrupted = False
         self._patience: asyncio.Timeout | None = None
         """Of leaving: it ends when a person insists."""
-        self.metrics.build_info.set(1.0, __version__, platform.python_version())
+        self.metrics.build_info.set(1.0, __version__, platform.python_version(), flavour.current())
 
     def _open(self, doors: Sequence[Sequence[Door]]) -> Iterator[Listener]:
         """Yield what listens at each address, and tells when callers are let in."""
@@ -159,7 +159,7 @@ class _Process:
         shared.filters = filters.build(config.edge, self._tracing)
         preambles = preamble.build(config.edge, config.proxy, self._rotation)
         return [
-            ProxyServer(Plane.build(shared, pool, _port(door[0], address)), preambles[address.tls])
+            ProxyServer(Plane(shared, pool, _port(door[0], address)), preambles[address.tls])
             for door, pool, address in zip(doors, self._pools, config.proxy.listen, strict=True)
         ]
 

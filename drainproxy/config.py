@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from drainproxy import routefile, values
+from drainproxy import flavour, routefile, values
 from drainproxy.addresses import POD, ListenAddress
 from drainproxy.admin.settings import AdminSettings
 from drainproxy.errors import ConfigError
@@ -150,7 +150,7 @@ def _from_env(env: Mapping[str, str], found: _Findings) -> dict[str, _Given]:
             # Empty is how a pod spec's template writes "not set".
             if text:
                 given[known[name].name] = _Given(f"env {name}", [text])
-        elif not SERVICE_LINK.fullmatch(name):
+        elif name != flavour.PURE and not SERVICE_LINK.fullmatch(name):
             found.warnings.append(_unknown(name, "the environment", PREFIX))
     return given
 

@@ -125,11 +125,12 @@ class Table:
     """What every process counts, whatever it is for."""
 
     def __init__(self) -> None:
+        self._families: list[Family | Histogram] = []
         self.before_scrape: list[Callable[[], None]] = []
         """Gauges that are cheaper to work out when asked."""
         self.unused: set[Family | Histogram] = set()
         """What no scrape shows: that of which it tells is switched off."""
-        self.build_info = Gauge("1, with what runs here.", version=(), python=())
+        self.build_info = Gauge("1, with what runs here.", version=(), python=(), flavour=())
         self.log_lines_dropped = Counter("Log lines given up.", reason=("blocked", "rate", "unwritten"))
         # No series where there is no certificate: 0 seconds left would wake somebody.
         self.certificate_expiry_seconds = Gauge("Seconds until the certificate in use expires.", used_for=())
@@ -141,6 +142,7 @@ class Table:
         """Name a metric for its place in the table: whoever looks for one finds who counts it."""
         if isinstance(value, (Family, Histogram)):
             value.name = f"{name}_total" if value.kind == "counter" else name
+            self._families.append(value)
         super().__setattr__(name, value)
 
     def use(self, *metrics: Family | Histogram) -> None:
@@ -149,9 +151,7 @@ class Table:
 
     def families(self) -> Iterator[Family | Histogram]:
         """Yield every metric, in the order of the table."""
-        for metric in vars(self).values():
-            if isinstance(metric, (Family, Histogram)):
-                yield metric
+        yield from self._families
 
 
 class Metrics(Table):

@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from drainproxy import flavour
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.authority import Authority
+
+# Before a test imports anything that is compiled: what is installed is what is tested, whichever it is.
+flavour.choose()
 
 
 @pytest.fixture

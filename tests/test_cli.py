@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from drainproxy import __version__, settings
+from drainproxy import __version__, flavour, settings
 from tests.support.command import drainproxy, environment
 
 VERBS = ("run", "config", "drain", "undrain", "wait", "status", "demo", "probe", "version")
@@ -89,7 +89,7 @@ def test_version():
     """`version` names what runs, `--version` is the short form."""
     done = drainproxy("version")
     assert done.returncode == 0
-    assert done.stdout.startswith(f"drainproxy {__version__} on Python ")
+    assert done.stdout.startswith(f"drainproxy {__version__}, {flavour.current()}, on Python ")
     assert "aiohttp " in done.stdout
     assert drainproxy("--version").stdout == f"drainproxy {__version__}\n"
 

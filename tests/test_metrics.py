@@ -106,7 +106,7 @@ CONTRACT = {
     "clock_leaps_total": ("counter", {}),
     "event_loop_lag_seconds": ("histogram", {}),
     "log_lines_dropped_total": ("counter", {"reason": "blocked rate unwritten"}),
-    "build_info": ("gauge", {"version": "*", "python": "*"}),
+    "build_info": ("gauge", {"version": "*", "python": "*", "flavour": "*"}),
 }
 
 
@@ -174,7 +174,7 @@ def test_both_formats_parse_and_say_the_same(accept):
     assert table["phase"]["phase=ready"] == 1.0
     assert table["requests_total"] == {"code=200 listener=28080 method=GET phase=serving": 3.0}
     assert table["errors_total"]["reason=upstream-gone"] == 1.0
-    assert table["build_info"] == {'python=3.11 version=1 "quoted" \\ and\nbroken': 1.0}
+    assert table["build_info"] == {'flavour=pure python=3.11 version=1 "quoted" \\ and\nbroken': 1.0}
     assert table["request_duration_seconds_count"] == {"": 2.0}
     assert table["bytes_total"] == {"direction=to_client": 10.0, "direction=to_upstream": 0.0}
 
@@ -196,7 +196,7 @@ def test_an_idle_pod_costs_at_most_240_series():
     `increase()` sees nothing of that time (decision 0006).
     """
     metrics = Metrics()
-    metrics.build_info.set(1.0, "1", "3.11")
+    metrics.build_info.set(1.0, "1", "3.11", "pure")
     series = samples(metrics)
     assert len(series) <= 240
     for name in ("process_cpu_seconds_total", "process_open_fds", "python_info"):
@@ -320,4 +320,4 @@ def _use(metrics: Metrics) -> None:
     metrics.bytes.inc("to_client", by=10)
     metrics.request_duration_seconds.observe(0.003)
     metrics.request_duration_seconds.observe(99.0)
-    metrics.build_info.set(1.0, '1 "quoted" \\ and\nbroken', "3.11")
+    metrics.build_info.set(1.0, '1 "quoted" \\ and\nbroken', "3.11", "pure")

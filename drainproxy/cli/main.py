@@ -15,7 +15,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drainproxy import __version__, config, hook
+from drainproxy import __version__, config, flavour, hook
 from drainproxy.cli.arguments import given_settings, parse
 from drainproxy.errors import CertificateError, ConfigError, InjectionRefused, ListenError
 from drainproxy.log import plain
@@ -263,7 +263,7 @@ def _version(_options: argparse.Namespace) -> int:
     import platform  # noqa: PLC0415 - for this verb only
     from importlib import metadata  # noqa: PLC0415 - for this verb only
 
-    print(f"drainproxy {__version__} on Python {platform.python_version()}")
+    print(f"drainproxy {__version__}, {flavour.current()}, on Python {platform.python_version()}")
     for package in ("aiohttp", "h11", "httptools", "kubernetes-asyncio", "uvloop"):
         try:
             print(f"  {package} {metadata.version(package)}")

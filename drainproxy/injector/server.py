@@ -12,7 +12,7 @@ from contextlib import closing
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from drainproxy import __version__
+from drainproxy import __version__, flavour
 from drainproxy import metrics as exposition
 from drainproxy.addresses import ListenAddress
 from drainproxy.admin import http_server
@@ -64,7 +64,7 @@ class _Webhook:
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._metrics = WebhookMetrics()
-        self._metrics.build_info.set(1.0, __version__, platform.python_version())
+        self._metrics.build_info.set(1.0, __version__, platform.python_version(), flavour.current())
         log.on_dropped = self._metrics.log_lines_dropped.inc
         self._rotation = Rotation(self._metrics, log)
         self._certificates = self._rotation.add("webhook", files, for_clients)

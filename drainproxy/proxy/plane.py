@@ -7,7 +7,6 @@ tests make both the same way.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from drainproxy.proxy.accounting.accounting import Accounting
@@ -88,34 +87,35 @@ class Shared:
         """Set before the first Plane is built, or not at all."""
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
 class Plane:
     """Of one listener. Nothing of it is replaced once a client has come."""
 
-    settings: ProxySettings
-    loop: asyncio.AbstractEventLoop
-    lifecycle: Lifecycle
-    inflight: InFlight
-    buffers: Buffers
-    write_batch: WriteBatch
-    admission: Admission
-    connection_limit: ConnectionLimit
-    concurrency_limit: ConcurrencyLimit | None
-    routes: Routes
-    pool: Pool
-    connector: Connector
-    accounting: Accounting
-    metrics: Metrics
-    tasks: Connections
-    filters: RequestFilters | None
-    linger_s: float
-    upstream_host: bytes
-    """The Host for a client that sent none (HTTP/1.0)."""
+    __slots__ = (
+        "accounting", "admission", "buffers", "concurrency_limit", "connection_limit", "connector", "filters",
+        "inflight", "lifecycle", "linger_s", "loop", "metrics", "pool", "routes", "settings", "tasks",
+        "upstream_host", "write_batch",
+    )  # fmt: skip
 
-    @classmethod
-    def build(cls, shared: Shared, pool: Pool, name: str) -> Plane:
-        """Return what a listener's connections need to reach `pool`. `name`: its label."""
-        accounting = Accounting(
+    def __init__(self, shared: Shared, pool: Pool, name: str) -> None:
+        """Make what a listener's connections need to reach `pool`. `name`: its label."""
+        self.settings, self.loop = shared.settings, shared.loop
+        self.lifecycle, self.inflight = shared.lifecycle, shared.inflight
+        self.metrics, self.tasks = shared.metrics, shared.tasks
+        self.buffers, self.write_batch = shared.buffers, shared.write_batch
+        self.admission, self.routes = shared.admission, shared.routes
+        self.connection_limit, self.concurrency_limit = shared.connection_limit, shared.concurrency_limit
+        self.filters = shared.filters
+        self.linger_s = shared.linger_s
+        self.pool = pool
+        self.connector = Connector(
+            pool,
+            shared.lifecycle,
+            shared.loop,
+            shared.metrics,
+            shared.settings.connect_timeout,
+            holds=shared.routes.holds,
+        )
+        self.accounting = Accounting(
             name=name,
             lifecycle=shared.lifecycle,
             metrics=shared.metrics,
@@ -125,31 +125,5 @@ class Plane:
             filters=shared.filters,
             tracing=shared.tracing,
         )
-        connector = Connector(
-            pool,
-            shared.lifecycle,
-            shared.loop,
-            shared.metrics,
-            shared.settings.connect_timeout,
-            holds=shared.routes.holds,
-        )
-        return cls(
-            settings=shared.settings,
-            loop=shared.loop,
-            lifecycle=shared.lifecycle,
-            inflight=shared.inflight,
-            buffers=shared.buffers,
-            write_batch=shared.write_batch,
-            admission=shared.admission,
-            connection_limit=shared.connection_limit,
-            concurrency_limit=shared.concurrency_limit,
-            routes=shared.routes,
-            pool=pool,
-            connector=connector,
-            accounting=accounting,
-            metrics=shared.metrics,
-            tasks=shared.tasks,
-            filters=shared.filters,
-            linger_s=shared.linger_s,
-            upstream_host=pool.address.authority.encode("ascii", "replace"),
-        )
+        self.upstream_host = pool.address.authority.encode("ascii", "replace")
+        """The Host for a client that sent none (HTTP/1.0)."""

@@ -25,33 +25,36 @@ from drainproxy.proxy.wire.tls import Tls
 class Arrival(Unfinished):
     """A client on its way in."""
 
-    __slots__ = ()
-    _client: ClientSocket
+    __slots__ = ("_socket",)
+
+    def __init__(self, client: ClientSocket) -> None:
+        super().__init__(client, "handshake")
+        self._socket = client
 
     @classmethod
     def begin(cls, client: ClientSocket) -> None:
         """The first byte has come."""
         if client.arrival is None and not client.leaving:
             client.timer.set(client.loop.time() + client.plane.settings.head_timeout)
-            client.arrival = arrival = cls(client, "handshake")
+            client.arrival = arrival = cls(client)
             if client.buffers.tight and client.buffers.is_full():
                 # Now: a thousand may begin in this turn of the loop, before anybody is made to give way.
                 arrival.shed()
 
     def cut(self, reason: str) -> None:
         """End at the drain's deadline (Work): nothing can be said yet."""
-        self._client.abort()
+        self._socket.abort()
 
     def size(self, held: Buffers) -> int:
         """See Begun. A handshake whose hello is complete is nearly in, and goes on while it can."""
-        size, transport = held.held_by(self._client), self._client.transport
+        size, transport = held.held_by(self._socket), self._socket.transport
         if isinstance(transport, Tls):
             size += held.held_by(transport.incoming) if held.full else len(transport.hello)
         return size
 
     def shed(self) -> None:
         """See Begun. There is no word for it yet, but a reset is a refusal too."""
-        client = self._client
+        client = self._socket
         self.over(client, arrived=False)
         client.hang_up(OutOfBuffers("it had begun, and was no request yet"))
 

@@ -125,7 +125,7 @@ class House:
         self.connection_limit, self.concurrency_limit = shared.connection_limit, shared.concurrency_limit
         (self.pool,) = shared.pools
         self.pool.tls = upstream_tls
-        self.plane = Plane.build(shared, self.pool, "test")
+        self.plane = Plane(shared, self.pool, "test")
         self.server = ProxyServer(self.plane, preamble)
         self.registry = self.server.registry
         Registry.export([self.registry], self.metrics)

@@ -100,18 +100,12 @@ class ClientWork:
     bytes_received: int
     bytes_sent: int
     started: float
-    _client: Caller
 
     def failed(self, error: RequestError, *, begun: bool) -> None:
         """Take note of what it has ended in. `begun`: a part of its answer had been sent."""
         # Raised on the way through, it knows frames that know this work, and so does its context: a circle.
         error.__traceback__ = error.__context__ = None
         self.error, self.outcome = error, outcome_of(error, begun=begun)
-
-    @property
-    def peer(self) -> bytes:
-        """See Outcome."""
-        return self._client.peer
 
     def said(self) -> dict[str, Any]:
         """See Outcome. The status says how a request has ended, which others have no word for."""
@@ -124,15 +118,19 @@ class _NoWork:
 
     __slots__ = ()
     kind = ""
-    started = head_at = 0.0
-    bytes_received = bytes_sent = 0
+    started = 0.0
+    head_at = 0.0
+    bytes_received = 0
+    bytes_sent = 0
 
 
 class Reply(_NoWork):
     """A request that is answered here, and is nobody's fault."""
 
     __slots__ = ("error", "head", "peer", "status")
-    event, outcome, tunnel = "request", "finished", ""
+    event = "request"
+    outcome = "finished"
+    tunnel = ""
 
     def __init__(self, caller: Caller, head: RequestHead, status: int) -> None:
         self.peer = caller.peer

@@ -69,7 +69,7 @@ class ClientSocket(Endpoint):
         self._held = False
         """What waits here has been accounted for."""
         self._reading_paused = False
-        self._linger_left: float = MAX_LINGER_BYTES
+        self._linger_left = float(MAX_LINGER_BYTES)
         self._watch: asyncio.TimerHandle | None = None
         self._aging: asyncio.TimerHandle | None = None
 
@@ -275,7 +275,7 @@ class ClientSocket(Endpoint):
             self.abort()
             return
         long = unread and not self.plane.lifecycle.published.draining
-        self._linger_left = math.inf if long else MAX_LINGER_BYTES
+        self._linger_left = math.inf if long else float(MAX_LINGER_BYTES)
         self.timer.set(self.loop.time() + (UNREAD_LINGER_S if long else self.plane.linger_s))
 
     def _linger(self, data: bytes) -> None:

@@ -12,7 +12,7 @@ from drainproxy.lifecycle.lazytimer import LazyTimer
 from drainproxy.proxy.limits.deadlines import Deadlines
 from drainproxy.proxy.limits.routes import Timeouts
 from drainproxy.proxy.plane import Plane
-from drainproxy.proxy.wire.buffers import Begun, Buffers
+from drainproxy.proxy.wire.buffers import Buffers
 from drainproxy.proxy.wire.tls import Tls
 
 
@@ -28,7 +28,7 @@ class Beginner(Hashable, Protocol):
         """Turn the client away before it has asked anything."""
 
 
-class Unfinished(Begun):
+class Unfinished:
     """Of one client, whose timer says how long it may take."""
 
     __slots__ = ("_client", "_deadlines", "_stage", "kind", "started")

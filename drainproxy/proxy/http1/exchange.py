@@ -228,7 +228,7 @@ class Exchange(Claim):
         self.deadlines.response_head = math.inf
         self.chunked_out = self.head.http_1_1 and body is not None and body.framing is not Framing.LENGTH
         self.close = not self.request_read or client.closes_after(self.head)
-        upstream, told = self._upstream, reuse.LOGIN & response.noted.keys()
+        upstream, told = self._upstream, not reuse.LOGIN.isdisjoint(response.noted)
         if upstream is not None and (told or self.close or upstream.private):
             self.close |= reuse.answered(upstream, response, self._body, request_read=self.request_read)
         start = headers.response_head(
@@ -315,6 +315,11 @@ class Exchange(Claim):
                 self._connecting.cancel()
             self._leave_upstream(reusable=False)
             self._client.exchange_failed(error)
+
+    @property
+    def peer(self) -> bytes:
+        """See Outcome."""
+        return self._client.peer
 
     # Time, and the drain (Work).
 

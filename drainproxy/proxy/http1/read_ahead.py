@@ -13,7 +13,7 @@ from drainproxy.proxy.accounting.outcome import TurnedAway
 from drainproxy.proxy.downstream.client import ClientSocket
 from drainproxy.proxy.downstream.states import HALF_CLOSED, LINGERING
 from drainproxy.proxy.http1 import states
-from drainproxy.proxy.wire.buffers import MAX_PARTIAL_BYTES, SMALL_BYTES, Begun
+from drainproxy.proxy.wire.buffers import MAX_PARTIAL_BYTES, SMALL_BYTES
 from drainproxy.proxy.wire.weights import OBJECT_BYTES
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from drainproxy.proxy.wire.buffers import Buffers
 
 
-class PatientSocket(ClientSocket, Begun):
+class PatientSocket(ClientSocket):
     """Written by its transport and its exchange."""
 
     __slots__ = (

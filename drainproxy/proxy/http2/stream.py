@@ -54,8 +54,13 @@ class Stream:
         "outcome", "path", "started", "upstream_ended",
     )  # fmt: skip
     kind = "http2"
-    event, tunnel, status, head, head_at = "request", "", 0, None, 0.0
-    bytes_received = bytes_sent = 0
+    event = "request"
+    tunnel = ""
+    status = 0
+    head = None
+    head_at = 0.0
+    bytes_received = 0
+    bytes_sent = 0
 
     def __init__(self, connection: StreamOwner, streams: OpenStreams, number: int, now: float) -> None:
         self._connection = connection

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Protocol
 from drainproxy.errors import OutOfBuffers
 from drainproxy.proxy.http2.frames import Code
 from drainproxy.proxy.http2.part import Part
-from drainproxy.proxy.wire.buffers import Begun
 from drainproxy.proxy.wire.weights import HTTP2_BYTES, RESET_BYTES, STREAM_BYTES, WORK_BYTES
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class Weighed(Protocol):
         """End for `error`."""
 
 
-class Weight(Part[Weighed], Begun):
+class Weight(Part[Weighed]):
     """Of one connection: its books, and the beginning of a frame that has come from the client."""
 
     __slots__ = ("_buffers", "_half_bytes", "_own_bytes")

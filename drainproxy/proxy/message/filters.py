@@ -32,8 +32,9 @@ class Hop(NamedTuple):
 class RequestFilter(Protocol):
     """Sets something on every request."""
 
-    sets: frozenset[bytes]
-    """The names of all fields that it may set, lower-case."""
+    @property
+    def sets(self) -> frozenset[bytes]:
+        """The names of all fields that it may set, lower-case."""
 
     def prepare(self, head: RequestHead, hop: Hop) -> None:
         """Change the fields of a request that may go on. Raises a RequestError for one that may not."""

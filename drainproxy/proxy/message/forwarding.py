@@ -6,7 +6,7 @@ none, and headers.py adds what is missing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from drainproxy.proxy.message.field_names import (
     CLIENT_ADDRESS,
@@ -34,7 +34,7 @@ _ALWAYS_ANEW = words(b"x-forwarded-for x-real-ip forwarded")
 class Forwarding:
     """See RequestFilter. How this process speaks of clients."""
 
-    sets = OF_CLIENTS
+    sets: ClassVar = OF_CLIENTS
 
     def __init__(self, mode: Mode, trust: Trust, new_id: Callable[[], bytes]) -> None:
         self._append = mode == "append"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from drainproxy import errors
 from drainproxy.proxy.message.parser import tokens
@@ -45,6 +45,13 @@ LAST_CHUNK = b"0\r\n\r\n"
 """Without trailers."""
 
 
+_SIZE: Final = 0
+_DATA: Final = 1
+_DATA_END: Final = 2
+_TRAILERS: Final = 3
+"""What a chunked body is in the middle of."""
+
+
 class Framing(Enum):
     """The three ways a message can say where it ends."""
 
@@ -56,9 +63,13 @@ class Framing(Enum):
 class Body(Protocol):
     """The bytes of one message after its head."""
 
-    framing: Framing
-    length: int
-    """Content-Length, for LENGTH."""
+    @property
+    def framing(self) -> Framing:
+        """How it says where it ends."""
+
+    @property
+    def length(self) -> int:
+        """Content-Length, for LENGTH."""
 
     @property
     def backlog(self) -> int:
@@ -83,7 +94,7 @@ class LengthBody:
     """Exactly `length` bytes."""
 
     __slots__ = ("left", "length")
-    framing = Framing.LENGTH
+    framing: ClassVar = Framing.LENGTH
     backlog = 0
     held_bytes = 0
     trailers: Sequence[Line] = ()
@@ -108,7 +119,7 @@ class UntilCloseBody:
     """Whatever comes until the connection ends: responses only."""
 
     __slots__ = ()
-    framing = Framing.UNTIL_CLOSE
+    framing: ClassVar = Framing.UNTIL_CLOSE
     length = 0
     backlog = 0
     held_bytes = 0
@@ -123,16 +134,16 @@ class ChunkedBody:
     """Chunks, a last chunk, trailers (RFC 9112 section 7.1). Strict: CRLF only, no spaces around sizes."""
 
     __slots__ = ("_left", "_state", "_tail", "backlog", "room", "trailers")
-    framing = Framing.CHUNKED
+    framing: ClassVar = Framing.CHUNKED
     length = 0
-    _SIZE, _DATA, _DATA_END, _TRAILERS = range(4)
-    _chunk_line, _trailer = _CHUNK_LINE, _TRAILER
+    _chunk_line: ClassVar = _CHUNK_LINE
+    _trailer: ClassVar = _TRAILER
 
     def __init__(self) -> None:
         self.room = math.inf
         """Bytes that may still come."""
         self.trailers: list[Line] = []
-        self._state = self._SIZE
+        self._state = _SIZE
         self._left = 0
         self._tail = b""
         """A line that has not ended yet, or what is beyond the budget."""
@@ -142,13 +153,13 @@ class ChunkedBody:
     @property
     def held_bytes(self) -> int:
         """See Body."""
-        trailers = self._left + len(self.trailers) * OBJECT_BYTES if self._state == self._TRAILERS else 0
+        trailers = self._left + len(self.trailers) * OBJECT_BYTES if self._state == _TRAILERS else 0
         return len(self._tail) + trailers
 
     @property
     def between_chunks(self) -> bool:
         """Nothing of a chunk is missing."""
-        return self._state == self._SIZE and not self._tail
+        return self._state == _SIZE and not self._tail
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """See Body."""
@@ -159,21 +170,21 @@ class ChunkedBody:
         payload: list[bytes] = []
         at, budget = 0, READ_BUDGET
         while True:
-            if self._state == self._SIZE:
+            if self._state == _SIZE:
                 at, budget = self._take_whole(data, at, budget, payload)
             if budget <= 0:
                 self._tail = data[at:]
                 self.backlog = len(self._tail)
                 return b"".join(payload), None
             budget -= 1
-            if self._state == self._DATA:
+            if self._state == _DATA:
                 piece = data[at : at + self._left]
                 payload.append(piece)
                 at += len(piece)
                 self._left -= len(piece)
                 if self._left:
                     return b"".join(payload), None
-                self._state = self._DATA_END
+                self._state = _DATA_END
             line_end = self._line_end(data, at)
             if line_end < 0:
                 self._tail = data[at:]
@@ -206,11 +217,11 @@ class ChunkedBody:
     def _line_end(self, data: bytes, at: int) -> int:
         """Return where the line at `at` ends, or -1 while that is not known."""
         end = data.find(b"\n", at)
-        limit = MAX_TRAILER_BYTES if self._state == self._TRAILERS else MAX_CHUNK_LINE_BYTES
+        limit = MAX_TRAILER_BYTES if self._state == _TRAILERS else MAX_CHUNK_LINE_BYTES
         if (end if end >= 0 else len(data)) - at > limit:
             raise ValueError("a line is too long")
         if end < 0:
-            if self._state == self._DATA_END and data[at : at + 1] not in {b"", b"\r"}:
+            if self._state == _DATA_END and data[at : at + 1] not in {b"", b"\r"}:
                 raise ValueError("a chunk is longer than it says")
             return -1
         if end == at or data[end - 1] != 0x0D:
@@ -219,18 +230,18 @@ class ChunkedBody:
 
     def _take_line(self, line: bytes) -> bool:
         """Act on one line; True when it ends the message."""
-        if self._state == self._SIZE:
+        if self._state == _SIZE:
             match = self._chunk_line.fullmatch(line)
             if match is None:
                 raise ValueError("not a chunk size")
             self._left = int(match[1], 16)
             self._count(self._left)
-            self._state = self._DATA if self._left else self._TRAILERS
+            self._state = _DATA if self._left else _TRAILERS
             return False
-        if self._state == self._DATA_END:
+        if self._state == _DATA_END:
             if line:
                 raise ValueError("a chunk is longer than it says")
-            self._state = self._SIZE
+            self._state = _SIZE
             return False
         if not line:
             return True
@@ -249,7 +260,8 @@ class AnswersChunkedBody(ChunkedBody):
     is passed on."""
 
     __slots__ = ()
-    _chunk_line, _trailer = _ANSWERS_CHUNK_LINE, _ANSWERS_TRAILER
+    _chunk_line: ClassVar = _ANSWERS_CHUNK_LINE
+    _trailer: ClassVar = _ANSWERS_TRAILER
 
 
 def chunk(payload: bytes) -> bytes:
@@ -290,7 +302,7 @@ def bound(body: Body, max_bytes: int) -> None:
     if body.length > max_bytes:
         raise errors.BodyTooLarge
     if isinstance(body, ChunkedBody):
-        body.room = max_bytes
+        body.room = float(max_bytes)
 
 
 def response_body(head: ResponseHead, method: bytes) -> Body | None:

@@ -6,7 +6,7 @@ read, with microseconds.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from drainproxy.proxy.message.headers import name_of
 
@@ -22,7 +22,7 @@ _NAME = b"x-request-start"
 class RequestStart:
     """See RequestFilter. `clock`: returns seconds since 1970."""
 
-    sets = frozenset((_NAME,))
+    sets: ClassVar = frozenset((_NAME,))
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from drainproxy.errors import LoopDetected
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Via:
     """See RequestFilter. `pseudonym`: this process's."""
 
-    sets = frozenset((b"via",))
+    sets: ClassVar = frozenset((b"via",))
 
     def __init__(self, pseudonym: bytes) -> None:
         self._pseudonym = pseudonym

@@ -35,9 +35,12 @@ class Tunnel(Relay):
         "_asked", "_client_done", "_closing", "_deadlines", "_due", "_open", "_timeouts", "_upstream_done",
         "bytes_received", "bytes_sent", "error", "outcome", "protocol", "started",
     )  # fmt: skip
-    kind = event = "tunnel"
-    status, head, head_at, body_read = 0, None, 0.0, True
-    _upstream: UpstreamConnection
+    kind = "tunnel"
+    event = "tunnel"
+    status = 0
+    head = None
+    head_at = 0.0
+    body_read = True
 
     def __init__(
         self, registry: Registry, timeouts: Timeouts, asked: Mapping[str, str], protocol: bytes
@@ -116,7 +119,7 @@ class Tunnel(Relay):
         self._pause(paused=True)
         self.state = AFTER_EOF[self.state]
         self._client_done = True
-        return self._pass_eof(self._upstream)
+        return self._pass_eof(self._application)
 
     def ended(self, *, reset: bool) -> None:
         """See ClientSocket."""
@@ -137,7 +140,7 @@ class Tunnel(Relay):
             return
         if reset or not (self._client_done or self._closing):
             self._end("finished", reset=True)
-        elif self._upstream.lost:
+        elif self._application.lost:
             self._end("finished")
         else:
             self._close()
@@ -149,6 +152,13 @@ class Tunnel(Relay):
         return self.state is CLOSED
 
     # From the application.
+
+    @property
+    def _application(self) -> UpstreamConnection:
+        """Its end: there from the first byte that passes."""
+        upstream = self._upstream
+        assert upstream is not None
+        return upstream
 
     def filter_upstream(self, data: bytes) -> tuple[bytes, int] | None:
         """See Relay."""
@@ -197,7 +207,7 @@ class Tunnel(Relay):
             self._closing = True
             self._due = self.loop.time() + UNREAD_LINGER_S
             self._arm()
-            self._upstream.transport.close()
+            self._application.transport.close()
             self.transport.close()
 
     def _end(self, outcome: TunnelEnded, *, reset: bool = False, error: RequestError | None = None) -> None:
@@ -209,7 +219,7 @@ class Tunnel(Relay):
         if error is not None:
             error.sent, self.error = True, error
         self.plane.write_batch.flush()
-        upstream = self._upstream
+        upstream = self._application
         self.timer.cancel()
         if reset and not upstream.lost:
             sockets.reset_on_close(upstream.transport)

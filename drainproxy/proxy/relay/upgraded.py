@@ -145,7 +145,7 @@ class WebSocketTunnel(Tunnel):
 
     def _part(self) -> None:
         """End after a Close: with the client's, in time or not, and without a reset."""
-        gone = self._upstream_done or self._upstream.lost
+        gone = self._upstream_done or self._application.lost
         self._end("finished" if self._talk.answered or gone else "cut")
 
     def _end(self, outcome: TunnelEnded, *, reset: bool = False, error: RequestError | None = None) -> None:
@@ -164,7 +164,7 @@ class WebSocketTunnel(Tunnel):
     def overdue(self) -> None:
         """See Tunnel."""
         if self._said:
-            before, self._unsent = self._unsent, self.unsent()
+            before, self._unsent = self._unsent, float(self.unsent())
             if self._unsent < before and (self._unsent or before < math.inf):
                 # It takes what was said before the Close, and has not seen that yet.
                 self._due = self.loop.time() + LEAVE_MARGIN_S

@@ -51,7 +51,7 @@ class Kept(Protocol):
     def open_count(self) -> int:
         """How many there are."""
 
-    def close_idle(self, most: int = ..., /) -> int:
+    def close_idle(self, most: int = 0, /) -> int:
         """Close up to so many of those that nobody uses; return how many there were."""
 
     def backlog(self) -> int:

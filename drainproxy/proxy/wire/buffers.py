@@ -15,6 +15,7 @@ import ctypes
 import gc
 import math
 import sys
+from collections.abc import Hashable, Sized
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from drainproxy.proxy.wire.run_queue import RunQueue
@@ -23,7 +24,7 @@ from drainproxy.proxy.wire.weights import SOCKET_BYTES, UPSTREAM_BYTES
 from drainproxy.proxy.wire.write_batch import LARGE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Hashable, Iterator, Sized
+    from collections.abc import Callable, Collection, Iterator
 
     from drainproxy.metrics import Metrics
     from drainproxy.proxy.wire.write_batch import WriteBatch
@@ -69,18 +70,14 @@ class Fitting(Protocol):
         """Hold as much as there is room for."""
 
 
-class Begun:
-    """What a client has begun and is no request yet. Base of unfinished.py's."""
-
-    __slots__ = ()
+class Begun(Hashable, Protocol):
+    """What a client has begun and is no request yet: unfinished.py's, and others."""
 
     def size(self, held: Buffers) -> int:
         """Return how much is held for it."""
-        raise NotImplementedError
 
     def shed(self) -> None:
         """Refuse it."""
-        raise NotImplementedError
 
 
 class Buffers:

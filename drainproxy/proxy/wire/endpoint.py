@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from drainproxy.proxy.wire import sockets
 from drainproxy.proxy.wire.buffers import SMALL_BYTES
@@ -153,14 +153,12 @@ class Endpoint(asyncio.Protocol):
 class SmallReads(asyncio.BufferedProtocol):
     """Stands before a protocol and has it given no more than SMALL_BYTES at a time."""
 
-    __slots__ = ("_reader", "connection_lost", "eof_received", "pause_writing", "resume_writing")
-    _buffer = memoryview(bytearray(SMALL_BYTES))
+    __slots__ = ("_reader",)
+    _buffer: ClassVar = memoryview(bytearray(SMALL_BYTES))
     """One for all: what was read is handed on before anything else is read."""
 
     def __init__(self, reader: asyncio.Protocol) -> None:
         self._reader = reader
-        for name in ("connection_lost", "eof_received", "pause_writing", "resume_writing"):
-            setattr(self, name, getattr(reader, name))
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """See asyncio.BufferedProtocol."""
@@ -169,3 +167,19 @@ class SmallReads(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """See asyncio.BufferedProtocol."""
         self._reader.data_received(bytes(self._buffer[:nbytes]))
+
+    def eof_received(self) -> bool | None:
+        """See asyncio.BufferedProtocol."""
+        return self._reader.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.BufferedProtocol."""
+        self._reader.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """See asyncio.BufferedProtocol."""
+        self._reader.pause_writing()
+
+    def resume_writing(self) -> None:
+        """See asyncio.BufferedProtocol."""
+        self._reader.resume_writing()

@@ -1,0 +1,184 @@
+"""Compiled or pure: which one runs, and what happens to one that cannot be loaded."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from drainproxy import flavour
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[1]
+SUFFIX = EXTENSION_SUFFIXES[0]
+E_MACHINE = slice(18, 20)
+
+compiled_only = pytest.mark.skipif(flavour.current() != "compiled", reason="pure is installed here")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What a compiled wheel holds, of one module, with a library that can be loaded."""
+    stands_for_it = next(Path(sysconfig.get_path("stdlib"), "lib-dynload").glob(f"_json{SUFFIX}"))
+    (tmp_path / "modules").write_text("drainproxy.none.such\n")
+    for name in (flavour.LIBRARY, "drainproxy_none"):
+        (tmp_path / f"{name}{SUFFIX}").write_bytes(stands_for_it.read_bytes())
+    return tmp_path
+
+
+@pytest.fixture
+def _finders_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(flavour.PURE, raising=False)
+    monkeypatch.setattr(sys, "meta_path", sys.meta_path.copy())
+
+
+def _half_of_it(folder: Path) -> None:
+    library = folder / f"{flavour.LIBRARY}{SUFFIX}"
+    library.write_bytes(library.read_bytes()[: library.stat().st_size // 2])
+
+
+def _forty_bytes_of_it(folder: Path) -> None:
+    library = folder / f"{flavour.LIBRARY}{SUFFIX}"
+    library.write_bytes(library.read_bytes()[:40])
+
+
+def _nothing_of_it(folder: Path) -> None:
+    (folder / f"{flavour.LIBRARY}{SUFFIX}").write_bytes(b"")
+
+
+def _of_another_python(folder: Path) -> None:
+    (folder / f"{flavour.LIBRARY}{SUFFIX}").rename(
+        folder / f"{flavour.LIBRARY}.cpython-39-x86_64-linux-gnu.so"
+    )
+
+
+def _of_another_machine(folder: Path) -> None:
+    library = folder / f"{flavour.LIBRARY}{SUFFIX}"
+    raw = bytearray(library.read_bytes())
+    raw[E_MACHINE] = (0xF3).to_bytes(2, sys.byteorder)  # EM_RISCV
+    library.write_bytes(raw)
+
+
+def _a_room_is_no_library(folder: Path) -> None:
+    (folder / f"drainproxy_none{SUFFIX}").write_bytes(b"#!/bin/sh\n")
+
+
+def _a_room_is_missing(folder: Path) -> None:
+    (folder / f"drainproxy_none{SUFFIX}").unlink()
+
+
+def _the_list_is_missing(folder: Path) -> None:
+    (folder / "modules").unlink()
+
+
+@pytest.mark.usefixtures("_finders_restored")
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        _half_of_it, _forty_bytes_of_it, _nothing_of_it, _of_another_python, _of_another_machine,
+        _a_room_is_no_library, _a_room_is_missing, _the_list_is_missing,
+    ],
+)  # fmt: skip
+def test_what_cannot_be_loaded_is_left_alone_with_one_line(
+    folder: Path, spoil: Callable[[Path], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Another interpreter, another machine, half a file: the sources are used, and one line says why."""
+    spoil(folder)
+    before = sys.meta_path.copy()
+    flavour.choose(folder)
+    assert sys.meta_path == before
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith("drainproxy: the pure modules are used, the compiled ones cannot be loaded: ")
+
+
+@pytest.mark.usefixtures("_finders_restored")
+def test_what_can_be_loaded_is_found_first(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The finder knows the modules of the list, the library behind them, and no others."""
+    flavour.choose(folder)
+    finder = sys.meta_path[0]
+    assert isinstance(finder, flavour.Finder)
+    found = finder.find_spec("drainproxy.none.such", None)
+    assert found is not None
+    assert found.origin == str(folder / f"drainproxy_none{SUFFIX}")
+    assert finder.find_spec("drainproxy.app", None) is None
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("_finders_restored")
+def test_where_nothing_was_compiled_nothing_is_said(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A pure wheel, and a compiled one that is told not to be (`DRAINPROXY_PURE`)."""
+    before = sys.meta_path.copy()
+    flavour.choose(tmp_path / "none")
+    monkeypatch.setenv(flavour.PURE, "1")
+    flavour.choose(folder)
+    assert sys.meta_path == before
+    assert capfd.readouterr().err == ""
+
+
+def test_the_switch_is_no_unknown_setting() -> None:
+    """`DRAINPROXY_PURE` begins as settings do, and is none."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "drainproxy", "config", "--check"],
+        env={
+            **os.environ,
+            "DRAINPROXY_PURE": "1",
+            "DRAINPROXY_LISTEN": ":1",
+            "DRAINPROXY_UPSTREAM": "http://127.0.0.1:2",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "DRAINPROXY_PURE" not in done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@compiled_only
+def test_one_install_is_either() -> None:
+    """`version` says which, and the environment chooses."""
+    said = {
+        pure: subprocess.run(
+            [sys.executable, "-P", "-m", "drainproxy", "version"],
+            env={**os.environ, flavour.PURE: pure},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for pure in ("", "1")
+    }
+    assert ", compiled, on Python" in said[""]
+    assert ", pure, on Python" in said["1"]
+
+
+@compiled_only
+def test_every_room_is_compiled() -> None:
+    """What the list names is what this test process has imported, of the library and not of the sources."""
+    from drainproxy.proxy.http1 import connection, exchange
+
+    assert all(module.__file__ and module.__file__.endswith(SUFFIX) for module in (connection, exchange))
+
+
+@compiled_only
+def test_a_defect_in_a_compiled_room_names_file_and_line() -> None:
+    """As in the sources: whoever reads a log of a compiled proxy finds the place."""
+    import traceback
+
+    from drainproxy.proxy.message.parser import tokens
+
+    with pytest.raises(TypeError) as caught:
+        tokens(None)  # type: ignore[arg-type]
+    frame = traceback.extract_tb(caught.value.__traceback__)[-1]
+    assert frame.filename == "drainproxy/proxy/message/parser.py"
+    line = (ROOT / frame.filename).read_text().splitlines()[(frame.lineno or 0) - 1]
+    assert line.startswith("def tokens(")
