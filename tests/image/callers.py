@@ -41,7 +41,7 @@ class Callers:
 
     async def stop(self) -> dict[str, Any]:
         """Let each finish what it is at; return what they have seen."""
-        said, _ = await self._process.communicate()
+        said, _ = await self._process.communicate(b"")
         assert self._process.returncode == 0
         return json.loads(said.splitlines()[-1])
 

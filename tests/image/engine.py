@@ -6,8 +6,12 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.support.network import Namespace
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGURATION = Path(__file__).with_name("containers.conf")
@@ -32,10 +36,13 @@ def engine(name: str) -> str:
     return found
 
 
-def podman(*arguments: str | Path, timeout: int = 60, check: bool = True) -> str:
-    """Run podman; return what it wrote to standard output."""
+def podman(
+    *arguments: str | Path, timeout: int = 60, check: bool = True, network: Namespace | None = None
+) -> str:
+    """Run podman, with its bridge in a namespace if one is given; return what it wrote to standard output."""
     environment = {**os.environ, "CONTAINERS_CONF": str(CONFIGURATION)}
-    done = run(engine("podman"), *arguments, timeout=timeout, env=environment)
+    enter = ("nsenter", f"--net=/proc/{network.pid}/ns/net") if network else ()
+    done = run(*enter, engine("podman"), *arguments, timeout=timeout, env=environment)
     assert not check or done.returncode == 0, done.stderr
     return done.stdout.strip()
 

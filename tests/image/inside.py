@@ -10,7 +10,7 @@ import sys
 
 import drainproxy.injector.server
 import drainproxy.proof.demo.main
-from drainproxy.kube import client
+from drainproxy.kube import access
 
 KUBECONFIG = {
     "apiVersion": "v1",
@@ -21,8 +21,8 @@ KUBECONFIG = {
     "users": [{"name": "shop", "user": {"token": "none"}}],
 }
 
-for name in ("client.rest", "config.kube_config", "config.incluster_config"):
-    client._load(name)
+for name in ("client.configuration", "config.kube_config"):
+    access._load(name)
 memory = os.memfd_create("kubeconfig")
 os.write(memory, json.dumps(KUBECONFIG).encode())
 done = subprocess.run(
