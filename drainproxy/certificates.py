@@ -6,7 +6,6 @@ not load, or has expired, never replaces what works. Used by whatever speaks TLS
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import math
 import ssl
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from drainproxy.errors import CertificateError
+from drainproxy.tasks import next_tick, sleep_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -156,7 +156,7 @@ class Rotation:
     async def watch(self, every_s: float = WATCH_EVERY_S) -> None:
         """Read again what has changed, for ever (a service)."""
         while True:
-            await asyncio.sleep(every_s)
+            await sleep_until(next_tick(every_s))
             for use, certificates in self._uses.items():
                 if certificates.changed():
                     self._reload(use, certificates)

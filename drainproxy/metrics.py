@@ -5,15 +5,40 @@ the numbers through one custom collector. Every label value of a closed set exis
 the start, since a series first seen at 1 gives `increase()` = 0 and keeps an alert silent.
 """
 
+import contextlib
 import itertools
+import sys
+import types
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, get_args
 
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, core, exposition
-from prometheus_client.metrics_core import Metric
-
 from drainproxy.errors import failures, refusals
+
+
+@contextlib.contextmanager
+def _without(*names: str) -> Iterator[None]:
+    """Have nothing in the place of these modules while others are imported that only derive from what is in
+    them. Whoever imports one later gets it as it is."""
+
+    class Absent(types.ModuleType):
+        def __getattr__(self, name: str) -> type:
+            return type(name, (), {})
+
+    absent = [name for name in names if name not in sys.modules]
+    sys.modules.update({name: Absent(name) for name in absent})
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
+# The library's exposition has a server and a push gateway's client beside it, of which nothing is used here:
+# half of its memory (docs/decisions/0026-a-small-process.md).
+with _without("http.server", "urllib.error", "urllib.request", "wsgiref.simple_server"):
+    from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, core, exposition
+    from prometheus_client.metrics_core import Metric
 
 PREFIX = "drainproxy_"
 

@@ -9,13 +9,12 @@ import time
 
 from drainproxy.log import Log
 from drainproxy.metrics import Metrics
+from drainproxy.tasks import next_tick, sleep_until
 
-PROBE_S = 0.5
-"""How often the event loop's lateness is measured."""
 LAG_TOLD_S = 0.5
 """So late is worth a line: clients and probes have begun to notice."""
 LEAP_TOLD_S = 0.5
-"""No daemon slews a clock so far in PROBE_S."""
+"""No daemon slews a clock so far in a tick."""
 
 
 class Monitor:
@@ -32,8 +31,7 @@ class Monitor:
         loop = asyncio.get_running_loop()
         offset_s = time.time() - time.monotonic()
         while True:
-            due = loop.time() + PROBE_S
-            await asyncio.sleep(PROBE_S)
+            await sleep_until(due := next_tick())
             late_s = max(0.0, loop.time() - due)
             self._metrics.event_loop_lag_seconds.observe(late_s)
             if late_s >= LAG_TOLD_S:

@@ -1,15 +1,45 @@
-"""Named tasks: the only place that starts one outside a TaskGroup.
+"""Named tasks: the only place that starts one outside a TaskGroup. And when those wake that only look
+now and then.
 
 A *connection* may fail alone: its failure is told to `on_failure` and nothing else notices.
 Services live in the root TaskGroup of app.py, where any end before the exit is a failure.
 """
 
 import asyncio
+import math
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 TURNS = 3
 """Of the loop: accepted, made, read. What has come to the process is with its connection after these."""
+
+
+TICK_S = 0.6
+"""How often an idle process wakes: less than twice a second, with everything that looks now and then."""
+
+RESOLUTION_S = 0.002
+"""Of the timers of both loops, and something."""
+
+_began: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, float] = weakref.WeakKeyDictionary()
+
+
+def next_tick(after_s: float = 0.0) -> float:
+    """Return the loop time of the next tick, `after_s` from now at least.
+
+    Whoever only looks whether something has changed looks at a tick, so that an idle process wakes once for
+    all of them. Processes of one node tick apart, each from when it first asked.
+    """
+    loop = asyncio.get_running_loop()
+    began = _began.setdefault(loop, loop.time())
+    # A timer may fire within its clock's resolution of its time: that tick is over.
+    past_s = loop.time() - began + max(after_s, RESOLUTION_S)
+    return began + (math.floor(past_s / TICK_S) + 1) * TICK_S
+
+
+async def sleep_until(when: float) -> None:
+    """Sleep until a loop time."""
+    await asyncio.sleep(when - asyncio.get_running_loop().time())
 
 
 async def let_the_loop_turn() -> None:

@@ -16,18 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drainproxy import __version__, config, flavour, hook
-from drainproxy.cli.arguments import given_settings, parse
 from drainproxy.errors import CertificateError, ConfigError, InjectionRefused, ListenError
 from drainproxy.log import plain
 from drainproxy.tasks import flat
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from drainproxy.addresses import ListenAddress
     from drainproxy.injector.patch import InjectorDefaults
     from drainproxy.kube.settings import KubeSettings
+
+BARE = ["run"]
+"""How a pod's container is started: its settings are in its environment."""
 
 EXIT_CONFIG = 64
 EXIT_INTERNAL = 70
@@ -41,9 +43,8 @@ MAX_STATUS_BYTES = 4 * 1024 * 1024
 
 def main(arguments: Sequence[str]) -> int:
     """Run one verb; return the exit code."""
-    options = parse(arguments)
     try:
-        code = _VERBS[options.verb](options)
+        code = _serve({}) if list(arguments) == BARE else _choose(arguments)
         sys.stdout.flush()
     except ConfigError as error:
         for problem in error.problems:
@@ -56,12 +57,29 @@ def main(arguments: Sequence[str]) -> int:
     return code
 
 
+def _choose(words: Sequence[str]) -> int:
+    from drainproxy.cli import arguments  # noqa: PLC0415 - argparse, which a pod has no use for
+
+    options = arguments.parse(words)
+    return _VERBS[options.verb](options)
+
+
+def _given(options: argparse.Namespace) -> Mapping[str, Any]:
+    from drainproxy.cli.arguments import given_settings  # noqa: PLC0415 - as above
+
+    return given_settings(options)
+
+
 def _complain(problem: str) -> None:
     print(f"drainproxy: {plain(problem)}", file=sys.stderr)
 
 
 def _run(options: argparse.Namespace) -> int:
-    chosen = config.load(os.environ, given_settings(options))
+    return _serve(_given(options))
+
+
+def _serve(given: Mapping[str, Any]) -> int:
+    chosen = config.load(os.environ, given)
     from drainproxy import app  # noqa: PLC0415 - all the rooms: a tenth of a second
 
     missing = []
@@ -103,7 +121,7 @@ def _config(options: argparse.Namespace) -> int:
 
     # Whoever checks does it for a pod, wherever that is done.
     assumed = {config.INSIDE: ""} if options.check else {}
-    chosen = config.load({**assumed, **os.environ}, given_settings(options))
+    chosen = config.load({**assumed, **os.environ}, _given(options))
     if options.check:
         for warning in chosen.warnings:
             _complain(warning)

@@ -4,7 +4,7 @@ What does not fit or cannot be sent is dropped and counted. `kubectl describe po
 outlive the pod by an hour. Called by cluster.py.
 """
 
-import uuid
+import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -78,7 +78,7 @@ def event(me: PodIdentity, reason: str, note: str, kind: str) -> dict[str, Any]:
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"name": f"{me.name[:200]}.{uuid.uuid4().hex[:16]}", "namespace": me.namespace},
+        "metadata": {"name": f"{me.name[:200]}.{os.urandom(8).hex()}", "namespace": me.namespace},
         "eventTime": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "reportingController": "drainproxy.io/sidecar",
         "reportingInstance": me.name,

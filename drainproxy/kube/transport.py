@@ -6,10 +6,13 @@ Malformed or h11's error in it. Called by client.py.
 """
 
 import asyncio
+import errno
+import os
 import socket
 import zlib
 from collections.abc import AsyncIterator
 from types import TracebackType
+from typing import Any
 
 import h11
 
@@ -237,7 +240,7 @@ async def _dial(host: str, port: int) -> socket.socket:
         wire.setblocking(False)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await loop.sock_connect(wire, address)
+                await _connected(wire, address)
         except OSError as error:  # a TimeoutError is one
             wire.close()
             failure = error
@@ -247,6 +250,21 @@ async def _dial(host: str, port: int) -> socket.socket:
         else:
             return wire
     raise failure
+
+
+async def _connected(wire: socket.socket, address: tuple[Any, ...]) -> None:
+    """Connect. uvloop's sock_connect would look the address up, in four threads that then stay."""
+    if (error := wire.connect_ex(address)) == errno.EINPROGRESS:
+        loop = asyncio.get_running_loop()
+        decided = asyncio.Event()
+        loop.add_writer(wire, decided.set)
+        try:
+            await decided.wait()
+        finally:
+            loop.remove_writer(wire)
+        error = wire.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))
 
 
 async def _dial_through(access: Access) -> socket.socket:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -23,9 +23,9 @@ def build(edge: TransportSettings, tracing: Tracing | None = None) -> RequestFil
     trust = Trust(edge.trusted_proxies if edge.forwarding == "append" else ())
     filters: list[RequestFilter] = []
     if edge.forwarding != "keep":
-        filters.append(Forwarding(edge.forwarding, trust, lambda: secrets.token_hex(16).encode()))
+        filters.append(Forwarding(edge.forwarding, trust, lambda: os.urandom(16).hex().encode()))
     if edge.via:
-        filters.append(Via(b"drainproxy-" + secrets.token_hex(6).encode()))
+        filters.append(Via(b"drainproxy-" + os.urandom(6).hex().encode()))
     if edge.request_start:
         filters.append(RequestStart(time.time))
     if tracing is not None:

@@ -90,11 +90,14 @@ async def pod(
     alone: bool = False,
     row: dict[str, bool] | None = None,
     spec: dict[str, Any] | None = None,
+    bare: bool = False,
+    variables: dict[str, str] | None = None,
     **settings: str,
 ) -> AsyncIterator[Pod]:
     """Run a pod. `granted`: the tier its account has, if not the one that is asked for.
 
     `serves`: its application answers by itself. `up`: there is one to be ready for. `alone`: nobody else is.
+    `bare`, `variables`: as a container is started, and what else is in its environment.
     `row`: conditions of the own row at first, if it is not ready and serving.
     """
     tls, authority = server_tls(directory / "tls")
@@ -114,10 +117,13 @@ async def pod(
             "DRAINPROXY_NODE_NAME": "node-1",
             "DRAINPROXY_KUBERNETES_CREDENTIALS": str(account.directory),
             "DRAINPROXY_RBAC": rbac,
+            **(variables or {}),
         }
         if not up:
             await application.stop_listening()
-        async with Proxy(upstreams=[application.address], env=env, **{**SHORT, **settings}) as proxy:
+        async with Proxy(
+            upstreams=[application.address], env=env, bare=bare, **{**SHORT, **settings}
+        ) as proxy:
             if up:
                 await proxy.ready()
             yield Pod(api, account, member, application, proxy)

@@ -16,6 +16,7 @@ from drainproxy.proxy.upstream.dialer import Dialer
 from drainproxy.proxy.upstream.listening import Kernel
 from drainproxy.proxy.upstream.presence import Presence
 from drainproxy.proxy.upstream.probe import Probe
+from drainproxy.tasks import TICK_S
 from tests.support import clock
 from tests.support.clock import in_fake_time
 from tests.support.house import House
@@ -167,7 +168,7 @@ async def test_where_the_kernel_tells_nobody_is_asked() -> None:
         asked = len(here.asked)
         assert asked <= 2
         application.mood = "refuses"
-        await asyncio.sleep(probing.LOOK_S + 0.01)
+        await asyncio.sleep(TICK_S + 0.01)
         assert application.presence.fallen
         await asyncio.sleep(20)
         assert [what for what, _ in here.lifecycle.heard] == ["up", "down"]
@@ -176,6 +177,21 @@ async def test_where_the_kernel_tells_nobody_is_asked() -> None:
         await asyncio.sleep(0.5)
         assert not application.presence.fallen
         assert len(here.asked) == asked + 1
+
+
+@in_fake_time
+async def test_while_somebody_is_served_a_death_is_seen_sooner() -> None:
+    """Callers who come are refused at once then, and find another pod."""
+    async with scene() as here:
+        application = here.applications[0]
+        application.presence._kernel = Knowing(application)
+        application.mood = "accepts"
+        for _ in range(100):
+            application.presence.alive_at = asyncio.get_running_loop().time()
+            await asyncio.sleep(0.37)
+        application.mood = "refuses"
+        await asyncio.sleep(probing.LOOK_S + 0.01)
+        assert application.presence.fallen
 
 
 @in_fake_time

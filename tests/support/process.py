@@ -52,11 +52,13 @@ class Proxy:
         cgroup: Path | None = None,
         network: int | None = None,
         listen: str | Sequence[str] = "127.0.0.1:0",
+        bare: bool = False,
         **settings: str,
     ) -> None:
         """`listen`: one for all upstreams, or one each. `descriptors`: how many the process may have open.
         `cgroup`: the directory of the group it is in.
         `network`: a process in whose network namespace it is.
+        `bare`: as a pod's container, with everything in its environment; for one listener.
 
         No scraper is waited for unless asked for.
         """
@@ -69,6 +71,12 @@ class Proxy:
             flags += ["--listen", place, "--upstream", address]
         for name, value in settings.items():
             flags += [f"--{name.replace('_', '-')}", value]
+        if bare:
+            variables = {
+                f"DRAINPROXY_{flag.removeprefix('--').replace('-', '_').upper()}": text
+                for flag, text in zip(flags[::2], flags[1::2], strict=True)
+            }
+            env, flags = {**variables, **(env or {})}, []
         self._command = [sys.executable, "-m", "drainproxy", "run", *flags]
         if descriptors is not None:
             self._command = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh", *self._command]
@@ -165,6 +173,11 @@ class Proxy:
             code = await self._child.wait()
             await self._reading
         return code
+
+    async def said(self) -> str:
+        """Return what it has written beside its log, after its end."""
+        assert self._child.stderr is not None
+        return (await self._child.stderr.read()).decode()
 
     # What is seen of it.
 

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from drainproxy import errors
 from drainproxy.proxy.message.parser import ResponseReader
+from drainproxy.tasks import next_tick
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,9 @@ SILENCE_S = 30.0
 SECOND_LOOKS_S = (0.05, 0.5)
 """After a doubt that the first look did not bear out: some close their connections before their door."""
 LOOK_S = 0.2
-"""Between two looks into the kernel."""
+"""Between two looks into the kernel while somebody is served."""
+QUIET_S = 5.0
+"""After so long without an answer a look at each tick is enough: who comes then finds out by the connect."""
 UNREACHABLE_S = 3.0
 REFUSED_FOR_S = 10.0
 TIMEOUT_S = 2.0
@@ -134,7 +137,9 @@ class Probe:
             if not listens or pool.presence.fallen:
                 # What is back is known to be so once it accepts.
                 return
-            if await _waited(doubt, LOOK_S):
+            now = self._loop.time()
+            quiet = now - pool.presence.alive_at > QUIET_S
+            if await _waited(doubt, (next_tick() if quiet else now + LOOK_S) - now):
                 doubt.clear()
                 await asyncio.sleep(SECOND_LOOKS_S[0])
         quiet_at = self._loop.time() + SILENCE_S
