@@ -11,7 +11,8 @@ from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
 from drainproxy.errors import Blame, leaves
-from drainproxy.metrics import LATE_BUCKETS_S, Counter, Family, Gauge, Histogram, Metrics, scrape
+from drainproxy.exposition import scrape
+from drainproxy.metrics import LATE_BUCKETS_S, Counter, Family, Gauge, Histogram, Metrics
 
 TEXT = "text/plain"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"

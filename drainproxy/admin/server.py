@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from drainproxy import metrics as exposition
+from drainproxy import exposition
 from drainproxy.admin import control, guard, health
 from drainproxy.admin.fair_share import FairShare
 from drainproxy.admin.http_server import Handler, HttpServer, Request, Response, Routes, line, waiting

@@ -12,8 +12,7 @@ from contextlib import closing
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from drainproxy import __version__, flavour
-from drainproxy import metrics as exposition
+from drainproxy import __version__, exposition, flavour
 from drainproxy.addresses import ListenAddress
 from drainproxy.admin import http_server
 from drainproxy.admin.http_server import HttpServer, Request, Response

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from drainproxy.metrics import scrape
+from drainproxy.exposition import scrape
 from drainproxy.proxy.accounting import first_minute
 from drainproxy.proxy.accounting.first_minute import FirstMinute
 from drainproxy.proxy.warmup import Warmup
