@@ -35,7 +35,7 @@ def _without(*names: str) -> Iterator[None]:
 
 
 # The library's exposition has a server and a push gateway's client beside it, of which nothing is used here:
-# half of its memory (docs/decisions/0026-a-small-process.md).
+# half of its memory (docs/decisions/0024-a-small-process.md).
 with _without("http.server", "urllib.error", "urllib.request", "wsgiref.simple_server"):
     from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, core, exposition
     from prometheus_client.metrics_core import Metric
