@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 ALIAS = "*"
 MERGE = "<<"
 
@@ -27,24 +28,55 @@ class CannotEdit(Exception):
         self.line = line
 
 
-class _Loader(yaml.SafeLoader):
-    """Leaves a reference to an anchor where it stands: what it refers to is another place."""
+class _Tree:
+    """A document as nodes, with their positions; a reference to an anchor stays a word where it stands.
+
+    Made of the loader's own events, so that whatever was read can be found again.
+    """
 
     def __init__(self, text: str) -> None:
-        super().__init__(text)
         self.anchored: dict[int, str] = {}
         """Nodes, by their identity, and what they are called."""
+        self.root: Any = None
+        parents: list[Any] = []
+        event: Any
+        for event in yaml.parse(text, Loader=LOADER):
+            if isinstance(event, yaml.CollectionEndEvent):
+                parents.pop().end_mark = event.end_mark
+            elif isinstance(event, yaml.NodeEvent):
+                node = self._node(event)
+                if parents:
+                    parents[-1].value.append(node)
+                else:
+                    self.root = node
+                if isinstance(node, yaml.CollectionNode):
+                    parents.append(node)
+        self._pair_keys()
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Return a reference as a word."""
-        if self.check_event(yaml.AliasEvent):
-            event: Any = self.get_event()  # type: ignore[no-untyped-call]
-            return yaml.ScalarNode(ALIAS, event.anchor, event.start_mark, event.end_mark)
-        anchor = self.peek_event().anchor  # type: ignore[no-untyped-call]
-        node = super().compose_node(parent, index)
-        if anchor is not None and node is not None:
-            self.anchored[id(node)] = anchor
+    def _node(self, event: Any) -> Any:
+        begin, end = event.start_mark, event.end_mark
+        if isinstance(event, yaml.AliasEvent):
+            return yaml.ScalarNode(ALIAS, event.anchor, begin, end)
+        node: Any
+        if isinstance(event, yaml.ScalarEvent):
+            node = yaml.ScalarNode("", event.value, begin, end)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            node = yaml.SequenceNode("", [], begin, None, flow_style=event.flow_style)
+        else:
+            node = yaml.MappingNode("", [], begin, None, flow_style=event.flow_style)
+        if event.anchor is not None:
+            self.anchored[id(node)] = event.anchor
         return node
+
+    def _pair_keys(self) -> None:
+        """Keys and values have come one by one."""
+        left = [self.root]
+        while left:
+            node = left.pop()
+            if isinstance(node, yaml.CollectionNode):
+                left += node.value
+                if isinstance(node, yaml.MappingNode):
+                    node.value = list(zip(node.value[::2], node.value[1::2], strict=True))
 
 
 def edit(text: str, operations: Iterable[dict[str, Any]], expected: Any) -> str:
@@ -52,12 +84,11 @@ def edit(text: str, operations: Iterable[dict[str, Any]], expected: Any) -> str:
 
     Raises CannotEdit.
     """
-    loader = _Loader(text)
-    try:
-        root: Any = loader.get_single_node()
-    finally:
-        loader.dispose()
-    work = _Edit(text, root, expected, loader.anchored)
+    # libyaml does not count it.
+    mark = text[:1] if text.startswith("\ufeff") else ""
+    text = text.removeprefix(mark)
+    tree = _Tree(text)
+    work = _Edit(text, tree.root, expected, tree.anchored)
     for operation in operations:
         work.apply(operation)
     work.write_out_what_shared()
@@ -67,21 +98,17 @@ def edit(text: str, operations: Iterable[dict[str, Any]], expected: Any) -> str:
     for begin, end, new in reversed(splices):
         text = text[:begin] + new.replace("\n", breaks) + text[end:]
     try:
-        said = yaml.load(text, Loader=yaml.SafeLoader)
+        said = yaml.load(text, Loader=LOADER)  # noqa: S506 - it is a safe one
     except yaml.YAMLError:
         said = None
     if said != expected:
         raise CannotEdit("what changes has to stand in block style, without anchors and braces", work.line)
-    return text
+    return mark + text
 
 
 def line_of(text: str, path: Iterable[str | int]) -> int:
     """Return the line, from 0, in which what a path leads to is written; of its nearest parent otherwise."""
-    loader = _Loader(text)
-    try:
-        node: Any = loader.get_single_node()
-    finally:
-        loader.dispose()
+    node = _Tree(text).root
     line = int(node.start_mark.line)
     for part in path:
         found = _child(node, str(part))
@@ -133,10 +160,7 @@ class _Edit:
             else:
                 self._write_out(node, parent, parents)
         elif operation["op"] == "replace":
-            old = pair[1]
-            empty = old.start_mark.index == old.end_mark.index
-            new = (" " if empty else "") + json.dumps(operation["value"])
-            self.splices.append((old.start_mark.index, _end(old), new))
+            self._replace(node, pair[1], operation["value"])
         elif _merges(node):
             self._write_out(node, parent, parents)
         else:
@@ -182,11 +206,16 @@ class _Edit:
         self.line = node.start_mark.line
         self._written.add(tuple(path))
         begin, end = node.start_mark.index, _end(node)
-        value = _at(self.expected, path)
         # What stands below it is not changed any more, whatever was noted before.
         self.splices = [each for each in self.splices if not begin <= each[0] <= end]
-        if parent is None or parent.flow_style or not value or isinstance(value, str):
-            self.splices.append((begin, end, json.dumps(value)))
+        self._replace(parent, node, _at(self.expected, path))
+
+    def _replace(self, parent: Any, node: Any, value: Any) -> None:
+        """Put a value in the place of a node."""
+        begin, end = node.start_mark.index, _end(node)
+        if parent is None or parent.flow_style or not isinstance(value, dict | list) or not value:
+            empty = begin == end and self.text[begin - 1 : begin] not in (" ", "")
+            self.splices.append((begin, end, (" " if empty else "") + json.dumps(value)))
             return
         in_list = isinstance(parent, yaml.SequenceNode)
         indent = " " * (node.start_mark.column if in_list else _column(self.text, parent) + 2)

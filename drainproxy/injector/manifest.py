@@ -13,7 +13,7 @@ import yaml
 
 from drainproxy.errors import InjectionRefused, OutOfPlace
 from drainproxy.injector.annotations import LABEL
-from drainproxy.injector.edit import CannotEdit, edit, line_of
+from drainproxy.injector.edit import LOADER, CannotEdit, edit, line_of
 from drainproxy.injector.finding import Finding, Moved
 from drainproxy.injector.objects import ENDING, Path, Thing, left_alone, listed, mapping, objects, template
 from drainproxy.injector.patch import Around, Injected, InjectorDefaults, inject, json_patch
@@ -22,7 +22,6 @@ from drainproxy.injector.surroundings import judge, services_of
 MAX_NODES = 1_000_000
 """In one document, anchors written out: a few kilobytes of them could stand for any number."""
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SEPARATOR = re.compile(r"^---(?=\s|$)[^\n]*\n?", re.MULTILINE)
 """At the beginning of a line it is one wherever it stands (YAML 1.2 section 9.1.2)."""
 
@@ -138,7 +137,7 @@ def _parse(document: Document) -> None:
     if "kind" not in document.before and "items" not in document.before:
         return
     try:
-        loaded = yaml.load(document.before, Loader=_LOADER)  # noqa: S506 - it is a safe one
+        loaded = yaml.load(document.before, Loader=LOADER)  # noqa: S506 - it is a safe one
         document.read, document.becomes = (_unshared(loaded, iter(range(MAX_NODES))) for _ in range(2))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
@@ -210,7 +209,9 @@ def _look_around(stream: Stream, things: Sequence[tuple[Document, Thing]], *, se
             findings = cut
             where = [f"{places[id(each.thing)].place(each.thing.path)}: {each.thing.name}" for each in cut]
             workload.injected = None
-            workload.refusal = (f"it would be cut off by {', '.join(dict.fromkeys(where))}",)
+            # A door that keeps the number needs no change there.
+            ways = "change it (--services does), or keep the number by app-port-env or app-host-env"
+            workload.refusal = (f"it would be cut off by {', '.join(dict.fromkeys(where))}: {ways}",)
         stream.findings += [(places[id(each.thing)], each) for each in findings]
 
 

@@ -191,10 +191,10 @@ def test_what_goes_around_is_named_and_can_be_changed(beside, said, becomes):
     assert all(each.injected for each in stream.workloads)
 
 
-@pytest.mark.parametrize("kept", [ENV], ids=["env"])
+@pytest.mark.parametrize("kept", [ENV, HOST], ids=["env", "address"])
 @pytest.mark.parametrize("beside", [SERVICE, HEADLESS, INGRESS + "---\n" + SERVICE, POLICY, EGRESS])
 def test_where_the_numbers_stay_nothing_has_to_move(kept, beside):
-    """That is what this door is for."""
+    """That is what these two doors are for."""
     stream = looked(kept, beside)
     assert list(stream.said()) == []
     assert all(each.injected for each in stream.workloads)

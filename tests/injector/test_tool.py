@@ -7,6 +7,7 @@ import json
 import pytest
 import yaml
 
+from drainproxy.injector.edit import LOADER
 from drainproxy.injector.manifest import process, read
 from tests.injector.test_inject import DEPLOYMENT, out
 from tests.injector.ways import HOUSE
@@ -68,6 +69,11 @@ STYLES = {
     "braces over lines": f"{BASE}    metadata: {{\n      labels: {{app: web}}, # here\n    }}\n"
     "    spec:\n      containers: [\n        {name: app, image: x,   # the app\n"
     "         ports: [{containerPort: 8080, name: http}]}, # last\n      ]\n",
+    "words that one YAML reader takes and another does not": SHARED.replace("*labels", "{app: web}").replace(
+        "          ports:", "          args: {path: /healthz?full=true}\n          ports:"
+    ),
+    "keys without values": SHARED.replace("*labels", "{app: web}")
+    + "      volumes:\n      initContainers:   # none\n",
     "JSON": json.dumps(yaml.safe_load(SHARED), indent=2),
     "JSON on one line": json.dumps(yaml.safe_load(SHARED)),
     "a byte order mark": "\ufeff" + SHARED.replace("*labels", "{app: web}"),
@@ -83,8 +89,8 @@ STYLES = {
 def test_every_style_of_yaml(text):
     """The result says what the injector means, and whatever shares an anchor keeps its meaning."""
     made = out(text, every=True)
-    (before,) = (each for each in yaml.safe_load_all(text.removeprefix("\ufeff")) if each)
-    (after,) = (each for each in yaml.safe_load_all(made.removeprefix("\ufeff")) if each)
+    (before,) = (each for each in yaml.load_all(text.removeprefix("\ufeff"), LOADER) if each)
+    (after,) = (each for each in yaml.load_all(made.removeprefix("\ufeff"), LOADER) if each)
     pod = after["spec"]["template"]
     assert [each["name"] for each in pod["spec"]["initContainers"]] == ["drainproxy"]
     assert pod["metadata"]["labels"]["drainproxy.io/injected"] == "true"
