@@ -167,7 +167,8 @@ def _workload(
         return None
     pod, _ = found
     labels = mapping(mapping(pod.get("metadata")).get("labels"))
-    around = Around(services=list(_specs(thing, labels, [each for _, each in things])))
+    beside = [each for _, each in things]
+    around = Around(_namespace_labels(thing, beside), list(_specs(thing, labels, beside)))
     try:
         outcome = inject(pod, defaults, thing.namespace, unasked=every, around=around)
         if isinstance(outcome, str):
@@ -190,6 +191,14 @@ def _specs(thing: Thing, labels: dict[str, Any], things: Sequence[Thing]) -> Ite
         ports = map(mapping, listed(service.spec.get("ports")))
         usable = [each for each in ports if all(isinstance(value, int | str) for value in each.values())]
         yield {**service.spec, "ports": usable}
+
+
+def _namespace_labels(thing: Thing, things: Sequence[Thing]) -> dict[str, Any] | None:
+    """Return what is known of the namespace that a workload is in; None where it is not among the files."""
+    for each in things:
+        if (each.group, each.kind) == ("", "Namespace") and each.metadata.get("name") == thing.namespace:
+            return mapping(each.metadata.get("labels"))
+    return None
 
 
 def _look_around(stream: Stream, things: Sequence[tuple[Document, Thing]], *, services: bool) -> None:

@@ -12,6 +12,7 @@ import pytest
 from tests.chart.rendering import documents
 from tests.chart.standards import assert_valid
 from tests.injector.pods import PLAIN_TABLE, PREFIX, Row, pod
+from tests.injector.shapes import SHAPES
 from tests.injector.ways import by_webhook, patched, placed
 
 cel = pytest.importorskip(
@@ -83,6 +84,22 @@ def test_policy_and_webhook_agree(policy, row):
     expected = placed(row) if row.policy == "http only" else by_webhook(row)[0]
     assert comparable(made) == comparable(expected)
     assert bool(failed) == (row.policy != "same")
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=[shape.id for shape in SHAPES])
+def test_a_shape_is_right_or_left_alone(policy, shape):
+    """The policy makes the webhook's pod or none: it knows one port, by the name http."""
+    row = Row(id=shape.id, pod=shape.pod)
+    made, failed = policy.answer(placed(row), row.namespace)
+    expected, _ = by_webhook(row)
+    assert comparable(made) == comparable(placed(row) if failed else expected)
+    if shape.ports == ("http 8080",) and not {"hostPort", "istio-proxy", "linkerd-proxy"} & words(shape.pod):
+        assert not failed
+
+
+def words(made) -> set[str]:
+    """Every word of a pod."""
+    return set(re.findall(r"[\w-]+", str(made)))
 
 
 def comparable(made):
