@@ -76,7 +76,7 @@ image-figures: image $(VENV)/package $(VENV)/group-test  ## what a container cos
 soak: $(VENV)/package $(VENV)/group-test  ## mixed load with 1 % of every fault, and what must not grow: SOAK_MINUTES=20
 	$(BIN)/python -m tests.soak --minutes $(SOAK_MINUTES)
 
-bench: $(VENV)/package $(VENV)/group-bench  ## compare the cost per request with other proxies
+bench: $(VENV)/package $(VENV)/group-bench $(VENV)/group-test  ## compare the cost per request with other proxies
 	$(BIN)/python -m bench $(BENCH)
 
 sizing: $(VENV)/package $(VENV)/group-test  ## fill the table by which the sidecar is sized, docs/operations.md

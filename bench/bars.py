@@ -31,11 +31,15 @@ class Bar:
 BARS = (
     Bar(Figure.CPU_RATIO, 2.5),
     Bar(Figure.BYTES_RATIO, 3.0),
-    Bar(Figure.RSS_IDLE, 50),
-    Bar(Figure.RSS_CONNECTIONS, 50, per_connection=0.010),
-    Bar(Figure.START, 600),
+    Bar(Figure.RSS_IDLE, 38),
+    Bar(Figure.RSS_POD, 38),
+    Bar(Figure.DIRTY_POD, 24),
+    Bar(Figure.WAKES, 2),
+    Bar(Figure.IDLE_CPU, 0.1),
+    Bar(Figure.RSS_CONNECTIONS, 38, per_connection=0.010),
+    Bar(Figure.START, 300),
     Bar(Figure.EXIT, 400),
-    Bar(Figure.PRESTOP_CPU, 50),
+    Bar(Figure.PRESTOP_CPU, 20),
     Bar(Figure.PRESTOP_RSS, 15),
 )
 DEARER_THAN_OURS = ("envoy", "caddy", "aiohttp")

@@ -37,6 +37,27 @@ def peak_rss_mb(root: int) -> float:
     return _status_mb(root, "VmHWM:")
 
 
+def private_mb(root: int) -> float:
+    """Memory that no other process shares now (USS), summed: what one more of it would cost."""
+    return _rollup_mb(root, "Private_Clean:", "Private_Dirty:")
+
+
+def dirty_mb(root: int) -> float:
+    """The part of it that the kernel cannot read again from a file."""
+    return _rollup_mb(root, "Private_Dirty:")
+
+
+def switches(root: int) -> int:
+    """How often the threads of the processes have gone to sleep (proc(5), voluntary_ctxt_switches)."""
+    return sum(
+        int(line.split()[1])
+        for pid in tree(root)
+        for status in Path(f"/proc/{pid}/task").glob("*/status")
+        for line in status.read_text(encoding="utf-8").splitlines()
+        if line.startswith("voluntary_ctxt_switches:")
+    )
+
+
 def tree(root: int) -> list[int]:
     """`root` and its living descendants, parents first."""
     children: dict[int, list[int]] = {}
@@ -94,11 +115,19 @@ def _stat(pid: int) -> list[str] | None:
 
 
 def _status_mb(root: int, field: str) -> float:
+    return _sum_mb(root, "status", field)
+
+
+def _rollup_mb(root: int, *fields: str) -> float:
+    return _sum_mb(root, "smaps_rollup", *fields)
+
+
+def _sum_mb(root: int, file: str, *fields: str) -> float:
     kib = 0
     for pid in tree(root):
         try:
-            lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+            lines = Path(f"/proc/{pid}/{file}").read_text(encoding="utf-8").splitlines()
         except OSError:
             continue
-        kib += sum(int(line.split()[1]) for line in lines if line.startswith(field))
+        kib += sum(int(line.split()[1]) for line in lines if line.startswith(fields))
     return kib * 1024 / 1e6

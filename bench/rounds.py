@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bench.application import LARGE, LARGE_BODY, SMALL, SMALL_BODY, Application
 from bench.client import check_answer
 from bench.load import CLOSED_LOOP, MODERATE_RATE, Load, wrk
-from bench.measure import cpu_s, peak_rss_mb, rss_mb
+from bench.measure import cpu_s, peak_rss_mb, private_mb, rss_mb
 from bench.processes import BenchError, Cores, Program
 from bench.results import Column, Figure
 
@@ -55,6 +55,7 @@ def one_round(contender: Contender, column: Column, *, setting: Setting, number:
         column.add(Figure.START, (time.monotonic() - before) * 1000)
         time.sleep(IDLE_S)
         column.add(Figure.RSS_IDLE, rss_mb(program.pid))
+        column.add(Figure.PRIVATE_IDLE, private_mb(program.pid))
         _small_responses(column, program, place, setting)
         _large_responses(column, program, place, setting)
         column.add(Figure.RSS_PEAK, peak_rss_mb(program.pid))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from bench.application import application
 from bench.ending import exit_time, prestop_helper
+from bench.footprint import footprint
 from bench.idle import idle_connections
 from bench.processes import BenchError, two_cores
 from bench.proxies import CONTENDERS, MEASURE, OURS
@@ -67,6 +68,9 @@ def _once(contender: Contender, column: Column, setting: Setting, tell: Callable
         with _sentence_for(column, Figure.RSS_CONNECTIONS):
             idle_connections(contender, column, setting)
     if contender.name == OURS:
+        tell("a sidecar that nobody asks")
+        with _sentence_for(column, Figure.RSS_POD):
+            footprint(column)
         tell("the preStop helper")
         with _sentence_for(column, Figure.PRESTOP_CPU):
             prestop_helper(contender, column, setting)
