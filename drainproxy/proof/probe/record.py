@@ -28,6 +28,15 @@ def record(measurement: Measurement) -> dict[str, object]:
         "command": list(plan.command),
         "command_exit_code": ended.exit_code if ended else None,
         "command_took_s": round(ended.took_s, 3) if ended else None,
+        "rollout": None
+        if (after := measurement.aftermath) is None
+        else {
+            "seen_to_its_end": after.complete,
+            "why_not": after.why or None,
+            "waited_for": list(after.waited_for),
+            "old_pods": after.old_pods,
+            "took_s": round(after.took_s, 3),
+        },
         "losses": [
             {
                 "at": measurement.wall_time(loss.sent_at).isoformat(timespec="milliseconds"),

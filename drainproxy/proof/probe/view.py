@@ -15,7 +15,8 @@ from rich.text import Text
 
 from drainproxy.proof.durations import shown
 from drainproxy.proof.outcomes import Outcome
-from drainproxy.proof.probe.measurement import Measurement
+from drainproxy.proof.probe.aftermath import Aftermath
+from drainproxy.proof.probe.measurement import AFTER_COMMAND_S, Measurement
 
 _FRAMES_PER_S = 4
 _MAX_LIVE_LOSSES = 20
@@ -94,8 +95,11 @@ def summary(measurement: Measurement) -> Group:
         lines.append(Text("Nothing was measured.", style="bold yellow"))
     elif tally.lost:
         lines.append(Text(f"{tally.lost:,} of {tally.requests:,} requests were lost.", style="bold red"))
-    else:
+    elif measurement.aftermath is None or measurement.aftermath.complete:
         lines.append(Text(f"None of {tally.requests:,} requests was lost.", style="bold green"))
+    else:
+        said = f"None of {tally.requests:,} requests was lost in the time that was measured."
+        lines.append(Text(said, style="bold green"))
     return Group(*lines)
 
 
@@ -120,7 +124,19 @@ def _command(measurement: Measurement) -> Text:
     if ended is None:
         return text.append("\n(interrupted)", style="yellow")
     style = "green" if ended.exit_code == 0 else "bold yellow"
-    return text.append(f"\nexit code {ended.exit_code} after {shown(ended.took_s)}", style=style)
+    text.append(f"\nexit code {ended.exit_code} after {shown(ended.took_s)}", style=style)
+    return text.append(*_aftermath(measurement.aftermath))
+
+
+def _aftermath(after: Aftermath | None) -> tuple[str, str]:
+    """Say for what was waited behind the command, or that what it set off may have gone on."""
+    if after is None:
+        return "", ""
+    if not after.complete:
+        until = f"measured until {AFTER_COMMAND_S:g} s after it, and what it set off may have gone on"
+        return f"\n{until}: {after.why}", "yellow"
+    what = [*after.waited_for, *([f"{after.old_pods} old pods to be gone"] if after.old_pods else [])]
+    return f"\nthen waited {shown(after.took_s)} for {', '.join(what)}", "green"
 
 
 def _numbers(measurement: Measurement) -> Table:

@@ -137,7 +137,7 @@ def discovery(path: str, version: str = "v1.36.0") -> dict[str, Any] | None:
                 "name": each.plural,
                 "kind": each.kind,
                 "namespaced": each.namespaced,
-                "verbs": ["create", "get", "list", "watch"],
+                "verbs": ["create", "delete", "get", "list", "patch", "watch"],
             }
             for each in here
         ],

@@ -61,6 +61,8 @@ class ApiServer:
         self.bookmark_every_s = bookmark_every_s
         self.logs: Callable[[str, str, str], Spoken | None] = lambda *_: None
         """What a container of a pod has said: a kubelet's business. Namespace, pod, container."""
+        self.on_delete: Callable[[str, str], None] = lambda *_: None
+        """Somebody deletes a pod: a kubelet's business, too."""
         self._pages_from_cache = pages_from_cache
         self._tls = tls
 
@@ -135,15 +137,22 @@ class ApiServer:
         match asked.verb:
             case "get" if target.resource is resources.LOGS:
                 return await self._log(request, target)
-            case "get":
-                return self._get(target)
-            case "list":
-                return web.json_response(self._list(target, asked.query))
             case "watch":
                 return await self._watch(request, target, asked)
-            case "create":
-                return self._create(target, await request.json(), subject)
+            case "list":
+                return web.json_response(self._list(target, asked.query))
+            case "get" | "delete" | "create" | "patch":
+                return await self._one(request, target, asked.verb, subject)
         return status(405, "MethodNotAllowed", "the server does not allow this method on the resource")
+
+    async def _one(self, request: web.Request, target: Target, verb: str, subject: Subject) -> web.Response:
+        if verb == "create":
+            return self._create(target, await request.json(), subject)
+        if verb == "patch":
+            return self._patch(target, await request.json())
+        if verb == "delete":
+            self.on_delete(target.namespace or "", target.name or "")
+        return self._get(target)
 
     def _get(self, target: Target) -> web.Response:
         thing = self.store.get(target.resource, target.namespace, target.name or "")
@@ -215,6 +224,17 @@ class ApiServer:
             return await watch.stream(request)
         return web.Response()
 
+    def _patch(self, target: Target, body: dict[str, Any]) -> web.Response:
+        """Merge into an object; a changed spec has a new generation, as controllers expect it."""
+        before = self.store.get(target.resource, target.namespace, target.name or "")
+        if before is None:
+            return self._get(target)
+        merged = _merged(before, body)
+        if merged.get("spec") != before.get("spec"):
+            merged["metadata"]["generation"] = before["metadata"].get("generation", 1) + 1
+        self.store.put(target.resource, merged)
+        return self._get(target)
+
     def _create(self, target: Target, body: dict[str, Any], subject: Subject) -> web.Response:
         review = _REVIEWS.get(target.resource)
         if review is not None or target.resource is resources.SUBJECT_REVIEWS:
@@ -233,6 +253,16 @@ class ApiServer:
         if self.store.get(target.resource, target.namespace, metadata["name"]):
             return status(409, "AlreadyExists", f'"{metadata["name"]}" already exists')
         return web.json_response(self.store.put(target.resource, body), status=201)
+
+
+def _merged(thing: Any, change: Any) -> Any:
+    """Return what a JSON merge patch makes of a thing (RFC 7396); lists are replaced."""
+    if not isinstance(change, dict):
+        return change
+    merged = dict(thing) if isinstance(thing, dict) else {}
+    for name, value in change.items():
+        merged[name] = _merged(merged.get(name), value)
+    return {name: value for name, value in merged.items() if value is not None}
 
 
 def _verb(request: web.Request, target: Target | None) -> str:

@@ -42,6 +42,7 @@ class Watch:
         self._chosen = chosen
         self._since = query.get("resourceVersion", "")
         self._timeout_s = float(query.get("timeoutSeconds") or DEFAULT_TIMEOUT_S)
+        self._initial = query.get("sendInitialEvents") == "true"
         self._bookmarks = query.get("allowWatchBookmarks") in ("true", "1")
         self._bookmark_every_s = bookmark_every_s
         self._sent = sent
@@ -92,6 +93,8 @@ class Watch:
         version, objects = self._store.list(self._resource, self._namespace, cached=self._since == "0")
         for thing in filter(self._chosen, objects):
             await self._send("ADDED", thing)
+        if self._initial:
+            await self._bookmark(version, {"k8s.io/initial-events-end": "true"})
         return version
 
     async def _tell(self, change: Change) -> None:
@@ -115,9 +118,10 @@ class Watch:
         elif was:
             yield "DELETED", thing
 
-    async def _bookmark(self, version: int) -> None:
+    async def _bookmark(self, version: int, said: dict[str, str] | None = None) -> None:
+        """Say how far it is; `said`: with these annotations (Kubernetes: API concepts, streaming lists)."""
         if self._bookmarks:
-            metadata = {"resourceVersion": str(version), "creationTimestamp": None}
+            metadata = {"resourceVersion": str(version), "creationTimestamp": None, "annotations": said}
             await self._write("BOOKMARK", self._typed({"metadata": metadata}))
 
     async def _send(self, kind: str, thing: Object) -> None:

@@ -93,7 +93,7 @@ async def cluster(
                 mounts={CREDENTIALS: account.directory},
                 environment=account.environment(),
             )
-            api.logs = kubelet.log
+            api.logs, api.on_delete = kubelet.log, kubelet.evict
             try:
                 async with kubelet:
                     yield Cluster(api, account, kubelet, ledger, controller, namespace)

@@ -65,6 +65,15 @@ class Deployment:
             self._write(len(old) - len(endings))
         await asyncio.gather(*endings)
 
+    async def obey(self) -> None:
+        """Roll out whenever somebody changes the template, as the controllers do; until cancelled."""
+        while True:
+            version = self._store.version
+            thing = self._store.get(DEPLOYMENTS, self.namespace, self.name)
+            if thing is not None and thing["spec"]["template"] != self._template:
+                await self.roll_out(thing["spec"]["template"])
+            await self._store.changes(version)
+
     # What the controllers write.
 
     def _begin(self, old: int = 0) -> None:

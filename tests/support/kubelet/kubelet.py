@@ -321,6 +321,12 @@ class Kubelet:
             },
         )
 
+    def evict(self, namespace: str, name: str) -> None:
+        """Delete a pod by its name, if it is here."""
+        for pod in self.pods:
+            if (pod.namespace, pod.name) == (namespace, name) and not pod.ending:
+                self.delete(pod)
+
     def log(self, namespace: str, name: str, container: str) -> Container | None:
         """Return who says what `kubectl logs` shows; None for a pod that is gone."""
         for pod in self.pods:
