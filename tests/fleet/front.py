@@ -21,7 +21,10 @@ Address = tuple[str, int]
 @contextlib.asynccontextmanager
 async def front(store: Store, port: int, lag_s: float) -> AsyncIterator[Address]:
     """Serve one whose endpoints follow the slices of `web`, `lag_s` late."""
-    ready = _ready(store)
+    version = store.version
+    while not (ready := _ready(store)):
+        await store.changes(version)
+        version = store.version
 
     serving: set[asyncio.Task[None]] = set()
 
