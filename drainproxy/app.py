@@ -124,13 +124,15 @@ class _Process:
         self._rotation = Rotation(self.metrics, log)
         secure(self._pools, config.edge, self._rotation)
         self._tracing = self._trace()
+        self._cluster = self._know_the_cluster()
+        if self._cluster is not None and config.proxy.handoff != "off":
+            self._shared.siblings = self._cluster.siblings
         self._blocked: dict[Listener, str] = {}
         self._listeners = list(self._open(doors))
         settle_s = config.lifecycle.settle
         self._shutdown = Shutdown(self._listeners, self.controller, self.inflight, settle_s)
         ports = [pool.address.port for pool in self._pools if not pool.address.path]
         self._bypass = Bypass(ports, self.metrics, self._tasks)
-        self._cluster = self._know_the_cluster()
         self._started = False
         self._interrupted = False
         self._patience: asyncio.Timeout | None = None
@@ -159,9 +161,12 @@ class _Process:
         shared.filters = filters.build(config.edge, self._tracing)
         preambles = preamble.build(config.edge, config.proxy, self._rotation)
         return [
-            ProxyServer(Plane(shared, pool, _port(door[0], address)), preambles[address.tls])
+            ProxyServer(self._plane(pool, _port(door[0], address)), preambles[address.tls])
             for door, pool, address in zip(doors, self._pools, config.proxy.listen, strict=True)
         ]
+
+    def _plane(self, pool: Pool, port: int) -> Plane:
+        return Plane(self._shared, pool, str(port), port)
 
     def _warm_up(self) -> Warmup:
         warmup = Warmup(
@@ -365,8 +370,8 @@ class _Process:
         self._log.condition("defect", "defect", "error", task=name, failure=repr(failure))
 
 
-def _port(door: Door, address: ListenAddress) -> str:
-    return str(address.port if callable(door) else door.getsockname()[1])
+def _port(door: Door, address: ListenAddress) -> int:
+    return address.port if callable(door) else int(door.getsockname()[1])
 
 
 async def _service(work: Coroutine[Any, Any, None]) -> None:

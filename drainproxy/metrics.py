@@ -31,6 +31,7 @@ TunnelEnded = Ended | Literal["told_to_leave"]
 TUNNEL_OUTCOMES = (*OUTCOMES, TOLD_TO_LEAVE)
 TUNNELS = ("websocket", "stream", "other")
 StreamEnded = Literal["finished", "reset", "timed_out", "cut", "refused", "lost"]
+HandoffEnded = Literal["answered", "lost", "left", "unreachable", "nobody"]
 HoldEnded = Literal["back", "in_vain", "left"]
 Goodbye = Literal["drain", "age", "held", "idle", "http1", "upstream", "error", "abuse", "limit"]
 """Why a client's HTTP/2 connection is told GOAWAY."""
@@ -258,6 +259,13 @@ class Metrics(Table):
             outcome=get_args(HoldEnded),
         )
         self.held_seconds = Histogram("For how long they waited.", HELD_BUCKETS_S)
+        self.handoff = Counter(
+            "Requests handed on: answered, lost, left by clients; no sibling took them, none was known.",
+            outcome=get_args(HandoffEnded),
+        )
+        self.handoff_received = Counter(
+            "Requests that say they were handed on, by who says so.", by=("sibling", "stranger")
+        )
         self.warmup_seconds = Gauge("How long the warm-up has taken, so far or in all.")
         self.warmup_requests = Counter("Requests of the warm-up.", result=("answered", "failed"))
         self.first_minute_duration_seconds = Histogram(
@@ -265,6 +273,7 @@ class Metrics(Table):
             LATENCY_BUCKETS_S,
         )
         self.unused |= {self.requests_held, self.held, self.held_seconds}
+        self.unused |= {self.handoff, self.handoff_received}
         self.unused |= {self.warmup_seconds, self.warmup_requests, self.first_minute_duration_seconds}
 
 

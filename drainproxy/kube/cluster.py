@@ -21,6 +21,7 @@ from drainproxy.kube.identity import PodIdentity
 from drainproxy.kube.lint import spec_problems
 from drainproxy.kube.rate_limit import RateLimit
 from drainproxy.kube.settings import KubeSettings
+from drainproxy.kube.siblings import SiblingReader
 from drainproxy.kube.watch import SliceWatch
 from drainproxy.lifecycle.controller import Controller
 from drainproxy.lifecycle.machine import Phase
@@ -53,8 +54,10 @@ class Cluster:
         me, settings = self.me, self.settings
         self._pace = RateLimit()
         self._said: set[tuple[str, str]] = set()
+        self.siblings = SiblingReader(me, settings, self.metrics, self._complain)
         self._slices = SliceWatch(
             me=me,
+            note=self.siblings.note,
             pace=self._pace,
             metrics=self.metrics,
             complain=self._complain,

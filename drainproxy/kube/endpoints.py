@@ -5,7 +5,7 @@ that is gone says something only if it was there before: young pods and stale li
 watch.py.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,11 +73,9 @@ def read(thing: dict[str, Any], me: PodIdentity) -> SliceFacts:
         # "A nil value should be interpreted as true" (EndpointConditions).
         ready = conditions.get("ready") is not False
         terminating = conditions.get("terminating") is True
-        # With publishNotReadyAddresses every row is ready.
-        serves = conditions.get("serving") is not False and not terminating
         if me.is_target(endpoint.get("targetRef") or {}):
-            own.append(OwnRow(ready, terminating, stuck=ready and not serves))
-        elif ready and serves:
+            own.append(OwnRow(ready, terminating, stuck=ready and not serves(conditions)))
+        elif serves(conditions):
             others += 1
             near += bool(me.node) and endpoint.get("nodeName") == me.node
         elif not terminating:
@@ -92,6 +90,12 @@ def read(thing: dict[str, Any], me: PodIdentity) -> SliceFacts:
         others_on_node=near,
         coming=coming,
     )
+
+
+def serves(conditions: Mapping[str, Any]) -> bool:
+    """Tell whether a row is one of a pod that takes requests: with publishNotReadyAddresses each is ready."""
+    known = [conditions.get(name) is not False for name in ("ready", "serving")]
+    return all(known) and conditions.get("terminating") is not True
 
 
 class View:

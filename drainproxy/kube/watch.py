@@ -49,6 +49,8 @@ class SliceWatch:
     """It is asked whether others are ready."""
     node_matters: bool
     """And that on this pod's node too, where it is known."""
+    note: Callable[[dict[str, Any]], None] = lambda _: None
+    """Shown every slice of a list, too."""
 
     def __post_init__(self) -> None:
         self._path = f"/apis/discovery.k8s.io/v1/namespaces/{self.me.namespace}/endpointslices"
@@ -96,7 +98,12 @@ class SliceWatch:
         found: list[SliceFacts] = []
         query = {"resourceVersion": version} if version else {}
         await self.pace.turn()
-        metadata = await api.list(self._path, query, lambda item: found.append(read(item, self.me)))
+
+        def take(item: dict[str, Any]) -> None:
+            found.append(read(item, self.me))
+            self.note(item)
+
+        metadata = await api.list(self._path, query, take)
         self.view.replace(found, version_of(metadata))
         self.pace.worked()
         return str(metadata.get("resourceVersion", ""))

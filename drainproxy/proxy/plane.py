@@ -16,6 +16,7 @@ from drainproxy.proxy.limits.concurrency_limit import ConcurrencyLimit
 from drainproxy.proxy.limits.connection_limit import ConnectionLimit
 from drainproxy.proxy.limits.routes import Routes, default_timeouts
 from drainproxy.proxy.upstream.connector import Connector
+from drainproxy.proxy.upstream.handoff import Handoff
 from drainproxy.proxy.upstream.pool import Pool
 from drainproxy.proxy.wire.buffers import Buffers
 from drainproxy.proxy.wire.weights import WORK_BYTES
@@ -23,7 +24,7 @@ from drainproxy.proxy.wire.write_batch import WriteBatch
 
 if TYPE_CHECKING:
     from drainproxy.lifecycle.inflight import InFlight
-    from drainproxy.lifecycle.port import Lifecycle
+    from drainproxy.lifecycle.port import Lifecycle, Siblings
     from drainproxy.log import Log
     from drainproxy.metrics import Metrics
     from drainproxy.proxy.accounting.tracing import Tracing
@@ -82,6 +83,8 @@ class Shared:
         self.arrivals = Arrivals(lifecycle, metrics, settings.health_paths)
         self.admission = Admission(lifecycle, self.arrivals)
         self.routes = Routes(routes, default_timeouts(settings))
+        self.siblings: Siblings | None = None
+        """Who else serves, where requests may be handed on. Set before the first Plane is built."""
         self.tracing: Tracing | None = None
         self.filters: RequestFilters | None = None
         """Set before the first Plane is built, or not at all."""
@@ -92,12 +95,12 @@ class Plane:
 
     __slots__ = (
         "accounting", "admission", "buffers", "concurrency_limit", "connection_limit", "connector", "filters",
-        "inflight", "lifecycle", "linger_s", "loop", "metrics", "pool", "routes", "settings", "tasks",
+        "handoff", "inflight", "lifecycle", "linger_s", "loop", "metrics", "pool", "routes", "settings", "tasks",
         "upstream_host", "write_batch",
     )  # fmt: skip
 
-    def __init__(self, shared: Shared, pool: Pool, name: str) -> None:
-        """Make what a listener's connections need to reach `pool`. `name`: its label."""
+    def __init__(self, shared: Shared, pool: Pool, name: str, port: int = 0) -> None:
+        """Make what a listener's connections need to reach `pool`. `name`: its label; `port`: its own."""
         self.settings, self.loop = shared.settings, shared.loop
         self.lifecycle, self.inflight = shared.lifecycle, shared.inflight
         self.metrics, self.tasks = shared.metrics, shared.tasks
@@ -107,13 +110,16 @@ class Plane:
         self.filters = shared.filters
         self.linger_s = shared.linger_s
         self.pool = pool
+        self.handoff = handoff = self._hand_off(shared, pool, port)
+        holds = shared.routes.holds
+        pool.presence.covered = lambda: holds or (handoff is not None and handoff.possible)
         self.connector = Connector(
             pool,
             shared.lifecycle,
             shared.loop,
             shared.metrics,
             shared.settings.connect_timeout,
-            holds=shared.routes.holds,
+            holds=holds,
         )
         self.accounting = Accounting(
             name=name,
@@ -127,3 +133,19 @@ class Plane:
         )
         self.upstream_host = pool.address.authority.encode("ascii", "replace")
         """The Host for a client that sent none (HTTP/1.0)."""
+
+    @staticmethod
+    def _hand_off(shared: Shared, pool: Pool, port: int) -> Handoff | None:
+        if shared.siblings is None or pool.address.tcp:
+            return None
+        return Handoff(
+            shared.siblings,
+            port,
+            pool,
+            lifecycle=shared.lifecycle,
+            loop=shared.loop,
+            metrics=shared.metrics,
+            log=shared.log,
+            tasks=shared.tasks,
+            limits=shared.settings.handoff == "limits",
+        )

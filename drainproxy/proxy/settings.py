@@ -62,6 +62,11 @@ class ProxySettings:
     return, then get 503; nothing of a body is read meanwhile. Default: off, callers are refused, and find
     another pod if there is one."""
 
+    handoff: Literal["off", "on", "limits"] = "off"
+    """What this pod cannot serve goes to another ready pod of its Service: the application refuses
+    connections, a drain is near its end or over, an upgrade comes while it leaves. on: for HTTP/1 that can be
+    asked safely. limits: what `max_in_flight` refuses, too. Needs `rbac` slices."""
+
     head_timeout: PositiveDuration = 10.0
     """A client that has begun a request head must finish it in this time, or gets 408."""
 

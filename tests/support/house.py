@@ -35,6 +35,7 @@ from tests.support.wire import PATIENCE_S
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from drainproxy.lifecycle.siblings import Siblings
     from drainproxy.proxy.limits.routes import Route
     from drainproxy.proxy.message.filters import RequestFilters
     from drainproxy.proxy.preamble import Preamble
@@ -80,6 +81,7 @@ class House:
         preamble: Preamble | None = None,
         upstream_tls: UpstreamTls | None = None,
         filters: RequestFilters | None = None,
+        siblings: Siblings | None = None,
         **proxy: Any,
     ) -> None:
         """`up`: the application is known to answer. `send_buffer`: of client sockets, in bytes.
@@ -120,7 +122,7 @@ class House:
             access_log=access_log,
             kernel_counts=False,
         )
-        shared.filters = filters
+        shared.filters, shared.siblings = filters, siblings
         self.write_batch, self.buffers = shared.write_batch, shared.buffers
         self.connection_limit, self.concurrency_limit = shared.connection_limit, shared.concurrency_limit
         (self.pool,) = shared.pools

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 from drainproxy import errors
 from drainproxy.proxy.accounting.outcome import ClientWork
 from drainproxy.proxy.http1 import states
+from drainproxy.proxy.upstream.handoff import NobodyElse
 
 if TYPE_CHECKING:
     import asyncio
+    from typing import Any
 
     from drainproxy.proxy.http1.downstream import Downstream
     from drainproxy.proxy.http1.request import Request
     from drainproxy.proxy.limits.deadlines import Deadlines
+    from drainproxy.proxy.message.parser import RequestHead
     from drainproxy.proxy.plane import Plane
     from drainproxy.proxy.upstream.connection import UpstreamConnection
 
@@ -27,10 +30,12 @@ class Claim(ClientWork):
     """Written by its client connection and its upstream connection."""
 
     __slots__ = ("_again", "_begun_in_turn", "_client", "_connecting", "_plane", "_upstream", "_writing",
-                 "deadlines", "request")  # fmt: skip
+                 "deadlines", "head", "head_at", "request", "sibling")  # fmt: skip
     _client: Downstream
     _plane: Plane
     request: Request
+    head: RequestHead
+    head_at: float
     deadlines: Deadlines
     _upstream: UpstreamConnection | None
     _connecting: asyncio.Task[None] | None
@@ -38,6 +43,8 @@ class Claim(ClientWork):
     _begun_in_turn: int
     _again: bool
     """It was sent twice."""
+    sibling: str
+    """The pod's address to which it was handed on; empty: it is served here."""
 
     def _begin(self, upstream: UpstreamConnection) -> None:
         """Send the request's head, and as much of its body as is here."""
@@ -59,21 +66,23 @@ class Claim(ClientWork):
 
     def _go(self) -> None:
         """Claim a connection and send the request."""
-        repeatable, changes, private = self.request.repeatable, self.request.upgrade, self._client.private
+        request, plane, private = self.request, self._plane, self._client.private
         if private is not None and (upstream := private.take()) is not None:
             self._begin(upstream)
-        elif changes or (upstream := self._plane.pool.take(repeatable=repeatable)) is None:
-            self._connecting = self._plane.tasks.spawn(self._connect(), "connect")
+        elif (
+            request.upgrade
+            or request.elsewhere is not None
+            or (plane.handoff is not None and plane.handoff.first)
+            or (upstream := plane.pool.take(repeatable=request.repeatable)) is None
+        ):
+            self._connecting = plane.tasks.spawn(self._connect(), "connect")
         else:
             self._begin(upstream)
 
     async def _connect(self) -> None:
-        plane, timeouts = self._plane, self.request.timeouts
-        plane.connection_limit.spare_descriptor()
+        self._plane.connection_limit.spare_descriptor()
         try:
-            upstream = await plane.connector.connect(
-                timeouts.connect, latest=self.deadlines.end, hold_s=timeouts.hold, waits=self
-            )
+            upstream = await self._reach()
         except errors.RequestError as error:
             self._connecting = None
             self.fail(error)
@@ -84,6 +93,41 @@ class Claim(ClientWork):
         except Exception as defect:
             self._client.defective(defect)
 
+    async def _reach(self) -> UpstreamConnection:
+        """Connect to the application, or to a sibling where it cannot serve."""
+        request, hold_s = self.request, self.request.timeouts.hold
+        handoff = None if request.handed else self._plane.handoff
+        if handoff is None:
+            return await self._own(hold_s)
+        refused = request.elsewhere
+        if refused is None and not handoff.first:
+            try:
+                return await self._own(0.0)
+            except (errors.UpstreamRefused, errors.BreakerOpen) as error:
+                refused = error
+        try:
+            upstream, self.sibling = await handoff.connect(self.head, self.deadlines.end)
+        except NobodyElse:
+            if refused is not None and (refused is request.elsewhere or not hold_s):
+                raise refused from None
+            return await self._own(hold_s)
+        return upstream
+
+    async def _own(self, hold_s: float) -> UpstreamConnection:
+        return await self._plane.connector.connect(
+            self.request.timeouts.connect, latest=self.deadlines.end, hold_s=hold_s, waits=self
+        )
+
+    def refused(self, error: errors.LimitReached) -> None:
+        """There is no turn for it here (Waiting): a sibling may have one."""
+        handoff = self._plane.handoff
+        if handoff is None or not handoff.limits or self.request.handed or not handoff.possible:
+            self.fail(error)
+            return
+        self.request.elsewhere = error
+        self.deadlines.count_from(self._plane.loop.time())
+        self._connecting = self._plane.tasks.spawn(self._connect(), "connect")
+
     def held(self, *, on: bool) -> None:
         """It waits for an application that restarts, or goes on (Held)."""
         self._client.answer_last()
@@ -91,6 +135,9 @@ class Claim(ClientWork):
 
     def _lost(self, *, stale: bool) -> None:
         """Go on without its connection, which has ended before the answer had: a second time, if it may."""
+        if self.sibling:
+            self.fail(errors.UpstreamGone("a sibling closed its connection"))
+            return
         if not stale or self._client.gone:
             presence = self._plane.pool.presence
             presence.failed()
@@ -105,7 +152,21 @@ class Claim(ClientWork):
         self._connecting = self._plane.tasks.spawn(self._connect(), "connect")
 
     def _outlives(self) -> bool:
-        """Tell whether a request may be sent again once an application that fell is back."""
-        if self._again or self._writing is not states.WAITING or not self.request.timeouts.hold:
+        """Tell whether a request may be sent again: once an application that fell is back, or elsewhere."""
+        if self._again or self._writing is not states.WAITING:
+            return False
+        if not self.request.timeouts.hold and (self._plane.handoff is None or self.request.handed):
             return False
         return self.request.repeatable or self._begun_in_turn < 0
+
+    def handed_on(self) -> None:
+        """Count what came of having been handed on."""
+        handoff = self._plane.handoff
+        assert handoff is not None
+        gone = isinstance(self.error, errors.ClientGone)
+        handoff.ended("answered" if self.head_at else "left" if gone else "lost")
+
+    def said(self) -> dict[str, Any]:
+        """See Outcome."""
+        line = super().said()
+        return {**line, "sibling": self.sibling} if self.sibling else line

@@ -18,7 +18,7 @@ from drainproxy.proxy.http1.exchange import Exchange
 from drainproxy.proxy.http1.read_ahead import PatientSocket
 from drainproxy.proxy.http1.request import receive
 from drainproxy.proxy.http2.connection import Http2Connection
-from drainproxy.proxy.message import event_stream, headers, replies
+from drainproxy.proxy.message import event_stream, handed_on, headers, replies
 from drainproxy.proxy.message.date import date_line
 from drainproxy.proxy.message.parser import Http2Preface, RequestReader
 from drainproxy.proxy.relay.upgraded import tunnel_for
@@ -204,7 +204,8 @@ class ClientConnection(PatientSocket):
             request = receive(head, plane.routes, plane.settings)
             if request.upgrade_ignored:
                 plane.accounting.upgrade_ignored(self.peer, request.upgrade_ignored)
-            if plane.filters is not None:
+            told = plane.handoff is not None and handed_on.NAME in head.noted and plane.handoff.came(request)
+            if plane.filters is not None and not told:
                 plane.filters.prepare(head, self.peer, self.scheme, request.target.host)
             if plane.buffers.tight and self._too_much(head):
                 raise errors.OutOfBuffers
@@ -214,16 +215,19 @@ class ClientConnection(PatientSocket):
                     plane.connection_limit.claim(self)
                 plane.admission.admit(head, now=now, tunnel=tunnel)
         except errors.RequestError as error:
-            tunnel = "" if request is None else request.tunnel
-            plane.accounting.record(TurnedAway(self, error, head, answered=True, tunnel=tunnel))
-            self._reply(error, head, body_read=headers.ends_with_head(head))
-            return
+            if request is None or not self._goes_on(request, error):
+                self._turn_away(error, head, "" if request is None else request.tunnel)
+                return
         if request.for_us:
             self._answer_options(head)
             return
         self._exchange = exchange = Exchange(self, plane, request, now)
         self._reading = (states.AFTER_REQUEST if request.body is None else states.AFTER_UPLOAD)[self._reading]
         exchange.start()
+
+    def _turn_away(self, error: errors.RequestError, head: RequestHead, tunnel: str) -> None:
+        self.plane.accounting.record(TurnedAway(self, error, head, answered=True, tunnel=tunnel))
+        self._reply(error, head, body_read=headers.ends_with_head(head))
 
     def exchange_done(self) -> None:
         """See Downstream."""
@@ -283,6 +287,8 @@ class ClientConnection(PatientSocket):
         self.buffers.free(self)
 
     def _end_exchange(self, exchange: Exchange) -> None:
+        if exchange.sibling:
+            exchange.handed_on()
         self._exchange, self._reading = None, states.AFTER_ANSWER[self._reading]
         self._body, self._body_paused = None, False
         if self._held:

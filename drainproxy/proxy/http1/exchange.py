@@ -35,7 +35,7 @@ class Exchange(Claim):
 
     __slots__ = (
         "_body", "_interim", "_reader", "_response", "_response_body", "_upstream_reused", "body_read",
-        "chunked_out", "close", "head", "head_at", "kind", "request_read", "status", "stream", "tunnel",
+        "chunked_out", "close", "kind", "request_read", "status", "stream", "tunnel",
     )  # fmt: skip
 
     def __init__(self, client: Downstream, plane: Plane, request: Request, now: float) -> None:
@@ -60,7 +60,7 @@ class Exchange(Claim):
         """The client's connection ends after this exchange."""
         self.status = self.bytes_received = self.bytes_sent = 0
         self.error, self.outcome = None, "finished"
-        self.tunnel = request.tunnel if request.upgrade else ""
+        self.sibling, self.tunnel = "", request.tunnel if request.upgrade else ""
 
     # The course of it.
 

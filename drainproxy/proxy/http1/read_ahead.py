@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drainproxy.errors import OutOfBuffers
+from drainproxy.errors import DrainEnding, Draining, OutOfBuffers
 from drainproxy.proxy.accounting.outcome import TurnedAway
 from drainproxy.proxy.downstream.client import ClientSocket
 from drainproxy.proxy.downstream.states import HALF_CLOSED, LINGERING
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from drainproxy.errors import RequestError
     from drainproxy.proxy.downstream.registry import Registry
     from drainproxy.proxy.http1.exchange import Exchange
+    from drainproxy.proxy.http1.request import Request
     from drainproxy.proxy.message.framing import Body
     from drainproxy.proxy.message.parser import RequestHead
     from drainproxy.proxy.wire.buffers import Buffers
@@ -57,6 +58,16 @@ class PatientSocket(ClientSocket):
         """Take a place for a health check, if it is one and there is room for it."""
         arrivals = self.plane.accounting.arrivals
         return arrivals.is_health_check(head) and self.plane.connection_limit.check(self)
+
+    def _goes_on(self, request: Request, error: RequestError) -> bool:
+        """Tell whether a sibling may serve what a drain refuses. A health check has heard what it asked."""
+        handoff, arrivals = self.plane.handoff, self.plane.accounting.arrivals
+        if handoff is None or request.handed or not isinstance(error, (DrainEnding, Draining)):
+            return False
+        if not handoff.possible or arrivals.asks_health(request.head):
+            return False
+        request.elsewhere = error
+        return True
 
     @property
     def idle(self) -> bool:

@@ -11,6 +11,7 @@ from drainproxy.errors import MalformedHead
 from drainproxy.proxy.message import framing, headers, upgrade
 
 if TYPE_CHECKING:
+    from drainproxy.errors import RequestError
     from drainproxy.proxy.limits.routes import Routes, Timeouts
     from drainproxy.proxy.message.framing import Body
     from drainproxy.proxy.message.headers import Target
@@ -26,7 +27,9 @@ MAX_SHOWN_CHARS = 200
 class Request:
     """A head that has passed, and what it means."""
 
-    __slots__ = ("body", "for_us", "head", "target", "timeouts", "upgrade", "upgrade_ignored")
+    __slots__ = (
+        "body", "elsewhere", "for_us", "handed", "head", "target", "timeouts", "upgrade", "upgrade_ignored",
+    )  # fmt: skip
 
     def __init__(self, head: RequestHead, target: Target, body: Body | None, timeouts: Timeouts) -> None:
         self.head = head
@@ -38,6 +41,10 @@ class Request:
         """The protocols that it would rather speak; empty for none."""
         self.upgrade_ignored = ""
         """Why its Upgrade is none, if it has one (upgrade.IGNORED)."""
+        self.elsewhere: RequestError | None = None
+        """Why it is not for the application of this pod, if a sibling may serve it."""
+        self.handed = False
+        """It says that it was handed on by a sibling: then it goes no further."""
         self.for_us = False
         """It goes no further: Max-Forwards has run out."""
 

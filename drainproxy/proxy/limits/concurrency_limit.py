@@ -29,8 +29,8 @@ class Waiting(Protocol):
     def resume(self) -> None:
         """Go on: its turn has come."""
 
-    def fail(self, error: LimitReached) -> None:
-        """End without a turn."""
+    def refused(self, error: LimitReached) -> None:
+        """There is no turn for it."""
 
 
 class ConcurrencyLimit:
@@ -63,7 +63,7 @@ class ConcurrencyLimit:
             self._active.add(exchange)
             return True
         if len(self._waiting) >= self._max_queued:
-            exchange.fail(QueueFull())
+            exchange.refused(QueueFull())
             return False
         deadline = self._loop.time() + self._timeout_s
         self._waiting[exchange] = deadline
@@ -97,5 +97,7 @@ class ConcurrencyLimit:
                 self._longer.add(exchange)
                 self._waiting[exchange] = now + self._hold_s
             else:
-                exchange.fail(QueueTimeout())
+                del self._waiting[exchange]
+                self._longer.discard(exchange)
+                exchange.refused(QueueTimeout())
         self._timer.set(min(self._waiting.values(), default=math.inf))

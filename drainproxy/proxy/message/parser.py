@@ -42,6 +42,7 @@ MAX_RESPONSE_FIELDS = 1000
 
 _REQUEST_NOTED = HOP_BY_HOP | OF_CLIENTS | CLIENT_ADDRESS | CLIENT_SCHEME
 _REQUEST_NOTED |= words(b"host content-length expect max-forwards user-agent via trailer authorization")
+_REQUEST_NOTED |= words(b"drainproxy-handoff")
 _RESPONSE_NOTED = HOP_BY_HOP | words(b"content-length date trailer www-authenticate persistent-auth")
 _LEFT_OUT = HOP_BY_HOP | {b"content-length"}
 """Framing is written afresh, never copied."""

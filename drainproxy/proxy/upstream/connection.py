@@ -19,8 +19,17 @@ if TYPE_CHECKING:
     from drainproxy.addresses import UpstreamAddress
     from drainproxy.proxy.upstream.borrower import Borrower
     from drainproxy.proxy.upstream.dialer import Dialer
-    from drainproxy.proxy.upstream.presence import Presence
     from drainproxy.proxy.wire.buffers import Buffers
+
+
+class Witness(Protocol):
+    """To whom the end of a connection says something (presence.py)."""
+
+    def closed(self) -> None:
+        """It was closed, and might have been kept."""
+
+    def failed(self) -> None:
+        """An answer was due on it, or it was reset."""
 
 
 class Owner(Protocol):
@@ -30,7 +39,10 @@ class Owner(Protocol):
     buffers: Buffers
     dialer: Dialer
     keepalive: keepalive.Options
-    presence: Presence
+
+    @property
+    def presence(self) -> Witness:
+        """Who is told of ends."""
 
     def opened(self, connection: UpstreamConnection) -> None:
         """Take a new connection into the books."""

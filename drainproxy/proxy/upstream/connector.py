@@ -36,7 +36,7 @@ class Connector:
         *,
         holds: bool = False,
     ) -> None:
-        """`holds`: some requests wait for an application that restarts, so nobody is turned away then."""
+        """`holds`: some requests wait for an application that restarts."""
         self._pool = pool
         self._lifecycle = lifecycle
         self._loop = loop
@@ -44,7 +44,6 @@ class Connector:
         self._hold: Hold | None = None
         if holds:
             self._hold = Hold(pool.presence, loop, metrics)
-            pool.presence.covered = lambda: True
 
     async def connect(
         self,

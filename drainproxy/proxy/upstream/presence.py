@@ -113,5 +113,11 @@ class Presence:
 
     def _changed(self) -> None:
         self.changed_at = self._loop.time()
-        for listener in (*self.on_change, *self.on_shut):
+        for listener in list(self.on_change):
+            listener()
+        self.review()
+
+    def review(self) -> None:
+        """Callers may have to be turned away from now on, or not any longer."""
+        for listener in list(self.on_shut):
             listener()
