@@ -70,6 +70,8 @@ CONTRACT = {
     "request_duration_seconds": ("histogram", {}),
     "response_head_seconds": ("histogram", {}),
     "requests_in_flight": ("gauge", {"kind": "http http2 stream tunnel"}),
+    "handoff_total": ("counter", {"outcome": "answered lost left unreachable nobody"}),
+    "handoff_received_total": ("counter", {"by": "sibling stranger"}),
     "warmup_seconds": ("gauge", {}),
     "warmup_requests_total": ("counter", {"result": "answered failed"}),
     "first_minute_duration_seconds": ("histogram", {}),

@@ -63,9 +63,8 @@ def test_what_was_overheard_is_of_no_use_for_another_request():
 
 def test_a_client_can_neither_bring_one_of_its_own_nor_have_it_taken_off():
     """Twice, named by Connection, or both."""
-    marked = sent(
-        b"Drainproxy-Handoff: 1", b"Connection: drainproxy-handoff, close", b"drainproxy-handoff: x"
-    )
+    own = (b"Drainproxy-Handoff: 1", b"drainproxy-handoff: x")
+    marked = sent(b"Connection: drainproxy-handoff, close", *own)
     assert len([line for line in marked.fields if handed_on.NAME in line.lower()]) == 1
     assert handed_on.NAME not in marked.named
     assert handed_on.strip(marked, (KEY,), NOW)

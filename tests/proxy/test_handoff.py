@@ -23,7 +23,7 @@ from tests.support.house import House
 from tests.support.http2 import PREFACE
 from tests.support.upstream import Upstream, answering
 from tests.support.wire import End
-from tests.support.words import GET, OK, get, ok, post, switching, upgrade
+from tests.support.words import GET, GET_1_0, OK, get, ok, post, switching, upgrade
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -106,9 +106,7 @@ def outcomes(house: House) -> dict[str, float]:
     return {name: count for (name,), count in house.metrics.handoff.values.items() if count}
 
 
-@pytest.mark.parametrize(
-    "request_", [GET, post(b"abc"), b"GET / HTTP/1.0\r\n\r\n"], ids=["get", "post", "1.0"]
-)
+@pytest.mark.parametrize("request_", [GET, post(b"abc"), GET_1_0], ids=["get", "post", "1.0"])
 async def test_a_sibling_answers_for_an_application_that_has_fallen(request_: bytes) -> None:
     """As if its client had come there, which is sent away with the answer."""
     async with other() as sibling, fallen(Family(at(sibling.house.port))) as house:
@@ -118,10 +116,8 @@ async def test_a_sibling_answers_for_an_application_that_has_fallen(request_: by
         assert (answer.body, answer.one(b"connection")) == (b"sibling", b"close")
         (asked,) = sibling.asked
         assert asked.start.split()[:2] == request_.split()[:2]
-        assert (asked.body, asked.one(b"x-forwarded-for")) == (
-            request_.partition(b"\r\n\r\n")[2],
-            b"127.0.0.1",
-        )
+        body = request_.partition(b"\r\n\r\n")[2]
+        assert (asked.body, asked.one(b"x-forwarded-for")) == (body, b"127.0.0.1")
         assert not asked.all(FIELD.lower().encode())
         assert (outcomes(house), house.failed(), house.refused()) == ({"answered": 1}, {}, {})
         assert sibling.house.metrics.handoff_received.value("sibling") == 1
@@ -213,20 +209,23 @@ async def test_a_sibling_that_takes_a_request_and_hangs_up_is_the_last_one_asked
         if (request := await connection.read_request()).start:
             asked.append(request.start)
 
-    async with Upstream(hang_up) as liar, Upstream(hang_up) as second:
-        async with fallen(Family(at(liar.port), at(second.port))) as house:
-            client = await house.client()
-            await client.send(post(b"abc"))
-            answer = await client.final()
-            assert (answer.status, b"upstream-gone" in answer.body) == (502, True)
-            assert b"a sibling closed its connection" in answer.body or answer.status == 502
-            assert len(asked) == 1
-            client = await house.client()
-            await client.send(GET)
-            assert not await client.read_until_close()
-            assert len(asked) == 2
-            assert outcomes(house) == {"lost": 2}
-            assert house.metrics.retries.value() == 0
+    async with (
+        Upstream(hang_up) as liar,
+        Upstream(hang_up) as second,
+        fallen(Family(at(liar.port), at(second.port))) as house,
+    ):
+        client = await house.client()
+        await client.send(post(b"abc"))
+        answer = await client.final()
+        assert (answer.status, b"upstream-gone" in answer.body) == (502, True)
+        assert b"a sibling closed its connection" in answer.body or answer.status == 502
+        assert len(asked) == 1
+        client = await house.client()
+        await client.send(GET)
+        assert not await client.read_until_close()
+        assert len(asked) == 2
+        assert outcomes(house) == {"lost": 2}
+        assert house.metrics.retries.value() == 0
 
 
 async def test_siblings_that_refuse_are_tried_twice_and_then_it_is_as_ever() -> None:
@@ -248,9 +247,7 @@ async def test_siblings_that_refuse_are_tried_twice_and_then_it_is_as_ever() -> 
         assert (await house.ask(post(b"abc"))).body == b"sibling"
 
 
-async def test_one_that_does_not_answer_a_connect_is_given_up_on_soon(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_one_that_does_not_answer_a_connect_is_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where a NetworkPolicy drops what is sent: so long a request waits, and no longer."""
     monkeypatch.setattr(handoff, "CONNECT_S", 0.1)
     with socket.socket() as full:
@@ -428,14 +425,17 @@ async def test_http2_is_not_handed_on() -> None:
 
 async def test_a_client_that_leaves_ends_what_was_handed_on_for_it() -> None:
     """On both pods."""
-    async with Application() as slow, House(slow, siblings=Family(), handoff="on") as second:
-        async with fallen(Family(at(second.port))) as house:
-            client = await house.client()
-            await client.send(GET)
-            await slow.connection_with_bytes()
-            client.close()
-            await house.until(lambda: outcomes(house) == {"left": 1})
-            await second.until(lambda: not len(second.inflight))
+    async with (
+        Application() as slow,
+        House(slow, siblings=Family(), handoff="on") as second,
+        fallen(Family(at(second.port))) as house,
+    ):
+        client = await house.client()
+        await client.send(GET)
+        await slow.connection_with_bytes()
+        client.close()
+        await house.until(lambda: outcomes(house) == {"left": 1})
+        await second.until(lambda: not len(second.inflight))
 
 
 async def test_off_is_as_ever() -> None:
