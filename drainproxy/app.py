@@ -7,6 +7,7 @@ and proxy/shutdown.py.
 import asyncio
 import contextlib
 import gc
+import math
 import platform
 import socket
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -125,12 +126,11 @@ class _Process:
         secure(self._pools, config.edge, self._rotation)
         self._tracing = self._trace()
         self._cluster = self._know_the_cluster()
-        if self._cluster is not None and config.proxy.handoff != "off":
-            self._shared.siblings = self._cluster.siblings
         self._blocked: dict[Listener, str] = {}
         self._listeners = list(self._open(doors))
         settle_s = config.lifecycle.settle
         self._shutdown = Shutdown(self._listeners, self.controller, self.inflight, settle_s)
+        self._shutdown.callers_until = self._callers_until
         ports = [pool.address.port for pool in self._pools if not pool.address.path]
         self._bypass = Bypass(ports, self.metrics, self._tasks)
         self._started = False
@@ -158,6 +158,11 @@ class _Process:
         """Return what answers at each address of `listen`."""
         config, shared = self._config, self._shared
         shared.tracing = self._tracing
+        if config.proxy.handoff != "off" and self._cluster is not None:
+            shared.siblings = self._cluster.siblings
+        elif config.proxy.handoff != "off":
+            problem = "handoff: this pod knows neither its namespace nor its name, so no siblings; set both"
+            self._log.event("config_problem", "warning", problem=problem)
         shared.filters = filters.build(config.edge, self._tracing)
         preambles = preamble.build(config.edge, config.proxy, self._rotation)
         return [
@@ -290,14 +295,23 @@ class _Process:
             finishing = any(pool.active_count for pool in self._pools)
             self.controller.abandon("the application is gone", Reason.UPSTREAM_GONE, cut=not finishing)
 
+    def _callers_until(self) -> float:
+        """Who comes after a drain is served by siblings, if there are any."""
+        handoffs = [listener.server.plane.handoff for listener in self._listeners]
+        served = any(each is not None and each.possible for each in handoffs)
+        return self.controller.hooks.callers_until if served else -math.inf
+
     # What others ask of the whole.
 
     def _about(self) -> dict[str, Any]:
+        planes = [listener.server.plane for listener in self._listeners]
+        handoffs = [plane.handoff for plane in planes if plane.handoff is not None]
         return {
             "version": __version__,
             "listeners": self._listening() if self._started else [],
             "blocked": "; ".join(self._blocked.values()),
             "limits": self._capacity.fields(),
+            "siblings": None if not handoffs else max(each.known for each in handoffs),
             "warmup": None if self._warmup is None else self._warmup.status(),
             "upstreams": [str(pool.address) for pool in self._pools],
             "cluster": None if self._cluster is None else self._cluster.status(),

@@ -272,7 +272,7 @@ def _check_pairs(config: Config, found: _Findings) -> None:
     if any(address.host == POD for address in listen) and not config.kube.pod_ips:
         source = config.sources.get("listen", DEFAULT)
         found.problems.append(f"listen ({source}): pod stands for the addresses in pod_ips; write those")
-    for name, why in _warmup(config):
+    for name, why in (*_warmup(config), *_handoff(config)):
         source = config.sources.get(name, DEFAULT)
         (setting,) = (each for each in table() if each.name == name)
         found.wrong(name, source, setting.show(config.value(setting)), why)
@@ -289,6 +289,19 @@ def _warmup(config: Config) -> Iterator[tuple[str, str]]:
         yield "warmup", "asks nobody: a tcp:// upstream has no paths; leave it out"
     if proxy.warmup_method == "grpc" and values.is_status(proxy.warmup_until):
         yield "warmup_until", "is no status that gRPC is asked for; write a duration"
+
+
+def _handoff(config: Config) -> Iterator[tuple[str, str]]:
+    if config.proxy.handoff == "off":
+        return
+    if all(address.tcp for address in config.proxy.upstream):
+        yield "handoff", "hands nothing on: what a tcp:// upstream is sent is not read; leave it out"
+    if config.kube.rbac == "none":
+        yield "handoff", "needs to hear of siblings; write rbac: slices"
+    if config.edge.proxy_protocol or any(address.tls for address in config.proxy.listen):
+        yield "handoff", "cannot be done where callers begin with TLS or a PROXY header; leave it out"
+    if config.lifecycle.propagation == "mesh":
+        yield "handoff", "is the mesh's to do: it chooses where this pod's connections go; leave it out"
 
 
 def _check_edge(config: Config, found: _Findings) -> None:

@@ -153,6 +153,7 @@ ROWS: dict[str, list[Panel]] = {
                 "{{kind}}": "sum by (kind) (drainproxy_requests_in_flight{<labels>})",
                 "queued": "sum(drainproxy_requests_queued{<labels>})",
                 "held": "sum(drainproxy_requests_held{<labels>})",
+                "handed on": "sum(rate(drainproxy_handoff_total{<labels>}[$__rate_interval]))",
             },
         ),
         Panel(

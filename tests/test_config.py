@@ -174,6 +174,21 @@ def test_a_warm_up_that_can_do_nothing():
     assert problems({"DRAINPROXY_WARMUP_UNTIL": "600"})
 
 
+@pytest.mark.parametrize(
+    ("others", "why"),
+    [
+        ({"DRAINPROXY_RBAC": "none"}, "write rbac: slices"),
+        ({"DRAINPROXY_UPSTREAM": "tcp://127.0.0.1:1"}, "hands nothing on"),
+        ({"DRAINPROXY_PROPAGATION": "mesh"}, "is the mesh's to do"),
+        ({"DRAINPROXY_PROXY_PROTOCOL": "true", "DRAINPROXY_TRUSTED_PROXIES": "10.0.0.0/8"}, "PROXY header"),
+    ],
+)
+def test_a_hand_off_that_cannot_be(others, why):
+    """Nothing is promised that would not be kept."""
+    [problem] = problems({"DRAINPROXY_HANDOFF": "on", **others})
+    assert why in problem
+
+
 def test_upstream_elsewhere():
     """The same port on another address is somebody else."""
     assert config.load({"DRAINPROXY_UPSTREAM": "http://10.0.0.7:28080"}).warnings == ()

@@ -322,3 +322,46 @@ def test_where_the_successor_waits_for_the_pods_end_it_is_said():
     assert waits in successor(kind="StatefulSet", spec={"replicas": 1})
     assert waits not in successor(kind="StatefulSet", spec={"replicas": 2})
     assert waits not in successor(spec={"replicas": 1})
+
+
+SELVES = {
+    "everybody": {},
+    "by label": {"from": [{"podSelector": {"matchLabels": {"app": "web"}}}]},
+    "by expression": {
+        "from": [{"podSelector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["web"]}]}}]
+    },
+    "every pod": {"from": [{"podSelector": {}}]},
+    "an address": {"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
+}
+OTHERS = {
+    "the ingress": {"podSelector": {"matchLabels": {"app": "ingress"}}},
+    "another namespace": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "edge"}}},
+    "not these": {"podSelector": {"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}},
+    "all but these": {
+        "podSelector": {"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["web"]}]}
+    },
+}
+
+
+def handing_on(rule: dict[str, object], **changes: object) -> Survey:
+    """A workload whose pods hand on, and one policy with this rule."""
+    chosen = policy(28080, 29900)
+    chosen["spec"]["ingress"][0] |= rule
+    found = setting(good(policies=[chosen], **changes), handoff="on")
+    found.pod.setdefault("metadata", {})["labels"] = {"app": "web"}
+    return found
+
+
+@pytest.mark.parametrize("rule", SELVES.values(), ids=SELVES.keys())
+def test_pods_that_hand_on_and_may_reach_one_another_are_good(rule):
+    """However it is said."""
+    assert failures(handing_on(rule)) == {}
+
+
+@pytest.mark.parametrize("peer", OTHERS.values(), ids=OTHERS.keys())
+def test_a_policy_that_keeps_them_from_one_another_is_named(peer):
+    """What it lets through is the ingress, say: a request handed on would wait, and be refused."""
+    found = handing_on({"from": [peer]})
+    assert "keeps the pods from handing requests to one another" in the(found, "NetworkPolicy")
+    ours(found)["env"].pop()
+    assert failures(found) == {}

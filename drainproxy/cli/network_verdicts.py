@@ -57,6 +57,54 @@ def network(found: Survey, config: Config) -> Iterator[str]:
             " port, over TCP and to an ipBlock: no selector chooses it"
         )
 
+    if config.proxy.handoff != "off":
+        yield from _siblings(found, listen)
+
+
+def _siblings(found: Survey, listen: Sequence[int]) -> Iterator[str]:
+    """Name the policies that keep this workload's pods from one another, which hand requests on."""
+    named = _names(found.pod["spec"])
+    for way, towards in (("Ingress", "from"), ("Egress", "to")):
+        policies = [each for each in found.policies if way in _types(each)]
+        rules = [rule for policy in policies for rule in policy["spec"].get(way.lower()) or ()]
+        peers = [
+            peer
+            for rule in rules
+            if any(_opens(rule, port, named) for port in listen)
+            for peer in rule.get(towards) or (_EVERYBODY,)
+        ]
+        if policies and not any(_means_siblings(peer, found) for peer in peers):
+            yield (
+                f"NetworkPolicy {_listed(policies)} keeps the pods from handing requests to one another;"
+                f" allow {way.lower()} {towards} the pods at port {listen[0]}, or set handoff to off"
+            )
+
+
+def _means_siblings(peer: Thing, found: Survey) -> bool:
+    """Tell whether a peer may be a pod of this workload. Whose an ipBlock is nobody here can tell."""
+    if peer == _EVERYBODY or "ipBlock" in peer:
+        return True
+    place = ((found.namespace or {}).get("metadata") or {}).get("labels") or {}
+    labels = (found.pod.get("metadata") or {}).get("labels") or {}
+    return _chooses(peer.get("namespaceSelector") or {}, place) and _chooses(
+        peer.get("podSelector") or {}, labels
+    )
+
+
+def _chooses(selector: Thing, labels: Thing) -> bool:
+    """Tell whether a LabelSelector chooses what has these labels; an empty one chooses everything."""
+    wanted = selector.get("matchLabels") or {}
+    return wanted.items() <= labels.items() and all(
+        _holds(each, labels) for each in selector.get("matchExpressions") or ()
+    )
+
+
+def _holds(expression: Thing, labels: Thing) -> bool:
+    there, values = expression["key"] in labels, expression.get("values") or ()
+    among = labels.get(expression["key"]) in values
+    operator = str(expression.get("operator"))
+    return {"In": among, "NotIn": not among, "Exists": there}.get(operator, not there)
+
 
 def _add(ports: Sequence[int]) -> str:
     return f"add it to the ingress ports, as {{protocol: TCP, port: {ports[0]}}}"

@@ -104,7 +104,13 @@ def _rows(found: Survey, ours: Mapping[str, Any], config: Config, unseen: Unknow
         ("CPU", "limits", (), _cpu(found, ours), "no limit that stops drainproxy in mid drain"),
         ("RBAC", "permissions", ("rbac",), _rights(found, ours, config), f"tier {rbac} is granted"),
         ("PodSecurity", "namespace", (), _security(found, ours), "the namespace's level is met"),
-        ("NetworkPolicy", "policies", ("listen", "rbac"), network(found, config), "the ports are open"),
+        (
+            "NetworkPolicy",
+            "policies",
+            ("listen", "rbac", "handoff"),
+            network(found, config),
+            "the ports are open",
+        ),
         ("preset", "services", ("propagation",), _preset(found, config), str(config.lifecycle.propagation)),
     )
     for what, source, needs, problems, good in rows:

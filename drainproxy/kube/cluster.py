@@ -21,8 +21,8 @@ from drainproxy.kube.identity import PodIdentity
 from drainproxy.kube.lint import spec_problems
 from drainproxy.kube.rate_limit import RateLimit
 from drainproxy.kube.settings import KubeSettings
-from drainproxy.kube.siblings import SiblingReader
-from drainproxy.kube.watch import SliceWatch
+from drainproxy.kube.slices.siblings import SiblingReader
+from drainproxy.kube.slices.watch import SliceWatch
 from drainproxy.lifecycle.controller import Controller
 from drainproxy.lifecycle.machine import Phase
 from drainproxy.lifecycle.propagation import Routability

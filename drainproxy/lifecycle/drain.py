@@ -26,6 +26,7 @@ class Drain:
     requests_before: Tally = field(init=False)
     tunnels_before: dict[str, TunnelTally] = field(init=False)
     held_before: int = field(init=False)
+    handed_off_before: int = field(init=False)
     intent: str = ""
     """What it waits for as a whole, in the words of the plan."""
     final: bool = False
@@ -62,7 +63,7 @@ class Drain:
 
     def __post_init__(self) -> None:
         self.requests_before, self.tunnels_before = _requests(self.metrics), _tunnels(self.metrics)
-        self.held_before = _held(self.metrics)
+        self.held_before, self.handed_off_before = _held(self.metrics), _handed_off(self.metrics)
         self.metrics.last_late_seconds.set(0.0)
         self.metrics.drain_longest_request_seconds.set(0.0)
 
@@ -113,6 +114,7 @@ class Drain:
             longest_silence_s=self.longest_silence_s,
             arrivals_per_s=self.arrivals_per_s,
             held=_held(self.metrics) - self.held_before,
+            handed_off=_handed_off(self.metrics) - self.handed_off_before,
             longest_request_s=self.metrics.drain_longest_request_seconds.value(),
             place=self.place,
         )
@@ -134,6 +136,10 @@ def _tunnels(metrics: Metrics) -> dict[str, TunnelTally]:
 
 def _held(metrics: Metrics) -> int:
     return int(sum(metrics.held.values.values()))
+
+
+def _handed_off(metrics: Metrics) -> int:
+    return int(metrics.handoff.value("answered"))
 
 
 def begun_by(*, sigterm: bool, prestop: bool) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from drainproxy.lifecycle.budget import MIN_STOP_S
 from drainproxy.lifecycle.lazytimer import LazyTimer
-from drainproxy.lifecycle.propagation import Reason
+from drainproxy.lifecycle.propagation import DOUBT, Reason
 
 if TYPE_CHECKING:
     import asyncio
@@ -137,6 +137,16 @@ class Hooks:
             return -math.inf
         budget = self._controller.plan.budget
         return budget.deadline(drain.t0) + budget.app_stop_s
+
+    @property
+    def callers_until(self) -> float:
+        """Until when callers may still come whom the cap of propagation has not outlasted."""
+        drain = self._controller.drain
+        if drain is None or drain.last_late is None:
+            return -math.inf
+        if drain.propagation_ended not in {Reason.MAX, Reason.DEADLINE}:
+            return -math.inf
+        return drain.last_late + DOUBT * self._controller.plan.rules.quiet_s
 
     def waiting_for(self, drain: Drain | None) -> str:
         """Say what a drain that is over waits for."""

@@ -5,6 +5,7 @@ passes on what is told, and keeps the picture.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from drainproxy.lifecycle.inflight import Work
@@ -75,3 +76,24 @@ class Lifecycle(Protocol):
 
     def late_arrival(self, now: float) -> None:
         """Tell that one came on a connection accepted after the drain began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sibling:
+    """Where another pod of the same Service listens."""
+
+    host: str
+    port: int
+    near: bool
+    """It is in this pod's zone."""
+
+
+class Siblings(Protocol):
+    """Which other pods serve what this one serves? Whoever knows the cluster answers, when it is asked."""
+
+    async def read(self, port: int) -> list[Sibling] | None:
+        """Return every ready pod at the Service port that leads to our `port`; None: it cannot be told."""
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """What only pods of this workload share, and those who may read about them; empty: nothing is."""

@@ -105,6 +105,8 @@ class Report:
     """Before it began."""
     held: int = 0
     """Requests that waited for the application in it, however that ended."""
+    handed_off: int = 0
+    """Requests in it that a sibling has answered."""
     longest_request_s: float = 0.0
     """Of the requests that ended in it, from head to end."""
     place: Place = NOWHERE

@@ -5,7 +5,8 @@ Begins when a drain is over and everybody who wanted to know of it knows. Called
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from drainproxy.lifecycle.inflight import InFlight
@@ -13,6 +14,8 @@ from drainproxy.lifecycle.port import Lifecycle
 from drainproxy.proxy.listener import Listener
 from drainproxy.tasks import let_the_loop_turn
 
+LAST_S = 1.0
+"""For the last who came, and for the door itself."""
 EXIT_S = 0.25
 """For the end of the process itself, before SIGKILL."""
 
@@ -25,6 +28,9 @@ class Shutdown:
     lifecycle: Lifecycle
     inflight: InFlight
     settle_s: float
+    callers_until: Callable[[], float] = lambda: -math.inf
+    """Until when callers may still come whom siblings can serve, as far as is known now."""
+    _stayed: bool = False
 
     @property
     def exit_by(self) -> float:
@@ -33,6 +39,7 @@ class Shutdown:
 
     async def depart(self) -> None:
         """Go, and leave nobody unserved who came before the door was shut, until the drain's deadline."""
+        await self._serve_late_callers()
         await self._finish_work()
         await self._close_the_door()
         await self._serve_the_last()
@@ -45,6 +52,12 @@ class Shutdown:
             await listener.server.registry.emptied(self.exit_by)
         for listener in self.listeners:
             listener.close()
+
+    async def _serve_late_callers(self) -> None:
+        """Stay while callers come for whom a sibling can be asked, past the drain's deadline if need be."""
+        while (until := min(self.callers_until(), self.exit_by - LAST_S)) > self._now():
+            self._stayed = True
+            await asyncio.sleep(until - self._now())
 
     async def _close_the_door(self) -> None:
         """Stop listening. Callers are ignored for a moment, then refused; never while work is waited for."""
@@ -93,7 +106,7 @@ class Shutdown:
 
     @property
     def _serve_until(self) -> float:
-        return min(self.lifecycle.deadline, self.exit_by)
+        return self.exit_by if self._stayed else min(self.lifecycle.deadline, self.exit_by)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

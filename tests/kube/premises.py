@@ -11,7 +11,7 @@ from drainproxy.kube.client import connect
 from drainproxy.kube.identity import PodIdentity
 from drainproxy.kube.rate_limit import RateLimit
 from drainproxy.kube.settings import KubeSettings
-from drainproxy.kube.watch import SliceWatch
+from drainproxy.kube.slices.watch import SliceWatch
 from drainproxy.metrics import Metrics
 from tests.kube.server import ApiServer
 from tests.support import clock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from drainproxy.kube.endpoints import View, read
+from drainproxy.kube.slices.endpoints import View, read
 from drainproxy.lifecycle.propagation import Routability
 from tests.kube.premises import ME
 from tests.kube.server import other, own, slice_of

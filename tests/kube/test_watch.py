@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from drainproxy.kube.client import PAGE_ITEMS
-from drainproxy.kube.watch import FEW, JITTER_S
+from drainproxy.kube.slices.watch import FEW, JITTER_S
 from tests.kube.premises import premises
 from tests.kube.server import Feed, bookmark, drop, fail, hang, other, own, page, say, slice_of, text
 from tests.support import clock

@@ -49,6 +49,7 @@ def test_the_fields_are_the_report_in_plain_words():
         "longest_silence_s": None,
         "arrivals_per_s": 0.0,
         "held": 0,
+        "handed_off": 0,
         "longest_request_s": 0.0,
     }
 

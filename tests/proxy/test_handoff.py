@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from drainproxy.lifecycle.siblings import Sibling
+from drainproxy.lifecycle.port import Sibling
 from drainproxy.proxy import filters
 from drainproxy.proxy.transport_settings import TransportSettings
 from drainproxy.proxy.upstream import handoff

@@ -35,7 +35,7 @@ from tests.support.wire import PATIENCE_S
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from drainproxy.lifecycle.siblings import Siblings
+    from drainproxy.lifecycle.port import Siblings
     from drainproxy.proxy.limits.routes import Route
     from drainproxy.proxy.message.filters import RequestFilters
     from drainproxy.proxy.preamble import Preamble

@@ -20,8 +20,7 @@ from drainproxy.proxy.upstream.connection import UpstreamConnection
 from drainproxy.proxy.upstream.dialer import Dialer
 
 if TYPE_CHECKING:
-    from drainproxy.lifecycle.port import Lifecycle
-    from drainproxy.lifecycle.siblings import Sibling, Siblings
+    from drainproxy.lifecycle.port import Lifecycle, Sibling, Siblings
     from drainproxy.log import Log
     from drainproxy.metrics import HandoffEnded, Metrics
     from drainproxy.proxy.message.parser import RequestHead

@@ -28,6 +28,7 @@ class Endpoint:
     serving: bool | None = True
     terminating: bool | None = False
     node: str = "node-1"
+    zone: str = ""
 
     def row(self, namespace: str) -> Object:
         """Return it as it stands in a slice."""
@@ -36,6 +37,7 @@ class Endpoint:
             "addresses": [self.address],
             "conditions": {name: value for name, value in conditions.items() if value is not None},
             "nodeName": self.node,
+            **({"zone": self.zone} if self.zone else {}),
             "targetRef": {"kind": "Pod", "name": self.pod, "namespace": namespace, "uid": self.uid},
         }
 
@@ -55,6 +57,9 @@ def endpoint_slice(
             "name": name,
             "generateName": f"{service}-",
             "namespace": namespace,
+            "ownerReferences": [
+                {"apiVersion": "v1", "kind": "Service", "name": service, "uid": f"uid-of-{service}"}
+            ],
             "labels": {
                 SERVICE_LABEL: service,
                 "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",

@@ -15,9 +15,9 @@ from typing import Any
 
 from drainproxy.errors import KubernetesError
 from drainproxy.kube.client import Api
-from drainproxy.kube.endpoints import SERVICE_LABEL, SliceFacts, View, read, version_of
 from drainproxy.kube.identity import PodIdentity
 from drainproxy.kube.rate_limit import RateLimit
+from drainproxy.kube.slices.endpoints import SERVICE_LABEL, SliceFacts, View, read, version_of
 from drainproxy.lifecycle.propagation import UNKNOWN, Evidence, Routability
 from drainproxy.metrics import Metrics
 

@@ -1,7 +1,7 @@
 """EndpointSlices -> the pods that serve beside this one, for requests that it cannot serve itself.
 
 Read when somebody asks, never watched. What a look at all slices has shown is kept: which Services choose
-this pod, by which port, in which zone. Called by the data plane through lifecycle/siblings.py.
+this pod, by which port, in which zone. Called by the data plane through lifecycle/port.py.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,11 +9,11 @@ from typing import Any
 
 from drainproxy.errors import KubernetesError
 from drainproxy.kube.client import connect
-from drainproxy.kube.endpoints import SERVICE_LABEL, serves
 from drainproxy.kube.identity import PodIdentity
 from drainproxy.kube.rate_limit import RateLimit
 from drainproxy.kube.settings import KubeSettings
-from drainproxy.lifecycle.siblings import Sibling
+from drainproxy.kube.slices.endpoints import SERVICE_LABEL, serves
+from drainproxy.lifecycle.port import Sibling
 from drainproxy.metrics import Metrics
 
 MAX_SIBLINGS = 256
@@ -40,7 +40,8 @@ class SiblingReader:
         """Service and number -> the name of the port that leads to this pod."""
         self._uids: dict[str, bytes] = {}
         """Service -> its UID, which nobody outside of the cluster can know."""
-        self._zone = ""
+        self._zone = self._family = ""
+        """Of this pod; of its rows, so that a pod with two addresses is one sibling."""
 
     @property
     def keys(self) -> tuple[bytes, ...]:
@@ -79,6 +80,7 @@ class SiblingReader:
         if not own or not (service := _service(thing)):
             return
         self._zone = str(own[0].get("zone") or self._zone)
+        self._family = self._family or str(thing.get("addressType"))
         for port in thing.get("ports") or ():
             if port.get("protocol", "TCP") == "TCP" and isinstance(port.get("port"), int):
                 self._ports[service, port["port"]] = str(port.get("name") or "")
@@ -89,7 +91,7 @@ class SiblingReader:
     def _of(self, thing: dict[str, Any], own_port: int) -> Iterator[Sibling]:
         """Yield the other ready pods of a slice, where the Service port is one that leads to `own_port`."""
         name = self._ports.get((_service(thing), own_port))
-        if name is None or thing.get("addressType") not in {"IPv4", "IPv6"}:
+        if name is None or thing.get("addressType") != self._family or self._family == "FQDN":
             return
         numbers = [port.get("port") for port in thing.get("ports") or () if (port.get("name") or "") == name]
         for row in thing.get("endpoints") or ():

@@ -1,0 +1,1 @@
+"""Slices: what EndpointSlices say of this pod and of those beside it."""
