@@ -114,12 +114,7 @@ class Plane:
         holds = shared.routes.holds
         pool.presence.covered = lambda: holds or (handoff is not None and handoff.possible)
         self.connector = Connector(
-            pool,
-            shared.lifecycle,
-            shared.loop,
-            shared.metrics,
-            shared.settings.connect_timeout,
-            holds=holds,
+            pool, shared.lifecycle, shared.loop, shared.metrics, shared.settings.connect_timeout, holds=holds
         )
         self.accounting = Accounting(
             name=name,
