@@ -95,8 +95,8 @@ class Plane:
 
     __slots__ = (
         "accounting", "admission", "buffers", "concurrency_limit", "connection_limit", "connector", "filters",
-        "handoff", "inflight", "lifecycle", "linger_s", "loop", "metrics", "pool", "routes", "settings", "tasks",
-        "upstream_host", "write_batch",
+        "handoff", "inflight", "lifecycle", "linger_s", "loop", "metrics", "pool", "routes", "settings",
+        "tasks", "upstream_host", "write_batch",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, pool: Pool, name: str, port: int = 0) -> None:
