@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from tests.integration.application import Application
@@ -20,6 +21,7 @@ from tests.support.wire import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.support.upstream import Connection
 
@@ -63,7 +65,9 @@ async def fail(connection: Connection) -> None:
 class Doomed:
     """`async with Doomed() as application:` runs it as a process; `again` waits for its end and starts it."""
 
-    def __init__(self) -> None:
+    def __init__(self, ledger: Path | None = None) -> None:
+        """`ledger`: where it writes the path of each POST."""
+        self._ledger = ledger
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._port: int = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{self._port}"
@@ -77,14 +81,15 @@ class Doomed:
             self._child.kill()
         await self._child.wait()
 
-    async def again(self) -> None:
-        """Return when it has been killed and serves again."""
+    async def again(self, away_s: float = 0.0) -> None:
+        """Return when it has been killed and serves again, `away_s` after its end or as soon as it can."""
         async with asyncio.timeout(PATIENCE_S):
             assert await self._child.wait() == -signal.SIGKILL
-        await self._start()
+        await self._start(away_s)
 
-    async def _start(self) -> None:
-        words = [sys.executable, "-m", "tests.chaos.application", str(self._port)]
+    async def _start(self, in_s: float = 0.0) -> None:
+        words = [sys.executable, "-m", "tests.chaos.application", str(self._port), str(in_s)]
+        words += [] if self._ledger is None else [str(self._ledger)]
         self._child = await asyncio.create_subprocess_exec(*words)
         await until(self._listens, "the application does not come up")
 
@@ -93,10 +98,22 @@ class Doomed:
             return wire.connect_ex(("127.0.0.1", self._port)) == 0
 
 
-async def _serve(port: int) -> None:
-    async with Application(fail, port=port):
+async def _serve(port: int, at: float, ledger: str | None) -> None:
+    """`at`: not before this time of the process's clock, which begins with it."""
+    await asyncio.sleep(at - time.monotonic())
+
+    async def handle(connection: Connection) -> None:
+        while (request := await connection.read_request()).start:
+            if ledger is not None and request.start.startswith(b"POST"):
+                with open(ledger, "ab") as file:  # noqa: PTH123, ASYNC230 - one write, appended whole
+                    file.write(request.start.split(b" ")[1] + b"\n")
+            await connection.send(OK)
+
+    async with Application(fail if ledger is None else handle, port=port):
         await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1])))
+    _BEGAN = time.monotonic() - time.process_time()
+    _PORT, _IN_S, *_LEDGER = sys.argv[1:]
+    asyncio.run(_serve(int(_PORT), _BEGAN + float(_IN_S), *(_LEDGER or [None])))

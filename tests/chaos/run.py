@@ -15,7 +15,18 @@ if TYPE_CHECKING:
 
 MAX_ROW_S = 240.0
 """A row that hangs has failed."""
-ROOMS = ("signals", "application", "fallen", "pools", "clients", "hogs", "limits", "cluster", "successors")
+ROOMS = (
+    "signals",
+    "application",
+    "fallen",
+    "restarts",
+    "pools",
+    "clients",
+    "hogs",
+    "limits",
+    "cluster",
+    "successors",
+)
 
 
 def rows() -> list[Row]:

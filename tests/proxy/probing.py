@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ from drainproxy.errors import UpstreamRefused
 from drainproxy.proxy.upstream.probe import Probe
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from drainproxy.proxy.warmup import Warmup
     from tests.support.house import House
@@ -29,6 +30,15 @@ async def probed(house: House, warmup: Warmup | None = None) -> AsyncIterator[Pr
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def reserved(port: int) -> Iterator[None]:
+    """Keep a port for an application that comes back: nobody else gets it, and nobody listens."""
+    with socket.socket() as wire:
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        wire.bind(("127.0.0.1", port))
+        yield
 
 
 async def noticed(house: House) -> None:

@@ -14,10 +14,11 @@ import pytest
 
 from drainproxy.lifecycle.port import Sibling
 from drainproxy.proxy import filters
+from drainproxy.proxy.http1 import claim
 from drainproxy.proxy.transport_settings import TransportSettings
 from drainproxy.proxy.upstream import handoff
 from tests.integration.application import Application
-from tests.proxy.probing import probed
+from tests.proxy.probing import probed, reserved
 from tests.support.client import Client
 from tests.support.house import House
 from tests.support.http2 import PREFACE
@@ -97,6 +98,8 @@ async def fallen(family: Family, **how: Any) -> AsyncIterator[House]:
             await stack.enter_async_context(house)
             await stack.enter_async_context(probed(house))
             await house.until(lambda: house.pool.presence.came)
+            port = application.port
+        stack.enter_context(reserved(port))
         await house.until(lambda: house.pool.presence.fallen)
         yield house
 
@@ -299,6 +302,45 @@ async def test_a_get_that_was_in_the_application_goes_to_a_sibling_and_a_post_do
         assert (await ordering.final()).status == 502
         assert (await asking.final()).body == b"sibling"
         assert [each.start for each in sibling.asked] == [b"GET / HTTP/1.1"]
+
+
+async def test_a_process_that_dies_may_close_its_door_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connections end first, one by one; one that ends while the door stays open is its own matter."""
+    looks_s = claim.LOOKS_S
+    monkeypatch.setattr(claim, "LOOKS_S", (0.01,) * 1000)
+    async with (
+        other() as sibling,
+        Application() as application,
+        House(application, siblings=Family(at(sibling.house.port)), handoff="on") as house,
+        probed(house),
+    ):
+        asking = await house.client()
+        await asking.send(GET)
+        connection = await application.connection_with_bytes()
+        await connection.read_request()
+        connection.reset()
+        await house.until(lambda: house.metrics.retries.value() == 1)
+        await application.stop_listening()
+        assert (await asking.final()).body == b"sibling"
+    monkeypatch.setattr(claim, "LOOKS_S", looks_s)
+    async with (
+        other() as sibling,
+        Application() as application,
+        House(application, siblings=Family(at(sibling.house.port)), handoff="on") as house,
+        probed(house),
+    ):
+        await asking_alone(house, application)
+        assert not sibling.asked
+
+
+async def asking_alone(house: House, application: Application) -> None:
+    """One request whose connection ends, and nothing else does."""
+    client = await house.client()
+    await client.send(GET)
+    connection = await application.connection_with_bytes()
+    await connection.read_request()
+    connection.reset()
+    assert (await client.final()).status == 502
 
 
 async def test_what_a_drain_refuses_goes_to_a_sibling() -> None:

@@ -68,6 +68,7 @@ async def fallen(scheme: str = "http", hold_s: float | None = PATIENT, **how: An
             await stack.enter_async_context(probed(house))
             await house.until(lambda: house.pool.presence.came)
             port = application.port
+        stack.enter_context(reserved(port))
         await house.until(lambda: house.pool.presence.fallen)
         pod = Pod(house, port)
         try:

@@ -6,6 +6,7 @@ Base of exchange.py, which says what goes over it.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from drainproxy.proxy.http1 import states
 from drainproxy.proxy.upstream.handoff import NobodyElse
 
 if TYPE_CHECKING:
-    import asyncio
+    from collections.abc import Coroutine
     from typing import Any
 
     from drainproxy.proxy.http1.downstream import Downstream
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from drainproxy.proxy.message.parser import RequestHead
     from drainproxy.proxy.plane import Plane
     from drainproxy.proxy.upstream.connection import UpstreamConnection
+
+
+LOOKS_S = (0.002, 0.008, 0.04)
+"""After a connection that ended with a request on it, where others may serve that one."""
 
 
 class Claim(ClientWork):
@@ -138,18 +143,35 @@ class Claim(ClientWork):
         if self.sibling:
             self.fail(errors.UpstreamGone("a sibling closed its connection"))
             return
-        if not stale or self._client.gone:
-            presence = self._plane.pool.presence
-            presence.failed()
-            if self._client.gone or not (presence.fallen and self._outlives()):
-                self.fail(errors.UpstreamGone())
-                return
-        # A connection that idled may close as a request meets it. What was not touched is sent again, once,
-        # on a connection that never idled.
+        if stale and not self._client.gone:
+            # A connection that idled may close as a request meets it. What was not touched is sent again,
+            # once, on a connection that never idled.
+            self._send_again(self._connect())
+            return
+        presence = self._plane.pool.presence
+        presence.failed()
+        if self._client.gone or not self._outlives():
+            self.fail(errors.UpstreamGone())
+        else:
+            self._send_again(self._connect() if presence.fallen else self._doubt())
+
+    def _send_again(self, work: Coroutine[Any, Any, None]) -> None:
         self._again = True
         self._plane.metrics.retries.inc()
         self._upstream = None
-        self._connecting = self._plane.tasks.spawn(self._connect(), "connect")
+        self._connecting = self._plane.tasks.spawn(work, "connect")
+
+    async def _doubt(self) -> None:
+        """Go on once it is seen that the application has fallen: a process that dies closes its connections
+        one after the other, and its door may be the last."""
+        presence = self._plane.pool.presence
+        for pause_s in LOOKS_S:
+            await asyncio.sleep(pause_s)
+            if presence.look() is None or presence.fallen:
+                await self._connect()
+                return
+        self._connecting = None
+        self.fail(errors.UpstreamGone())
 
     def _outlives(self) -> bool:
         """Tell whether a request may be sent again: once an application that fell is back, or elsewhere."""
