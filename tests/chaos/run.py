@@ -16,15 +16,7 @@ if TYPE_CHECKING:
 MAX_ROW_S = 240.0
 """A row that hangs has failed."""
 ROOMS = (
-    "signals",
-    "application",
-    "fallen",
-    "restarts",
-    "pools",
-    "clients",
-    "hogs",
-    "limits",
-    "cluster",
+    *("signals", "application", "fallen", "restarts", "pools", "clients", "hogs", "limits", "cluster"),
     "successors",
 )
 

@@ -12,7 +12,7 @@ import pytest
 
 from drainproxy.proxy.limits.routes import Route, Timeouts
 from tests.integration.application import Application
-from tests.proxy.probing import probed
+from tests.proxy.probing import probed, reserved
 from tests.support.client import Client
 from tests.support.house import House
 from tests.support.http2 import PREFACE
