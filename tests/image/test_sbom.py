@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-pytest.importorskip("cyclonedx", reason="cyclonedx-bom is not installed; make .venv/group-sbom")
+pytest.importorskip("cyclonedx", reason="cyclonedx-bom is not installed; make .venv/group-release")
 
 
 def made(directory: Path) -> bytes:
