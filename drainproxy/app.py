@@ -68,7 +68,9 @@ async def run(config: Config) -> int:
         for places in (address.within(config.kube.pod_ips) for address in config.proxy.listen)
     ]
     admin_wire = bind(config.admin.admin, keep_alive)
-    with contextlib.closing(Log(config.process.log_format)) as log:
+    process = config.process
+    voice = Log(process.log_format, level=process.log_level, project=process.gcp_project)
+    with contextlib.closing(voice) as log:
         adopt_libraries(log)
         for warning in config.warnings:
             log.event("config_problem", "warning", problem=warning)

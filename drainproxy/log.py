@@ -12,10 +12,16 @@ import select
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, get_args
 
-Format = Literal["auto", "json", "text"]
+Format = Literal["auto", "json", "text", "ecs", "gcp"]
+Level = Literal["debug", "info", "warning", "error"]
+LEVELS: tuple[Level, ...] = get_args(Level)
+ALWAYS = frozenset(("drain_report",))
+"""Written whatever the level is: what a drain leaves behind."""
 
 MAX_QUEUED_LINES = 4096
 MAX_LINE_CHARS = 8192
@@ -24,6 +30,31 @@ MAX_FIELD_CHARS = 200
 MAX_LINES_A_WRITE = 64
 MAX_CLOSE_S = 1.0
 """For a reader that is slow, out of `reserve`."""
+MAX_MESSAGE_CHARS = 300
+ECS_VERSION = "8.11.0"
+_ECS_NAMES = {
+    "method": "http.request.method",
+    "request_id": "http.request.id",
+    "status": "http.response.status_code",
+    "path": "url.path",
+    "host": "url.domain",
+    "client": "client.address",
+    "user_agent": "user_agent.original",
+    "trace_id": "trace.id",
+    "span_id": "span.id",
+    "reason": "error.code",
+    "detail": "error.message",
+}
+"""Ours -> theirs (Elastic Common Schema: field reference)."""
+_GCP_NAMES = {
+    "method": "requestMethod",
+    "path": "requestUrl",
+    "status": "status",
+    "client": "remoteIp",
+    "user_agent": "userAgent",
+    "protocol": "protocol",
+}
+"""Ours -> theirs (Cloud Logging: HttpRequest)."""
 LINES_PER_CONDITION = 10
 """Lines a second for one named condition; the rest is counted."""
 
@@ -31,9 +62,12 @@ LINES_PER_CONDITION = 10
 class Log:
     """The process's voice. Format auto is text for a person at a terminal, JSON for everything else."""
 
-    def __init__(self, format_: Format, *, descriptor: int = 1) -> None:
-        for_people = format_ == "text" or (format_ == "auto" and sys.stdout.isatty())
-        self._encode = _text_line if for_people else _json_line
+    def __init__(
+        self, format_: Format, *, descriptor: int = 1, level: Level = "info", project: str | None = None
+    ) -> None:
+        """`level`: lines below it are not written. `project`: of Google Cloud, for traces in gcp."""
+        self._encode = _encoder(format_, project)
+        self._least = LEVELS.index(level)
         self._descriptor = descriptor
         self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write, name="log", daemon=True)
@@ -48,6 +82,8 @@ class Log:
 
     def event(self, event: str, /, level: str = "info", **fields: Any) -> None:
         """Write one line."""
+        if level in LEVELS and LEVELS.index(level) < self._least and event not in ALWAYS:
+            return
         if self._queue.qsize() >= MAX_QUEUED_LINES:
             self.on_dropped("blocked")
             return
@@ -112,6 +148,14 @@ class Log:
         return lines
 
 
+def _encoder(format_: Format, project: str | None) -> Callable[[dict[str, Any]], str]:
+    if format_ == "auto":
+        format_ = "text" if sys.stdout.isatty() else "json"
+    if format_ == "gcp":
+        return partial(_gcp_line, project)
+    return {"text": _text_line, "ecs": _ecs_line}.get(format_, _json_line)
+
+
 def _short(value: Any) -> Any:
     return value if value is None or isinstance(value, (int, float)) else str(value)[:MAX_FIELD_CHARS]
 
@@ -125,6 +169,59 @@ def _json_line(fields: dict[str, Any]) -> str:
         return json.dumps(fields, separators=(",", ":"), default=str, allow_nan=False)
     except ValueError:
         return json.dumps({name: str(value) for name, value in fields.items()}, separators=(",", ":"))
+
+
+def _ecs_line(fields: dict[str, Any]) -> str:
+    """Return a line in the names of Elastic Common Schema; what has none stands under `drainproxy`."""
+    stamp, level, event = fields.pop("time"), fields.pop("level"), fields.pop("event")
+    line = {"@timestamp": stamp, "log.level": level, "message": _message(event, fields)}
+    line["ecs.version"] = ECS_VERSION
+    own: dict[str, Any] = {}
+    nested: dict[str, Any] = {"event": {"action": event, "dataset": "drainproxy"}}
+    for name, value in fields.items():
+        if name == "duration_s" and isinstance(value, (int, float)):
+            _put(nested, "event.duration", round(value * 1e9))
+        elif name == "protocol":
+            _put(nested, "http.version", str(value).removeprefix("HTTP/"))
+        elif name in _ECS_NAMES:
+            _put(nested, _ECS_NAMES[name], value)
+        else:
+            own[name] = value
+    return _json_line({**line, **nested, **({"drainproxy": own} if own else {})})
+
+
+def _put(tree: dict[str, Any], path: str, value: Any) -> None:
+    *above, last = path.split(".")
+    for name in above:
+        tree = tree.setdefault(name, {})
+    tree[last] = value
+
+
+def _gcp_line(project: str | None, fields: dict[str, Any]) -> str:
+    """Return a line with the fields that Google's agent takes out (Cloud Logging: structured logging)."""
+    stamp, level, event = fields.pop("time"), fields.pop("level"), fields.pop("event")
+    line: dict[str, Any] = {"severity": level.upper(), "time": stamp, "message": _message(event, fields)}
+    line["event"] = event
+    if "method" in fields:
+        request = {theirs: fields.pop(ours) for ours, theirs in _GCP_NAMES.items() if ours in fields}
+        if isinstance(took_s := fields.pop("duration_s", None), (int, float)):
+            request["latency"] = f"{took_s:.6f}s"
+        line["httpRequest"] = request
+    if (trace := fields.get("trace_id")) is not None and project is not None:
+        line["logging.googleapis.com/trace"] = f"projects/{project}/traces/{trace}"
+    if (span := fields.get("span_id")) is not None:
+        line["logging.googleapis.com/spanId"] = span
+    return _json_line({**line, **fields})
+
+
+def _message(event: str, fields: dict[str, Any]) -> str:
+    """Say a line to a person who reads it in a console: the event, and its plain fields."""
+    plain_ones = [
+        f"{name}={_text_value(value)}"
+        for name, value in fields.items()
+        if isinstance(value, (str, int, float)) and name not in {"trace_id", "span_id"}
+    ]
+    return " ".join([event, *plain_ones])[:MAX_MESSAGE_CHARS]
 
 
 def _text_line(fields: dict[str, Any]) -> str:

@@ -12,9 +12,10 @@ from itertools import pairwise
 from typing import Any, Literal, get_type_hints
 
 from drainproxy.admin.settings import AdminSettings
-from drainproxy.kinds import Endpoint, File, Kind, Ratio, meaning
+from drainproxy.kinds import Endpoint, File, Kind, Ratio, Text, meaning
 from drainproxy.kube.settings import KubeSettings
 from drainproxy.lifecycle.settings import LifecycleSettings
+from drainproxy.log import Format, Level
 from drainproxy.proxy.settings import ProxySettings
 from drainproxy.proxy.transport_settings import TransportSettings
 
@@ -28,8 +29,15 @@ class ProcessSettings:
     config: File | None = None
     """YAML file with settings, by their names; lists may be YAML lists."""
 
-    log_format: Literal["auto", "json", "text"] = "auto"
-    """Log lines as JSON or as text; auto is text on a terminal and JSON elsewhere."""
+    log_format: Format = "auto"
+    """Log lines as JSON, as text, in the names of Elastic Common Schema (ecs), or in those that the agent of
+    Google Cloud takes out (gcp); auto is text on a terminal and JSON elsewhere."""
+
+    log_level: Level = "info"
+    """Lines below it are not written, but for a drain's report, which always is."""
+
+    gcp_project: Text | None = None
+    """The Google Cloud project whose traces the lines of `log_format` gcp lead to."""
 
     access_log: Literal["off", "errors", "all"] = "errors"
     """What gets a log line when it has ended: no request, stream or tunnel, those that failed, or all."""

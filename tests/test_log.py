@@ -388,3 +388,114 @@ def test_machines_get_json_and_a_terminal_gets_text(monkeypatch):
         os.close(read)
     assert json.loads(said[0])["event"] == "hello"
     assert said[1].rstrip().endswith(b" hello")
+
+
+# Formats for pipelines.
+
+ACCESS = {
+    "listener": "28080",
+    "client": "192.0.2.7",
+    "status": 502,
+    "method": "GET",
+    "path": "/a",
+    "protocol": "HTTP/1.1",
+    "host": "shop.example",
+    "request_id": "r-1",
+    "user_agent": "curl/8",
+    "trace_id": "0af7651916cd43dd8448eb211c80319c",
+    "span_id": "b7ad6b7169203331",
+    "duration_s": 0.25,
+    "reason": "upstream-gone",
+    "detail": "reset",
+    "sent": False,
+}
+
+
+def line_of(format_: str, level: str = "info", project: str | None = None, **fields) -> dict:
+    """Return the line that one access makes, parsed."""
+    pipe = Pipe()
+    log = Log(format_, descriptor=pipe.write, project=project)
+    log.event("access", level, **fields)
+    log.close(10)
+    (line,) = pipe.lines()
+    return json.loads(line)
+
+
+def test_ecs_has_the_schemas_names_and_types():
+    """What the schema knows has its place; nanoseconds, as it counts; the rest is under our name."""
+    line = line_of("ecs", "warning", **ACCESS)
+    assert list(line)[:4] == ["@timestamp", "log.level", "message", "ecs.version"]
+    assert line["log.level"] == "warning"
+    assert line["event"] == {"action": "access", "dataset": "drainproxy", "duration": 250_000_000}
+    assert line["http"] == {
+        "response": {"status_code": 502},
+        "request": {"method": "GET", "id": "r-1"},
+        "version": "1.1",
+    }
+    assert line["url"] == {"path": "/a", "domain": "shop.example"}
+    assert (line["trace"], line["span"]) == ({"id": ACCESS["trace_id"]}, {"id": ACCESS["span_id"]})
+    assert line["error"] == {"code": "upstream-gone", "message": "reset"}
+    assert (line["client"], line["user_agent"]) == ({"address": "192.0.2.7"}, {"original": "curl/8"})
+    assert line["drainproxy"] == {"listener": "28080", "sent": False}
+
+
+@pytest.mark.parametrize(
+    ("level", "severity"), [("debug", "DEBUG"), ("info", "INFO"), ("warning", "WARNING"), ("error", "ERROR")]
+)
+def test_gcp_has_the_fields_that_its_agent_takes_out(level, severity):
+    """Severity, time, the request, the span, and the trace by its project."""
+    pipe = Pipe()
+    log = Log("gcp", descriptor=pipe.write, level="debug", project="shop-prod")
+    log.event("access", level, **ACCESS)
+    log.close(10)
+    (text,) = pipe.lines()
+    line = json.loads(text)
+    assert (line["severity"], line["event"]) == (severity, "access")
+    assert line["message"].startswith("access ")
+    assert line["httpRequest"] == {
+        "requestMethod": "GET",
+        "requestUrl": "/a",
+        "status": 502,
+        "remoteIp": "192.0.2.7",
+        "userAgent": "curl/8",
+        "protocol": "HTTP/1.1",
+        "latency": "0.250000s",
+    }
+    assert line["logging.googleapis.com/trace"] == f"projects/shop-prod/traces/{ACCESS['trace_id']}"
+    assert line["logging.googleapis.com/spanId"] == ACCESS["span_id"]
+    assert line["reason"] == "upstream-gone"
+
+
+def test_gcp_without_a_project_names_no_trace_that_nobody_could_find():
+    """A trace id alone is no name of a trace there; it stays a field of ours. No request, no httpRequest."""
+    line = line_of("gcp", **ACCESS)
+    assert "logging.googleapis.com/trace" not in line
+    assert line["trace_id"] == ACCESS["trace_id"]
+    assert "httpRequest" not in line_of("gcp", phase="ready", status="x")
+
+
+@pytest.mark.parametrize("format_", ["ecs", "gcp"])
+def test_a_line_of_a_pipeline_is_one_line_whatever_is_in_it(format_):
+    """Breaks, control characters, what is no JSON."""
+    line = line_of(format_, path="/\n\u2028", method="GET", odd=float("nan"), thing=object())
+    assert line
+
+
+@pytest.mark.parametrize(
+    ("level", "kept"),
+    [
+        ("debug", ["debug", "info", "warning", "error", "drain_report"]),
+        ("info", ["info", "warning", "error", "drain_report"]),
+        ("warning", ["warning", "error", "drain_report"]),
+        ("error", ["error", "drain_report"]),
+    ],
+)
+def test_a_level_leaves_out_what_is_below_it_and_never_a_report(level, kept):
+    """What a drain leaves behind is no chatter."""
+    pipe = Pipe()
+    log = Log("json", descriptor=pipe.write, level=level)
+    for each in ("debug", "info", "warning", "error"):
+        log.event(each, each)
+    log.event("drain_report", cause="deletion")
+    log.close(10)
+    assert [json.loads(line)["event"] for line in pipe.lines()] == kept

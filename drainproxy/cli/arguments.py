@@ -7,9 +7,10 @@ import argparse
 import importlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from drainproxy import __version__, settings
+from drainproxy.log import Format
 from drainproxy.values import duration
 
 EXIT_USAGE = 64
@@ -170,7 +171,7 @@ def _add_injection(parser: argparse.ArgumentParser, verb: str) -> None:
         parser.add_argument("--key", metavar="FILE", required=True, help="its PEM key")
         parser.add_argument("--listen", metavar="HOST:PORT", default=":28443", help="[:28443]")
         parser.add_argument("--admin", metavar="HOST:PORT", default=":29900", help="health, metrics [:29900]")
-        parser.add_argument("--log-format", choices=("auto", "json", "text"), default="auto", help="[auto]")
+        parser.add_argument("--log-format", choices=get_args(Format), default="auto", help="[auto]")
     parser.add_argument("--image", metavar="IMAGE", help="the sidecar's image")
     parser.add_argument(
         *("--kubernetes", "--kube-version"),

@@ -22,7 +22,7 @@ def written(format_: str, said: dict[str, object]) -> str:
         return lines.read().rstrip("\n")
 
 
-@pytest.mark.parametrize("format_", ["json", "text"])
+@pytest.mark.parametrize("format_", ["json", "text", "ecs", "gcp"])
 def test_a_line_of_any_format_holds_the_report(format_):
     """As it was written, word for word."""
     said = report(lost=2, told=1)

@@ -258,3 +258,15 @@ async def test_what_a_receiver_refuses_is_counted(
         pass
     await until(lambda: any(line["event"] == "library" for line in proxy.lines), "nobody says so")
     proxy.lines.clear()
+
+
+async def test_a_line_names_the_trace_and_the_span_that_the_application_got(
+    traced: Traced, upstream: Application
+):
+    """Whether it is sent or not; without tracing there is no such field."""
+    proxy = await traced(access_log="all", log_format="json", trace_ratio="0")
+    for caller in (SAMPLED, UNSAMPLED):
+        went = await forwarded(proxy, upstream, f"traceparent: {caller}")
+        trace_id, span_id, _ = context(went)
+        line = await proxy.line("request", span_id=span_id)
+        assert line["trace_id"] == trace_id == TRACE

@@ -128,6 +128,8 @@ class Accounting:
             line["status"] = work.status
         if head is not None:
             line |= of_head(head)
+            if self._tracing is not None:
+                line |= self._tracing.ids(head)
         line |= work.said()
         if started := work.started:
             line["duration_s"] = round(self._loop.time() - started, 4)

@@ -82,6 +82,17 @@ class Tracing:
         head.fields = kept + [f"{name}: {text}\r\n".encode("ascii", "replace") for name, text in goes.items()]
         head.span = span
 
+    def ids(self, head: RequestHead) -> dict[str, str]:
+        """Return what a line says of a request's trace, whether or not its spans are sent."""
+        span = getattr(head, "span", None)
+        context = None if span is None else span.get_span_context()
+        if context is None or not context.is_valid:
+            return {}
+        return {
+            "trace_id": trace.format_trace_id(context.trace_id),
+            "span_id": trace.format_span_id(context.span_id),
+        }
+
     def end(self, head: RequestHead | None, status: int, reason: str = "") -> None:
         """End it. `reason`: why the request failed by our doing or the application's."""
         span = getattr(head, "span", None)
