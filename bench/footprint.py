@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.measure import cpu_s, dirty_mb, private_mb, rss_mb, switches
+from bench.measure import dirty_mb, private_mb, ran_s, rss_mb, switches
 from bench.results import Column, Figure
 from drainproxy.proxy.upstream.probe import QUIET_S
 from tests.kube.cluster import pod
@@ -46,8 +46,8 @@ async def _in_a_pod(column: Column, directory: Path) -> None:
 
 async def _idle(column: Column, it: Pod) -> None:
     pid = it.proxy.pid
-    began, woken, used_s = time.monotonic(), switches(pid), cpu_s(pid)
+    began, woken, used_s = time.monotonic(), switches(pid), ran_s(pid)
     await asyncio.sleep(IDLE_S)
     passed_s = time.monotonic() - began
     column.add(Figure.WAKES, (switches(pid) - woken) / passed_s)
-    column.add(Figure.IDLE_CPU, 100 * (cpu_s(pid) - used_s) / passed_s)
+    column.add(Figure.IDLE_CPU, 100 * (ran_s(pid) - used_s) / passed_s)

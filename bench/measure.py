@@ -27,6 +27,15 @@ def cpu_s(root: int) -> float:
     return ticks / TICKS_PER_S
 
 
+def ran_s(root: int) -> float:
+    """CPU seconds of living threads, exact where `cpu_s` counts in ticks (proc(5), schedstat)."""
+    return sum(
+        int(stat.read_text(encoding="ascii").split()[0]) / 1e9
+        for pid in tree(root)
+        for stat in Path(f"/proc/{pid}/task").glob("*/schedstat")
+    )
+
+
 def rss_mb(root: int) -> float:
     """Resident memory now, summed over the processes, in MB of 10^6 bytes. Shared pages count in each."""
     return _status_mb(root, "VmRSS:")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 import re
 import subprocess
 import sys
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = Path(__file__).parent / "configs"
+REFERENCE = Path(__file__).parent / "aiohttp_reference.py"
 FILES = 12_000
 """Descriptors and connections for those who want a number: 10,000 idle connections and some room."""
 
@@ -74,8 +74,7 @@ class Contender:
         directory.mkdir(parents=True)
         place = Place(free_port(), free_port(), upstream, directory)
         # HOME keeps what a program wants to remember (Caddy does) in the temporary directory.
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        env = {"HOME": str(directory), "PYTHONPATH": os.pathsep.join(paths)}
+        env = {"HOME": str(directory)}
         with running(self.command(place), core=core, directory=directory, env=env) as program:
             yield program, place
 
@@ -121,7 +120,7 @@ def _caddy(place: Place) -> list[str]:
 
 
 def _aiohttp(place: Place) -> list[str]:
-    return [sys.executable, "-m", "bench.aiohttp_reference", str(place.listen), str(place.upstream)]
+    return [sys.executable, str(REFERENCE), str(place.listen), str(place.upstream)]
 
 
 def configured(name: str, place: Place) -> Path:

@@ -1,15 +1,16 @@
 """`drain`, `undrain` and `wait`: what a pod's hooks run, nearly free.
 
-Imports os, sys and socket, and from this package nothing that imports more (a test keeps it so): a hook in
-a container limited to a tenth of a CPU would spend seconds importing what the proxy needs, and the kubelet
-does not wait. For the same reason it reads its one setting from os.environ itself, the only place beside
-cli/main.py that does. Called by __main__.py, and by that for the spellings only argparse knows.
+Imports os, sys and the C half of socket, whose other half would be half of what a hook costs, and from this
+package nothing that imports more (a test keeps it so): a hook in a container limited to a tenth of a CPU
+would spend seconds importing what the proxy needs, and the kubelet does not wait. For the same reason it
+reads its one setting from os.environ itself, the only place beside cli/main.py that does. Called by
+__main__.py, and by that for the spellings only argparse knows.
 """
 
 from __future__ import annotations
 
+import _socket
 import os
-import socket
 import sys
 
 VERBS = ("drain", "undrain", "wait")
@@ -77,21 +78,23 @@ def _ask(path: str, request: str, timeout_s: float | None) -> tuple[int, str]:
     # HTTP/1.0, because its answer is never chunked (RFC 9112 section 7.1.1) and ends where the peer closes.
     message = f"{request} HTTP/1.0\r\nHost: drainproxy\r\nContent-Length: 0\r\n\r\n"
     answer = b""
-    with socket.socket(socket.AF_UNIX) as peer:
-        peer.settimeout(timeout_s)
-        try:
-            if path.startswith("@"):
-                peer.connect("\0" + path[1:])
-                _look_at(peer)
-            else:
-                peer.connect(path)
-            peer.sendall(message.encode())
-            while len(answer) < MAX_ANSWER_BYTES and (data := peer.recv(4096)):
-                answer += data
-        except TimeoutError:
-            raise _Unreachable(f"no answer within {timeout_s:g} s") from None
-        except OSError as error:
-            raise _Unreachable(_why(error)) from None
+    peer = _socket.socket(_socket.AF_UNIX)
+    peer.settimeout(timeout_s)
+    try:
+        if path.startswith("@"):
+            peer.connect("\0" + path[1:])
+            _look_at(peer)
+        else:
+            peer.connect(path)
+        peer.sendall(message.encode())
+        while len(answer) < MAX_ANSWER_BYTES and (data := peer.recv(4096)):
+            answer += data
+    except TimeoutError:
+        raise _Unreachable(f"no answer within {timeout_s:g} s") from None
+    except OSError as error:
+        raise _Unreachable(_why(error)) from None
+    finally:
+        peer.close()
     head, blank, body = answer.partition(b"\r\n\r\n")
     version, _, rest = head.partition(b" ")
     if not blank or not version.startswith(b"HTTP/1.") or not rest[:3].isdigit():
@@ -99,12 +102,10 @@ def _ask(path: str, request: str, timeout_s: float | None) -> tuple[int, str]:
     return int(rest[:3]), body.decode("utf-8", "replace").strip()
 
 
-def _look_at(peer: socket.socket) -> None:
+def _look_at(peer: _socket.socket) -> None:
     """Insist on a process of this user behind the name: an abstract one any container of the pod may take."""
-    pid, uid = (
-        int.from_bytes(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[at : at + 4], sys.byteorder)
-        for at in (0, 4)
-    )
+    told = peer.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+    pid, uid = (int.from_bytes(told[at : at + 4], sys.byteorder) for at in (0, 4))
     # Some runtimes do not tell of others' namespaces: a hook that refused there would start no drain.
     if uid != os.geteuid() or not pid or _files_of(pid) not in {"", _files_of("self")}:
         raise _Unreachable("it belongs to another user or container")

@@ -7,6 +7,9 @@ import subprocess
 import sys
 from typing import Any
 
+INSTALLED = {"PYTHONSAFEPATH": "1"}
+"""For `python -m drainproxy`: the package as it is installed, and not the sources in this directory."""
+
 
 def environment(**settings: str) -> dict[str, str]:
     """This process's environment without what would configure drainproxy, and with `settings`."""
@@ -24,7 +27,7 @@ def drainproxy(
     """Run the command to its end; what it says is bytes unless it is `text`."""
     return subprocess.run(
         [sys.executable, "-m", "drainproxy", *arguments],
-        env=environment(**(env or {})),
+        env=environment(**INSTALLED, **(env or {})),
         capture_output=True,
         text=text,
         timeout=timeout_s,

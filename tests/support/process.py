@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.support.client import Client
-from tests.support.command import environment
+from tests.support.command import INSTALLED, environment
 from tests.support.wire import PATIENCE_S
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Proxy:
             self._command = ["sh", "-c", join, "sh", *self._command]
         if network is not None:
             self._command = ["nsenter", f"--net=/proc/{network}/ns/net", *self._command]
-        self._env = environment(DRAINPROXY_CONTROL_SOCKET=self.control_socket, **(env or {}))
+        self._env = environment(DRAINPROXY_CONTROL_SOCKET=self.control_socket, **INSTALLED, **(env or {}))
         # Who waits for the application listens later.
         self._listeners = 0 if settings.get("open_when") == "application" else len(upstreams)
         self._changed = asyncio.Event()
