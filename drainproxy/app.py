@@ -372,7 +372,7 @@ class _Process:
             self._fallen[pool] = now
             why = "callers are refused too, and go to other pods"
             if not pool.presence.shut:
-                why = "requests wait for it, each up to hold_while_down"
+                why = "requests wait for it, or go to siblings, as hold_while_down and handoff say"
             self._log.event("application", "warning", upstream=upstream, state="refuses connections", why=why)
         elif (since := self._fallen.pop(pool, None)) is not None:
             away_s = round(now - since, 3)

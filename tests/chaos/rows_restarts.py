@@ -6,14 +6,13 @@ Beside each stand the same bare, and behind drainproxy as it is without settings
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from tests.chaos.fleet import Fleet, fleet
 from tests.chaos.row import ONE, Evidence, Measured, row
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from tests.chaos.ground import Ground
 
 HAND_OFF = {"handoff": "on", "hold_while_down": "12s"}
@@ -54,17 +53,20 @@ def _said(name: str, it: Fleet) -> str:
     return f"{name}: {gets.lost} of {gets.sent:,} GETs, {posts.lost} of {posts.sent:,} POSTs{refused}"
 
 
+Play = Callable[[Fleet], Awaitable[None]]
+
+
 async def _beside(
-    ground: Ground, replicas: int, play: Callable[[Fleet], Awaitable[None]], chosen: str, **how: str
+    ground: Ground, replicas: int, play: Play, chosen: str, *, beside: Play | None = None, **how: str
 ) -> Measured:
-    """Measure with settings, and the same in other ways where there is time for that."""
+    """Measure with settings, and the same, or a part of it, in other ways where there is time for that."""
     it = await _played(ground, replicas, play, **how)
     said = [_said(chosen, it)]
     if not ground.short:
         others: dict[str, dict[str, Any]] = {"bare": {"bare": True}, "without settings": {}, "hold": HOLD}
         for name, settings in others.items():
             if settings != how:
-                said.append(_said(name, await _played(ground, replicas, play, **settings)))
+                said.append(_said(name, await _played(ground, replicas, beside or play, **settings)))
     return Measured(it.gets.lost, "; ".join(said))
 
 
@@ -79,7 +81,8 @@ def _once(away_s: float, times: int = 1) -> Callable[[Fleet], Awaitable[None]]:
 @row("killed, one of three", HANDED, most=0, unit=UNIT, loops=ONE)
 async def one_of_three(ground: Ground) -> Measured:
     """Each of three applications is killed in its turn, and is back after 2 s: hand-off."""
-    return await _beside(ground, 3, _once(2.0, ground.pick(9, 1)), "hand-off", **HAND_OFF)
+    play = _once(2.0, ground.pick(13, 1))
+    return await _beside(ground, 3, play, "hand-off", beside=_once(2.0, 3), **HAND_OFF)
 
 
 @row("crash loop, one of three", HANDED, most=0, unit=UNIT, loops=ONE)
