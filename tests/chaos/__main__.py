@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import shlex
 import sys
 import time
 import traceback
@@ -21,6 +22,7 @@ def main() -> int:
     parser.add_argument("--row", action="append", help="only rows whose name has this in it, repeatable")
     parser.add_argument("--loop", action="append", choices=BOTH, help="only on this event loop")
     parser.add_argument("--short", action="store_true", help="less of everything, as in the tests")
+    parser.add_argument("--into", help="write the table of what was played into this section, not `chaos`")
     options = parser.parse_args()
     chosen = [row for row in rows() if not options.row or any(part in row.name for part in options.row)]
     results: dict[str, tuple[Row, dict[str, Measured]]] = {row.name: (row, {}) for row in chosen}
@@ -41,9 +43,11 @@ def main() -> int:
         print(f"{now - began:6.1f} s  {row.name:24} {loop:8} {now - at:5.1f} s  {said}", flush=True)
     print("\n" + table.table(list(results.values())))
     print(f"\n{'does not hold: ' + ', '.join(failed) if failed else 'every row holds'}")
-    if not failed and not (options.row or options.loop or options.short):
+    whole = not (options.row or options.loop)
+    if not failed and not options.short and (whole or options.into):
         took = f"The run took {(now - began) / 60:.1f} minutes."
-        table.write("chaos", f"{table.where('make chaos')}\n{took}\n\n{table.table(list(results.values()))}")
+        ran = f"{table.where(' '.join(['python -m tests.chaos', *map(shlex.quote, sys.argv[1:])]))}\n{took}"
+        table.write(options.into or "chaos", f"{ran}\n\n{table.table(list(results.values()))}")
     return 1 if failed else 0
 
 
