@@ -46,7 +46,8 @@ def main() -> int:
     whole = not (options.row or options.loop)
     if not failed and not options.short and (whole or options.into):
         took = f"The run took {(now - began) / 60:.1f} minutes."
-        ran = f"{table.where(' '.join(['python -m tests.chaos', *map(shlex.quote, sys.argv[1:])]))}\n{took}"
+        words = ["make chaos"] if whole else ["python -m tests.chaos", *map(shlex.quote, sys.argv[1:])]
+        ran = f"{table.where(' '.join(words))}\n{took}"
         table.write(options.into or "chaos", f"{ran}\n\n{table.table(list(results.values()))}")
     return 1 if failed else 0
 

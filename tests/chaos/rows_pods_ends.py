@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from drainproxy.proof.client import Client, Request
 from tests.chaos.row import ONE, Evidence, Measured, row
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 CALLERS, EVERY_S = 40, 0.04
 PATIENCE_S = 20.0
 _HELLO = Request(method="GET", path="/", host="shop.example")
-WITHOUT_SETTINGS: dict[str, str] = {}
 
 
 @contextlib.asynccontextmanager
@@ -52,16 +51,8 @@ async def called(choices: Plane, callers: int) -> AsyncIterator[list[Outcome]]:
         over.set()
 
 
-@row(
-    "lag beyond the cap",
-    Evidence(line="drain_report", series='handoff_total{outcome="answered"}'),
-    most=0,
-    unit="lost",
-    loops=ONE,
-)
-async def lag(ground: Ground) -> Measured:
-    """A data plane goes on choosing one of three pods for 20 s, with a cap of 15 s and a grace of 30 s."""
-    lag_s, cap, grace_s = ground.pick((20.0, "15s", 30), (8.2, "2s", 10))
+async def _lag(ground: Ground, lag_s: float, *, cap: str, grace_s: int) -> Measured:
+    """Delete one of three pods whose callers the data plane goes on sending there for `lag_s`."""
 
     async def play(**settings: str) -> list[Outcome]:
         times = {"propagation_max": cap, "grace_period": f"{grace_s}s"}
@@ -96,6 +87,26 @@ async def lag(ground: Ground) -> Measured:
         without = await play()
         said += f"; without: {sum(each.lost for each in without)} of {len(without):,}"
     return Measured(sum(each.lost for each in outcomes), said)
+
+
+LATE = Evidence(line="drain_report", series="late_requests_total")
+HANDED = Evidence(line="siblings", series='handoff_total{outcome="answered"}')
+
+
+@row("lag beyond the cap", LATE, most=0, unit="lost", loops=ONE)
+async def lag(ground: Ground) -> Measured:
+    """A data plane goes on choosing one of three pods for 20 s, with a cap of 15 s and a grace of 30 s."""
+    return await _lag(ground, *ground.pick((20.0,), (4.0,)), **_times(ground))
+
+
+@row("lag beyond the deadline", HANDED, most=0, unit="lost", loops=ONE)
+async def long_lag(ground: Ground) -> Measured:
+    """The same for 26 s, when the application has long been let go: hand-off."""
+    return await _lag(ground, *ground.pick((26.0,), (8.2,)), **_times(ground))
+
+
+def _times(ground: Ground) -> dict[str, Any]:
+    return {"cap": ground.pick("15s", "2s"), "grace_s": ground.pick(30, 10)}
 
 
 SLOW_S, QUICK_S = 0.05, 0.001
