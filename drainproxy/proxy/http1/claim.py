@@ -16,7 +16,6 @@ from drainproxy.proxy.http1 import states
 from drainproxy.proxy.upstream.handoff import NobodyElse
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
     from typing import Any
 
     from drainproxy.proxy.http1.downstream import Downstream
@@ -28,7 +27,9 @@ if TYPE_CHECKING:
 
 
 LOOKS_S = (0.002, 0.008, 0.04)
-"""After a connection that ended with a request on it, where others may serve that one."""
+STALE_LOOKS_S = LOOKS_S[:2]
+"""After a connection that ended with a request on it, where that one may be served all the same; and after
+one that had idled, which most often was its time."""
 
 
 class Claim(ClientWork):
@@ -143,41 +144,45 @@ class Claim(ClientWork):
         if self.sibling:
             self.fail(errors.UpstreamGone("a sibling closed its connection"))
             return
-        if stale and not self._client.gone:
-            # A connection that idled may close as a request meets it. What was not touched is sent again,
-            # once, on a connection that never idled.
-            self._send_again(self._connect())
-            return
-        presence = self._plane.pool.presence
-        presence.failed()
-        if self._client.gone or not self._outlives():
+        presence, gone = self._plane.pool.presence, self._client.gone
+        if not stale or gone:
+            presence.failed()
+        if gone or not (stale or self._outlives()):
             self.fail(errors.UpstreamGone())
-        else:
-            self._send_again(self._connect() if presence.fallen else self._doubt())
-
-    def _send_again(self, work: Coroutine[Any, Any, None]) -> None:
+            return
+        # A connection that idled may close as a request meets it. What was not touched is sent again, once,
+        # on a connection that never idled.
         self._again = True
         self._plane.metrics.retries.inc()
         self._upstream = None
-        self._connecting = self._plane.tasks.spawn(work, "connect")
+        doubtful = not presence.fallen and (not stale or self._survives)
+        again = self._doubt(stale=stale) if doubtful else self._connect()
+        self._connecting = self._plane.tasks.spawn(again, "connect")
 
-    async def _doubt(self) -> None:
-        """Go on once it is seen that the application has fallen: a process that dies closes its connections
-        one after the other, and its door may be the last."""
+    async def _doubt(self, *, stale: bool) -> None:
+        """Go on once it is seen whether the application has fallen: a process that dies closes its
+        connections one after the other, and its door may be the last."""
         presence = self._plane.pool.presence
-        for pause_s in LOOKS_S:
+        for pause_s in STALE_LOOKS_S if stale else LOOKS_S:
             await asyncio.sleep(pause_s)
             if presence.look() is None or presence.fallen:
                 await self._connect()
                 return
-        self._connecting = None
-        self.fail(errors.UpstreamGone())
+        if stale:
+            await self._connect()
+        else:
+            self._connecting = None
+            self.fail(errors.UpstreamGone())
+
+    @property
+    def _survives(self) -> bool:
+        """It may be served though the application has fallen."""
+        elsewhere = self._plane.handoff is not None and not self.request.handed
+        return elsewhere or self.request.timeouts.hold > 0
 
     def _outlives(self) -> bool:
         """Tell whether a request may be sent again: once an application that fell is back, or elsewhere."""
-        if self._again or self._writing is not states.WAITING:
-            return False
-        if not self.request.timeouts.hold and (self._plane.handoff is None or self.request.handed):
+        if self._again or self._writing is not states.WAITING or not self._survives:
             return False
         return self.request.repeatable or self._begun_in_turn < 0
 
