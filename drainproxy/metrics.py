@@ -287,3 +287,18 @@ class WebhookMetrics(Table):
             result=("injected", "unchanged", "invalid", "refused", "malformed"),
         )
         self.webhook_review_seconds = Histogram("From a review's head to its answer.", LATENCY_BUCKETS_S)
+        self.webhook_checks = Counter(
+            "Workloads as they were applied, by what will become of their pods.",
+            result=("injected", "unchanged", "invalid", "refused", "malformed"),
+        )
+        self.webhook_pods = Gauge(
+            "Pods that ask for the sidecar, by their own label or their namespace's, with it and without.",
+            sidecar=("with", "without"),
+        )
+        self.kubernetes_api_up = Gauge("1 if the Kubernetes API answered the last question.")
+        self.kubernetes_requests = Counter(
+            "Requests to the Kubernetes API.",
+            verb=("read", "watch", "create"),
+            result=("ok", "denied", "failed"),
+        )
+        self.kubernetes_events_dropped = Counter("Kubernetes Events that nobody will read.")

@@ -169,6 +169,8 @@ def _add_injection(parser: argparse.ArgumentParser, verb: str) -> None:
     else:
         parser.add_argument("--cert", metavar="FILE", required=True, help="PEM chain, the leaf first")
         parser.add_argument("--key", metavar="FILE", required=True, help="its PEM key")
+        text = "directory of a token with which Events are written and pods counted; default: none"
+        parser.add_argument("--credentials", metavar="DIRECTORY", default="", help=text)
         parser.add_argument("--listen", metavar="HOST:PORT", default=":28443", help="[:28443]")
         parser.add_argument("--admin", metavar="HOST:PORT", default=":29900", help="health, metrics [:29900]")
         parser.add_argument("--log-format", choices=get_args(Format), default="auto", help="[auto]")

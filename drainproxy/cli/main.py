@@ -163,6 +163,7 @@ def _webhook(options: argparse.Namespace) -> int:
         files=Files(certificate=options.cert, key=options.key),
         defaults=_injector_defaults(options),
         log_format=options.log_format,
+        credentials=options.credentials,
     )
     try:
         with asyncio.Runner(loop_factory=_loop_factory("auto")) as runner:

@@ -6,7 +6,7 @@ only the webhook pays for the library.
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -14,6 +14,8 @@ from aiohttp import web
 from drainproxy.admin import door
 from drainproxy.certificates import Certificates
 from drainproxy.proxy.wire.tls import Tls
+
+Review = Callable[[web.BaseRequest], Awaitable[web.Response]]
 
 _LIMITS: dict[str, Any] = {
     "max_line_size": 2048,
@@ -26,17 +28,11 @@ _LIMITS: dict[str, Any] = {
 
 
 class ReviewDoor(door.Door):
-    """One path of one listening socket."""
+    """The paths of one listening socket."""
 
-    def __init__(
-        self,
-        path: str,
-        review: Callable[[web.BaseRequest], Awaitable[web.Response]],
-        certificates: Certificates,
-    ) -> None:
+    def __init__(self, reviews: Mapping[str, Review], certificates: Certificates) -> None:
         super().__init__()
-        self._path = path
-        self._review = review
+        self._reviews = reviews
         self._certificates = certificates
         self._server = _Server(self)
         self._runner = web.ServerRunner(self._server, handle_signals=False, shutdown_timeout=door.STOP_S)
@@ -62,13 +58,14 @@ class ReviewDoor(door.Door):
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request."""
-        if request.path != self._path:
+        review = self._reviews.get(request.path)
+        if review is None:
             response = line(404, "no such path")
         elif request.method != "POST":
             response = line(405, "no such method for this path")
             response.headers["Allow"] = "POST"
         else:
-            response = await self._review(request)
+            response = await review(request)
         return dress(response)
 
 

@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from drainproxy.errors import InjectionRefused
-from drainproxy.injector.patch import InjectorDefaults, inject, json_patch
+from drainproxy.injector.annotations import LABEL
+from drainproxy.injector.notice import Notice
+from drainproxy.injector.patch import Injected, InjectorDefaults, inject, json_patch
+from drainproxy.injector.takeover import Taken
+from drainproxy.kube.owners import controller
 from drainproxy.log import plain
 
 VERSION, KIND = "admission.k8s.io/v1", "AdmissionReview"
@@ -24,7 +28,10 @@ with everything has a few thousand."""
 
 
 class Malformed(Exception):
-    """No AdmissionReview of a pod's creation; says why."""
+    """No AdmissionReview of what is asked about here; says why."""
+
+
+WORKLOADS = frozenset({"Deployment", "StatefulSet", "DaemonSet"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,42 +41,110 @@ class Answer:
     body: bytes
     result: str
     pod: str
+    """Namespace and name of what was asked about."""
     said: tuple[str, ...]
+    notice: Notice | None = None
+    """What the owner of the pod is told of it."""
 
 
 def answer(body: bytes, defaults: InjectorDefaults) -> Answer:
-    """Answer one review. Raises Malformed."""
-    if body.count(b"{") + body.count(b"[") > MAX_CONTAINERS:
-        raise Malformed(f"it has more than {MAX_CONTAINERS} objects and lists")
-    try:
-        review = json.loads(body)
-        request = review["request"]
-        uid, pod = request["uid"], request["object"]
-        namespace = request.get("namespace") or ""
-        # A pod of a controller has no name yet.
-        name = pod["metadata"].get("name") or pod["metadata"].get("generateName") or ""
-        said_kind = (review["apiVersion"], review["kind"], pod["kind"], request["operation"])
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise Malformed(f"it is no {KIND} of a pod ({type(error).__name__})") from None
-    if said_kind != (VERSION, KIND, "Pod", "CREATE") or not isinstance(uid, str):
+    """Answer one review of a pod's creation. Raises Malformed."""
+    asked = _Question.read(body)
+    if (asked.kind, asked.operation) != ("Pod", "CREATE"):
         raise Malformed(f"only {KIND} {VERSION} of the creation of pods is answered")
-    response: dict[str, Any] = {"uid": uid, "allowed": True}
-    said: tuple[str, ...] = ()
-    result = "unchanged"
-    try:
-        outcome = inject(pod, defaults, str(namespace), unasked=True)
-        if not isinstance(outcome, str):
-            result, said = "injected", outcome.said
-            patch = json.dumps(list(json_patch(pod, outcome.pod)), separators=(",", ":"))
+    return asked.answered(*_verdict(asked.thing, asked.namespace, defaults), patches=True)
+
+
+def check(body: bytes, defaults: InjectorDefaults) -> Answer:
+    """Answer one review of a workload: whoever applies it hears what will become of its pods.
+
+    Raises Malformed.
+    """
+    asked = _Question.read(body)
+    if asked.kind not in WORKLOADS or asked.operation not in {"CREATE", "UPDATE"}:
+        raise Malformed(f"only {KIND} {VERSION} of {', '.join(sorted(WORKLOADS))} is answered here")
+    spec = asked.thing.get("spec")
+    pod = spec.get("template") if isinstance(spec, dict) else None
+    if not isinstance(pod, dict):
+        raise Malformed("it has no pod template")
+    return asked.answered(*_verdict(pod, asked.namespace, defaults), patches=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is asked about."""
+
+    uid: str
+    kind: str
+    operation: str
+    namespace: str
+    name: str
+    thing: dict[str, Any]
+    dry_run: bool
+
+    @classmethod
+    def read(cls, body: bytes) -> "_Question":
+        """Raises Malformed."""
+        if body.count(b"{") + body.count(b"[") > MAX_CONTAINERS:
+            raise Malformed(f"it has more than {MAX_CONTAINERS} objects and lists")
+        try:
+            review = json.loads(body)
+            request = review["request"]
+            uid, thing = request["uid"], request["object"]
+            # A pod of a controller has no name yet.
+            name = thing["metadata"].get("name") or thing["metadata"].get("generateName") or ""
+            said_kind = (review["apiVersion"], review["kind"])
+            kind, operation = thing["kind"], request["operation"]
+            namespace, dry_run = request.get("namespace") or "", bool(request.get("dryRun"))
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise Malformed(f"it is no {KIND} of a pod ({type(error).__name__})") from None
+        if said_kind != (VERSION, KIND) or not isinstance(uid, str):
+            raise Malformed(f"only {KIND} {VERSION} is answered")
+        return cls(uid, str(kind), str(operation), str(namespace), str(name), thing, dry_run)
+
+    def answered(
+        self, outcome: Injected | str, result: str, said: tuple[str, ...], *, patches: bool
+    ) -> Answer:
+        """Return the answer: it is always admitted."""
+        response: dict[str, Any] = {"uid": self.uid, "allowed": True}
+        if patches and isinstance(outcome, Injected):
+            patch = json.dumps(list(json_patch(self.thing, outcome.pod)), separators=(",", ":"))
             response |= {"patchType": "JSONPatch", "patch": base64.b64encode(patch.encode()).decode()}
+        if said:
+            lines = [
+                line
+                for each in said
+                for line in textwrap.wrap(plain(f"drainproxy: {each}"), MAX_WARNING_CHARS)
+            ]
+            response["warnings"] = lines[:MAX_WARNINGS]
+        document = {"apiVersion": VERSION, "kind": KIND, "response": response}
+        notice = self._notice(outcome, result, said) if patches and not self.dry_run else None
+        return Answer(json.dumps(document).encode(), result, f"{self.namespace}/{self.name}", said, notice)
+
+    def _notice(self, outcome: Injected | str, result: str, said: tuple[str, ...]) -> Notice | None:
+        owner = controller(self.thing)
+        if owner is None or result == "unchanged":
+            return None
+        if isinstance(outcome, Injected):
+            return Notice(owner, self.namespace, "Injected", ", ".join(map(_shown, outcome.taken)))
+        labels = (self.thing.get("metadata") or {}).get("labels") or {}
+        # Who is asked for by a namespace alone may well have no use for it.
+        return Notice(owner, self.namespace, "InjectionSkipped", "; ".join(said), warning=LABEL in labels)
+
+
+def _verdict(
+    pod: dict[str, Any], namespace: str, defaults: InjectorDefaults
+) -> tuple[Injected | str, str, tuple[str, ...]]:
+    """Return what becomes of a pod, in a word, and what is said of it. Raises Malformed."""
+    try:
+        outcome = inject(pod, defaults, namespace, unasked=True)
     except InjectionRefused as refusal:
         if refusal.result == "malformed":
             raise Malformed(str(refusal)) from None
-        result, said = refusal.result, tuple(f"no sidecar: {problem}" for problem in refusal.problems)
-    if said:
-        lines = [
-            line for each in said for line in textwrap.wrap(plain(f"drainproxy: {each}"), MAX_WARNING_CHARS)
-        ]
-        response["warnings"] = lines[:MAX_WARNINGS]
-    document = {"apiVersion": VERSION, "kind": KIND, "response": response}
-    return Answer(json.dumps(document).encode(), result, f"{namespace}/{name}", said)
+        return "", refusal.result, tuple(f"no sidecar: {problem}" for problem in refusal.problems)
+    return (outcome, "unchanged", ()) if isinstance(outcome, str) else (outcome, "injected", outcome.said)
+
+
+def _shown(taken: Taken) -> str:
+    name = f"{taken.name} " if taken.name else ""
+    return f"port {name}{taken.callers} -> drainproxy -> {taken.application} ({taken.door})"

@@ -1,4 +1,4 @@
-"""The webhook: one route over TLS, health and metrics beside it, and an end in which nothing is lost.
+"""The webhook: two routes over TLS, health and metrics beside it, and an end in which nothing is lost.
 
 Decides nothing about pods; review.py does. Whatever goes wrong, the API server's failurePolicy admits the
 pod. Called by cli/main.py.
@@ -7,6 +7,7 @@ pod. Called by cli/main.py.
 import asyncio
 import platform
 import socket
+from collections.abc import Callable
 from contextlib import closing
 
 from aiohttp import web
@@ -18,8 +19,10 @@ from drainproxy.admin import http_server
 from drainproxy.admin.http_server import HttpServer, Request, Response
 from drainproxy.certificates import Files, Rotation, for_clients
 from drainproxy.injector.door import ReviewDoor, line
+from drainproxy.injector.notices import Notices
 from drainproxy.injector.patch import InjectorDefaults
-from drainproxy.injector.review import Malformed, answer
+from drainproxy.injector.review import Answer, Malformed, answer, check
+from drainproxy.kube.settings import KubeSettings
 from drainproxy.lifecycle import signals
 from drainproxy.lifecycle.propagation import PRESETS, UNKNOWN, Facts, judge
 from drainproxy.log import Format, Log, adopt_libraries
@@ -44,21 +47,23 @@ async def run(
     files: Files,
     defaults: InjectorDefaults,
     log_format: Format,
+    credentials: str = "",
 ) -> int:
     """Serve until SIGTERM and until the cluster has forgotten this pod; return the process's exit code.
 
+    `credentials`: the directory of a token with which Events are written and pods counted.
     Raises CertificateError and ListenError.
     """
     with closing(Log(log_format)) as log:
         adopt_libraries(log)
-        await _Webhook(files, defaults, log).run(bind(listen), bind(admin))
+        await _Webhook(files, defaults, credentials, log).run(bind(listen), bind(admin))
     return 0
 
 
 class _Webhook:
     """One run."""
 
-    def __init__(self, files: Files, defaults: InjectorDefaults, log: Log) -> None:
+    def __init__(self, files: Files, defaults: InjectorDefaults, credentials: str, log: Log) -> None:
         self._defaults = defaults
         self._log = log
         self._loop = asyncio.get_running_loop()
@@ -67,6 +72,10 @@ class _Webhook:
         log.on_dropped = self._metrics.log_lines_dropped.inc
         self._rotation = Rotation(self._metrics, log)
         self._certificates = self._rotation.add("webhook", files, for_clients)
+        self._notices: Notices | None = None
+        if credentials:
+            way = KubeSettings(kubernetes_credentials=credentials)
+            self._notices = Notices(way, self._metrics, log, socket.gethostname())
         self._ending = asyncio.Event()
         self._patient = True
         self._unread: dict[asyncio.Timeout, bytearray] = {}
@@ -76,18 +85,21 @@ class _Webhook:
 
     async def run(self, wire: socket.socket, admin_wire: socket.socket) -> None:
         doors: list[ReviewDoor | HttpServer] = [
-            ReviewDoor("/mutate", self._mutate, self._certificates),
+            ReviewDoor({"/mutate": self._mutate, "/check": self._check}, self._certificates),
             HttpServer({path: {"GET": self._show} for path in ("/livez", "/readyz", "/metrics")}),
         ]
         for door, name, bound in zip(doors, ("webhook", "admin"), (wire, admin_wire), strict=True):
             await door.open(bound)
             self._log.event("listening", listener=name, address=address_of(bound))
         signals.deliver(self._loop, self._signalled)
-        watching = self._loop.create_task(self._rotation.watch(), name="certificates")
+        tasks = [self._loop.create_task(self._rotation.watch(), name="certificates")]
+        if self._notices is not None:
+            tasks.append(self._loop.create_task(self._notices.run(), name="notices"))
         await self._ending.wait()
         self._log.event("ending", waits_for="the API server to go elsewhere")
         await self._forgotten()
-        watching.cancel()
+        for task in tasks:
+            task.cancel()
         for door in doors:
             await door.close()
         signals.ignore(self._loop)
@@ -112,11 +124,44 @@ class _Webhook:
             await asyncio.sleep(verdict.check_at - self._loop.time())
 
     async def _mutate(self, request: web.BaseRequest) -> web.Response:
+        """Put the sidecar into a pod."""
         began = self._loop.time()
+        reply = await self._review(request, answer)
+        if isinstance(reply, web.Response):
+            self._metrics.webhook_reviews.inc("malformed")
+            return reply
+        self._metrics.webhook_reviews.inc(reply.result)
+        self._metrics.webhook_review_seconds.observe(self._loop.time() - began)
+        if self._notices is not None and reply.notice is not None:
+            self._notices.tell(reply.notice)
+        return self._answered("review", reply)
+
+    async def _check(self, request: web.BaseRequest) -> web.Response:
+        """Say what will become of a workload's pods, to whoever applies it."""
+        reply = await self._review(request, check)
+        if isinstance(reply, web.Response):
+            self._metrics.webhook_checks.inc("malformed")
+            return reply
+        self._metrics.webhook_checks.inc(reply.result)
+        return self._answered("check", reply)
+
+    def _answered(self, event: str, reply: Answer) -> web.Response:
+        result, pod, said = reply.result, reply.pod, list(reply.said)
+        level = "info" if result in {"injected", "unchanged"} else "warning"
+        self._log.condition(event, result, level, result=result, pod=pod, said=said)
+        response = web.Response(body=reply.body, content_type="application/json")
         if self._ending.is_set():
-            self._last_review = began
+            response.force_close()
+        return response
+
+    async def _review(
+        self, request: web.BaseRequest, judge: Callable[[bytes, InjectorDefaults], Answer]
+    ) -> Answer | web.Response:
+        """Return what is answered, or an error where the review is none."""
+        if self._ending.is_set():
+            self._last_review = self._loop.time()
         try:
-            reply = answer(await self._read(request), self._defaults)
+            return judge(await self._read(request), self._defaults)
         except TimeoutError:
             return self._malformed(503, "the review did not come whole, in time and beside others")
         except Malformed as reason:
@@ -125,15 +170,6 @@ class _Webhook:
             return self._malformed(400, "it cannot be decompressed, or its framing is broken")
         except web.HTTPRequestEntityTooLarge:
             return self._malformed(413, "the review is too large")
-        self._metrics.webhook_reviews.inc(reply.result)
-        self._metrics.webhook_review_seconds.observe(self._loop.time() - began)
-        result, pod, said = reply.result, reply.pod, list(reply.said)
-        level = "info" if result in {"injected", "unchanged"} else "warning"
-        self._log.condition("review", result, level, result=result, pod=pod, said=said)
-        response = web.Response(body=reply.body, content_type="application/json")
-        if self._ending.is_set():
-            response.force_close()
-        return response
 
     async def _read(self, request: web.BaseRequest) -> bytes:
         """Return a review. Raises TimeoutError, also where it gives way, and HTTPRequestEntityTooLarge."""
@@ -154,7 +190,6 @@ class _Webhook:
         return bytes(body)
 
     def _malformed(self, status: int, why: str) -> web.Response:
-        self._metrics.webhook_reviews.inc("malformed")
         self._log.condition("review", "malformed", result="malformed", why=why)
         response = line(status, why)
         response.force_close()

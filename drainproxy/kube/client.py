@@ -23,9 +23,11 @@ from drainproxy.kube.access import Access, access
 from drainproxy.kube.listing import ListReader, Malformed
 from drainproxy.kube.settings import KubeSettings
 from drainproxy.kube.transport import MAX_PIECE_BYTES, Answer, Session
-from drainproxy.metrics import Metrics
+from drainproxy.metrics import Metrics, WebhookMetrics
 
 T = TypeVar("T")
+Counted = Metrics | WebhookMetrics
+"""Whoever asks counts it."""
 
 REQUEST_TIMEOUT_S = 5.0
 """For one answer, all of it."""
@@ -52,7 +54,7 @@ class Api:
 
     session: Session
     access: Access
-    metrics: Metrics
+    metrics: Counted
 
     async def get(self, path: str, read: Callable[[dict[str, Any]], T]) -> T:
         """Return what `read` makes of one object. Raises KubernetesError, also where it makes nothing."""
@@ -179,7 +181,7 @@ class Api:
 
 
 @contextlib.asynccontextmanager
-async def connect(settings: KubeSettings, metrics: Metrics) -> AsyncIterator[Api]:
+async def connect(settings: KubeSettings, metrics: Counted) -> AsyncIterator[Api]:
     """Open a session; nothing is sent yet. Raises KubernetesError where there is no way to the cluster."""
     try:
         way = await access(settings)

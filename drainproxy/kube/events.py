@@ -6,7 +6,7 @@ outlive the pod by an hour. Called by cluster.py.
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -75,22 +75,26 @@ class Events:
 
 def event(me: PodIdentity, reason: str, note: str, kind: str) -> dict[str, Any]:
     """Return an events.k8s.io/v1 Event about this pod."""
+    regarding = {"apiVersion": "v1", "kind": "Pod", "name": me.name, "namespace": me.namespace, "uid": me.uid}
+    reporter = ("drainproxy.io/sidecar", me.name)
+    return event_about(regarding, reason=reason, note=note, kind=kind, action="Drain", reporter=reporter)
+
+
+def event_about(
+    regarding: Mapping[str, Any], *, reason: str, note: str, kind: str, action: str, reporter: tuple[str, str]
+) -> dict[str, Any]:
+    """Return an Event about an object. `reporter`: the controller and its instance."""
+    name, namespace = str(regarding["name"]), regarding["namespace"]
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"name": f"{me.name[:200]}.{os.urandom(8).hex()}", "namespace": me.namespace},
+        "metadata": {"name": f"{name[:200]}.{os.urandom(8).hex()}", "namespace": namespace},
         "eventTime": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
-        "reportingController": "drainproxy.io/sidecar",
-        "reportingInstance": me.name,
-        "action": "Drain",
+        "reportingController": reporter[0],
+        "reportingInstance": reporter[1],
+        "action": action,
         "reason": reason,
         "type": kind,
         "note": note.encode()[:MAX_NOTE_BYTES].decode(errors="ignore"),
-        "regarding": {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "name": me.name,
-            "namespace": me.namespace,
-            "uid": me.uid,
-        },
+        "regarding": dict(regarding),
     }

@@ -139,6 +139,40 @@ def test_a_pod_goes_through_one_door_of_the_webhook():
         assert each["timeoutSeconds"] == 2
 
 
+def test_whoever_applies_a_workload_is_warned_through_one_door():
+    """By its pods' label or by its namespace's, never refused, and only where pods ask for the sidecar."""
+    configuration = one(documents(WEBHOOK), "ValidatingWebhookConfiguration")
+    by_name = {each["name"]: each for each in configuration["webhooks"]}
+    asks = by_name["workloads.check.drainproxy.io"]["matchConditions"][0]["expression"]
+    assert asks.endswith("object.spec.template.metadata.labels['drainproxy.io/inject'] == 'true'")
+    namespaces = by_name["namespaces.check.drainproxy.io"]
+    assert namespaces["namespaceSelector"]["matchLabels"] == {"drainproxy.io/inject": "true"}
+    assert namespaces["matchConditions"][0]["expression"].startswith("!(")
+    for each in by_name.values():
+        assert (each["failurePolicy"], each["sideEffects"]) == ("Ignore", "None")
+        assert each["clientConfig"]["service"]["path"] == "/check"
+        (excluded,) = each["namespaceSelector"]["matchExpressions"]
+        assert {"kube-system", "drainproxy-system"} <= set(excluded["values"])
+
+
+def test_events_take_a_service_account_and_can_be_left_out():
+    """With no more than what is written and counted; without them the webhook has no token."""
+    found = documents(WEBHOOK)
+    (role,) = (each for each in found if each["kind"] == "ClusterRole")
+    granted = {(name, verb) for rule in role["rules"] for name in rule["resources"] for verb in rule["verbs"]}
+    assert granted == {("events", "create"), ("replicasets", "get"), ("pods", "list"), ("namespaces", "list")}
+    spec = one(found, "Deployment")["spec"]["template"]["spec"]
+    assert spec["serviceAccountName"] == one(found, "ServiceAccount")["metadata"]["name"]
+    assert "--credentials=/var/run/secrets/kubernetes.io/serviceaccount" in spec["containers"][0]["args"]
+    without = documents({**WEBHOOK, "webhook": {"events": False}})
+    assert {"ClusterRole", "ClusterRoleBinding", "ServiceAccount"}.isdisjoint(
+        each["kind"] for each in without
+    )
+    spec = one(without, "Deployment")["spec"]["template"]["spec"]
+    assert [each["name"] for each in spec["volumes"]] == ["certificate"]
+    assert "credentials" not in str(spec["containers"][0]["args"])
+
+
 def test_a_made_certificate_fits_its_secret_and_its_webhook(tmp_path):
     """The CA in the configuration vouches for the certificate in the Secret, whose key is its own."""
     found = documents(WEBHOOK)
@@ -151,7 +185,10 @@ def test_a_made_certificate_fits_its_secret_and_its_webhook(tmp_path):
         assert base64.b64decode(each["clientConfig"]["caBundle"]) == secret["ca.crt"]
         service = each["clientConfig"]["service"]
         assert service["name"] == one(found, "Service")["metadata"]["name"]
-    (volume,) = one(found, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    for each in one(found, "ValidatingWebhookConfiguration")["webhooks"]:
+        assert base64.b64decode(each["clientConfig"]["caBundle"]) == secret["ca.crt"]
+    volumes = one(found, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    (volume,) = (each for each in volumes if "secret" in each)
     assert volume["secret"]["secretName"] == one(found, "Secret")["metadata"]["name"]
 
 

@@ -27,7 +27,8 @@ from tests.support.wire import PATIENCE_S
 class Webhook:
     """A running webhook, its log and a client that believes its authority."""
 
-    def __init__(self, directory) -> None:
+    def __init__(self, directory, *more: str, **env: str) -> None:
+        self.more, self.env = more, env
         self.authority = Authority(directory)
         self.certificate, self.key = self.authority.issue()
         self.lines: list[dict] = []
@@ -46,7 +47,7 @@ class Webhook:
         command += ["--kubernetes", "1.36"]
         command += ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--image", "example/drainproxy:1"]
         self.process = await asyncio.create_subprocess_exec(
-            *command, env=environment(), stdout=asyncio.subprocess.PIPE
+            *command, *self.more, env=environment(**self.env), stdout=asyncio.subprocess.PIPE
         )
         self._reading = asyncio.get_running_loop().create_task(self._read())
         address = (await self.line("listening", listener="webhook"))["address"]
@@ -75,9 +76,9 @@ class Webhook:
         connector = aiohttp.TCPConnector(ssl=context, family=2)
         return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(PATIENCE_S))
 
-    async def ask(self, body: bytes) -> tuple[int, dict | str]:
+    async def ask(self, body: bytes, path: str = "/mutate") -> tuple[int, dict | str]:
         """Post a review on a connection of its own; return the status, and the answer."""
-        url = f"{self.url}?timeout=2s"
+        url = f"{self.url.replace('/mutate', path)}?timeout=2s"
         async with self.session() as session, session.post(url, data=io.BytesIO(body)) as answer:
             return answer.status, await (answer.json() if answer.status == 200 else answer.text())
 
@@ -118,6 +119,48 @@ async def test_a_pod_is_patched(webhook):
     ]
     assert await webhook.count('webhook_reviews_total{result="injected"}') == 1
     assert (await webhook.line("review"))["pod"] == "shop/web"
+
+
+def applied(template: dict, kind: str = "Deployment", **request) -> bytes:
+    """Return the review of a workload that somebody applies."""
+    thing = {"kind": kind, "metadata": {"name": "web"}, "spec": {"template": template}}
+    return review({"apiVersion": "apps/v1", **thing}, operation="UPDATE", **request)
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet"])
+async def test_whoever_applies_a_workload_hears_what_will_become_of_its_pods(webhook, kind):
+    """At once, as warnings: it is admitted as it is, whatever there is to say."""
+    good, bad = {**pod()}, pod(app("app", ("redis", 6379)))
+    _, answer = await webhook.ask(applied(good, kind), "/check")
+    assert answer["response"] == {"uid": answer["response"]["uid"], "allowed": True}
+    _, answer = await webhook.ask(applied(bad, kind), "/check")
+    assert answer["response"]["allowed"] is True
+    assert "patch" not in answer["response"]
+    assert answer["response"]["warnings"][0].startswith(
+        "drainproxy: no sidecar: no container port says that it speaks HTTP (there are: redis 6379)"
+    )
+    assert await webhook.count('webhook_checks_total{result="injected"}') == 1
+    assert await webhook.count('webhook_checks_total{result="refused"}') == 1
+    assert await webhook.count('webhook_reviews_total{result="refused"}') == 0
+    assert (await webhook.line("check", result="refused"))["pod"] == "shop/web"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        applied(pod(), "Job"),
+        review({"kind": "Deployment", "metadata": {}, "spec": {}}, operation="UPDATE"),
+        review({"kind": "Deployment", "metadata": {}, "spec": [7]}, operation="UPDATE"),
+        review(pod()),
+        b"{}",
+    ],
+    ids=["another kind", "no template", "no mapping", "a pod", "nothing"],
+)
+async def test_what_is_no_workload_is_malformed(webhook, body):
+    """The API server's failurePolicy admits it."""
+    status, _ = await webhook.ask(body, "/check")
+    assert status == 400
+    assert await webhook.count('webhook_checks_total{result="malformed"}') == 1
 
 
 async def test_a_pod_that_says_no(webhook):

@@ -6,6 +6,9 @@
 - --admin=:{{ int $sidecar.adminPort }}
 - --cert=/etc/drainproxy/tls/tls.crt
 - --key=/etc/drainproxy/tls/tls.key
+{{- if .Values.webhook.events }}
+- --credentials=/var/run/secrets/kubernetes.io/serviceaccount
+{{- end }}
 - --image={{ include "drainproxy.image" (dict "image" dict "root" .) }}
 {{- range $name, $image := .Values.revisions }}
 - --revision={{ $name }}={{ include "drainproxy.image" (dict "image" $image "root" $) }}
