@@ -74,7 +74,7 @@ async def test_the_owner_of_a_pod_is_told_of_its_ports(tmp_path):
         for _ in range(3):
             await webhook.ask(review(owned()))
         await webhook.ask(review(owned(app("app", ("redis", 6379)))))
-        told, skipped = await events(api, 2)
+        told, skipped = sorted(await events(api, 2), key=lambda each: each["reason"])
         assert (told["reason"], told["type"], told["regarding"]["uid"]) == ("Injected", "Normal", "uid-web")
         assert told["note"] == "port http 28080 -> drainproxy -> 8080 (name)"
         assert told["regarding"] == {**DEPLOYMENT, "namespace": "shop"}
