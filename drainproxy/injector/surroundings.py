@@ -17,6 +17,8 @@ from drainproxy.podspec import applications
 
 HEALTH_CHECK_PORT = re.compile(r"health-?(check|probe)[a-z-]*port|port_[0-9]+_health-probe_port")
 """Of annotations of AWS, Azure and others, on Ingresses and Services."""
+BESIDE = frozenset({"Ingress", "BackendConfig", "HorizontalPodAutoscaler", "PodDisruptionBudget"})
+"""Kinds that are looked at, beside Services and NetworkPolicies."""
 BACKEND_CONFIG = "cloud.google.com/backend-config"
 BY_ADDRESS = {
     "alb.ingress.kubernetes.io/target-type": ("ip", "alb"),
@@ -27,8 +29,8 @@ BY_ADDRESS = {
 
 def judge(moved: Moved, things: Sequence[Thing]) -> Iterator[Finding]:
     """Yield what leads around a sidecar, is cut off by it, or counts differently with it."""
-    near = [thing for thing in things if thing.near(moved.thing)]
-    services = list(services_of(moved.thing, moved.labels, near))
+    near = [thing for thing in things if thing.kind in BESIDE and thing.near(moved.thing)]
+    services = list(services_of(moved.thing, moved.labels, things))
     for service in services:
         yield from _service(moved, service)
     names = {str(service.metadata.get("name")) for service in services}
@@ -54,10 +56,12 @@ def judge(moved: Moved, things: Sequence[Thing]) -> Iterator[Finding]:
 def services_of(thing: Thing, labels: Mapping[str, Any], things: Iterable[Thing]) -> Iterator[Thing]:
     """Yield the Services that choose pods with these labels."""
     for each in things:
-        if (each.group, each.kind) == ("", "Service") and each.near(thing):
-            selector = mapping(each.spec.get("selector"))
-            if selector and selector.items() <= labels.items():
-                yield each
+        if each.kind != "Service" or each.group:
+            continue
+        selector = mapping(each.spec.get("selector"))
+        # A stream may have hundreds of either: what costs least is asked first.
+        if selector and selector.items() <= labels.items() and each.near(thing):
+            yield each
 
 
 def _service(moved: Moved, service: Thing) -> Iterator[Finding]:
