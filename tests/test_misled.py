@@ -232,12 +232,17 @@ def test_a_limit_range_gives_one():
             "admin comes from Secret net",
         ),
         (
+            {"name": "DRAINPROXY_CONFIG", "valueFrom": {"configMapKeyRef": {"name": "net", "key": "file"}}},
+            "NetworkPolicy",
+            "listen may come from a file that ConfigMap net names",
+        ),
+        (
             {"name": "DRAINPROXY_CONFIG", "value": "/etc/drainproxy/settings.yaml"},
             "grace period",
             "propagation may come from the file /etc/drainproxy/settings.yaml",
         ),
     ],
-    ids=["a ConfigMap", "a Secret", "a file"],
+    ids=["a ConfigMap", "a Secret", "a file of a ConfigMap's name", "a file"],
 )
 def test_what_is_set_elsewhere_is_a_question_mark(env, what, why):
     """Its default would be a guess: that verdict cannot be told, and others can."""

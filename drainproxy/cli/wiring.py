@@ -100,6 +100,8 @@ def unknown(container: Mapping[str, Any]) -> Unknown:
     if "config" in found.given:
         said = seen.flags.get("config") or [seen.env[f"{PREFIX}CONFIG"]]
         found.anything = f"the file {said[0]}"
+    elif "config" in found.settings:
+        found.anything = f"a file that {found.settings['config']} names"
     return found
 
 
