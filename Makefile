@@ -11,7 +11,7 @@ LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11
   --no-emit-index-url --custom-compile-command "make lock"
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help lock demo test test-fast image image-test image-figures check format docs pictures sizing conformance fuzz rollout rollout-grpc chaos states field soak bench bench-http2 dist release-rehearsal sbom audit clean
+.PHONY: help lock demo test test-fast image image-test image-figures image-crash check format docs pictures sizing conformance fuzz rollout rollout-grpc chaos states field cluster soak bench bench-http2 dist release-rehearsal sbom audit clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ image:  ## build the image, by docker, buildah or podman: IMAGE=name BASE=debian
 	image/build $(IMAGE)
 
 image-test: image $(VENV)/package $(VENV)/group-test $(VENV)/group-release  ## run it by podman: limits, a pod that drains, a crash
-	IMAGE=$(IMAGE) $(BIN)/pytest $(addprefix tests/image/test_,build.py container.py pod.py) tests/release/test_release.py
+	IMAGE=$(IMAGE) $(BIN)/pytest $(addprefix tests/image/test_,build.py container.py pod.py restart.py) tests/release/test_release.py
 
 check: $(VENV)/package $(VENV)/group-test $(VENV)/group-check  ## types, what compiles, lint, format, import law, generated docs
 	$(BIN)/ruff check .
@@ -73,6 +73,12 @@ states: $(VENV)/package $(VENV)/group-test  ## stop 5,000 clients in every state
 
 image-figures: image $(VENV)/package $(VENV)/group-test  ## what a container costs under small limits, for docs/operations.md
 	IMAGE=$(IMAGE) $(BIN)/python -m tests.image.figures
+
+image-crash: image $(VENV)/package $(VENV)/group-test  ## what a crash of the sidecar costs, with a parent process and without
+	IMAGE=$(IMAGE) $(BIN)/python -m tests.image.restart
+
+cluster: $(VENV)/package  ## replace pods under load in a real cluster: KUBECONFIG=file IMAGE=name CLUSTER=options
+	$(BIN)/python cluster/run.py --kubeconfig "$(KUBECONFIG)" --image $(IMAGE) $(CLUSTER)
 
 soak: $(VENV)/package $(VENV)/group-test  ## mixed load with 1 % of every fault, and what must not grow: SOAK_MINUTES=20
 	$(BIN)/python -m tests.soak --minutes $(SOAK_MINUTES)

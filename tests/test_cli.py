@@ -301,8 +301,8 @@ def test_extras_missing():
     done = script(without, "run", "--h2-inspect", "true", "--trace-endpoint", "http://a:4318/v1/traces")
     assert done.returncode == 64
     assert done.stderr.splitlines() == [
-        "drainproxy: h2_inspect: hpack is not installed; pip install 'drainproxy[http2]'",
-        "drainproxy: trace_endpoint: opentelemetry is not installed; pip install 'drainproxy[tracing]'",
+        "drainproxy: h2_inspect: hpack is not installed; pip install '.[http2]'",
+        "drainproxy: trace_endpoint: opentelemetry is not installed; pip install '.[tracing]'",
     ]
 
 

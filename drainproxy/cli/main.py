@@ -84,9 +84,9 @@ def _serve(given: Mapping[str, Any]) -> int:
 
     missing = []
     if chosen.proxy.h2_inspect and importlib.util.find_spec("hpack") is None:
-        missing.append("h2_inspect: hpack is not installed; pip install 'drainproxy[http2]'")
+        missing.append("h2_inspect: hpack is not installed; pip install '.[http2]'")
     if chosen.process.trace_endpoint and importlib.util.find_spec("opentelemetry") is None:
-        missing.append("trace_endpoint: opentelemetry is not installed; pip install 'drainproxy[tracing]'")
+        missing.append("trace_endpoint: opentelemetry is not installed; pip install '.[tracing]'")
     if missing:
         raise ConfigError(missing)
     factory = _loop_factory(chosen.process.loop)
