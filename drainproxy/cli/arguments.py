@@ -55,6 +55,7 @@ VERBS = {
     "demo": "see on loopback what a rollout loses, with drainproxy and without",
     "probe": "hit a URL at a steady rate while a command runs; name every lost request",
     "rollout": "say what became of each pod of a rollout, live or afterwards, and what to change",
+    "advise": "say which preset, margin and grace period would have been enough for drains that were seen",
     "check": "judge a workload of a live cluster: will its pods drain, and if not, what to change",
     "version": "show what runs here",
 }
@@ -119,8 +120,8 @@ def _add_flags(parser: argparse.ArgumentParser, verb: str, *, explain: bool) -> 
     if verb == "status":
         parser.add_argument("--watch", action="store_true", help="keep showing it until the proxy ends")
         parser.add_argument("--admin", metavar="HOST:PORT", help="default: DRAINPROXY_ADMIN, or :29900")
-    if verb in {"check", "rollout"}:
-        _add_workload(parser, verb)
+    if verb in _MORE:
+        _MORE[verb](parser, verb)
     if verb in {"status", "config", "check"}:
         parser.add_argument("--json", action="store_true", help="for machines")
     if verb in {"inject", "webhook", "redirect"}:
@@ -145,6 +146,29 @@ def _add_workload(parser: argparse.ArgumentParser, verb: str) -> None:
         "--timeout", type=_seconds, metavar="15m", default=900.0, help="of --watch: no longer than that [15m]"
     )
     parser.add_argument("--output", choices=("text", "json"), default="text", help="[text]")
+
+
+def _add_advise(parser: argparse.ArgumentParser, _verb: str) -> None:
+    parser.add_argument("files", metavar="FILE", nargs="*", help="log lines or reports; - is standard input")
+    parser.add_argument("--prometheus", metavar="URL", default="", help="ask a Prometheus instead")
+    parser.add_argument("--range", metavar="30d", default="30d", help="of --prometheus: so long back [30d]")
+    parser.add_argument("--match", metavar="LABELS", default="", help='of --prometheus: namespace="shop"')
+    parser.add_argument("--token-file", metavar="FILE", default="", help="a bearer token for it")
+    parser.add_argument("--ca", metavar="FILE", default="", help="who signed its certificate")
+    parser.add_argument(
+        "--share", type=_share, metavar="99.9", default=0.999, help="per cent of drains [99.9]"
+    )
+    parser.add_argument("--output", choices=("text", "json"), default="text", help="[text]")
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text) / 100
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no percentage: write 99.9")
+    return share
 
 
 def _seconds(text: str) -> float:
@@ -226,3 +250,6 @@ def _add_settings(parser: argparse.ArgumentParser, *, explain: bool) -> None:
             metavar=setting.kind.metavar,
             help=text.replace("%", "%%"),
         )
+
+
+_MORE = {"check": _add_workload, "rollout": _add_workload, "advise": _add_advise}

@@ -270,6 +270,23 @@ def _rollout(options: argparse.Namespace) -> int:
     return rollout_command.run(wanted, _way_to_the_cluster(options))
 
 
+def _advise(options: argparse.Namespace) -> int:
+    from drainproxy.cli import advise_command  # noqa: PLC0415 - for this verb only
+
+    return advise_command.run(
+        advise_command.Wanted(
+            files=tuple(options.files),
+            url=options.prometheus,
+            within=options.range,
+            matchers=options.match,
+            token_file=options.token_file,
+            authority=options.ca,
+            share=options.share,
+            as_json=options.output == "json",
+        )
+    )
+
+
 def _way_to_the_cluster(options: argparse.Namespace) -> KubeSettings:
     from drainproxy.kube.settings import KubeSettings  # noqa: PLC0415 - for these verbs only
 
@@ -305,5 +322,6 @@ _VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "probe": _proof,
     "check": _check,
     "rollout": _rollout,
+    "advise": _advise,
     "version": _version,
 }
