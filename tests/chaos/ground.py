@@ -38,6 +38,8 @@ class Watched(Proxy):
         self._place = tempfile.TemporaryDirectory(prefix="window-")
         self._window = Path(self._place.name) / "counts"
         super().__init__(env={**(env or {}), "WINDOW": str(self._window)}, **how)
+        # The window is a module of the tests, which lie where this is run.
+        self._env.pop("PYTHONSAFEPATH", None)
         self._command = ["tests.chaos.inside" if word == "drainproxy" else word for word in self._command]
 
     async def lives(self) -> dict[str, int]:
