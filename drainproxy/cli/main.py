@@ -81,6 +81,7 @@ def _run(options: argparse.Namespace) -> int:
 def _serve(given: Mapping[str, Any]) -> int:
     chosen = config.load(os.environ, given)
     from drainproxy import app  # noqa: PLC0415 - all the rooms: a tenth of a second
+    from drainproxy.proxy.wire import allocator  # noqa: PLC0415 - one of them
 
     missing = []
     if chosen.proxy.h2_inspect and importlib.util.find_spec("hpack") is None:
@@ -90,6 +91,8 @@ def _serve(given: Mapping[str, Any]) -> int:
     if missing:
         raise ConfigError(missing)
     factory = _loop_factory(chosen.process.loop)
+    if not any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        allocator.keep()
     try:
         with asyncio.Runner(loop_factory=factory) as runner:
             code = runner.run(app.run(chosen))

@@ -10,10 +10,16 @@ import time
 from pathlib import Path
 
 from drainproxy.proxy.upstream.probe import QUIET_S
+from drainproxy.proxy.wire.allocator import SETTINGS
 from drainproxy.tasks import TICK_S
 from tests.kube.cluster import pod
+from tests.support.process import Proxy
+
+ROOT = Path(__file__).parents[2]
 
 IDLE_S = 10.0
+
+CHUNK_BYTES, CHUNKS = 0x10000, 1024
 
 MAX_ABOVE_BARE_BYTES = 12_000_000
 """Private and dirty. 9.9 MB with uvloop on CPython 3.11, 2026-11-29; with aiohttp it was 18."""
@@ -83,6 +89,44 @@ async def test_an_idle_process_wakes_less_than_twice_a_second(tmp_path):
         await asyncio.sleep(IDLE_S)
         woken = switches(it.proxy.pid) - before
         assert woken <= 2 * (time.monotonic() - began)
+
+
+async def test_the_memory_of_a_large_body_is_not_asked_for_again_and_again():
+    """The kernel fills each page with zeros that was given back: three quarters of what an upload cost."""
+
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A probe hangs up without a word.
+        while (piece := await reader.read(2**20)) and not piece.endswith(b"\r\n0\r\n\r\n"):
+            pass
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        writer.close()
+
+    server = await asyncio.start_server(swallow, "127.0.0.1", 0, limit=2**20)
+    host, port = server.sockets[0].getsockname()
+    async with server, Proxy(upstreams=[f"http://{host}:{port}"], max_body_bytes="off") as proxy:
+        await proxy.ready()
+        reader, writer = await asyncio.open_connection(*proxy.addresses[0])
+        writer.write(b"POST / HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n")
+        before = faults(proxy.pid)
+        for _ in range(CHUNKS):
+            writer.write(b"10000\r\n%b\r\n" % bytes(CHUNK_BYTES))
+            await writer.drain()
+        writer.write(b"0\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\nok")).startswith(b"HTTP/1.1 200")
+        # Each page of the body once is 16 a chunk, and it goes through more than one buffer.
+        assert faults(proxy.pid) - before <= 2 * CHUNKS
+        writer.close()
+
+
+def test_the_allocator_is_told_what_the_image_tells_it():
+    """In one place or the other: what is measured without an image is what a pod gets."""
+    image = dict(re.findall(r"(MALLOC_\w+)=(\d+)", (ROOT / "Dockerfile").read_text("utf-8")))
+    assert image == {name: str(value) for name, value in SETTINGS.items()}
+
+
+def faults(pid: int) -> int:
+    """Return how often the kernel had to give a process a page (proc(5), minflt)."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
 
 
 def switches(pid: int) -> int:

@@ -266,7 +266,7 @@ class AnswersChunkedBody(ChunkedBody):
 
 def chunk(payload: bytes) -> bytes:
     """Return `payload` as one chunk."""
-    return b"%x\r\n%b\r\n" % (len(payload), payload)
+    return b"".join((b"%x\r\n" % len(payload), payload, b"\r\n"))
 
 
 def _content_length(value: bytes) -> int | None:

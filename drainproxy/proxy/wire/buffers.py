@@ -11,13 +11,12 @@ yet gives way, the largest first. Beyond `room_bytes` nothing new is begun. Noth
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import gc
 import math
 import sys
 from collections.abc import Hashable, Sized
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from drainproxy.proxy.wire.allocator import give_back
 from drainproxy.proxy.wire.run_queue import RunQueue
 from drainproxy.proxy.wire.sockets import RECEIVE_BYTES, UNSENT_BYTES
 from drainproxy.proxy.wire.weights import SOCKET_BYTES, UPSTREAM_BYTES
@@ -303,15 +302,3 @@ class Buffers:
         elif self._worth_it:
             self._peak_bytes, self._worth_it = 0, False
             give_back()
-
-
-def give_back() -> None:
-    """Have the C library give what is free back to the kernel, where it can (malloc_trim(3)): of what was
-    held in small pieces it would keep nearly all."""
-    gc.collect()
-    trim = getattr(_LIBRARY, "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
-_LIBRARY = ctypes.CDLL(None)
