@@ -1,7 +1,7 @@
 """A pod and its wishes become a pod with the sidecar, or a refusal with the reason.
 
 Pure. `drainproxy inject`, the webhook and their tests call it; the chart's MutatingAdmissionPolicy does the
-same in CEL for pods without annotations. A pod that has the sidecar stays as it is.
+same in CEL, as far as CEL goes. A pod that has the sidecar stays as it is.
 """
 
 import copy

@@ -29,8 +29,10 @@ OTHERS = {
 }
 """Custom resources, of which the validator has no schema."""
 
-SINCE = {("admissionregistration.k8s.io/v1", "MutatingAdmissionPolicy"): (1, 36)} | {
-    ("admissionregistration.k8s.io/v1", "MutatingAdmissionPolicyBinding"): (1, 36)
+SINCE = {
+    ("admissionregistration.k8s.io/v1", f"{kind}{part}"): since
+    for kind, since in (("MutatingAdmissionPolicy", (1, 36)), ("ValidatingAdmissionPolicy", (1, 30)))
+    for part in ("", "Binding")
 }
 
 

@@ -25,7 +25,7 @@ SETS: dict[str, dict[str, Any]] = {
     "webhook": WEBHOOK,
     "policy": {"injection": {"mode": "policy", "kubeVersion": "1.36"}},
     "old cluster": {"injection": {"kubeVersion": "1.29"}},
-    "new cluster": {"injection": {"kubeVersion": "v1.37.2-eks-1234"}},
+    "new cluster": {"injection": {"kubeVersion": "v1.37.2-eks-1234"}, "webhook": {"enabled": False}},
     "nothing injects": {"injection": {"mode": "none"}},
     "everything watched": {
         **WEBHOOK,
@@ -99,26 +99,29 @@ def test_helm_finds_nothing_to_complain_of(values):
 
 
 @pytest.mark.parametrize(
-    ("values", "kind"),
+    ("values", "enabled", "kind"),
     [
-        ({"kubeVersion": "1.29"}, "webhook"),
-        ({"kubeVersion": "1.35.9"}, "webhook"),
-        ({"kubeVersion": "1.36"}, "policy"),
-        ({"kubeVersion": "v1.36.0-gke.1"}, "policy"),
-        ({"mode": "webhook", "kubeVersion": "1.36"}, "webhook"),
-        ({"mode": "none", "kubeVersion": "1.36"}, "none"),
+        ({"kubeVersion": "1.29"}, True, "webhook"),
+        ({"kubeVersion": "1.36"}, True, "webhook"),
+        ({"kubeVersion": "1.36"}, False, "policy"),
+        ({"mode": "policy", "kubeVersion": "v1.36.0-gke.1"}, True, "policy"),
+        ({"mode": "webhook", "kubeVersion": "1.36"}, True, "webhook"),
+        ({"mode": "none", "kubeVersion": "1.36"}, True, "none"),
     ],
 )
-def test_auto_takes_a_policy_where_the_cluster_has_one(values, kind):
-    """From 1.36 on nothing has to run in the cluster for pods to get their sidecar."""
-    kinds = {each["kind"] for each in documents({"injection": values})}
+def test_who_injects(values, enabled, kind):
+    """Auto runs the webhook where it is enabled, whatever the cluster: its upgrade changes no pod."""
+    found = documents({"injection": values, "webhook": {"enabled": enabled}})
+    kinds = {each["kind"] for each in found}
     assert ("MutatingWebhookConfiguration" in kinds) == (kind == "webhook")
     assert ("Deployment" in kinds) == (kind == "webhook")
+    assert ("MutatingAdmissionPolicy" in kinds) == (kind == "policy")
 
 
 def test_the_chart_asks_the_cluster_it_is_rendered_for():
     """Without a version in the values, .Capabilities decide: Helm's own here, which has the policies."""
-    assert "MutatingWebhookConfiguration" not in {each["kind"] for each in documents()}
+    kinds = {each["kind"] for each in documents({"injection": {"mode": "policy"}})}
+    assert "MutatingAdmissionPolicy" in kinds
 
 
 def test_a_pod_goes_through_one_door_of_the_webhook():
@@ -250,6 +253,8 @@ def test_roles_are_bound_where_they_are_asked_for():
         ({"sidecar": {"port": 29900}}, "port and adminPort are both 29900"),
         ({**WEBHOOK, "webhook": {"port": 29900}}, "webhook.port and sidecar.adminPort are both 29900"),
         ({"injection": {"mode": "policy", "kubeVersion": "1.33"}}, "needs Kubernetes 1.36"),
+        ({"injection": {"kubeVersion": "1.33"}, "webhook": {"enabled": False}}, "needs Kubernetes 1.36"),
+        ({**WEBHOOK, "webhook": {"enabled": False}}, "contradict one another"),
         ({"webhook": {"replica": 1}}, "additional properties 'replica' not allowed"),
         ({"revisions": {"canary": {}}}, "revisions.canary needs a tag or a digest"),
         ({**WEBHOOK, "certificates": {"source": "secret"}}, "needs certificates.secretName"),

@@ -9,11 +9,12 @@ import re
 
 import pytest
 
-from tests.chart.rendering import documents
+from tests.chart.rendering import documents, one
 from tests.chart.standards import assert_valid
-from tests.injector.pods import PLAIN_TABLE, PREFIX, Row, pod
+from tests.injector.pods import PLAIN_TABLE, PREFIX, Row, app, pod
 from tests.injector.shapes import SHAPES
 from tests.injector.ways import by_webhook, patched, placed
+from tests.injector.wishes import WISHES
 
 cel = pytest.importorskip(
     "cel_expr_python.cel", reason="cel-expr-python is not installed; make .venv/group-deploy"
@@ -25,14 +26,30 @@ EXTENSIONS = "name: policy\nextensions:\n- name: optional\n- name: strings\n"
 def untyped(expression: str) -> str:
     """Write typed objects as maps, whose keys are the fields' names."""
     expression = re.sub(r"\b(?:Object(?:\.\w+)+|JSONPatch)\{", "{", expression)
-    expression = re.sub(r"(?<=[{ ])([A-Za-z]+): ", r'"\1": ', expression)
+    field = re.compile(r'("(?:[^"\\]|\\.)*")|(?<=[{ ])([A-Za-z]+): ')
+    expression = field.sub(lambda found: found[1] or f'"{found[2]}": ', expression)
     return expression.replace('jsonpatch.escapeKey("drainproxy.io/injected")', '"drainproxy.io~1injected"')
 
 
-class Policy:
+NAMESPACE = {"metadata": {"name": "shop"}}
+
+
+class Evaluator:
+    """What an API server evaluates CEL with."""
+
+    def __init__(self) -> None:
+        kinds = dict.fromkeys(("object", "namespaceObject", "variables"), cel.Type.DYN)
+        self._env = cel.NewEnv(config=cel.NewEnvConfigFromYaml(EXTENSIONS), variables=kinds)
+
+    def _compile(self, holder, key="expression"):
+        return self._env.compile(untyped(holder[key]))
+
+
+class Policy(Evaluator):
     """One rendered policy."""
 
     def __init__(self, values=None) -> None:
+        super().__init__()
         found = documents({**POLICY, **(values or {})})
         self.document = next(
             each
@@ -40,25 +57,20 @@ class Policy:
             if each["kind"] == "MutatingAdmissionPolicy"
             and "matchLabels" in each["spec"]["matchConstraints"]["objectSelector"]
         )
-        kinds = {"object": cel.Type.DYN, "variables": cel.Type.DYN}
-        self._env = cel.NewEnv(config=cel.NewEnvConfigFromYaml(EXTENSIONS), variables=kinds)
         spec = self.document["spec"]
         self._conditions = {each["name"]: self._compile(each) for each in spec["matchConditions"]}
         self._variables = {each["name"]: self._compile(each) for each in spec["variables"]}
         [mutation] = spec["mutations"]
         self._patch = self._compile(mutation["jsonPatch"])
 
-    def _compile(self, holder):
-        return self._env.compile(untyped(holder["expression"]))
-
-    def answer(self, made, namespace: str):
+    def answer(self, made, namespace: str, namespace_object=NAMESPACE):
         """Return the pod that comes out, and the names of the conditions that kept it as it is."""
         constraints = self.document["spec"]["matchConstraints"]
         [excluded] = constraints["namespaceSelector"]["matchExpressions"]
         labels = constraints["objectSelector"]["matchLabels"]
         if namespace in excluded["values"] or not labels.items() <= made["metadata"]["labels"].items():
             return made, ["selectors"]
-        data = {"object": made}
+        data = {"object": made, "namespaceObject": namespace_object}
         failed = [
             name for name, each in self._conditions.items() if each.eval(data=data).plain_value() is not True
         ]
@@ -72,9 +84,41 @@ class Policy:
         return patched(made, operations), []
 
 
+class WarningPolicy(Evaluator):
+    """The chart's ValidatingAdmissionPolicy, which warns and refuses nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        found = documents(POLICY)
+        spec = one(found, "ValidatingAdmissionPolicy")["spec"]
+        assert one(found, "ValidatingAdmissionPolicyBinding")["spec"]["validationActions"] == ["Warn"]
+        assert spec["failurePolicy"] == "Ignore"
+        self._conditions = [self._compile(each) for each in spec["matchConditions"]]
+        self._validations = [
+            (self._compile(each), self._compile(each, "messageExpression")) for each in spec["validations"]
+        ]
+
+    def said(self, made, namespace_object=NAMESPACE) -> list[str]:
+        """Return the warnings for a Deployment of such pods."""
+        template = {"metadata": made["metadata"], "spec": made["spec"]}
+        data = {"object": {"spec": {"template": template}}, "namespaceObject": namespace_object}
+
+        def value(expression):
+            return expression.eval(data=data).plain_value()
+
+        if not all(value(each) for each in self._conditions):
+            return []
+        return [value(message) for holds, message in self._validations if value(holds) is not True]
+
+
 @pytest.fixture(scope="module")
 def policy():
     return Policy()
+
+
+@pytest.fixture(scope="module")
+def warning():
+    return WarningPolicy()
 
 
 @pytest.mark.parametrize("row", PLAIN_TABLE, ids=[row.id for row in PLAIN_TABLE])
@@ -95,6 +139,119 @@ def test_a_shape_is_right_or_left_alone(policy, shape):
     assert comparable(made) == comparable(placed(row) if failed else expected)
     if shape.ports == ("http 8080",) and not {"hostPort", "istio-proxy", "linkerd-proxy"} & words(shape.pod):
         assert not failed
+
+
+@pytest.mark.parametrize("row", WISHES, ids=[row.id for row in WISHES])
+def test_a_wish_is_followed_or_left_to_the_webhook(policy, row):
+    """Of a pod with annotations the policy makes the webhook's pod or none, never one that ignores a wish."""
+    made, failed = policy.answer(placed(row), row.namespace)
+    expected, _ = by_webhook(row)
+    assert comparable(made) == comparable(placed(row) if failed else expected)
+
+
+FOLLOWED = [
+    {"propagation": preset}
+    for preset in ("none", "cluster", "mesh", "alb", "gce-neg", "agic", "headless-dns", "multicluster")
+] + [
+    {"app-stop": "20s"},
+    {"app-stop": "5s"},
+    {"leave-spread": "0s", "reserve": "11s", "propagation": "alb"},
+    {"propagation": "alb", "grace": "keep"},
+    {"grace": "raise"},
+    {"ports": "http", "capture": "name", "mode": "native"},
+    {"capture": "auto", "mode": "auto"},
+]
+
+
+@pytest.mark.parametrize("grace", [5, 30, 200])
+@pytest.mark.parametrize("asked", FOLLOWED, ids=str)
+def test_wishes_that_the_policy_follows(policy, asked, grace):
+    """Preset, parts of the sum and what they do to the grace period come out as from the webhook."""
+    wishes = {f"{PREFIX}{name}": text for name, text in asked.items()}
+    row = Row(id="", pod=pod(annotations=wishes, terminationGracePeriodSeconds=grace))
+    made, failed = policy.answer(placed(row), row.namespace)
+    assert failed == []
+    assert comparable(made) == comparable(by_webhook(row)[0])
+
+
+LEFT = [
+    {"propagation": "elb"},
+    {"app-stop": "1m"},
+    {"app-stop": "soon"},
+    {"access-log": "all"},
+    {"propogation": "alb"},
+    {"mode": "plain"},
+    {"capture": "env", "app-port-env": "PORT"},
+    {"ports": "8080"},
+]
+
+
+@pytest.mark.parametrize("asked", LEFT, ids=str)
+def test_wishes_that_it_leaves_to_the_webhook(policy, warning, asked):
+    """What CEL does not follow leaves the pod as it is, and who applies the workload is told which it was."""
+    wishes = {f"{PREFIX}{name}": text for name, text in asked.items()}
+    made = pod(annotations=wishes)
+    assert policy.answer(made, "shop") == (made, ["annotations"])
+    [said] = warning.said(made)
+    names, _, reason = said.removeprefix("no drainproxy sidecar: ").partition(": ")
+    # In whichever order: a map has none.
+    assert set(names.split(", ")) <= set(wishes)
+    assert reason == "followed by the webhook (injection.mode webhook), or not with this value"
+
+
+@pytest.mark.parametrize(
+    ("namespace", "more", "left"),
+    [
+        ({"labels": {"istio-injection": "enabled"}}, {}, True),
+        ({"labels": {"istio.io/rev": "1-28"}}, {}, True),
+        ({"labels": {"istio-injection": "enabled"}}, {"labels": {"sidecar.istio.io/inject": "false"}}, False),
+        ({"labels": {"istio-injection": "disabled"}}, {}, False),
+        ({"annotations": {"linkerd.io/inject": "enabled"}}, {}, True),
+        (
+            {"annotations": {"linkerd.io/inject": "enabled"}},
+            {"annotations": {"linkerd.io/inject": "disabled"}},
+            False,
+        ),
+    ],
+    ids=str,
+)
+def test_a_mesh_of_the_namespace(policy, warning, namespace, more, left):
+    """Where the namespace puts a mesh's proxy into pods, the policy leaves them alone and says so."""
+    made = pod(**more)
+    here = {"metadata": {"name": "shop", **namespace}}
+    assert (policy.answer(made, "shop", here)[1] == ["no-mesh-of-the-namespace"]) == left
+    assert warning.said(made, here) == (
+        ["no drainproxy sidecar: its namespace puts a mesh beside it, whose drain the webhook judges"]
+        if left
+        else []
+    )
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        pod(app("app", *((f"p{number}", 9000 + number) for number in range(8)), ("http", 8080))),
+        pod(app(), *(app(f"c{number}", ("x", 9000 + number)) for number in range(32))),
+    ],
+    ids=["nine ports", "33 containers"],
+)
+def test_a_pod_that_is_too_large_is_left_alone(policy, warning, made):
+    """Beyond what it looks at a policy would put the sidecar in and leave the port's name where it was."""
+    assert policy.answer(made, "shop") == (made, ["fits"])
+    assert "a policy looks at 32 containers with 8 ports each" in warning.said(made)[0]
+
+
+ASKING = [
+    row for row in [*PLAIN_TABLE, *WISHES] if row.pod["metadata"]["labels"].get(f"{PREFIX}inject") == "true"
+]
+
+
+@pytest.mark.parametrize("row", ASKING, ids=[row.id for row in ASKING])
+def test_who_applies_a_workload_is_told(policy, warning, row):
+    """A workload whose pods the policy will leave alone gets a sentence for each reason; no other does."""
+    _, failed = policy.answer(placed(row), "shop")
+    there = "not-injected" in failed
+    assert len(warning.said(placed(row))) == (0 if there else len(failed))
 
 
 def words(made) -> set[str]:
@@ -123,7 +280,7 @@ def test_values(policy):
 
 def test_valid():
     """The policies and their bindings are what Kubernetes takes."""
-    assert_valid(each for each in documents(POLICY) if each["kind"].startswith("MutatingAdmissionPolicy"))
+    assert_valid(each for each in documents(POLICY) if "AdmissionPolicy" in each["kind"])
 
 
 def test_rows_say_what_the_policy_does():

@@ -58,13 +58,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "drainproxy.injection" -}}
 {{- $version := .Values.injection.kubeVersion | default .Capabilities.KubeVersion.Version | trimPrefix "v" -}}
 {{- $policies := or (semverCompare ">=1.36-0" $version) (and (not .Values.injection.kubeVersion) (.Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy")) -}}
-{{- if eq .Values.injection.mode "auto" -}}
-{{- ternary "policy" "webhook" $policies -}}
-{{- else if and (eq .Values.injection.mode "policy") (not $policies) -}}
-{{- fail (printf "injection.mode policy needs Kubernetes 1.36 (MutatingAdmissionPolicy v1); this is %s: use webhook or auto" $version) -}}
-{{- else -}}
-{{- .Values.injection.mode -}}
+{{- /* Never by the cluster's version: an upgrade would change what becomes of pods. */ -}}
+{{- $mode := .Values.injection.mode -}}
+{{- if eq $mode "auto" -}}{{- $mode = ternary "webhook" "policy" .Values.webhook.enabled -}}{{- end -}}
+{{- if and (eq $mode "policy") (not $policies) -}}
+{{- fail (printf "injection.mode policy needs Kubernetes 1.36 (MutatingAdmissionPolicy v1); this is %s: use webhook, with webhook.enabled" $version) -}}
 {{- end -}}
+{{- if and (eq $mode "webhook") (not .Values.webhook.enabled) -}}
+{{- fail "injection.mode webhook and webhook.enabled false contradict one another: use policy, or auto" -}}
+{{- end -}}
+{{- $mode -}}
 {{- end -}}
 
 {{/* The options of the library's templates, from .Values.sidecar. */}}

@@ -2,8 +2,12 @@
 The one rule: grace >= propagation max + leave_spread + 2 + app_stop + reserve, all in seconds.
 tests/chart compares the table with drainproxy/lifecycle/propagation.py.
 */}}
+{{- define "drainproxy.presets" -}}
+{none: 0, cluster: 15, mesh: 25, alb: 90, gce-neg: 75, agic: 120, headless-dns: 60, multicluster: 60}
+{{- end -}}
+
 {{- define "drainproxy.presetMax" -}}
-{{- $max := dict "none" 0 "cluster" 15 "mesh" 25 "alb" 90 "gce-neg" 75 "agic" 120 "headless-dns" 60 "multicluster" 60 -}}
+{{- $max := include "drainproxy.presets" . | fromYaml -}}
 {{- if not (hasKey $max .) -}}
 {{- fail (printf "propagation is %q; it must be one of %s" (toString .) (keys $max | sortAlpha | join ", ")) -}}
 {{- end -}}
