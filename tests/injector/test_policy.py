@@ -286,3 +286,32 @@ def test_valid():
 def test_rows_say_what_the_policy_does():
     """Every pod without annotations has an answer of the policy."""
     assert all(isinstance(row, Row) and row.policy for row in PLAIN_TABLE)
+
+
+TEMPLATES = {
+    "asks": ({"metadata": {"labels": {"drainproxy.io/inject": "true"}}}, (True, False)),
+    "asks among others": (
+        {"metadata": {"labels": {"a": "b", "drainproxy.io/inject": "true"}}},
+        (True, False),
+    ),
+    "says no": ({"metadata": {"labels": {"drainproxy.io/inject": "false"}}}, (False, False)),
+    "says nothing": ({"metadata": {"labels": {"app": "web"}}}, (False, True)),
+    "has no labels": ({"metadata": {}}, (False, True)),
+    "has no metadata": ({}, (False, True)),
+}
+
+
+@pytest.mark.parametrize(("template", "asked"), TEMPLATES.values(), ids=TEMPLATES.keys())
+def test_who_applies_a_workload_is_warned_by_the_same_labels(template, asked):
+    """As of a pod: its own label, or its namespace's where it has none; never both."""
+    found = documents({"injection": {"mode": "webhook"}})
+    (configuration,) = (each for each in found if each["kind"] == "ValidatingWebhookConfiguration")
+    by_name = {each["name"]: each["matchConditions"][0]["expression"] for each in configuration["webhooks"]}
+    environment = cel.NewEnv(variables={"object": cel.Type.DYN})
+    said = tuple(
+        environment.compile(by_name[f"{door}.check.drainproxy.io"])
+        .eval(data={"object": {"spec": {"template": template}}})
+        .value()
+        for door in ("workloads", "namespaces")
+    )
+    assert said == asked
