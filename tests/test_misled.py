@@ -253,6 +253,15 @@ def test_what_is_set_elsewhere_is_a_question_mark(env, what, why):
     assert failures(found) == {}
 
 
+def test_what_is_unknown_hides_nothing_that_is_known():
+    """A hook that misses the admin port does so whatever the preset is; without a mesh there is none."""
+    found = hooked(host="127.0.0.1")
+    ref = {"configMapKeyRef": {"name": "net", "key": "preset"}}
+    ours(found)["env"].append({"name": "DRAINPROXY_PROPAGATION", "valueFrom": ref})
+    assert "leave host out" in the(found, "hooks, probes")
+    assert set(doubts(found)) == {"settings", "grace period", "preset"}
+
+
 def test_what_is_set_in_plain_sight_wins_over_a_file():
     """And a flag over the environment: those verdicts stand."""
     found = setting(good(), config="/etc/settings.yaml", listen=":28080", admin=":29900")

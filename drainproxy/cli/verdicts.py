@@ -77,16 +77,14 @@ def _rows(found: Survey, ours: Mapping[str, Any], config: Config, unseen: Unknow
     spec, budget, rbac = found.pod["spec"], config.budget(), config.kube.rbac
     settings = [each for each in config.warnings if each not in budget.problems]
     settings += [Doubt(each) for each in unseen.all()]
-    timers = spec_problems(spec, config.lifecycle.grace_period, config.rules.max_s, config.admin.admin)
+    # What is not known makes nothing wrong that is wrong without it.
+    max_s = math.inf if unseen.among("propagation", "propagation_max") else config.rules.max_s
+    grace_s = None if unseen.among("grace_period") else config.lifecycle.grace_period
+    timers = spec_problems(spec, grace_s, max_s, config.admin.admin)
+    meshed = any(each.get("name") in podspec.MESH_PROXIES for each in podspec.containers(spec))
     rows: tuple[tuple[str, str, tuple[str, ...], Iterable[str], str], ...] = (
         ("settings", "", (), settings, "they fit together"),
-        (
-            "hooks, probes",
-            "",
-            ("admin", "grace_period", "propagation", "propagation_max"),
-            timers,
-            "the application is kept until the drain is over",
-        ),
+        ("hooks, probes", "", ("admin",), timers, "the application is kept until the drain is over"),
         ("grace period", "", _SUM, _grace(spec, config), f"{budget.needed_s:g} s are enough"),
         (
             "targetPort",
@@ -98,7 +96,13 @@ def _rows(found: Survey, ours: Mapping[str, Any], config: Config, unseen: Unknow
         ("upstream", "", ("upstream",), upstreams(spec, config), "a container listens there"),
         ("successor", "", (), (), _successor(found)),
         ("endpoints", "services", (), always_ready(found), "they say when this pod is chosen no more"),
-        ("mesh", "", ("propagation", "admin"), _mesh(found.pod, config), "none, or provided for"),
+        (
+            "mesh",
+            "",
+            ("propagation", "admin") if meshed else (),
+            _mesh(found.pod, config),
+            "none, or provided for",
+        ),
         ("gRPC", "services", ("upstream_http2",), _grpc(found, config), "none, or passed through"),
         ("HPA", "autoscalers", (), _autoscalers(found, ours), "none, or it has what it needs"),
         ("CPU", "limits", (), _cpu(found, ours), "no limit that stops drainproxy in mid drain"),
