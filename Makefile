@@ -83,13 +83,16 @@ cluster: $(VENV)/package  ## replace pods under load in a real cluster: KUBECONF
 soak: $(VENV)/package $(VENV)/group-test  ## mixed load with 1 % of every fault, and what must not grow: SOAK_MINUTES=20
 	$(BIN)/python -m tests.soak --minutes $(SOAK_MINUTES)
 
-bench: $(VENV)/package $(VENV)/group-bench $(VENV)/group-test  ## compare the cost per request with other proxies
+.PHONY: compiled
+compiled: $(VENV)/compiled  ## compile the hot rooms of what is installed, until the package changes
+
+bench: $(VENV)/compiled $(VENV)/group-bench $(VENV)/group-test  ## compare the cost per request with other proxies
 	$(BIN)/python -m bench $(BENCH)
 
 sizing: $(VENV)/package $(VENV)/group-test  ## fill the table by which the sidecar is sized, docs/operations.md
 	$(BIN)/python -m bench.sizing
 
-bench-http2: $(VENV)/package $(VENV)/group-bench  ## the same over HTTP/2, beside nghttpx and Envoy
+bench-http2: $(VENV)/compiled $(VENV)/group-bench  ## the same over HTTP/2, beside nghttpx and Envoy
 	$(BIN)/python -m bench.http2 $(BENCH)
 
 dist: $(VENV)/bin/python  ## build the source distribution and the wheel, by what is locked

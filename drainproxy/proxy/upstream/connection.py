@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from drainproxy.addresses import UpstreamAddress
     from drainproxy.proxy.upstream.borrower import Borrower
-    from drainproxy.proxy.upstream.dialer import Dialer
     from drainproxy.proxy.wire.buffers import Buffers
 
 
@@ -32,12 +31,19 @@ class Witness(Protocol):
         """An answer was due on it, or it was reset."""
 
 
+class Dials(Protocol):
+    """What reaches an application: dialer.py, or a stage that a test plays it on."""
+
+    async def dial(self, make: Callable[[], asyncio.Protocol], *, small: bool = False) -> asyncio.Transport:
+        """Connect; `make` returns what the transport speaks to. `small`: with small buffers."""
+
+
 class Owner(Protocol):
     """Whose connections to one application they are (pool.py)."""
 
     address: UpstreamAddress
     buffers: Buffers
-    dialer: Dialer
+    dialer: Dials
     keepalive: keepalive.Options
 
     @property

@@ -16,7 +16,7 @@ from drainproxy import certificates, errors
 from drainproxy.lifecycle.lazytimer import LazyTimer
 from drainproxy.proxy.upstream import accepting
 from drainproxy.proxy.upstream.breaker import Breaker
-from drainproxy.proxy.upstream.connection import UpstreamConnection
+from drainproxy.proxy.upstream.connection import Dials, UpstreamConnection
 from drainproxy.proxy.upstream.dialer import Dialer
 from drainproxy.proxy.upstream.http2_support import Http2Support
 from drainproxy.proxy.upstream.listening import Kernel
@@ -57,7 +57,8 @@ class Pool:
         buffers: Buffers,
     ) -> None:
         self.address = address
-        self.dialer = Dialer(address, loop, settings.upstream_source)
+        dialer = Dialer(address, loop, settings.upstream_source)
+        self.dialer: Dials = dialer
         self.buffers = buffers
         self.idle_s = settings.upstream_idle
         """How long a connection may idle whose application has announced nothing."""
@@ -78,7 +79,7 @@ class Pool:
         """Set before the first connect, or not at all."""
         self.breaker = Breaker(settings.breaker_cooldown, loop)
         self.keepalive = keepalive.options(settings)
-        self.presence = Presence(self.dialer, KERNEL, loop)
+        self.presence = Presence(dialer, KERNEL, loop)
         self.http2 = Http2Support(settings.upstream_http2, loop)
 
     @staticmethod
