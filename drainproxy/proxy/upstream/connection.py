@@ -43,12 +43,15 @@ class Owner(Protocol):
 
     address: UpstreamAddress
     buffers: Buffers
-    dialer: Dials
     keepalive: keepalive.Options
 
     @property
     def presence(self) -> Witness:
         """Who is told of ends."""
+
+    @property
+    def dialer(self) -> Dials:
+        """What reaches the application."""
 
     def opened(self, connection: UpstreamConnection) -> None:
         """Take a new connection into the books."""
