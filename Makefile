@@ -91,6 +91,7 @@ bench: $(VENV)/compiled $(VENV)/group-bench $(VENV)/group-test  ## compare the c
 
 sizing: $(VENV)/package $(VENV)/group-test  ## fill the table by which the sidecar is sized, docs/operations.md
 	$(BIN)/python -m bench.sizing
+	$(BIN)/python -m bench.throttled
 
 bench-http2: $(VENV)/compiled $(VENV)/group-bench  ## the same over HTTP/2, beside nghttpx and Envoy
 	$(BIN)/python -m bench.http2 $(BENCH)
