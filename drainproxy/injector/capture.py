@@ -138,9 +138,7 @@ def _captured(
         # A rule goes by the number, whatever its names.
         ports = tuple({port.number: port for port in reversed(ports)}[number] for number in _once(ports))
         if ground.namespace_labels is None:
-            said += (
-                "its init container has NET_ADMIN: the namespace's PodSecurity level must be privileged",
-            )
+            said += ("redirect's init container has NET_ADMIN: PodSecurity must be privileged here",)
     return Capture(door, ports, mode, said)
 
 

@@ -98,6 +98,19 @@ def test_helm_finds_nothing_to_complain_of(values):
     assert [each["error"] for each in report["messages"]] == ["icon is recommended"]
 
 
+def test_a_policy_leads_no_packets():
+    """Where redirect is allowed the webhook is chosen, with an image for it; a digest names another."""
+    values = {"injection": {"kubeVersion": "1.36"}, "capture": {"redirect": "allowed"}}
+    webhook = one(documents(values), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    assert "--redirect-image=drainproxy:0.1.0-redirect" in webhook["args"]
+    values["image"] = {"digest": "sha256:" + "0" * 64}
+    with pytest.raises(helm.HelmRenderError, match="set capture.image"):
+        documents(values)
+    values["capture"]["image"] = "registry.example/led:1"
+    webhook = one(documents(values), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    assert "--redirect-image=registry.example/led:1" in webhook["args"]
+
+
 @pytest.mark.parametrize(
     ("values", "enabled", "kind"),
     [

@@ -44,6 +44,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{/* Whose init container leads packets to the sidecar; empty where none may. */}}
+{{- define "drainproxy.redirectImage" -}}
+{{- if eq .Values.capture.redirect "allowed" -}}
+{{- if .Values.capture.image -}}
+{{- .Values.capture.image -}}
+{{- else if .Values.image.digest -}}
+{{- fail "capture.redirect: image.digest names no image of the target redirect; set capture.image" -}}
+{{- else -}}
+{{- include "drainproxy.image" (dict "image" dict "root" .) }}-redirect
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The cluster's version, without what its vendor adds. */}}
 {{- define "drainproxy.kubernetes" -}}
 {{- .Values.injection.kubeVersion | default .Capabilities.KubeVersion.Version | trimPrefix "v" | regexFind "^[0-9]+[.][0-9]+" -}}

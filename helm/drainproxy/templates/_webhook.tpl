@@ -15,6 +15,9 @@
 {{- end }}
 - --set=image-pull-policy={{ .Values.image.pullPolicy }}
 - --kubernetes={{ include "drainproxy.kubernetes" . }}
+{{- with include "drainproxy.redirectImage" . }}
+- --redirect-image={{ . }}
+{{- end }}
 - --set=mode={{ include "drainproxy.mode" . }}
 - --set=port={{ int $sidecar.port }}
 - --set=admin-port={{ int $sidecar.adminPort }}
