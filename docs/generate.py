@@ -17,6 +17,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 # The checkout above, not an installed copy.
+import drawing
+
 from drainproxy import errors, metrics, routefile, settings
 from drainproxy.injector import annotations
 from drainproxy.lifecycle import budget
@@ -68,7 +70,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is out of date")
     check = parser.parse_args().check
-    stale = {path: text for path, text in pages().items() if path.read_text("utf-8") != text}
+    stale = {
+        path: text for path, text in pages().items() if not path.exists() or path.read_text("utf-8") != text
+    }
     for path, text in stale.items():
         if not check:
             path.write_text(text, "utf-8")
@@ -79,7 +83,8 @@ def main() -> int:
 def pages() -> dict[Path, str]:
     """Return each page with blocks, and what it should hold."""
     texts = {path: path.read_text("utf-8") for path in [*sorted(HERE.glob("*.md")), CHART / "README.md"]}
-    return {path: BLOCK.sub(_fill, text) for path, text in texts.items() if BLOCK.search(text)}
+    filled = {path: BLOCK.sub(_fill, text) for path, text in texts.items() if BLOCK.search(text)}
+    return {**filled, HERE / "capture.svg": drawing.tree()}
 
 
 def _fill(block: re.Match[str]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
@@ -315,3 +317,32 @@ def test_a_service_by_its_number_takes_packets_along():
     shape = replace(NAMED, services=(service(8080),))
     assert made_of(shape).capture.door == "redirect"
     assert made_of(shape, FORBIDDEN).capture.door == "name"
+
+
+def test_the_picture_asks_what_is_asked():
+    """One answer for each line of docs/capture.svg, in its order."""
+    anything = {"containerPort": 8080}
+    lines = [
+        (wished(box("a", "http 8080"), upstream_port="8080"), FORBIDDEN, (), "explicit"),
+        (pod(box("a", 8080)), ALLOWED, (), "left alone"),
+        (wished(box("a", "http 8080"), app_port_env="PORT"), ALLOWED, (), "env"),
+        (wished(box("a", "http 8080"), app_host_env="HOST"), ALLOWED, (), "address"),
+        (pod(box("a", "http 8080")), ALLOWED, (service(8080),), "redirect"),
+        (pod(box("a", "http 8080")), ALLOWED, (), "name"),
+        (pod(box("a", anything, **asks(8080))), ALLOWED, (), "redirect"),
+        (pod(box("a", "http 8080", 8081, **asks(8081))), FORBIDDEN, (), "name"),
+        (pod(box("a", anything, **asks(8080))), FORBIDDEN, (), "left alone"),
+    ]
+    picture = ET.parse(Path(__file__).parents[2] / "docs" / "capture.svg")
+    doors = ("explicit", "left alone", *DOORS)
+    drawn = [each.text for each in picture.iter("{http://www.w3.org/2000/svg}text") if each.text in doors]
+    found = []
+    for made, defaults, services, _ in lines:
+        try:
+            outcome = inject(made, defaults, around=Around(services=services))
+        except InjectionRefused:
+            found.append("left alone")
+        else:
+            assert isinstance(outcome, Injected)
+            found.append(outcome.capture.door)
+    assert found == drawn == [door for *_, door in lines]
