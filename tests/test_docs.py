@@ -55,10 +55,11 @@ def test_every_block_has_a_page(generator):
 
 
 def test_pictures_are_shown_and_can_be_taken_again():
-    """Each one in docs/ stands in a page, and docs/pictures.py writes it."""
-    pictures = {path.name for path in (ROOT / "docs").glob("*.png")}
+    """Each one in docs/ stands in a page; docs/pictures.py writes photographs, docs/drawing.py drawings."""
+    pictures = {path.name for kind in ("*.png", "*.svg") for path in (ROOT / "docs").glob(kind)}
     links = [link for path in documents() for link in re.findall(r"!\[[^\]]*\]\((.*?)\)", prose(path))]
-    taken = re.findall(r'"([\w-]+\.png)"', (ROOT / "docs" / "pictures.py").read_text("utf-8"))
+    makers = "".join((ROOT / "docs" / name).read_text("utf-8") for name in ("pictures.py", "generate.py"))
+    taken = re.findall(r'"([\w-]+\.(?:png|svg))"', makers)
     assert pictures == {Path(link).name for link in links} == set(taken)
 
 
