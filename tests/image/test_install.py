@@ -9,7 +9,7 @@ from importlib import util
 
 import pytest
 
-from tests.image.engine import ROOT
+from tests.image.engine import ROOT, run
 from tests.image.installing import install
 from tests.image.package_index import serve
 from tests.support.authority import Authority
@@ -179,3 +179,46 @@ def test_a_package_that_is_left_out_is_not_locked_either():
     assert names
     assert not [name for name in names if f"\n{name}==" in locked]
     assert "$(LEFT_OUT) --output-file requirements.lock" in (ROOT / "Makefile").read_text()
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """A path with what a script needs of a system, and no engine."""
+    for name in ("dirname", "sed", "id", "env"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("script", "environment", "sentence"),
+    [
+        ("build", {}, "image/build: neither docker with buildx, nor buildah, nor podman is here"),
+        ("build", {"ENGINE": "buildah"}, "image/build: buildah is not installed"),
+        ("base", {}, "image/base: mmdebstrap is not installed; Debian and Ubuntu have it as a package"),
+    ],
+)
+def test_a_machine_that_cannot_build_it(bare, script, environment, sentence):
+    """`make image` says in one line what is missing."""
+    done = run(ROOT / "image" / script, "shop", env={"PATH": bare, **environment})
+    assert (done.returncode, done.stderr) == (1, f"{sentence}\n")
+
+
+def test_a_client_of_docker_without_a_daemon_is_no_engine(bare, tmp_path):
+    """Its client alone is often there: another engine is taken, or it is said what it lacks."""
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/sh\nexit 1\n")
+    docker.chmod(0o755)
+    done = run(ROOT / "image" / "build", "shop", env={"PATH": bare})
+    assert done.stderr == "image/build: neither docker with buildx, nor buildah, nor podman is here\n"
+    done = run(ROOT / "image" / "build", "shop", env={"PATH": bare, "ENGINE": "docker"})
+    assert done.stderr == "image/build: docker has no daemon or no buildx here\n"
+
+
+def test_a_secret_that_is_not_there(bare, tmp_path):
+    """Better than a build that goes to the public index after all."""
+    buildah = tmp_path / "buildah"
+    buildah.write_text("#!/bin/sh\n")
+    buildah.chmod(0o755)
+    environment = {"PATH": bare, "ENGINE": "buildah", "PIP_CONF": "/nowhere/pip.conf"}
+    done = run(ROOT / "image" / "build", "shop", env=environment)
+    assert (done.returncode, done.stderr) == (1, "image/build: /nowhere/pip.conf cannot be read\n")
