@@ -15,26 +15,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CLIENTS = 250
-TOLD_CLIENTS = 600
+TOLD_CLIENTS = {
+    **dict.fromkeys(("silent", "idle", "idle WebSocket", "chunk line", "small held requests"), 3_000),
+    **dict.fromkeys(("HTTP/2 idle", "PROXY header", "small head", "idle in TLS"), 1_500),
+    **dict.fromkeys(("trailer", "ClientHello", "half a frame", "streams"), 600),
+    **dict.fromkeys(("head", "pipelined", "held requests", "unread answer", "tunnel"), 400),
+}
+"""So many that what was free inside the process before is little beside them. Of a body that is passed on
+most has gone by then, and what it has left free is no less."""
 LIMIT_MIB = 64
 PATIENCE = 4
 """A busy machine takes so many times as long."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [
-        "head",
-        "small head",
-        "held requests",
-        "pipelined",
-        "trailer",
-        "ClientHello",
-        "idle in TLS",
-        "half a frame",
-    ],
-)
+@pytest.mark.parametrize("name", TOLD_CLIENTS)
 async def test_what_is_held_is_told_and_let_go_of(tmp_path: Path, loop_kind: str, name: str) -> None:
     """Without a limit in the way: `buffered_bytes` grows as the process does, and both come back."""
     state = BY_NAME[name]
@@ -43,12 +38,11 @@ async def test_what_is_held_is_told_and_let_go_of(tmp_path: Path, loop_kind: str
         Proxy(loop=loop_kind, max_buffer_bytes="1GiB", **how) as proxy,
     ):
         await proxy.ready()
-        stood = await stand(proxy, state, TOLD_CLIENTS, authority)
+        stood = await stand(proxy, state, TOLD_CLIENTS[name], authority)
         said = f"told of {stood.told / MIB:.1f} of {stood.resident / MIB:.1f} MiB"
         assert set(stood.outcomes) <= HONEST, stood.outcomes
         assert stood.back_s < PATIENCE * BACK_S, f"{said}, {stood.left / MIB:.1f} are left"
-        # What was free inside the process is used first, and pages are never full.
-        assert 0.7 < stood.told / stood.resident < 1.4, said
+        assert 0.8 < stood.told / stood.resident < 1.2, said
         assert not [line for line in proxy.lines if line["event"] == "defect"]
 
 

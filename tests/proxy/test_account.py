@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 from drainproxy.proxy.downstream.states import LINGERING
 from drainproxy.proxy.wire import buffers
 from drainproxy.proxy.wire.buffers import SMALL_BYTES
-from drainproxy.proxy.wire.weights import CLIENT_BYTES, SOCKET_BYTES, UPSTREAM_BYTES, WORK_BYTES
+from drainproxy.proxy.wire.weights import (
+    CLIENT_BYTES,
+    PARSER_BYTES,
+    SOCKET_BYTES,
+    UPSTREAM_BYTES,
+    WORK_BYTES,
+    transport_bytes,
+)
 from tests.support.house import House
 from tests.support.upstream import Upstream, answering
 from tests.support.wire import End
@@ -188,8 +195,12 @@ async def test_connections_and_requests_are_in_what_is_told() -> None:
         await client.send(GET)
         application = await upstream.connection()
         await application.read_request()
-        assert house.buffers.resident_bytes == CLIENT_BYTES + UPSTREAM_BYTES + WORK_BYTES
+        transports = 2 * transport_bytes(house.loop)
+        objects = CLIENT_BYTES + PARSER_BYTES + UPSTREAM_BYTES + WORK_BYTES
+        assert house.buffers.resident_bytes == objects + transports
         assert house.buffers.held_bytes == 0
+        client.reset()
+        await house.until(lambda: not house.buffers.resident_bytes)
 
 
 async def test_free_memory_is_given_back_once_much_of_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +223,7 @@ async def test_the_connection_that_makes_it_too_much_is_made_and_reads_little() 
     async with Upstream(answering()) as upstream, House(upstream) as house:
         client = await house.client()
         await house.until(lambda: len(house.registry.clients) == 1)
-        before = CLIENT_BYTES + SOCKET_BYTES
+        before = CLIENT_BYTES + transport_bytes(house.loop) + SOCKET_BYTES
         house.buffers.room_bytes = (before + WORK_BYTES + UPSTREAM_BYTES / 2) / buffers.SOFT_SHARE
         await client.send(GET)
         assert (await client.final()).body == b"ok"

@@ -167,7 +167,7 @@ async def test_connections_are_as_before_once_there_is_room(monkeypatch: pytest.
         house.buffers.hold("somebody", 5)
         await house.until(lambda: not house.buffers.tight)
         side = side_of(house, client)
-        assert side.transport.get_protocol() is side
+        await house.until(lambda: side.transport.get_protocol() is side)
         wire = side.transport.get_extra_info("socket")
         assert wire.getsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT) == UNSENT_BYTES
         assert (await client.ask(GET)).body == MEGABYTE
@@ -248,3 +248,86 @@ async def test_one_stream_holds_less_than_half_a_mebibyte_with_what_the_kernel_h
         # The kernel doubles what it is told, for its own books (socket(7)).
         assert wire.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * RECEIVE_BYTES
         client.reset()
+
+
+class Stuck(asyncio.Transport):
+    """One that has sent all but `waiting` bytes."""
+
+    waiting = 0
+
+    def get_write_buffer_size(self) -> int:
+        """See asyncio.WriteTransport."""
+        return self.waiting
+
+
+class Side:
+    """Either side of a stream, which counts when it was told."""
+
+    def __init__(self, told: list[int]) -> None:
+        self.transport = Stuck()
+        self._told = told
+
+    def fit(self) -> None:
+        """See Fitting."""
+        self._told[-1] += 1
+
+
+async def test_pieces_that_a_transport_keeps_count_in_full_until_all_of_them_has_gone() -> None:
+    """A part of one waits, and the next one behind it: both are here."""
+    async with Upstream() as upstream, House(upstream) as house:
+        account, transport = house.buffers, Stuck()
+        account.hold_piece(transport, 90_000)
+        assert account.held_bytes == 0
+        transport.waiting = 10
+        account.hold_piece(transport, 90_000)
+        assert account.held_bytes == 90_000
+        transport.waiting = 70_010
+        account.hold_piece(transport, 70_000)
+        assert account.held_bytes == 160_000
+        transport.waiting = 60_000
+        account.hold_piece(transport, 60_000)
+        assert account.held_bytes == 60_000
+        transport.waiting = 0
+        account.free_stream(transport)
+        assert account.held_bytes == 0
+
+
+async def test_a_piece_that_has_gone_counts_no_more_while_the_next_one_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody says so: the transport has said that it has too much, and still has."""
+    monkeypatch.setattr(buffers, "LOOK_S", 0.01)
+    async with Upstream() as upstream, House(upstream) as house:
+        account, side = house.buffers, Side([0])
+        account.sides.append([side])
+        side.transport.waiting = 10
+        account.hold_piece(side.transport, 90_000)
+        side.transport.waiting = 90_010
+        account.hold_stream(side.transport)
+        account.hold_piece(side.transport, 90_000)
+        assert account.held_bytes == 180_000 + KERNEL_BYTES
+        account.hold("somebody", buffers.WORTH_LOOKING_BYTES)
+        account.free("somebody")
+        side.transport.waiting = 50_000
+        await house.until(lambda: account.held_bytes == 90_000 + KERNEL_BYTES)
+        account.sides.pop()
+
+
+async def test_ten_thousand_connections_hear_in_their_turn_that_too_much_is_held() -> None:
+    """To tell all of them at once takes a fifth of a second, and nobody else is served meanwhile."""
+    async with Upstream() as upstream, House(upstream) as house:
+        told = [0]
+        sides = [Side(told) for _ in range(10_000)]
+        house.buffers.sides.append(sides)
+        house.buffers._switch(tight=True)
+        assert told == [0]
+        while sum(told) < len(sides):
+            told.append(0)
+            await asyncio.sleep(0)
+        assert max(told) <= buffers.FITTED_A_TURN
+        house.buffers._switch(tight=False)
+        await asyncio.sleep(0)
+        house.buffers._switch(tight=True)
+        house.buffers.sides.remove(sides)
+        await house.until(lambda: not house.buffers._to_fit)
+        assert 2 * len(sides) <= sum(told) <= 2 * len(sides) + buffers.FITTED_A_TURN

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from drainproxy.proxy.limits.connection_limit import Evictable
 from drainproxy.proxy.wire import sockets
-from drainproxy.proxy.wire.weights import CLIENT_BYTES, SOCKET_BYTES
+from drainproxy.proxy.wire.weights import CLIENT_BYTES, SOCKET_BYTES, transport_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ class Registry:
         """Every open client connection."""
         self._emptied = asyncio.Event()
         plane.buffers.sides.append(self.clients)
-        plane.buffers.count(self.clients, CLIENT_BYTES, SOCKET_BYTES)
+        plane.buffers.count(self.clients, CLIENT_BYTES + transport_bytes(plane.loop), SOCKET_BYTES)
         plane.lifecycle.on_change(self._tell_http2)
         plane.pool.presence.on_shut.append(self._application_changed)
 

@@ -20,7 +20,7 @@ from drainproxy.proxy.http1.request import receive
 from drainproxy.proxy.http2.connection import Http2Connection
 from drainproxy.proxy.message import event_stream, handed_on, headers, replies
 from drainproxy.proxy.message.date import date_line
-from drainproxy.proxy.message.parser import Http2Preface, RequestReader
+from drainproxy.proxy.message.parser import Http2Preface
 from drainproxy.proxy.relay.upgraded import tunnel_for
 from drainproxy.proxy.wire import sockets
 from drainproxy.proxy.wire.weights import LARGE_HEAD_BYTES
@@ -43,11 +43,10 @@ FALLEN = (errors.UpstreamRefused, errors.BreakerOpen, errors.UpstreamGone)
 class ClientConnection(PatientSocket):
     """Written by its transport, its timer and its exchange, all on the loop's thread."""
 
-    __slots__ = ("_partial", "_reader", "private")
+    __slots__ = ("_partial", "private")
 
     def __init__(self, registry: Registry) -> None:
         super().__init__(registry)
-        self._reader = RequestReader(self.plane.settings)
         self._partial: Unfinished | None = None
         self.private: Private | None = None
         """Its own connection to the application, between two requests."""
@@ -87,7 +86,7 @@ class ClientConnection(PatientSocket):
     def ended(self, *, reset: bool) -> None:
         """See ClientSocket. Frees what waits for this client."""
         self._ahead = b""
-        self._reader.forget()
+        self._read_no_more()
         self.buffers.begun.pop(self, None)
         self._end_head()
         if self._exchange is not None:
@@ -136,7 +135,7 @@ class ClientConnection(PatientSocket):
             return
         self._requests += 1
         self._end_head()
-        self._reader.forget()
+        self._read_no_more()
         Http2Connection(self).begin(self, rest)
 
     def _take_head(self) -> RequestHead | None:
@@ -199,7 +198,7 @@ class ClientConnection(PatientSocket):
         now, request = self.loop.time(), None
         says = first or plane.lifecycle.published.draining
         if says:
-            plane.accounting.arrivals.came(self.accepted_at, now, first=first, head=head)
+            self._came(head, now, first=first)
         try:
             request = receive(head, plane.routes, plane.settings)
             if request.upgrade_ignored:
@@ -277,7 +276,7 @@ class ClientConnection(PatientSocket):
             self.drop_backlog()
             if not self.transport.is_closing():
                 self.transport.resume_reading()
-        self._reader.forget()
+        self._read_no_more()
         tunnel = tunnel_for(self.registry, exchange.request.timeouts, exchange.describe(), protocol)
         tunnel.begin(self, upstream, ahead, rest, eof=self.state is HALF_CLOSED)
         if self._body_paused:
@@ -348,7 +347,7 @@ class ClientConnection(PatientSocket):
         """See ClientSocket. What has come of further requests is not answered."""
         self._ahead = b""
         self._end_head()
-        self._reader.forget()
+        self._read_no_more()
         if self.private is not None:
             self.private.end()
         super().close(unread=unread)

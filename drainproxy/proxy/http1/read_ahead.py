@@ -13,8 +13,9 @@ from drainproxy.proxy.accounting.outcome import TurnedAway
 from drainproxy.proxy.downstream.client import ClientSocket
 from drainproxy.proxy.downstream.states import HALF_CLOSED, LINGERING
 from drainproxy.proxy.http1 import states
+from drainproxy.proxy.message.parser import RequestReader
 from drainproxy.proxy.wire.buffers import MAX_PARTIAL_BYTES, SMALL_BYTES
-from drainproxy.proxy.wire.weights import OBJECT_BYTES
+from drainproxy.proxy.wire.weights import OBJECT_BYTES, PARSER_BYTES
 
 if TYPE_CHECKING:
     from drainproxy.errors import RequestError
@@ -30,12 +31,15 @@ class PatientSocket(ClientSocket):
     """Written by its transport and its exchange."""
 
     __slots__ = (
-        "_ahead", "_body", "_body_paused", "_exchange", "_head_bytes", "_reading", "_requests", "_reuse",
-        "_sealed",
+        "_ahead", "_body", "_body_paused", "_exchange", "_head_bytes", "_parser_bytes", "_reader", "_reading",
+        "_requests", "_reuse", "_sealed",
     )  # fmt: skip
 
     def __init__(self, registry: Registry) -> None:
         super().__init__(registry)
+        self._reader = RequestReader(self.plane.settings)
+        self._parser_bytes = 0
+        """What its parser is in the account with."""
         self._ahead, self._requests = b"", 0
         self._exchange: Exchange | None = None
         self._body: Body | None = None
@@ -88,6 +92,20 @@ class PatientSocket(ClientSocket):
         """See ClientSocket."""
         self._requests += 1
         super().hang_up(error)
+
+    def _came(self, head: RequestHead, now: float, *, first: bool) -> None:
+        """Take note of a request that tells of its client: the first one, and each during a drain."""
+        self.plane.accounting.arrivals.came(self.accepted_at, now, first=first, head=head)
+        if first:
+            # What has read it stays for the next one.
+            self._parser_bytes = PARSER_BYTES
+            self.buffers.own_bytes += PARSER_BYTES
+
+    def _read_no_more(self) -> None:
+        """Let go of what reads heads."""
+        self._reader.forget()
+        self.buffers.own_bytes -= self._parser_bytes
+        self._parser_bytes = 0
 
     def _keep(self, head: RequestHead) -> None:
         """Account for a request that has begun: its head, if it is large, and what came behind it."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drainproxy.proxy.wire.buffers import SOFT_SHARE
-from drainproxy.proxy.wire.weights import CLIENT_BYTES, SOCKET_BYTES
+from drainproxy.proxy.wire.weights import CLIENT_BYTES, PARSER_BYTES, SOCKET_BYTES
 
 if TYPE_CHECKING:
     from drainproxy.proxy.settings import ProxySettings
@@ -22,9 +22,9 @@ MIN_CONNECTIONS = 64
 """However little memory there is: below this nothing can be served."""
 BASE_BYTES = 48 * 1024 * 1024
 """What the process needs before the first client."""
-CONNECTION_BYTES = CLIENT_BYTES + SOCKET_BYTES + 1536
-"""A client connection that idles, with what it takes in the kernel and a fifth to spare. What it holds beyond
-that is counted as it comes (buffers.py), and so is what others are: tunnels, TLS, HTTP/2."""
+CONNECTION_BYTES = CLIENT_BYTES + PARSER_BYTES + SOCKET_BYTES + 1024
+"""A client connection that idles, with what it takes in the kernel and an eighth to spare. What it holds
+beyond that is counted as it comes (buffers.py), and so is what others are: tunnels, TLS, HTTP/2."""
 ROOM_SHARE = 0.8
 """Of the memory beyond the base: the rest is for what is read before it can be refused, and for gaps."""
 NO_LIMIT_BYTES = 1024 * 1024 * 1024

@@ -8,7 +8,6 @@ it something else. Called by cli/main.py, which knows the environment, and by bu
 from __future__ import annotations
 
 import ctypes
-import gc
 
 SETTINGS = {"MALLOC_TOP_PAD_": 4 << 20, "MALLOC_TRIM_THRESHOLD_": 8 << 20, "MALLOC_MMAP_THRESHOLD_": 1 << 20}
 """By the names that the environment has for them; the image's are the same."""
@@ -30,7 +29,6 @@ def keep() -> None:
 
 def give_back() -> None:
     """Have what is free given back to the kernel: of what was held in small pieces nearly all would stay."""
-    gc.collect()
     trim = getattr(_LIBRARY, "malloc_trim", None)
     if trim is not None:
         trim(0)

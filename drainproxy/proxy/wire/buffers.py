@@ -11,6 +11,7 @@ yet gives way, the largest first. Beyond `room_bytes` nothing new is begun. Noth
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import sys
 from collections.abc import Hashable, Sized
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from drainproxy.proxy.wire.allocator import give_back
 from drainproxy.proxy.wire.run_queue import RunQueue
 from drainproxy.proxy.wire.sockets import RECEIVE_BYTES, UNSENT_BYTES
-from drainproxy.proxy.wire.weights import SOCKET_BYTES, UPSTREAM_BYTES
+from drainproxy.proxy.wire.weights import SOCKET_BYTES, UPSTREAM_BYTES, transport_bytes
 from drainproxy.proxy.wire.write_batch import LARGE_BYTES
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ LOOK_S = 0.25
 up to 64 KiB each."""
 WORTH_LOOKING_BYTES = 2 * 1024 * 1024
 """From so much on."""
+FITTED_A_TURN = 64
+"""Connections that hear in one turn of the loop that there is more room, or less."""
 GIVE_BACK_BYTES = 4 * 1024 * 1024
 """So much has to be free again before the C library is asked to give it back."""
 
@@ -98,10 +101,16 @@ class Buffers:
         self.room_bytes = room_bytes
         self._write_batch = write_batch
         self._loop = loop
-        self._keeps_pieces = not isinstance(loop, asyncio.SelectorEventLoop) or sys.version_info >= (3, 12)
+        asyncios = isinstance(loop, asyncio.SelectorEventLoop)
+        self._keeps_pieces = not asyncios or sys.version_info >= (3, 12)
         """Transports keep a piece that was written until all of it has gone, and say how much has not."""
+        self._kept_bytes = LARGE_BYTES // 2 if asyncios else LARGE_BYTES
+        """What has gone of the pieces that are kept while little waits: half of one on average. uvloop keeps
+        what it has tried to send together until all of that has gone."""
         if self._keeps_pieces:
             write_batch.written = self.hold_piece
+        self._pieces: dict[Hashable, int] = {}
+        """The last one of each transport."""
         self._held: dict[Hashable, int] = {}
         self._kernel: dict[Hashable, int] = {}
         self.held_bytes = 0
@@ -122,6 +131,8 @@ class Buffers:
         """Whose reading goes on."""
         self.begun: dict[Begun, None] = {}
         """The oldest first."""
+        self._to_fit: list[Fitting] = []
+        """Who has not heard yet that there is more room, or less."""
         self._shedding = self._looking = False
         self._peak_bytes = 0
         self._worth_it = False
@@ -145,19 +156,22 @@ class Buffers:
     def join(self, upstreams: Collection[Fitting]) -> None:
         """Take in connections to an application."""
         self.sides.append(upstreams)
-        self.count(upstreams, UPSTREAM_BYTES, SOCKET_BYTES)
+        self.count(upstreams, UPSTREAM_BYTES + transport_bytes(self._loop), SOCKET_BYTES)
 
     # What waits.
 
     def hold_stream(self, transport: asyncio.Transport) -> None:
         """Note that a transport's other end does not take what it gets."""
         self.hold_kernel(transport, 3 * SMALL_BYTES if self.tight else KERNEL_BYTES)
-        self.hold(transport, self._unsent(transport) + self._kernel[transport])
+        self.hold(transport, self._unsent(transport, LARGE_BYTES // 2) + self._kernel[transport])
 
     def hold_piece(self, transport: asyncio.Transport, size: int) -> None:
-        """Note that a transport was given a piece of `size` bytes: all of it is kept while a part waits."""
-        if transport.get_write_buffer_size():
-            self.hold(transport, max(self._unsent(transport), size) + self._kernel.get(transport, 0))
+        """Note that a transport was given a piece of `size` bytes: all of it is kept while a part waits, and
+        so is the one before. There are no more, as a transport with two says that it has too much."""
+        if waiting := transport.get_write_buffer_size():
+            kept = size + self._pieces.get(transport, 0) if waiting > size else size
+            self._pieces[transport] = size
+            self.hold(transport, max(waiting, kept) + self._kernel.get(transport, 0))
 
     def free_stream(self, transport: asyncio.Transport) -> None:
         """Note that a transport's other end takes more; `_look` sees when what is kept has gone."""
@@ -167,12 +181,14 @@ class Buffers:
             self.kernel_bytes -= kernel
             self.hold(transport, self.held_by(transport) - kernel)
 
-    def _unsent(self, transport: asyncio.Transport) -> int:
-        """Return how much a transport holds: what has not gone, and half of a piece on average that has. Not
-        more than what waits, or many short waits would look like much."""
+    def _unsent(self, transport: asyncio.Transport, kept: int) -> int:
+        """Return how much a transport holds: what has not gone, and `kept` bytes that have, of pieces that it
+        keeps. Not more of that than waits, or many short waits would look like much."""
         size = transport.get_write_buffer_size()
-        half = (SMALL_BYTES if self.tight else LARGE_BYTES) // 2
-        return size + min(size, half) if self._keeps_pieces else size
+        if self._keeps_pieces:
+            return size + min(size, SMALL_BYTES if self.tight else kept)
+        # asyncio's bytearray: an eighth is for growing.
+        return size + size // 8
 
     def hold_kernel(self, who: Hashable, size: int) -> None:
         """Note how many of the bytes that `who` holds are the kernel's."""
@@ -190,6 +206,7 @@ class Buffers:
     def free(self, who: Hashable) -> None:
         """Note that nothing waits in `who`."""
         self.held_bytes -= self._held.pop(who, 0)
+        self._pieces.pop(who, None)
         if who in self._kernel:
             self.kernel_bytes -= self._kernel.pop(who)
 
@@ -253,9 +270,19 @@ class Buffers:
         self.max_ahead_bytes = SMALL_BYTES if tight else MAX_AHEAD_BYTES
         # Put off, the small pieces of one turn would add up before anybody could say that it is too much.
         self._write_batch.large_bytes = 0 if tight else LARGE_BYTES
-        for side in self._every_side():
-            side.fit()
+        if not self._to_fit:
+            self.run_queue.add(self._fit_some)
+        self._to_fit = list(self._every_side())
         self.on_change()
+
+    def _fit_some(self) -> None:
+        """Have the next sides hold as much as there is room for. There may be ten thousand."""
+        fitting = self._to_fit[-FITTED_A_TURN:]
+        del self._to_fit[-FITTED_A_TURN:]
+        for side in fitting:
+            side.fit()
+        if self._to_fit:
+            self.run_queue.add(self._fit_some)
 
     def _every_side(self) -> Iterator[Fitting]:
         # One that is being made has no transport yet, and looks for itself whether it is tight.
@@ -283,9 +310,13 @@ class Buffers:
         """Take in what waits in transports that have not said so, and give back what is free."""
         for side in self._every_side():
             transport = side.transport
-            if transport in self._kernel:
+            if kernel := self._kernel.get(transport):
+                last = self._pieces.get(transport, 0)
+                if 0 < transport.get_write_buffer_size() <= last < self.held_by(transport) - kernel:
+                    # The piece before that one has gone.
+                    self.hold(transport, last + kernel)
                 continue
-            if size := self._unsent(transport):
+            if size := self._unsent(transport, self._kept_bytes):
                 if size > self.held_by(transport):
                     self.hold(transport, size)
             elif transport in self._held:
@@ -301,4 +332,6 @@ class Buffers:
             self._loop.call_later(LOOK_S, self._look)
         elif self._worth_it:
             self._peak_bytes, self._worth_it = 0, False
+            # When little is left to look through: it empties the interpreter's free lists.
+            gc.collect()
             give_back()
