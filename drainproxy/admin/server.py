@@ -23,6 +23,7 @@ from drainproxy.admin.settings import AdminSettings
 from drainproxy.admin.status import status
 from drainproxy.lifecycle.controller import Controller
 from drainproxy.lifecycle.inflight import InFlight
+from drainproxy.lifecycle.machine import Phase
 from drainproxy.lifecycle.report import Report
 from drainproxy.log import Log
 from drainproxy.metrics import Metrics
@@ -30,6 +31,10 @@ from drainproxy.metrics import Metrics
 MAX_WAITERS = 64
 """Hooks that may wait at once, of the node's addresses and of all others each: one for each container of the
 largest pods, and some for curious people."""
+
+START_HOLD_S = 1.5
+"""How long a readiness probe waits for an application that is starting, within the probe's own timeoutSeconds
+of 2 (docs/kubernetes.md)."""
 
 NOTHING_TO_TELL = 20
 """A drain that served everybody waits for so small a part of `final_scrape_wait`: of the default, 750 ms, and
@@ -164,10 +169,18 @@ class AdminServer:
         async def answer(request: Request) -> Response:
             if judge is health.readyz and request.fields.get("user-agent", "").startswith("kube-probe/"):
                 self.controller.probes.came(asyncio.get_running_loop().time())
+                await self._started()
             verdict = judge(self._facts())
             return Response(verdict.status, verdict.text(verbose="verbose" in request.query).encode())
 
         return answer
+
+    async def _started(self) -> None:
+        """Give an application that is starting a moment: the kubelet writes a Warning for each 503, and asks
+        again only a period later."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_HOLD_S):
+                await self.controller.until(lambda: self.controller.published.phase is not Phase.STARTING)
 
     def _facts(self) -> health.Facts:
         controller = self.controller

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import pytest
 
+from drainproxy.admin import server
 from drainproxy.lifecycle.propagation import Rules
 from drainproxy.lifecycle.settings import ReadinessOnDrain
 from tests.admin.premises import FOREVER, Job, Premises
@@ -29,6 +31,35 @@ async def test_before_the_application_answers_the_proxy_is_alive_and_started_but
         (await premises.ask(f"GET {path}")).status
         for path in ("/livez", "/startupz", "/readyz", "/lb-health")
     ] == [200, 200, 503, 503]
+    await premises.close()
+
+
+async def test_a_readiness_probe_waits_a_moment_for_an_application_that_starts(tmp_path, monkeypatch):
+    """The kubelet would write a Warning for its 503, and ask again only a period later."""
+    monkeypatch.setattr(server, "START_HOLD_S", 3600.0)
+    premises = Premises(tmp_path)
+    await premises.open(up=False)
+    probe = await premises.call("GET /readyz", head="Host: localhost\r\nUser-Agent: kube-probe/1.36")
+    # Who is no kubelet is told at once, and the probe has been read by then.
+    assert (await premises.ask("GET /readyz")).status == 503
+    while premises.controller.probes.last is None:
+        await asyncio.sleep(0)
+    premises.controller.upstream_answers()
+    assert (await probe.answer()).status == 200
+    await premises.close()
+
+
+async def test_a_readiness_probe_does_not_wait_for_longer(tmp_path, monkeypatch):
+    """An application that takes its time is not ready, and that is said within the probe's timeout."""
+    monkeypatch.setattr(server, "START_HOLD_S", 0.01)
+    premises = Premises(tmp_path)
+    await premises.open(up=False)
+    kubelet = "Host: localhost\r\nUser-Agent: kube-probe/1.36"
+    assert (await premises.ask("GET /readyz", head=kubelet)).status == 503
+    premises.controller.upstream_answers()
+    premises.sigterm()
+    monkeypatch.setattr(server, "START_HOLD_S", 3600.0)
+    assert (await premises.ask("GET /readyz", head=kubelet)).status == 503
     await premises.close()
 
 
