@@ -28,6 +28,8 @@ MAX_REMEMBERED = 1024
 AGAIN_S = 600.0
 """What an owner was told is not told again for so long: its pods are alike."""
 COUNT_EVERY_S = 120.0
+VERSION_S = 5.0
+"""Before the first review is answered."""
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 """Of an object (Kubernetes: Object Names and IDs, DNS subdomain names)."""
@@ -64,6 +66,17 @@ class Notices:
             self.metrics.kubernetes_events_dropped.inc()
             return
         _remember(self._told, key, now)
+
+    async def version(self) -> tuple[int, int] | None:
+        """Ask for the cluster's version, once and not for long; None where it is not told."""
+        try:
+            async with asyncio.timeout(VERSION_S), connect(self.settings, self.metrics) as api:
+                return await api.get("/version", _version)
+        except KubernetesError as error:
+            self._complain("version", error)
+        except TimeoutError:
+            self._complain("version", KubernetesError(f"no answer within {VERSION_S:g}s", reason="timeout"))
+        return None
 
     async def run(self) -> None:
         """Send what is queued, and count pods now and then, until cancelled."""
@@ -148,6 +161,11 @@ class Notices:
 
     def _complain(self, what: str, error: KubernetesError) -> None:
         self.log.condition("kubernetes_api", what, "warning", asked=what, reason=error.reason, why=str(error))
+
+
+def _version(said: dict[str, Any]) -> tuple[int, int]:
+    # Some clouds write 32+.
+    return int(said["major"]), int(str(said["minor"]).rstrip("+"))
 
 
 def _reference(owner: Reference) -> Reference:

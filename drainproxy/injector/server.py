@@ -9,6 +9,7 @@ import platform
 import socket
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -88,6 +89,8 @@ class _Webhook:
             ReviewDoor({"/mutate": self._mutate, "/check": self._check}, self._certificates),
             HttpServer({path: {"GET": self._show} for path in ("/livez", "/readyz", "/metrics")}),
         ]
+        if self._notices is not None and self._defaults.kubernetes is None:
+            self._defaults = replace(self._defaults, kubernetes=await self._notices.version())
         for door, name, bound in zip(doors, ("webhook", "admin"), (wire, admin_wire), strict=True):
             await door.open(bound)
             self._log.event("listening", listener=name, address=address_of(bound))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import json
 
 import pytest
 
@@ -173,3 +175,31 @@ async def test_pods_that_ask_are_counted_with_the_sidecar_and_without(tmp_path):
         await events(api, 1)
         assert await webhook.count('webhook_pods{sidecar="with"}') == 2
         assert await webhook.count('webhook_pods{sidecar="without"}') == 2
+
+
+@pytest.mark.parametrize(
+    ("version", "mode"), [("v1.32.5", "containers"), ("v1.33.0", "initContainers"), ("", "initContainers")]
+)
+async def test_the_clusters_version_is_asked_for(tmp_path, version, mode):
+    """Where no flag says it: below 1.33 a name that moves takes a plain sidecar. No answer is said."""
+    tls, authority = server_tls(tmp_path / "tls")
+    async with ApiServer(tls=tls) as api:
+        api.version = version
+        account = Account(api, tmp_path / "account", (), namespace="drainproxy", authority=authority)
+        place = str(account.directory) if version else f"{tmp_path}/none"
+        made = Webhook(tmp_path, "--credentials", place, **account.environment())
+        made.version = ()
+        try:
+            await made.start()
+            _, answered = await made.ask(review(pod(app())))
+            response = answered["response"]
+            patch = json.loads(base64.b64decode(response["patch"]))
+            [holder] = {each["path"].split("/")[2] for each in patch if "DRAINPROXY_LISTEN" in str(each)}
+            assert holder == mode
+            said = " ".join(response.get("warnings", ()))
+            assert ("before Kubernetes 1.33 no Service finds" in said) == (not version)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                made.process.kill()
+            await made.process.wait()
+            await made._reading

@@ -29,6 +29,7 @@ class Webhook:
 
     def __init__(self, directory, *more: str, **env: str) -> None:
         self.more, self.env = more, env
+        self.version: tuple[str, ...] = ("--kubernetes", "1.36")
         self.authority = Authority(directory)
         self.certificate, self.key = self.authority.issue()
         self.lines: list[dict] = []
@@ -44,7 +45,7 @@ class Webhook:
             "--revision",
             "canary=example/new:2",
         ]
-        command += ["--kubernetes", "1.36"]
+        command += self.version
         command += ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--image", "example/drainproxy:1"]
         self.process = await asyncio.create_subprocess_exec(
             *command, *self.more, env=environment(**self.env), stdout=asyncio.subprocess.PIPE
