@@ -23,7 +23,7 @@ def head(*lines: bytes, target: bytes = b"/a?b=c"):
 def sent(*lines: bytes, keys: tuple[bytes, ...] = (KEY,), target: bytes = b"/a?b=c"):
     """The same, as the sibling reads it behind a pod that has marked it."""
     marked = head(*lines, target=target)
-    handed_on.mark(marked, keys, NOW)
+    handed_on.mark(marked, target, keys, NOW)
     return head(*(line.rstrip(b"\r\n") for line in marked.fields[1:]), target=target)
 
 
@@ -65,7 +65,7 @@ def test_a_client_can_neither_bring_one_of_its_own_nor_have_it_taken_off():
     """Twice, named by Connection, or both."""
     own = (b"Drainproxy-Handoff: 1", b"drainproxy-handoff: x")
     marked = head(b"Connection: drainproxy-handoff, close", *own)
-    handed_on.mark(marked, (KEY,), NOW)
+    handed_on.mark(marked, b"/a?b=c", (KEY,), NOW)
     # What Connection names is taken off as the request goes on (headers.request_fields).
     assert handed_on.NAME not in marked.named
     marked = sent(b"Connection: drainproxy-handoff, close", *own)

@@ -128,6 +128,15 @@ async def test_a_sibling_answers_for_an_application_that_has_fallen(request_: by
         assert (line["status"], line["sibling"]) == (200, "127.0.0.1")
 
 
+async def test_it_is_believed_whatever_form_the_target_had() -> None:
+    """What goes on is the origin form (RFC 9112 section 3.2.1), and that is what the proof is about."""
+    async with other() as sibling, fallen(Family(at(sibling.house.port))) as house:
+        for target in (b"http://a/x?y=z", b"http://a"):
+            await house.ask(b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert [each.start.split()[1] for each in sibling.asked] == [b"/x?y=z", b"/"]
+        assert sibling.house.metrics.handoff_received.value("sibling") == 2
+
+
 async def test_the_door_is_open_as_long_as_somebody_serves_behind_it() -> None:
     """Without siblings callers are turned away as ever."""
     async with other() as sibling, fallen(Family(at(sibling.house.port))) as house:

@@ -22,6 +22,7 @@ from tests.support.words import GET, GET_1_0, OK, get, post, switching, upgrade
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 PATIENT = 20.0
 """Seconds; no test waits for them."""
@@ -239,6 +240,26 @@ async def test_an_upgrade_waits_too() -> None:
         assert await client.read_head() == switching("chat")
         assert await client.read_exactly(5) == b"hello"
         client.close()
+
+
+async def test_an_application_on_a_unix_socket_is_waited_for_too(tmp_path: Path) -> None:
+    """There is a file that nobody listens behind, and none in the end."""
+    path = tmp_path / "application.sock"
+    async with Application(answering(OK), path=path):
+        house = House(f"unix:{path}", hold_while_down=PATIENT)
+        await house.__aenter__()
+        assert (await house.ask(GET)).body == b"ok"
+        house.pool.close_idle()
+    async with probed(house):
+        client = await house.client()
+        await client.send(post(b"abc"))
+        await house.until(lambda: house.metrics.requests_held.value() == 1)
+        path.unlink()
+        async with Application(answering(OK), path=path):
+            assert (await client.final()).body == b"ok"
+            house.pool.close_idle()
+            await house.until(lambda: not house.pool.open_count)
+    await house.__aexit__(None)
 
 
 async def test_a_connection_of_any_protocol_waits_too() -> None:

@@ -112,7 +112,9 @@ class Claim(ClientWork):
             except (errors.UpstreamRefused, errors.BreakerOpen) as error:
                 refused = error
         try:
-            upstream, self.sibling = await handoff.connect(self.head, self.deadlines.end)
+            upstream, self.sibling = await handoff.connect(
+                self.head, request.target.target, self.deadlines.end
+            )
         except NobodyElse:
             if refused is not None and (refused is request.elsewhere or not hold_s):
                 raise refused from None

@@ -26,12 +26,12 @@ MAX_AGE_S = 60.0
 _VALUE = re.compile(rb"1; t=([0-9]{1,12}); mac=([0-9a-f]{64})")
 
 
-def mark(head: RequestHead, keys: Iterable[bytes], now_s: float) -> None:
-    """Put it on a request; `now_s`: time of day. Without a key it proves nothing."""
+def mark(head: RequestHead, target: bytes, keys: Iterable[bytes], now_s: float) -> None:
+    """Put it on a request; `target`: as it goes on; `now_s`: time of day. Without a key it proves nothing."""
     take_away(head, SETS)
     moment = b"%d" % now_s
     key = next(iter(keys), None)
-    proof = b"1" if key is None else b"1; t=%b; mac=%b" % (moment, _mac(key, moment, head))
+    proof = b"1" if key is None else b"1; t=%b; mac=%b" % (moment, _mac(key, moment, head.method, target))
     head.fields = [*_without(head), b"Drainproxy-Handoff: %b\r\n" % proof]
 
 
@@ -41,13 +41,13 @@ def strip(head: RequestHead, keys: Iterable[bytes], now_s: float) -> bool:
     head.fields = _without(head)
     if match is None or abs(int(match[1]) - now_s) > MAX_AGE_S:
         return False
-    return any(hmac.compare_digest(match[2], _mac(key, match[1], head)) for key in keys)
+    return any(hmac.compare_digest(match[2], _mac(key, match[1], head.method, head.target)) for key in keys)
 
 
 def _without(head: RequestHead) -> list[bytes]:
     return [line for line in head.fields if name_of(line) != NAME]
 
 
-def _mac(key: bytes, moment: bytes, head: RequestHead) -> bytes:
-    said = b"\n".join((b"drainproxy handoff 1", moment, head.method, head.target))
+def _mac(key: bytes, moment: bytes, method: bytes, target: bytes) -> bytes:
+    said = b"\n".join((b"drainproxy handoff 1", moment, method, target))
     return hmac.new(key, said, hashlib.sha256).hexdigest().encode()

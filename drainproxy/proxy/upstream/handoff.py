@@ -105,10 +105,12 @@ class Handoff:
         """How many siblings there were at the last look."""
         return len(self._known)
 
-    async def connect(self, head: RequestHead, latest: float) -> tuple[UpstreamConnection, str]:
+    async def connect(
+        self, head: RequestHead, target: bytes, latest: float
+    ) -> tuple[UpstreamConnection, str]:
         """Connect to a sibling, mark the request as handed on, and return which one it is.
 
-        Until loop time `latest`. Raises NobodyElse.
+        `target`: as it goes on. Until loop time `latest`. Raises NobodyElse.
         """
         await self._look(latest)
         tried = 0
@@ -116,7 +118,7 @@ class Handoff:
             tried += 1
             connection = await self._dial(sibling, min(latest, self._loop.time() + CONNECT_S))
             if connection is not None:
-                handed_on.mark(head, self._siblings.keys, time.time())
+                handed_on.mark(head, target, self._siblings.keys, time.time())
                 return connection, sibling.host
         self.ended("unreachable" if tried else "nobody")
         raise NobodyElse
