@@ -43,12 +43,12 @@ def idle_connections(contender: Contender, column: Column, setting: Setting) -> 
         try:
             deadline = time.monotonic() + TOTAL_TIMEOUT_S
             for _ in range(CONNECTIONS):
-                opened.append(_used_once(place.listen))
+                opened.append(used_once(place.listen))
                 if time.monotonic() > deadline:
                     raise BenchError(f"{len(opened)} connections took {TOTAL_TIMEOUT_S:g} s.")
             time.sleep(SETTLE_S)
             column.add(Figure.RSS_CONNECTIONS, rss_mb(program.pid))
-            column.open_connections = _still_open(opened)
+            column.open_connections = still_open(opened)
         finally:
             for connection in opened:
                 connection.close()
@@ -57,7 +57,7 @@ def idle_connections(contender: Contender, column: Column, setting: Setting) -> 
         column.words[Figure.RSS_CONNECTIONS] = f"{memory}, {column.open_connections:,} open"
 
 
-def _used_once(port: int) -> socket.socket:
+def used_once(port: int) -> socket.socket:
     """A connection with one answered request behind it."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
     connection.sendall(REQUEST)
@@ -72,7 +72,7 @@ def _used_once(port: int) -> socket.socket:
     return connection
 
 
-def _still_open(connections: list[socket.socket]) -> int:
+def still_open(connections: list[socket.socket]) -> int:
     """An idle connection is silent: whatever can be read is its end."""
     poll = select.poll()
     for connection in connections:

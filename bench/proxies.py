@@ -58,9 +58,11 @@ class Contender:
     asks_readyz: bool = False
     """Ready is what its own /readyz says; for the others it is the first 200 through them."""
 
-    def like(self, name: str, command: Callable[[Place], list[str]]) -> Contender:
+    def like(
+        self, name: str, command: Callable[[Place], list[str]], *, asks_readyz: bool = False
+    ) -> Contender:
         """Another way to run the same program, or another program."""
-        return replace(self, name=name, command=command, asks_readyz=False)
+        return replace(self, name=name, command=command, asks_readyz=asks_readyz)
 
     @contextmanager
     def started(self, *, core: int, upstream: int, directory: Path) -> Iterator[tuple[Program, Place]]:

@@ -58,6 +58,7 @@ PositiveDuration = Annotated[
 Ratio = Annotated[float, Kind("RATIO", "a number from 0 to 1 such as 0.05", values.ratio, "{:g}".format)]
 
 Count = Annotated[int, Kind("COUNT", f"a whole number from 1 to {values.MAX_COUNT}", values.count)]
+Places = Annotated[int, Kind("COUNT", f"a whole number from 1 to {values.MAX_PLACES}", values.places)]
 Size = Annotated[
     int, Kind("SIZE", "bytes up to 16MiB such as 65536, 64KiB or 1MiB", values.size, values.show_size)
 ]

@@ -20,6 +20,8 @@ MAX_TOTAL_BYTES = 1024**4
 """Of a body that passes through, or of all buffers together."""
 
 MAX_COUNT = 10_000
+MAX_PLACES = 100_000
+"""Of connections: what else is counted is tuned, these are only held."""
 MAX_WORD_CHARS = 256
 MAX_SOCKET_PATH_BYTES = 107
 """`sun_path` holds 108 bytes with the closing zero (unix(7))."""
@@ -119,6 +121,13 @@ def count(text: str) -> int:
     if not 0 < int(text) <= MAX_COUNT:
         raise ValueError("is out of range")
     return int(text)
+
+
+def places(text: str) -> int:
+    """Read how many connections there may be."""
+    if re.fullmatch(r"[0-9]{1,9}", text) and MAX_COUNT < int(text) <= MAX_PLACES:
+        return int(text)
+    return count(text)
 
 
 def close_code(text: str) -> int:

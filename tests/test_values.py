@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from drainproxy.addresses import ListenAddress, UpstreamAddress
 from drainproxy.lifecycle.settings import ReadinessOnDrain
-from drainproxy.values import show_duration
+from drainproxy.values import places, show_duration
 from tests.support.settings import BY_NAME, problems, value
 
 
@@ -235,3 +235,18 @@ def test_choice(name):
 def test_bad_path(name, text):
     """A path is on the wire as it is here, so it must be one; none such would ever be asked for."""
     assert len(problems({BY_NAME[name].env: text})) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("1", 1), ("10000", 10_000), ("10001", 10_001), ("100000", 100_000)]
+)
+def test_there_may_be_more_connections_than_anything_else(text, number):
+    """They are only held."""
+    assert places(text) == number
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "100001", "1e5", "", "٣"])
+def test_what_is_no_number_of_connections(text):
+    """Refused with the words of every count."""
+    with pytest.raises(ValueError, match="is not a whole number|is out of range"):
+        places(text)

@@ -11,6 +11,7 @@ from drainproxy.kinds import (
     File,
     LoopbackAddress,
     OrOff,
+    Places,
     PositiveDuration,
     Size,
     Switch,
@@ -125,7 +126,7 @@ class ProxySettings:
     """What a drain asks of WebSockets. leave: they get a Close between two messages. finish: they run until
     shortly before the drain's deadline. For work that is not taken up again by coming back."""
 
-    max_connections: Count | None = None
+    max_connections: Places | None = None
     """Beyond so many client connections, of all listeners together, the longest idle one is closed to make
     room; if none is idle, a new one gets 503, but for health checks. Default: the least of 10000, one for
     each 8KiB of four fifths of the memory limit above 48MiB (8192 with 128MiB), and what the limit of open
