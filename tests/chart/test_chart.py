@@ -400,3 +400,79 @@ def test_a_port_keeps_its_name_for_services_of_every_version(version, chosen, mo
     args = webhook["spec"]["template"]["spec"]["containers"][0]["args"]
     assert f"--set=mode={mode}" in args
     assert f"--kubernetes={'.'.join(version.removeprefix('v').split('.')[:2])}" in args
+
+
+def test_values_of_a_cluster_with_rules():
+    """Labels, selectors, another network, address, account and more objects come where they belong."""
+    found = documents(
+        {
+            **WEBHOOK,
+            "commonLabels": {"team": "edge"},
+            "extraObjects": [
+                {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-more"}}
+            ],
+            "injection": {
+                "mode": "webhook",
+                "namespaceSelector": {"matchLabels": {"stage": "live"}},
+                "objectSelector": {"matchExpressions": [{"key": "job-name", "operator": "DoesNotExist"}]},
+            },
+            "webhook": {
+                "hostNetwork": True,
+                "url": "https://hooks.example.com/",
+                "strategy": {"type": "Recreate"},
+                "topologySpreadConstraints": [
+                    {"maxSkew": 2, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+                ],
+                "serviceAccount": {"name": "hooks"},
+                "serviceAnnotations": {"note": "internal"},
+            },
+        }
+    )
+    assert_valid(found)
+    one(found, "ConfigMap", "drainproxy-more")
+    assert all(each["metadata"]["labels"]["team"] == "edge" for each in found if each["kind"] != "ConfigMap")
+    for kind, path in (
+        ("MutatingWebhookConfiguration", "mutate"),
+        ("ValidatingWebhookConfiguration", "check"),
+    ):
+        for hook in one(found, kind)["webhooks"]:
+            assert hook["clientConfig"]["url"] == f"https://hooks.example.com/{path}"
+            assert "service" not in hook["clientConfig"]
+            assert hook["namespaceSelector"]["matchLabels"]["stage"] == "live"
+    selectors = [each["objectSelector"] for each in one(found, "MutatingWebhookConfiguration")["webhooks"]]
+    assert all(
+        {"key": "job-name", "operator": "DoesNotExist"} in each["matchExpressions"] for each in selectors
+    )
+    deployment = one(found, "Deployment")["spec"]
+    spec = deployment["template"]["spec"]
+    assert deployment["strategy"] == {"type": "Recreate"}
+    assert (spec["hostNetwork"], spec["serviceAccountName"]) == (True, "hooks")
+    assert spec["topologySpreadConstraints"][0]["topologyKey"] == "zone"
+    assert not [each for each in found if each["kind"] == "ServiceAccount"]
+    assert one(found, "ClusterRoleBinding")["subjects"][0]["name"] == "hooks"
+    assert one(found, "Service")["metadata"]["annotations"] == {"note": "internal"}
+
+
+@pytest.mark.parametrize(("events", "types"), [(True, ["Ingress"]), (False, ["Ingress", "Egress"])])
+def test_who_writes_events_may_call_the_api_server(events, types):
+    """The webhook's NetworkPolicy keeps it from calling anybody only where it has nobody to call."""
+    found = documents({**WEBHOOK, "webhook": {"events": events}})
+    policy = one(found, "NetworkPolicy")["spec"]
+    assert policy["policyTypes"] == types
+    assert ("egress" in policy) == ("Egress" in types)
+
+
+def test_slices_may_be_read_in_every_namespace():
+    """rbac.clusterWide is one role for every pod, instead of one for each namespace."""
+    found = documents({**WEBHOOK, "webhook": {"events": False}, "rbac": {"clusterWide": True}})
+    role, binding = one(found, "ClusterRole"), one(found, "ClusterRoleBinding")
+    assert role["rules"] == [
+        {
+            "apiGroups": ["discovery.k8s.io"],
+            "resources": ["endpointslices"],
+            "verbs": ["get", "list", "watch"],
+        }
+    ]
+    assert binding["subjects"] == [
+        {"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "system:serviceaccounts"}
+    ]

@@ -23,6 +23,39 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: drainproxy
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Namespaces where pods are looked at, as a namespaceSelector. Takes `root`, and `labelled` for those with the label. */}}
+{{- define "drainproxy.namespaceSelector" -}}
+{{- $given := .root.Values.injection.namespaceSelector | default dict -}}
+{{- $labels := $given.matchLabels | default dict -}}
+{{- if .labelled -}}{{- $labels = merge (dict "drainproxy.io/inject" "true") $labels -}}{{- end -}}
+{{- with $labels }}
+matchLabels: {{- toYaml . | nindent 2 }}
+{{- end }}
+matchExpressions:
+  - key: kubernetes.io/metadata.name
+    operator: NotIn
+    values: {{- include "drainproxy.excluded" .root | nindent 6 }}
+  {{- with $given.matchExpressions }}{{ toYaml . | nindent 2 }}{{- end }}
+{{- end -}}
+
+{{/* Pods that are looked at, as an objectSelector. Takes `root` and `usual`, what is asked of every pod. */}}
+{{- define "drainproxy.objectSelector" -}}
+{{- $given := .root.Values.injection.objectSelector | default dict -}}
+{{- with merge (.usual.matchLabels | default dict) ($given.matchLabels | default dict) }}
+matchLabels: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with concat (.usual.matchExpressions | default list) ($given.matchExpressions | default list) }}
+matchExpressions: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "drainproxy.webhookAccount" -}}
+{{- .Values.webhook.serviceAccount.name | default (ternary (include "drainproxy.webhookName" .) "default" .Values.webhook.events) -}}
 {{- end -}}
 
 {{- define "drainproxy.webhookName" -}}
