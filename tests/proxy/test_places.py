@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from drainproxy.proxy.acceptor import Acceptor
 from drainproxy.proxy.http1.connection import ClientConnection
 from drainproxy.proxy.limits.connection_limit import MAX_CHECKS
+from drainproxy.proxy.wire import sockets
 from drainproxy.proxy.wire.listening_socket import BACKLOG
 from tests.support.house import House
 from tests.support.upstream import Upstream, answering
@@ -345,3 +348,19 @@ async def test_a_turn_of_callers_that_could_take_the_last_descriptors_is_accepte
         assert isinstance(house.listener._accepting, Acceptor) is scarce
         house.connection_limit._pools = [house.pool, house.pool]
         assert house.connection_limit.overrun_by(BACKLOG)
+
+
+class Gone(asyncio.BaseTransport):
+    """One whose socket is closed, and whose protocol has not heard of it."""
+
+    def get_extra_info(self, name: str, default: object = None) -> socket.socket:
+        """See asyncio.BaseTransport."""
+        wire = socket.socket()
+        wire.close()
+        return wire
+
+
+def test_of_a_connection_that_has_gone_unheard_there_is_nothing_to_read() -> None:
+    """Who looks for one that idles meets it, and a poll knows no descriptor of -1."""
+    assert not sockets.has_bytes(Gone())
+    assert sockets.hung_up(Gone(), half=False)

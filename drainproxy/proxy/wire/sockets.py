@@ -31,8 +31,12 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 def _events(transport: asyncio.BaseTransport, asked: int) -> int:
+    descriptor = transport.get_extra_info("socket").fileno()
+    if descriptor < 0:
+        # uvloop closes it before the protocol hears that the other side has gone.
+        return select.POLLHUP
     poll = select.poll()
-    poll.register(transport.get_extra_info("socket").fileno(), asked)
+    poll.register(descriptor, asked)
     return next((event for _, event in poll.poll(0)), 0)
 
 
