@@ -69,6 +69,11 @@ class Options:
     """native: an init container with restartPolicy Always. plain: one more container. auto: native, but plain
     where a Service would not find the port's name in an init container, before Kubernetes 1.33."""
 
+    mesh: Literal["auto", "istio", "linkerd", "none"] = "auto"
+    """Whose proxy is going to stand in the pod. auto: by the words of the pod and of its namespace, which are
+    `istio-injection`, `istio.io/rev`, `sidecar.istio.io/inject` and `linkerd.io/inject`. istio or linkerd:
+    whatever these say; none: they mean nothing here. A proxy that is in the pod always counts."""
+
     grace: Literal["raise", "keep"] | None = None
     """Whether terminationGracePeriodSeconds may be raised to what the drain needs. Default: raise where a
     preset or a part of the sum was chosen, keep otherwise."""

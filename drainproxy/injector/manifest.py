@@ -16,7 +16,8 @@ from drainproxy.injector.annotations import LABEL
 from drainproxy.injector.edit import LOADER, CannotEdit, edit, line_of
 from drainproxy.injector.finding import Finding, Moved
 from drainproxy.injector.objects import ENDING, Path, Thing, left_alone, listed, mapping, objects, template
-from drainproxy.injector.patch import Around, Injected, InjectorDefaults, inject, json_patch
+from drainproxy.injector.patch import Injected, InjectorDefaults, inject, json_patch
+from drainproxy.injector.pod_checks import Around
 from drainproxy.injector.surroundings import judge, services_of
 
 MAX_NODES = 1_000_000
@@ -168,7 +169,7 @@ def _workload(
     pod, _ = found
     labels = mapping(mapping(pod.get("metadata")).get("labels"))
     beside = [each for _, each in things]
-    around = Around(_namespace_labels(thing, beside), list(_specs(thing, labels, beside)))
+    around = _around(thing, labels, beside)
     try:
         outcome = inject(pod, defaults, thing.namespace, unasked=every, around=around)
         if isinstance(outcome, str):
@@ -193,12 +194,13 @@ def _specs(thing: Thing, labels: dict[str, Any], things: Sequence[Thing]) -> Ite
         yield {**service.spec, "ports": usable}
 
 
-def _namespace_labels(thing: Thing, things: Sequence[Thing]) -> dict[str, Any] | None:
-    """Return what is known of the namespace that a workload is in; None where it is not among the files."""
+def _around(thing: Thing, labels: dict[str, Any], things: Sequence[Thing]) -> Around:
+    """Return what the files say of a pod's surroundings; its namespace may be in none of them."""
+    services = list(_specs(thing, labels, things))
     for each in things:
         if (each.group, each.kind) == ("", "Namespace") and each.metadata.get("name") == thing.namespace:
-            return mapping(each.metadata.get("labels"))
-    return None
+            return Around(mapping(each.metadata.get("labels")), services, each.annotations)
+    return Around(services=services)
 
 
 def _look_around(stream: Stream, things: Sequence[tuple[Document, Thing]], *, services: bool) -> None:

@@ -6,6 +6,7 @@ server.py.
 """
 
 import asyncio
+import contextlib
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -15,8 +16,10 @@ from typing import Any
 from drainproxy.errors import KubernetesError
 from drainproxy.injector.annotations import INJECTED_LABEL, LABEL
 from drainproxy.injector.notice import Notice, Reference
+from drainproxy.injector.pod_checks import Around
 from drainproxy.kube.client import Api, connect
 from drainproxy.kube.events import event_about
+from drainproxy.kube.namespaces import Namespaces
 from drainproxy.kube.owners import controller, label
 from drainproxy.kube.rate_limit import RateLimit
 from drainproxy.kube.settings import KubeSettings
@@ -48,6 +51,20 @@ class Notices:
     _told: OrderedDict[tuple[str, str, str], float] = field(default_factory=OrderedDict, init=False)
     _owners: OrderedDict[str, Reference] = field(default_factory=OrderedDict, init=False)
     _pace: RateLimit = field(default_factory=RateLimit, init=False)
+
+    def __post_init__(self) -> None:
+        self.namespaces = Namespaces(self.settings, self.metrics, self._complain)
+
+    def around(self, namespace: str) -> Around:
+        """Return what is known of the pods of a namespace, without asking."""
+        found = self.namespaces.get(namespace)
+        return Around() if found is None else Around(found.labels, (), found.annotations)
+
+    async def looked(self) -> None:
+        """Wait until namespaces are known, but not for long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(VERSION_S):
+                await self.namespaces.looked.wait()
 
     def tell(self, notice: Notice) -> None:
         """Queue an Event, unless its owner was told the same a short while ago.

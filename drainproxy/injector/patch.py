@@ -7,7 +7,7 @@ same in CEL, as far as CEL goes. A pod that has the sidecar stays as it is.
 import copy
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ from drainproxy.injector.annotations import (
     read,
 )
 from drainproxy.injector.capture import Capture, Ground, decide
-from drainproxy.injector.pod_checks import NAME, ROUTES_VOLUME, TOKEN_VOLUME
+from drainproxy.injector.pod_checks import NAME, ROUTES_VOLUME, TOKEN_VOLUME, Around
 from drainproxy.injector.refusal import refuse
 from drainproxy.injector.takeover import Taken, take_over, unproxied
 from drainproxy.podspec import DEFAULT_GRACE_S, sidecar
@@ -60,16 +60,6 @@ class InjectorDefaults:
     """The cluster's version, where it is known."""
     redirect_image: str = ""
     """Image of the init container that leads packets to the sidecar; empty: no capture by redirect."""
-
-
-@dataclass(frozen=True, slots=True)
-class Around:
-    """What is known of a pod's surroundings."""
-
-    namespace_labels: Mapping[str, str] | None = None
-    """None: nobody has asked."""
-    services: Sequence[Mapping[str, Any]] = ()
-    """Specs of the Services that lead to it."""
 
 
 NOWHERE = Around()
@@ -122,13 +112,13 @@ def _inject(pod: Pod, defaults: InjectorDefaults, namespace: str, around: Around
     metadata = pod["metadata"] = pod.get("metadata") or {}
     spec = pod["spec"]
     say: list[str] = []
-    mesh = pod_checks.mesh_of(pod)
     wish = read(metadata.get("annotations") or {}, defaults.annotations)
     options = wish.options
+    mesh = pod_checks.mesh_of(pod, around, options.mesh)
     image = _image(metadata, defaults)
     pod_checks.check(pod, namespace)
     if mesh is not None:
-        pod_checks.fit_mesh(pod, mesh, options.admin_port, say)
+        pod_checks.fit_mesh(pod, mesh, around, options.admin_port, say)
     ground = Ground(
         namespace_labels=around.namespace_labels,
         services=around.services,

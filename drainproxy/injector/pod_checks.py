@@ -4,7 +4,8 @@ Pure. What would lose requests quietly is refused with the reason; what is doubt
 patch.py, on a pod that it may change.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from drainproxy import podspec
@@ -23,6 +24,11 @@ _SUFFIXES = {"": 1, "m": 0.001, "k": 1e3, "M": 1e6, "G": 1e9, "Ki": 1024, "Mi": 
 
 SYSTEM_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease"})
 MIRROR = "kubernetes.io/config.mirror"
+ISTIO_INJECT, ISTIO_REVISION, LINKERD_INJECT = (
+    "sidecar.istio.io/inject",
+    "istio.io/rev",
+    "linkerd.io/inject",
+)
 
 
 def check(pod: dict[str, Any], namespace: str) -> None:
@@ -75,27 +81,61 @@ def check_mode(spec: dict[str, Any], mode: str) -> None:
         refuse("a plain sidecar would keep a pod that runs to completion from completing; use mode native")
 
 
-def mesh_of(pod: dict[str, Any]) -> str | None:
-    """Return istio or linkerd if their proxy is in the pod, or is going to be."""
-    metadata = pod.get("metadata") or {}
-    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
-    names = {each.get("name") for each in podspec.containers(pod["spec"])}
-    wish = "sidecar.istio.io/inject"
-    if "istio-proxy" in names or "true" in (labels.get(wish), annotations.get(wish)):
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What is known of a pod's surroundings."""
+
+    namespace_labels: Mapping[str, str] | None = None
+    """None: nobody knows them."""
+    services: Sequence[Mapping[str, Any]] = ()
+    """Specs of the Services that lead to it."""
+    namespace_annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+def mesh_of(pod: dict[str, Any], around: Around, chosen: str) -> str | None:
+    """Return istio or linkerd if their proxy is in the pod, or is going to be. `chosen`: the option mesh."""
+    for each in podspec.containers(pod["spec"]):
+        if each.get("name") in MESH_PROXIES:
+            return MESH_PROXIES[each["name"]]
+    if chosen != "auto":
+        return None if chosen == "none" else chosen
+    if _istio(pod, around.namespace_labels or {}):
         return "istio"
-    if "linkerd-proxy" in names or annotations.get("linkerd.io/inject") in ("enabled", "ingress"):
-        return "linkerd"
-    return None
+    word = podspec.annotations(pod).get(LINKERD_INJECT, around.namespace_annotations.get(LINKERD_INJECT))
+    return "linkerd" if word in ("enabled", "ingress") else None
 
 
-def fit_mesh(pod: dict[str, Any], mesh: str, admin_port: int, say: list[str]) -> None:
+def _istio(pod: dict[str, Any], namespace: Mapping[str, str]) -> bool:
+    """Tell whether one of Istio's webhooks is going to take the pod.
+
+    `istio-injection` of the namespace goes before its revision, and keeps the pod's own words from counting
+    where it says no; else these go first (Istio: Controlling the injection policy).
+    """
+    labels = (pod.get("metadata") or {}).get("labels") or {}
+    own = labels.get(ISTIO_INJECT, podspec.annotations(pod).get(ISTIO_INJECT))
+    if own == "false":
+        return False
+    if "istio-injection" in namespace:
+        return namespace["istio-injection"] == "enabled"
+    return own == "true" or bool(namespace.get(ISTIO_REVISION) or labels.get(ISTIO_REVISION))
+
+
+def fit_mesh(pod: dict[str, Any], mesh: str, around: Around, admin_port: int, say: list[str]) -> None:
     """Keep the admin port out of the mesh, and refuse a mesh's proxy that would be gone in mid drain."""
-    if gone := podspec.gone_in_mid_drain(pod, mesh):
+    # What a namespace says to Linkerd holds for pods that do not say it themselves (Linkerd: Proxy
+    # Configuration): a list of ours in the pod would hide the namespace's.
+    inherited = {
+        name: value
+        for name, value in around.namespace_annotations.items()
+        if name.startswith(("config.linkerd.io/", "config.alpha.linkerd.io/"))
+    }
+    effective = {**pod, "metadata": {"annotations": {**inherited, **podspec.annotations(pod)}}}
+    if gone := podspec.gone_in_mid_drain(effective, mesh):
         refuse(gone)
     present = any(each.get("name") in MESH_PROXIES for each in podspec.containers(pod["spec"]))
-    if not present and not podspec.outlasts(pod, mesh):
+    if not present and not podspec.outlasts(effective, mesh):
         say.append(f"the {mesh} proxy must outlast the drain: {podspec.to_outlast(mesh)}")
-    ports, setting = podspec.excluded_ports(pod, mesh), podspec.EXCLUDED_PORTS[mesh]
+    ports, setting = podspec.excluded_ports(effective, mesh), podspec.EXCLUDED_PORTS[mesh]
     if str(admin_port) not in ports:
         excluded = {setting: ",".join([*ports, str(admin_port)])}
         pod["metadata"]["annotations"] = {**podspec.annotations(pod), **excluded}

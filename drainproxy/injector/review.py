@@ -6,13 +6,15 @@ Pure. Called by server.py.
 import base64
 import json
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from drainproxy.errors import InjectionRefused
 from drainproxy.injector.annotations import LABEL
 from drainproxy.injector.notice import Notice
-from drainproxy.injector.patch import Injected, InjectorDefaults, inject, json_patch
+from drainproxy.injector.patch import NOWHERE, Injected, InjectorDefaults, inject, json_patch
+from drainproxy.injector.pod_checks import Around
 from drainproxy.injector.takeover import Taken
 from drainproxy.kube.owners import controller
 from drainproxy.log import plain
@@ -47,15 +49,24 @@ class Answer:
     """What the owner of the pod is told of it."""
 
 
-def answer(body: bytes, defaults: InjectorDefaults) -> Answer:
+Known = Callable[[str], Around]
+"""What is known of a namespace, by its name."""
+
+
+def nothing_known(_: str) -> Around:
+    """Nobody has asked."""
+    return NOWHERE
+
+
+def answer(body: bytes, defaults: InjectorDefaults, known: Known = nothing_known) -> Answer:
     """Answer one review of a pod's creation. Raises Malformed."""
     asked = _Question.read(body)
     if (asked.kind, asked.operation) != ("Pod", "CREATE"):
         raise Malformed(f"only {KIND} {VERSION} of the creation of pods is answered")
-    return asked.answered(*_verdict(asked.thing, asked.namespace, defaults), patches=True)
+    return asked.answered(*_verdict(asked.thing, asked.namespace, defaults, known), patches=True)
 
 
-def check(body: bytes, defaults: InjectorDefaults) -> Answer:
+def check(body: bytes, defaults: InjectorDefaults, known: Known = nothing_known) -> Answer:
     """Answer one review of a workload: whoever applies it hears what will become of its pods.
 
     Raises Malformed.
@@ -67,7 +78,7 @@ def check(body: bytes, defaults: InjectorDefaults) -> Answer:
     pod = spec.get("template") if isinstance(spec, dict) else None
     if not isinstance(pod, dict):
         raise Malformed("it has no pod template")
-    return asked.answered(*_verdict(pod, asked.namespace, defaults), patches=False)
+    return asked.answered(*_verdict(pod, asked.namespace, defaults, known), patches=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +144,11 @@ class _Question:
 
 
 def _verdict(
-    pod: dict[str, Any], namespace: str, defaults: InjectorDefaults
+    pod: dict[str, Any], namespace: str, defaults: InjectorDefaults, known: Known
 ) -> tuple[Injected | str, str, tuple[str, ...]]:
     """Return what becomes of a pod, in a word, and what is said of it. Raises Malformed."""
     try:
-        outcome = inject(pod, defaults, namespace, unasked=True)
+        outcome = inject(pod, defaults, namespace, unasked=True, around=known(namespace))
     except InjectionRefused as refusal:
         if refusal.result == "malformed":
             raise Malformed(str(refusal)) from None

@@ -22,7 +22,7 @@ from drainproxy.certificates import Files, Rotation, for_clients
 from drainproxy.injector.door import ReviewDoor, line
 from drainproxy.injector.notices import Notices
 from drainproxy.injector.patch import InjectorDefaults
-from drainproxy.injector.review import Answer, Malformed, answer, check
+from drainproxy.injector.review import Answer, Known, Malformed, answer, check, nothing_known
 from drainproxy.kube.settings import KubeSettings
 from drainproxy.lifecycle import signals
 from drainproxy.lifecycle.propagation import PRESETS, UNKNOWN, Facts, judge
@@ -89,13 +89,16 @@ class _Webhook:
             ReviewDoor({"/mutate": self._mutate, "/check": self._check}, self._certificates),
             HttpServer({path: {"GET": self._show} for path in ("/livez", "/readyz", "/metrics")}),
         ]
-        if self._notices is not None and self._defaults.kubernetes is None:
-            self._defaults = replace(self._defaults, kubernetes=await self._notices.version())
+        tasks = [self._loop.create_task(self._rotation.watch(), name="certificates")]
+        if self._notices is not None:
+            tasks.append(self._loop.create_task(self._notices.namespaces.run(), name="namespaces"))
+            if self._defaults.kubernetes is None:
+                self._defaults = replace(self._defaults, kubernetes=await self._notices.version())
+            await self._notices.looked()
         for door, name, bound in zip(doors, ("webhook", "admin"), (wire, admin_wire), strict=True):
             await door.open(bound)
             self._log.event("listening", listener=name, address=address_of(bound))
         signals.deliver(self._loop, self._signalled)
-        tasks = [self._loop.create_task(self._rotation.watch(), name="certificates")]
         if self._notices is not None:
             tasks.append(self._loop.create_task(self._notices.run(), name="notices"))
         await self._ending.wait()
@@ -158,13 +161,14 @@ class _Webhook:
         return response
 
     async def _review(
-        self, request: web.BaseRequest, judge: Callable[[bytes, InjectorDefaults], Answer]
+        self, request: web.BaseRequest, judge: Callable[[bytes, InjectorDefaults, Known], Answer]
     ) -> Answer | web.Response:
         """Return what is answered, or an error where the review is none."""
         if self._ending.is_set():
             self._last_review = self._loop.time()
         try:
-            return judge(await self._read(request), self._defaults)
+            known = nothing_known if self._notices is None else self._notices.around
+            return judge(await self._read(request), self._defaults, known)
         except TimeoutError:
             return self._malformed(503, "the review did not come whole, in time and beside others")
         except Malformed as reason:

@@ -176,7 +176,8 @@ def test_events_take_a_service_account_and_can_be_left_out():
     found = documents(WEBHOOK)
     (role,) = (each for each in found if each["kind"] == "ClusterRole")
     granted = {(name, verb) for rule in role["rules"] for name in rule["resources"] for verb in rule["verbs"]}
-    assert granted == {("events", "create"), ("replicasets", "get"), ("pods", "list"), ("namespaces", "list")}
+    kept = {("namespaces", "list"), ("namespaces", "watch")}
+    assert granted == {("events", "create"), ("replicasets", "get"), ("pods", "list"), *kept}
     spec = one(found, "Deployment")["spec"]["template"]["spec"]
     assert spec["serviceAccountName"] == one(found, "ServiceAccount")["metadata"]["name"]
     assert "--credentials=/var/run/secrets/kubernetes.io/serviceaccount" in spec["containers"][0]["args"]
@@ -476,3 +477,20 @@ def test_slices_may_be_read_in_every_namespace():
     assert binding["subjects"] == [
         {"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "system:serviceaccounts"}
     ]
+
+
+@pytest.mark.parametrize("mesh", ["auto", "istio", "linkerd", "none"])
+def test_a_mesh_that_is_chosen_for_all(mesh):
+    """The webhook is told; the policy, which leaves pods beside one alone, refuses what it cannot follow."""
+    webhook = one(documents({**WEBHOOK, "sidecar": {"mesh": mesh}}), "Deployment")
+    told = f"--set=mesh={mesh}" in webhook["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert told == (mesh != "auto")
+    policy = {"injection": {"mode": "policy", "kubeVersion": "1.36"}, "sidecar": {"mesh": mesh}}
+    if mesh in ("istio", "linkerd"):
+        with pytest.raises(helm.HelmRenderError, match=f"sidecar.mesh {mesh} needs the webhook"):
+            documents(policy)
+        return
+    found = [each for each in documents(policy) if each["kind"] == "MutatingAdmissionPolicy"]
+    for each in found:
+        asked = {condition["name"] for condition in each["spec"]["matchConditions"]}
+        assert ("no-mesh-of-the-namespace" in asked) == (mesh == "auto")

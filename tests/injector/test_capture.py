@@ -13,7 +13,8 @@ import yaml
 from drainproxy.errors import InjectionRefused
 from drainproxy.injector.capture import ENFORCED
 from drainproxy.injector.manifest import process
-from drainproxy.injector.patch import Around, Injected, InjectorDefaults, inject
+from drainproxy.injector.patch import Injected, InjectorDefaults, inject
+from drainproxy.injector.pod_checks import Around
 from tests.chart.standards import VERSIONS, assert_valid
 from tests.injector.pods import ISTIO, LINKERD, PREFIX, Row, pod, wished
 from tests.injector.shapes import DOORS, SHAPES, Shape, asks, bare, box, named, service

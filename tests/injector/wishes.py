@@ -164,6 +164,16 @@ WISHES = [
         ),
     ),
     injected(
+        "Istio to come, of a revision",
+        pod(
+            labels={"istio.io/rev": "1-28"},
+            terminationGracePeriodSeconds=60,
+            annotations={"proxy.istio.io/config": "terminationDrainDuration: 60s"},
+        ),
+        grace=60,
+        env={"DRAINPROXY_PROPAGATION": "mesh"},
+    ),
+    injected(
         "Istio, plain, that waits",
         pod(
             app(),

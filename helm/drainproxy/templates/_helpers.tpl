@@ -110,6 +110,9 @@ matchExpressions: {{- toYaml . | nindent 2 }}
 {{- if and (eq $mode "policy") (not $policies) -}}
 {{- fail (printf "injection.mode policy needs Kubernetes 1.36 (MutatingAdmissionPolicy v1); this is %s: use webhook, with webhook.enabled" $version) -}}
 {{- end -}}
+{{- if and (eq $mode "policy") (has .Values.sidecar.mesh (list "istio" "linkerd")) -}}
+{{- fail (printf "sidecar.mesh %s needs the webhook: the policy leaves pods beside a mesh alone" .Values.sidecar.mesh) -}}
+{{- end -}}
 {{- if and (eq $mode "webhook") (not .Values.webhook.enabled) -}}
 {{- fail "injection.mode webhook and webhook.enabled false contradict one another: use policy, or auto" -}}
 {{- end -}}
@@ -123,7 +126,7 @@ matchExpressions: {{- toYaml . | nindent 2 }}
 {{- $_ := set $options "imagePullPolicy" .Values.image.pullPolicy -}}
 {{- /* Where it matters the webhook decides; a policy runs in 1.36 and newer. */ -}}
 {{- if eq $options.mode "auto" }}{{- $_ := set $options "mode" "native" }}{{- end -}}
-{{- toYaml $options -}}
+{{- toYaml (omit $options "mesh") -}}
 {{- end -}}
 
 {{- define "drainproxy.certificateSecret" -}}

@@ -24,7 +24,7 @@
 
 {{- /*
 The conditions, a list: name, expression, and the sentence for who meets the contrary. Takes pod, as above, mode,
-traffic, admin and revisions.
+traffic, admin, mesh and revisions.
 */ -}}
 {{- define "drainproxy.celConditions" -}}
 {{- $pod := .pod -}}
@@ -94,10 +94,14 @@ traffic, admin and revisions.
   expression: >-
     {{ $pod }}.spec.containers.all(c, c.name != "istio-proxy" && c.name != "linkerd-proxy")
     && {{ $pod }}.spec.?initContainers.orValue([]).all(c, c.name != "istio-proxy" && c.name != "linkerd-proxy")
+    {{- if ne .mesh "none" }}
     && {{ $pod }}.metadata.?labels[?"sidecar.istio.io/inject"].orValue("") != "true"
+    && {{ $pod }}.metadata.?labels[?"istio.io/rev"].orValue("") == ""
     && {{ $pod }}.metadata.?annotations[?"sidecar.istio.io/inject"].orValue("") != "true"
     && !({{ $pod }}.metadata.?annotations[?"linkerd.io/inject"].orValue("") in ["enabled", "ingress"])
+    {{- end }}
   message: '"a mesh stands beside it, whose drain the webhook judges"'
+{{- if ne .mesh "none" }}
 - name: no-mesh-of-the-namespace
   expression: >-
     ("false" in [{{ $pod }}.metadata.?labels[?"sidecar.istio.io/inject"].orValue(""), {{ $pod }}.metadata.?annotations[?"sidecar.istio.io/inject"].orValue("")]
@@ -105,6 +109,7 @@ traffic, admin and revisions.
     && ({{ $pod }}.metadata.?annotations[?"linkerd.io/inject"].orValue("") == "disabled"
     || !(namespaceObject.metadata.?annotations[?"linkerd.io/inject"].orValue("") in ["enabled", "ingress"]))
   message: '"its namespace puts a mesh beside it, whose drain the webhook judges"'
+{{- end }}
 - name: known-revision
   expression: {{ $pod }}.metadata.?labels[?"drainproxy.io/rev"].orValue("") in {{ toJson .revisions }}
   message: '"its label drainproxy.io/rev is no revision"'

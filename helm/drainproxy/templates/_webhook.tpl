@@ -41,6 +41,9 @@
 - --set={{ $name | kebabcase }}={{ int (get $sidecar $name) }}s
 {{- end }}
 {{- end }}
+{{- if ne $sidecar.mesh "auto" }}
+- --set=mesh={{ $sidecar.mesh }}
+{{- end }}
 {{- range $name, $value := $sidecar.env }}
 - {{ printf "--set=%s=%s" ($name | trimPrefix "DRAINPROXY_" | lower | replace "_" "-") (include "drainproxy.text" $value) | quote }}
 {{- end }}
