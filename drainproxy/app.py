@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from drainproxy import __version__, flavour
 from drainproxy.addresses import ListenAddress
@@ -47,10 +47,7 @@ from drainproxy.proxy.warmup import Warmup
 from drainproxy.proxy.wire import keepalive
 from drainproxy.proxy.wire.listening_socket import ListeningSocket, address_of, bind
 from drainproxy.tasks import Connections
-
-if TYPE_CHECKING:
-    from drainproxy.proxy.accounting.tracing import Tracing
-
+from drainproxy.telemetry.closing import Telemetry
 
 Door = ListeningSocket | Callable[[], ListeningSocket]
 """Bound; or what will bind it once the application is there."""
@@ -126,7 +123,8 @@ class _Process:
         self._warmup: Warmup | None = None
         self._rotation = Rotation(self.metrics, log)
         secure(self._pools, config.edge, self._rotation)
-        self._tracing = self._trace()
+        whose, reserve_s = place(config.kube).fields(), self.controller.plan.budget.reserve_s
+        self._telemetry = Telemetry(config.process, whose, reserve_s, metrics=self.metrics, log=log)
         self._cluster = self._know_the_cluster()
         self._blocked: dict[Listener, str] = {}
         self._listeners = list(self._open(doors))
@@ -159,13 +157,13 @@ class _Process:
     def _serve(self, doors: Sequence[Sequence[Door]]) -> list[ProxyServer]:
         """Return what answers at each address of `listen`."""
         config, shared = self._config, self._shared
-        shared.tracing = self._tracing
+        shared.tracing = self._telemetry.tracing
         if config.proxy.handoff != "off" and self._cluster is not None:
             shared.siblings = self._cluster.siblings
         elif config.proxy.handoff != "off":
             problem = "handoff: this pod knows neither its namespace nor its name, so no siblings; set both"
             self._log.event("config_problem", "warning", problem=problem)
-        shared.filters = filters.build(config.edge, self._tracing)
+        shared.filters = filters.build(config.edge, self._telemetry.tracing)
         preambles = preamble.build(config.edge, config.proxy, self._rotation)
         return [
             ProxyServer(self._plane(pool, _port(door[0], address)), preambles[address.tls])
@@ -202,14 +200,6 @@ class _Process:
             tasks=self._tasks,
         )
 
-    def _trace(self) -> "Tracing | None":
-        process = self._config.process
-        if process.trace_endpoint is None:
-            return None
-        from drainproxy.proxy.accounting import tracing  # noqa: PLC0415 - an extra, and some 10 MB
-
-        return tracing.Tracing(process.trace_endpoint, process.trace_ratio, self.metrics)
-
     async def run(self, admin_wire: socket.socket) -> None:
         """Start everything, wait for the end, leave."""
         admin = AdminServer(
@@ -243,7 +233,7 @@ class _Process:
             await self._leave(admin)
             for service in running:
                 service.cancel()
-        await self._send_spans()
+        await self._telemetry.close(self._shutdown.exit_by - self._loop.time())
         signals.ignore(self._loop)
         self._log.event("exit", after_s=round(self._loop.time() - self.controller.journal.phase_since, 3))
 
@@ -262,14 +252,6 @@ class _Process:
             await self._cluster.stop(self._shutdown.exit_by)
         await self._tasks.cancel()
         await admin.stop()
-
-    async def _send_spans(self) -> None:
-        """Send what is left of the trace, in half of the reserve that the deadline has left."""
-        if self._tracing is not None:
-            left_s = max(0.0, self._shutdown.exit_by - self._loop.time())
-            within_s = min(self.controller.plan.budget.reserve_s, left_s) / 2
-            if unsent := await self._tracing.close(within_s):
-                self._log.event("trace_spans", "warning", unsent=unsent)
 
     # Signals.
 

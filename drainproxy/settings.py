@@ -50,6 +50,10 @@ class ProcessSettings:
     """Which part of the traces that begin here is sent, from 0 to 1. Whether a caller's trace is sent its
     own traceparent says."""
 
+    metrics_push: Endpoint | None = None
+    """At the end of a drain, send what became of it to a collector, over OTLP/HTTP, for at most half of
+    `reserve`: http://collector:4318/v1/metrics. Needs `drainproxy[tracing]`."""
+
     loop: Literal["auto", "uvloop", "asyncio"] = "auto"
     """Event loop; auto is uvloop where it is installed."""
 

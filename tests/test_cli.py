@@ -298,11 +298,13 @@ def test_uvloop_missing():
 def test_extras_missing():
     """What an extra brings is asked for at the start, by the name that pip knows."""
     without = "import importlib.util; importlib.util.find_spec = lambda name: None"
-    done = script(without, "run", "--h2-inspect", "true", "--trace-endpoint", "http://a:4318/v1/traces")
+    told = ["--trace-endpoint", "http://a:4318/v1/traces", "--metrics-push", "http://a:4318/v1/metrics"]
+    done = script(without, "run", "--h2-inspect", "true", *told)
     assert done.returncode == 64
     assert done.stderr.splitlines() == [
         "drainproxy: h2_inspect: hpack is not installed; pip install '.[http2]'",
         "drainproxy: trace_endpoint: opentelemetry is not installed; pip install '.[tracing]'",
+        "drainproxy: metrics_push: opentelemetry is not installed; pip install '.[tracing]'",
     ]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from drainproxy import flavour, metrics, settings
 from drainproxy.cli import arguments
+from drainproxy.telemetry import push
 from tests.test_docs import ROOT, documents
 
 PAGES = [*documents(), ROOT / "bench/README.md", ROOT / "tests/conformance/README.md"]
@@ -47,6 +48,7 @@ def test_each_metric_exists(page):
     """A series that a page names is exported; a histogram's also by its parts."""
     families = [*metrics.Metrics().families(), *metrics.WebhookMetrics().families()]
     known = {f"{metrics.PREFIX}{each.name}{part}" for each in families for part in ("", "_bucket")}
+    known |= push.names(metrics.Metrics())
     assert set(re.findall(r"\bdrainproxy_[a-z0-9_]+", TEXTS[page])) <= known
 
 

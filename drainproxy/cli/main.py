@@ -86,8 +86,9 @@ def _serve(given: Mapping[str, Any]) -> int:
     missing = []
     if chosen.proxy.h2_inspect and importlib.util.find_spec("hpack") is None:
         missing.append("h2_inspect: hpack is not installed; pip install '.[http2]'")
-    if chosen.process.trace_endpoint and importlib.util.find_spec("opentelemetry") is None:
-        missing.append("trace_endpoint: opentelemetry is not installed; pip install '.[tracing]'")
+    if importlib.util.find_spec("opentelemetry") is None:
+        asked = [name for name in ("trace_endpoint", "metrics_push") if getattr(chosen.process, name)]
+        missing += [f"{name}: opentelemetry is not installed; pip install '.[tracing]'" for name in asked]
     if missing:
         raise ConfigError(missing)
     factory = _loop_factory(chosen.process.loop)

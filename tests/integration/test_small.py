@@ -38,7 +38,7 @@ NEVER = {
     "idna": "names of hosts come encoded",
     "kubernetes_asyncio": "reads kubeconfigs, and 37 MB with its models",
     "multiprocessing": "one process",
-    "opentelemetry": "for trace_endpoint",
+    "opentelemetry": "for trace_endpoint and metrics_push",
     "rich": "for people at a terminal",
     "tempfile": "urllib's",
     "urllib.request": "for proxies before the API server",

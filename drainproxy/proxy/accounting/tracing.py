@@ -1,6 +1,6 @@
 """One server span a request, and the caller's trace passed on (OpenTelemetry; W3C Trace Context).
 
-The only import of opentelemetry, and itself imported by app.py only where `trace_endpoint` is set. Spans
+Imported by telemetry/, and only where `trace_endpoint` is set: it loads opentelemetry. Spans
 leave by a thread of their own, from a bounded queue: one that does not fit is dropped and counted.
 """
 

@@ -1,0 +1,1 @@
+"""What OpenTelemetry's collectors get, of processes that were told of one."""
