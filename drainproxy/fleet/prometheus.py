@@ -94,7 +94,9 @@ class Prometheus:
         try:
             context = ssl.create_default_context(cafile=self.authority)
             request = urllib.request.Request(url, headers=fields)  # noqa: S310 - looked at above
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=context) as answer:  # noqa: S310
+            with urllib.request.urlopen(  # noqa: S310 - as above
+                request, timeout=TIMEOUT_S, context=context
+            ) as answer:
                 return bytes(answer.read(MAX_ANSWER_BYTES))
         except urllib.error.HTTPError as error:
             said = _error(error.read(MAX_ANSWER_BYTES)) or error.reason
