@@ -3,6 +3,7 @@
 Pure. Two rooms read pods and must agree: kube/ judges what runs, injector/ makes what will run.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -18,10 +19,21 @@ _OUTLASTS = {
     "linkerd": ("config.alpha.linkerd.io/proxy-wait-before-exit-seconds", ("",)),
 }
 """Annotation, and what has to be in it, so that a mesh's proxy outlasts the drain as a plain container."""
+MIN_CPU_LIMIT = "50m"
+"""With less nobody has seen a drain (docs/operations.md, what a CPU limit costs)."""
 DEFAULT_GRACE_S = 30
 PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _PAIR = re.compile(r"([0-9]{1,5}):([0-9]{1,5})")
 _ONLY_SLEEP = re.compile(r"\s*(exec\s+)?(/usr)?(/bin/)?sleep\s+[0-9.]+[smh]?\s*")
+
+
+def cores(quantity: str) -> float:
+    """Return a quantity of CPU, infinite where it is none (Kubernetes: Quantity)."""
+    units = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3}
+    try:
+        return float(quantity.rstrip("numk")) * units.get(quantity[-1:], 1.0)
+    except ValueError:
+        return math.inf
 
 
 def is_ours(container: Mapping[str, Any]) -> bool:

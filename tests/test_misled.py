@@ -194,15 +194,20 @@ def test_a_peer_service_needs_another_to_the_same_port(peers, becomes):
     assert ("endpoints" in failures(found)) is (becomes == "failed")
 
 
-LIMITS = {"1m": True, "100m": True, "0.5": True, "999m": True, "1": False, "2000m": False, "1.5": False}
+STARVES, DOUBTFUL, ENOUGH = ("1m", "49m", "0.04"), ("50m", "100m", "0.5", "999m"), ("1", "2000m", "1.5")
 
 
-@pytest.mark.parametrize(("limit", "starves"), LIMITS.items())
-def test_a_cpu_limit_that_starves(limit, starves):
-    """Below the one processor that it can use, it is stopped in each period of the kernel's."""
+@pytest.mark.parametrize("limit", [*STARVES, *DOUBTFUL, *ENOUGH])
+def test_a_cpu_limit_that_starves(limit):
+    """Below the one processor that it can use, it is stopped in each period once its share is used up.
+
+    Whether the load does that is not to be seen where somebody has chosen it; below what was tried it fails.
+    """
     found = good()
     ours(found)["resources"]["limits"] = {"cpu": limit}
-    assert (f"a CPU limit of {limit}" in str(failures(found).get("CPU"))) is starves
+    said = f"a CPU limit of {limit}"
+    assert (said in str(failures(found).get("CPU"))) is (limit in STARVES)
+    assert (said in str(doubts(found))) is (limit in DOUBTFUL)
 
 
 def test_a_limit_range_gives_one():

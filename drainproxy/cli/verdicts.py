@@ -214,28 +214,21 @@ def _autoscalers(found: Survey, ours: Mapping[str, Any]) -> Iterator[str]:
 
 def _cpu(found: Survey, ours: Mapping[str, Any]) -> Iterator[str]:
     limit = ((ours.get("resources") or {}).get("limits") or {}).get("cpu")
-    who = "drainproxy has a CPU limit"
+    who, chosen = "drainproxy has a CPU limit", limit is not None
     if limit is None:
         for each in found.limits:
             for item in each["spec"].get("limits") or ():
                 given = (item.get("default") or {}).get("cpu")
                 if item.get("type") == "Container" and given is not None:
                     limit, who = given, f"LimitRange {each['metadata']['name']} gives drainproxy a CPU limit"
-    share = math.inf if limit is None else _cores(str(limit))
+    share = math.inf if limit is None else podspec.cores(str(limit))
     if share < 1:
-        yield (
+        said = (
             f"{who} of {limit}: once that is used up it stands still for the rest of each 100 ms, in mid"
             " drain too; a limit of its own of 1 or more never does that, since it has one thread"
         )
-
-
-def _cores(quantity: str) -> float:
-    """Return a quantity of CPU, infinite where it is none."""
-    units = {"n": 1e-9, "u": 1e-6, "m": 1e-3}
-    try:
-        return float(quantity.rstrip("num")) * units.get(quantity[-1:], 1.0)
-    except ValueError:
-        return math.inf
+        # Whoever has set one may know the load, which is not to be seen here.
+        yield Doubt(said) if chosen and share >= podspec.cores(podspec.MIN_CPU_LIMIT) else said
 
 
 def _rights(found: Survey, ours: Mapping[str, Any], config: Config) -> Iterator[str]:

@@ -113,7 +113,7 @@ def _inject(pod: Pod, defaults: InjectorDefaults, namespace: str, around: Around
     spec = pod["spec"]
     say: list[str] = []
     wish = read(metadata.get("annotations") or {}, defaults.annotations)
-    options = wish.options
+    options = pod_checks.fit_resources(pod, wish.options, say)
     mesh = pod_checks.mesh_of(pod, around, options.mesh)
     image = _image(metadata, defaults)
     pod_checks.check(pod, namespace)
@@ -231,10 +231,7 @@ def _container(
         # On the listeners only: it holds back the application's containers.
         "startupProbe": _probe("/startupz", options, periodSeconds=1, failureThreshold=60),
         "readinessProbe": _probe("/readyz", options, periodSeconds=5, failureThreshold=2, timeoutSeconds=2),
-        "resources": {
-            "requests": {"cpu": options.cpu_request, "memory": options.memory_request},
-            "limits": {"memory": options.memory_limit},
-        },
+        "resources": pod_checks.resources(options),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,

@@ -4,8 +4,8 @@ Pure. What would lose requests quietly is refused with the reason; what is doubt
 patch.py, on a pod that it may change.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from drainproxy import podspec
@@ -21,6 +21,8 @@ MAX_UID = 2**31 - 1
 """What an API server takes (k8s.io/apimachinery, validation.IsValidUserID)."""
 _MIN_LIMIT = f"{BASE_BYTES // 1024**2}Mi"
 _SUFFIXES = {"": 1, "m": 0.001, "k": 1e3, "M": 1e6, "G": 1e9, "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3}
+_SUFFIXES |= {"T": 1e12, "Ti": 1024**4}
+_BOTH = ("cpu", "memory")
 
 SYSTEM_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease"})
 MIRROR = "kubernetes.io/config.mirror"
@@ -45,18 +47,7 @@ def check(pod: dict[str, Any], namespace: str) -> None:
 
 def check_fit(spec: dict[str, Any], environment: Mapping[str, str], options: Options) -> None:
     """Raise InjectionRefused with what an API server would refuse in the whole pod, on our account."""
-    say = []
-    if _quantity(options.memory_limit) < BASE_BYTES:
-        say.append(
-            f"{PREFIX}memory-limit: {options.memory_limit} is below {_MIN_LIMIT}, which it needs itself"
-        )
-    if _quantity(options.memory_request) > _quantity(options.memory_limit):
-        say.append(
-            f"{PREFIX}memory-request: {options.memory_request} is above memory-limit {options.memory_limit}"
-        )
-    if options.run_as_user != "null" and int(options.run_as_user) > MAX_UID:
-        say.append(f"{PREFIX}run-as-user: {options.run_as_user} is above {MAX_UID}")
-    if say:
+    if say := list(_unfit(options)):
         refuse(*say, result="invalid")
     ours = {NAME, REDIRECT_NAME}
     for each in podspec.containers(spec):
@@ -69,9 +60,75 @@ def check_fit(spec: dict[str, Any], environment: Mapping[str, str], options: Opt
             refuse(f"a volume is called {volume['name']} already, and is not ours")
 
 
+def _unfit(options: Options) -> Iterator[str]:
+    """Yield what makes no sense about the container's resources and its user."""
+    if _quantity(options.memory_limit) < BASE_BYTES:
+        yield f"{PREFIX}memory-limit: {options.memory_limit} is below {_MIN_LIMIT}, which it needs itself"
+    if _quantity(options.memory_request) > _quantity(options.memory_limit):
+        yield (
+            f"{PREFIX}memory-request: {options.memory_request} is above memory-limit {options.memory_limit}"
+        )
+    if options.cpu_limit is not None:
+        if podspec.cores(options.cpu_limit) < podspec.cores(podspec.MIN_CPU_LIMIT):
+            least = podspec.MIN_CPU_LIMIT
+            yield f"{PREFIX}cpu-limit: {options.cpu_limit} is below {least}, the least it was tried with"
+        if podspec.cores(options.cpu_request) > podspec.cores(options.cpu_limit):
+            yield f"{PREFIX}cpu-request: {options.cpu_request} is above cpu-limit {options.cpu_limit}"
+    if options.run_as_user != "null" and int(options.run_as_user) > MAX_UID:
+        yield f"{PREFIX}run-as-user: {options.run_as_user} is above {MAX_UID}"
+
+
+def resources(options: Options) -> dict[str, dict[str, str]]:
+    """Return the resources of each container of ours."""
+    limit = {} if options.cpu_limit is None else {"cpu": options.cpu_limit}
+    return {
+        "requests": {"cpu": options.cpu_request, "memory": options.memory_request},
+        "limits": {**limit, "memory": options.memory_limit},
+    }
+
+
+def fit_resources(pod: dict[str, Any], options: Options, say: list[str]) -> Options:
+    """Keep the pod's QoS class where a CPU limit allows that, and say what such a limit does."""
+    if options.cpu_limit is not None and podspec.cores(options.cpu_limit) < 1:
+        say.append(
+            f"cpu-limit {options.cpu_limit}: once that is used up the sidecar stands still for the rest of a"
+            " tenth of a second, in mid drain too; 1 or more never does that"
+        )
+    spec = pod["spec"]
+    # Its own resources decide about a pod's class where it has them (Kubernetes: Pod Quality of Service).
+    if spec.get("resources") or not all(map(_guaranteed, podspec.containers(spec))):
+        return options
+    if options.cpu_limit is not None:
+        own = podspec.annotations(pod)
+        if f"{PREFIX}cpu-request" not in own:
+            options = replace(options, cpu_request=options.cpu_limit)
+        if f"{PREFIX}memory-request" not in own:
+            options = replace(options, memory_request=options.memory_limit)
+    if not _guaranteed({"resources": resources(options)}):
+        say.append(
+            f"its QoS class is no longer Guaranteed: that takes {PREFIX}cpu-limit, and requests as limits"
+        )
+    return options
+
+
+def _guaranteed(container: Mapping[str, Any]) -> bool:
+    """Tell whether a container requests as much as it is limited to; what it does not request is that."""
+    given = container.get("resources") or {}
+    limits, requests = given.get("limits") or {}, given.get("requests") or {}
+    return all(name in limits and _same(requests.get(name, limits[name]), limits[name]) for name in _BOTH)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Tell whether two quantities are one, however they are written."""
+    try:
+        return str(one) == str(other) or _quantity(str(one)) == _quantity(str(other))
+    except (KeyError, ValueError):
+        return False
+
+
 def _quantity(text: str) -> float:
     """Return the number that a quantity stands for (Kubernetes: Quantity)."""
-    number = text.rstrip("mkMGKi")
+    number = text.rstrip("mkMGTKi")
     return float(number) * _SUFFIXES[text[len(number) :]]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from drainproxy.injector.annotations import Options
-from drainproxy.injector.pod_checks import REDIRECT_NAME
+from drainproxy.injector.pod_checks import REDIRECT_NAME, resources
 from drainproxy.injector.takeover import Taken
 
 
@@ -20,10 +20,7 @@ def container(taken: Iterable[Taken], image: str, options: Options) -> dict[str,
         "imagePullPolicy": options.image_pull_policy,
         "args": ["redirect", *(f"{each.callers}:{each.listens}" for each in taken)],
         # No more than the sidecar's own, so that the pod needs no larger node.
-        "resources": {
-            "requests": {"cpu": options.cpu_request, "memory": options.memory_request},
-            "limits": {"memory": options.memory_limit},
-        },
+        "resources": resources(options),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,

@@ -261,7 +261,8 @@ def test_roles_are_bound_where_they_are_asked_for():
         ({"sidecar": {"env": {"MALLOC_ARENA_MAX": "1"}}}, "invalid propertyName 'MALLOC_ARENA_MAX'"),
         ({"sidecar": {"env": {"DRAINPROXY_HEAD_TIMEOT": "3s"}}}, "propertyName 'DRAINPROXY_HEAD_TIMEOT'"),
         ({"sidecar": {"env": {"DRAINPROXY_APP_STOP": "9s"}}}, "propertyName 'DRAINPROXY_APP_STOP'"),
-        ({"sidecar": {"resources": {"limits": {"cpu": "1"}}}}, "additional properties 'cpu' not allowed"),
+        ({"sidecar": {"resources": {"limits": {"cpu": "49m"}}}}, "'49m' does not match pattern"),
+        ({"sidecar": {"resources": {"limits": {"cpu": "0.049"}}}}, "'0.049' does not match pattern"),
         ({"sidecar": {"resources": {"limits": {"memory": None}}}}, "missing property 'memory'"),
         ({"sidecar": {"resources": {"requests": {"cpu": "lots"}}}}, "'lots' does not match pattern"),
         ({"sidecar": {"port": 29900}}, "port and adminPort are both 29900"),
@@ -494,3 +495,14 @@ def test_a_mesh_that_is_chosen_for_all(mesh):
     for each in found:
         asked = {condition["name"] for condition in each["spec"]["matchConditions"]}
         assert ("no-mesh-of-the-namespace" in asked) == (mesh == "auto")
+
+
+@pytest.mark.parametrize("limit", ["50m", "100m", "0.05", "0.5", "1", "1500m", None])
+def test_a_cpu_limit_for_every_pod(limit):
+    """The webhook is told, and the policy's own sidecar has it; there is none unless it is asked for."""
+    chosen = {"sidecar": {"resources": {"limits": {"cpu": limit}}}}
+    webhook = one(documents({**WEBHOOK, **chosen}), "Deployment")["spec"]["template"]["spec"]
+    told = [each for each in webhook["containers"][0]["args"] if each.startswith("--set=cpu-limit")]
+    assert told == ([] if limit is None else [f"--set=cpu-limit={limit}"])
+    policy = str(documents({**chosen, "injection": {"mode": "policy", "kubeVersion": "1.36"}}))
+    assert (f'"cpu":"{limit}"' in re.sub(r"\s", "", policy)) == (limit is not None)

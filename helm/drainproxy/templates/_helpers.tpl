@@ -126,6 +126,7 @@ matchExpressions: {{- toYaml . | nindent 2 }}
 {{- $_ := set $options "imagePullPolicy" .Values.image.pullPolicy -}}
 {{- /* Where it matters the webhook decides; a policy runs in 1.36 and newer. */ -}}
 {{- if eq $options.mode "auto" }}{{- $_ := set $options "mode" "native" }}{{- end -}}
+{{- if not $options.resources.limits.cpu }}{{- $_ := unset $options.resources.limits "cpu" }}{{- end -}}
 {{- toYaml (omit $options "mesh") -}}
 {{- end -}}
 

@@ -24,6 +24,9 @@
 - --set=rbac={{ $sidecar.rbac }}
 - --set=run-as-user={{ if kindIs "invalid" $sidecar.runAsUser }}null{{ else }}{{ int $sidecar.runAsUser }}{{ end }}
 - --set=cpu-request={{ $sidecar.resources.requests.cpu }}
+{{- with $sidecar.resources.limits.cpu }}
+- --set=cpu-limit={{ . }}
+{{- end }}
 - --set=memory-request={{ $sidecar.resources.requests.memory }}
 - --set=memory-limit={{ $sidecar.resources.limits.memory }}
 {{- /* Whoever chooses a part of the sum lets the grace period be raised: what is usual is not chosen. */}}
