@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import shutil
 import time
@@ -28,6 +29,7 @@ needs_prometheus = pytest.mark.skipif(
 )
 
 
+@functools.cache
 def rules(**thresholds: float) -> dict[str, Any]:
     """The rule file that the operator makes of the chart's PrometheusRule."""
     values = {"prometheusRule": {"enabled": True, "thresholds": thresholds}}

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
 from tests.monitoring.prometheus import PROMTOOL, needs_prometheus, rules
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = needs_prometheus
 
@@ -34,8 +39,18 @@ class Case:
     """Thresholds of the chart's values."""
 
 
-def ended(outcome: str, values: str) -> dict[str, str]:
-    return {f'drainproxy_drain_requests_total{{{POD},outcome="{outcome}"}}': values}
+OUTCOMES = ("finished", "timed_out", "cut", "refused", "lost")
+
+
+def ended(outcome: str, values: str, kind: str = "requests") -> dict[str, str]:
+    """Every series of a pod's is there from its first scrape, at 0."""
+    idle = " ".join(re.sub(r"^\d+", "0", each) for each in values.split())
+    every = {
+        f'drainproxy_drain_{of}_total{{{POD},outcome="{each}"}}': idle
+        for of in ("requests", "tunnels")
+        for each in OUTCOMES
+    }
+    return every | {f'drainproxy_drain_{kind}_total{{{POD},outcome="{outcome}"}}': values}
 
 
 def drained(phase: str, unused: str) -> dict[str, str]:
@@ -61,7 +76,7 @@ def restarts(kind: str, values: str) -> dict[str, str]:
     return {f"kube_pod_{kind}_status_restarts_total{{{OURS}}}": values}
 
 
-LOST = "2 requests of shop/till were cut or lost in 10 minutes."
+LOST = "2 requests and tunnels of shop/till were cut or lost in 10 minutes."
 AROUND = "2 connections to shop/till go around drainproxy, and nothing drains them."
 BARE = "1 pods in shop have the label drainproxy.io/inject=true and no drainproxy container."
 BREAKER = "1 pods of shop/till turn callers away because their application refuses connections."
@@ -78,6 +93,22 @@ CASES = [
     Case(alert="RequestsLost", why="finished", series=ended("finished", "0x3 900x9")),
     Case(alert="RequestsLost", why="refused by policy", series=ended("refused", "0x3 3x9")),
     Case(alert="RequestsLost", why="long ago", series=ended("cut", "0x3 2x30"), minute=20),
+    Case(
+        alert="RequestsLost",
+        why="a tunnel",
+        series=ended("cut", "0x3 2 stale", kind="tunnels"),
+        says=LOST,
+        minute=6,
+    ),
+    Case(alert="RequestsLost", why="told to leave", series=ended("told_to_leave", "0x3 9x9", kind="tunnels")),
+    Case(
+        alert="Refused",
+        why="in a drain",
+        series=ended("refused", "0x3 3 stale"),
+        says="3 requests and tunnels of shop/till were refused in drains in 10 minutes.",
+        minute=6,
+    ),
+    Case(alert="Refused", why="allowed", series=ended("refused", "0x3 3 stale"), above={"refused": 5}),
     Case(alert="RequestsLost", why="allowed", series=ended("cut", "0x3 2x9"), above={"requestsLost": 5}),
     Case(
         alert="DrainEndedByDeadline",
@@ -105,6 +136,9 @@ CASES = [
         why="one of ten",
         series=propagation("max", "0x100 1x1000") | propagation("slices_quiet", "0x100 9x1000"),
         minute=600,
+    ),
+    Case(
+        alert="PropagationCapped", why="too few to say", series=propagation("max", "0x100 2x1000"), minute=600
     ),
     Case(
         alert="PropagationCapped",
@@ -234,6 +268,131 @@ CASES = [
 ]
 
 
+GOOD = (
+    ended("finished", "0x3 40 stale")
+    | drained("0x3 1 stale", "0x3 12.5 stale")
+    | propagation("max", "0x4 stale")
+    | propagation("slices_quiet", "0x3 1 stale")
+    | late("0x3 7 stale")
+    | pod("after_drained_total", "0x4 stale")
+    | {f"kube_pod_labels{{{LABEL}}}": "1x4 stale", f"kube_pod_init_container_info{{{OURS}}}": "1x4 stale"}
+    | pod("upstream_bypass_connections", "0x4 stale")
+    | pod("kubernetes_requests_total", "0x3 9 stale", f'{POD},verb="read",result="ok"')
+    | pod("kubernetes_requests_total", "0x4 stale", f'{POD},verb="read",result="denied"')
+    | pod("breaker_open", "0x4 stale")
+    | pod("upstream_up", "1x4 stale")
+    | pod("phase", "1x3 0 stale", f'{POD},phase="ready"')
+    | restarts("init_container", "0x4 stale")
+    | pod("config_problems", "0x4 stale")
+    | pod("certificate_expiry_seconds", "2592000x4 stale", f'{POD},used_for="listener"')
+)
+"""A pod that ends well: callers came late, and all were served."""
+
+CUT = (
+    GOOD
+    | ended("cut", "0x3 2 stale")
+    | drained("0x3 1 stale", "0x4 stale")
+    | propagation("max", "0x3 1 stale")
+    | propagation("slices_quiet", "0x4 stale")
+    | pod("after_drained_total", "0x3 2 stale")
+    | {f'drainproxy_drain_requests_total{{{POD},outcome="refused"}}': "0x3 3 stale"}
+)
+"""One drain of which everything is true that can be: capped, late, refused, cut, out of time, asked again."""
+
+RESOLVED: dict[str, tuple[dict[str, str], int, int]] = {
+    "RequestsLost": (ended("cut", "0x3 2x30"), 6, 20),
+    "Refused": (ended("refused", "0x3 2x30"), 6, 20),
+    "DrainEndedByDeadline": (drained("0x3 1 stale", "0x4 stale"), 8, 20),
+    "PropagationCapped": (propagation("max", "0x10 9x2000"), 20, 1500),
+    "LateRequests": (late("0x3 4x30") | propagation("max", "0x3 1x30"), 6, 20),
+    "LeftTooEarly": (pod("after_drained_total", "0x3 2x30"), 6, 20),
+    "NotInjected": ({f"kube_pod_labels{{{LABEL}}}": "1x9 stale"}, 8, 11),
+    "Bypassed": (pod("upstream_bypass_connections", "2x9 0x9"), 8, 11),
+    "PermissionMissing": (
+        pod("kubernetes_requests_total", "0x3 1x40", f'{POD},verb="read",result="denied"'),
+        6,
+        25,
+    ),
+    "BreakerOpen": (pod("breaker_open", "1x9 0x9"), 8, 11),
+    "Restarted": (restarts("init_container", "0x3 1x40"), 6, 25),
+    "ConfigProblems": (pod("config_problems", "2x9 0x9"), 8, 11),
+    "CertificateExpires": (
+        pod("certificate_expiry_seconds", "604800x9 7776000x9", f'{POD},used_for="listener"'),
+        8,
+        11,
+    ),
+}
+"""What each alert fires on, when it does, and when it is over: the fault has passed and the series go on."""
+
+
+def names() -> list[str]:
+    return [each["alert"].removeprefix("Drainproxy") for each in rules()["groups"][0]["rules"]]
+
+
+def fired(series: dict[str, str], minutes: list[int], directory: Path) -> dict[int, set[str]]:
+    """Which alerts fire at which minute, as promtool tells where nothing is expected."""
+    expected = [
+        {"eval_time": f"{minute}m", "alertname": f"Drainproxy{name}", "exp_alerts": []}
+        for minute in minutes
+        for name in names()
+    ]
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "alert_rule_test": expected,
+    }
+    said = promtool({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": [test]}, directory)
+    found: dict[int, set[str]] = {minute: set() for minute in minutes}
+    for name, at in re.findall(r"alertname: Drainproxy(\w+), time: (\S+?),", said):
+        found[minute_of(at)].add(name)
+    return found
+
+
+def minute_of(duration: str) -> int:
+    """Prometheus writes 90 minutes as 1h30m, and 20 as 20m."""
+    return sum(
+        int(number) * {"d": 1440, "h": 60, "m": 1}[unit]
+        for number, unit in re.findall(r"(\d+)([dhm])", duration)
+    )
+
+
+def promtool(document: dict[str, Any], directory: Path) -> str:
+    """Run a test of rules; return what it says of failures, or nothing."""
+    (directory / "rules.yaml").write_text(yaml.safe_dump(rules()))
+    (directory / "test.yaml").write_text(yaml.safe_dump(document))
+    done = subprocess.run(
+        [PROMTOOL, "test", "rules", directory / "test.yaml"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode == 0) == ("FAILED" not in done.stdout + done.stderr)
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def test_a_good_rollout_raises_nothing(tmp_path):
+    """Neither while it is going on nor afterwards, however late its callers came."""
+    minutes = [3, 4, 5, 6, 10, 15, 30, 60]
+    assert fired(GOOD, minutes, tmp_path) == {minute: set() for minute in minutes}
+
+
+def test_one_drain_that_was_cut_raises_one_page(tmp_path):
+    """Whatever else is true of it. It is over after ten minutes, and nothing else is raised then."""
+    assert fired(CUT, [*range(3, 30), 60], tmp_path) == {
+        minute: {"RequestsLost"} if 4 <= minute < 14 else set() for minute in [*range(3, 30), 60]
+    }
+
+
+@pytest.mark.parametrize("name", RESOLVED)
+def test_an_alert_resolves(name, tmp_path):
+    """When the fault has passed it is silent again, with the pod still there where that can be."""
+    series, fires, silent = RESOLVED[name]
+    found = fired(series, [fires, silent], tmp_path)
+    assert name in found[fires]
+    assert found[silent] == set()
+
+
 @pytest.mark.parametrize("case", CASES, ids=[f"{case.alert}: {case.why}" for case in CASES])
 def test_alert(case, tmp_path):
     """It fires for this workload and in these words, or it does not fire."""
@@ -268,3 +427,4 @@ def test_every_alert_is_seen_both_ways():
     every = {each["alert"].removeprefix("Drainproxy") for each in rules()["groups"][0]["rules"]}
     assert {case.alert for case in CASES if case.says} == every
     assert {case.alert for case in CASES if not case.says} == every
+    assert set(RESOLVED) == every
