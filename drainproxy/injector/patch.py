@@ -112,10 +112,10 @@ def _inject(pod: Pod, defaults: InjectorDefaults, namespace: str, around: Around
     metadata = pod["metadata"] = pod.get("metadata") or {}
     spec = pod["spec"]
     say: list[str] = []
-    wish = read(metadata.get("annotations") or {}, defaults.annotations)
+    wish = read(metadata.get("annotations") or {}, {**defaults.annotations, **around.wishes()})
     options = pod_checks.fit_resources(pod, wish.options, say)
     mesh = pod_checks.mesh_of(pod, around, options.mesh)
-    image = _image(metadata, defaults)
+    image = _image(metadata, defaults, around)
     pod_checks.check(pod, namespace)
     if mesh is not None:
         pod_checks.fit_mesh(pod, mesh, around, options.admin_port, say)
@@ -165,8 +165,9 @@ def _host(chosen: str) -> str:
     return f"[{chosen}]" if ":" in chosen else chosen
 
 
-def _image(metadata: dict[str, Any], defaults: InjectorDefaults) -> str:
-    revision = (metadata.get("labels") or {}).get(REVISION_LABEL, "")
+def _image(metadata: dict[str, Any], defaults: InjectorDefaults, around: Around) -> str:
+    usual = (around.namespace_labels or {}).get(REVISION_LABEL, "")
+    revision = (metadata.get("labels") or {}).get(REVISION_LABEL, usual)
     if revision not in defaults.images:
         known = ", ".join(sorted(filter(None, defaults.images))) or "none"
         said = config.quote(str(revision))

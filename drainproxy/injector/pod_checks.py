@@ -148,6 +148,11 @@ class Around:
     """Specs of the Services that lead to it."""
     namespace_annotations: Mapping[str, str] = field(default_factory=dict)
 
+    def wishes(self) -> dict[str, str]:
+        """Return what the namespace asks for its pods, by names without the prefix."""
+        said = self.namespace_annotations.items()
+        return {name.removeprefix(PREFIX): text for name, text in said if str(name).startswith(PREFIX)}
+
 
 def mesh_of(pod: dict[str, Any], around: Around, chosen: str) -> str | None:
     """Return istio or linkerd if their proxy is in the pod, or is going to be. `chosen`: the option mesh."""

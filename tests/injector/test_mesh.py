@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 
 import pytest
 import yaml
 
+from drainproxy.errors import InjectionRefused
 from drainproxy.injector.manifest import read
 from drainproxy.injector.patch import Injected, InjectorDefaults, inject
 from drainproxy.injector.pod_checks import Around
@@ -193,3 +195,70 @@ async def test_the_pod_security_of_the_namespace_decides_about_redirect(tmp_path
         assert "PodSecurity level baseline does not allow redirect" in said
         elsewhere = await webhook.ask(review(asked, namespace="till"))
         assert "PodSecurity must be privileged here" in " ".join(elsewhere[1]["response"]["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("house", "namespace", "own", "preset"),
+    [
+        ({}, "alb", None, "alb"),
+        ({"propagation": "agic"}, "alb", None, "alb"),
+        ({"propagation": "agic"}, "alb", "none", "none"),
+        ({"propagation": "agic"}, None, None, "agic"),
+    ],
+    ids=str,
+)
+def test_a_preset_for_a_namespace(house, namespace, own, preset):
+    """Its annotations stand above what holds for every pod, and below the pod's own."""
+    asked, here = (
+        {} if text is None else {"drainproxy.io/propagation": text, "other.example/propagation": "x"}
+        for text in (own, namespace)
+    )
+    outcome = made(pod(annotations=asked), {}, here, InjectorDefaults(annotations=house))
+    assert outcome.config.lifecycle.propagation == preset
+
+
+def test_a_wish_of_a_namespace_that_is_none():
+    """It is refused as a pod's own is, with the words that are allowed."""
+    with pytest.raises(
+        InjectionRefused, match="propogation is no option; did you mean propagation"
+    ) as caught:
+        made(pod(), {}, {"drainproxy.io/propogation": "alb"})
+    assert caught.value.result == "invalid"
+
+
+REVISED = InjectorDefaults(images={"": "example/old:1", "canary": "example/new:2"})
+
+
+@pytest.mark.parametrize(
+    ("namespace", "own", "image"),
+    [
+        ("canary", None, "example/new:2"),
+        ("canary", "", "example/old:1"),
+        ("", "canary", "example/new:2"),
+        (None, None, "example/old:1"),
+    ],
+)
+def test_a_revision_for_a_namespace(namespace, own, image):
+    """The label of the pod goes first."""
+    own_labels, here = ({} if text is None else {"drainproxy.io/rev": text} for text in (own, namespace))
+    outcome = made(pod(labels=own_labels), here, defaults=REVISED)
+    assert outcome.pod["spec"]["initContainers"][-1]["image"] == image
+
+
+async def test_the_webhook_follows_a_namespace(tmp_path):
+    """Its revision and its preset."""
+
+    def choose(api) -> None:
+        said = {
+            "labels": {"drainproxy.io/rev": "canary"},
+            "annotations": {"drainproxy.io/propagation": "alb"},
+        }
+        api.store.put(NAMESPACES, {"metadata": {"name": "shop", **said}})
+
+    async with telling(tmp_path, put=choose) as (webhook, _):
+        _, answered = await webhook.ask(review(owned(app())))
+        patch = base64.b64decode(answered["response"]["patch"]).decode()
+        assert "example/new:2" in patch
+        assert '"value":105' in patch
+        _, elsewhere = await webhook.ask(review(owned(app()), namespace="till"))
+        assert "example/drainproxy:1" in base64.b64decode(elsewhere["response"]["patch"]).decode()

@@ -315,3 +315,22 @@ def test_who_applies_a_workload_is_warned_by_the_same_labels(template, asked):
         for door in ("workloads", "namespaces")
     )
     assert said == asked
+
+
+@pytest.mark.parametrize(
+    ("namespace", "labels", "left"),
+    [
+        ({"annotations": {"drainproxy.io/propagation": "alb"}}, {}, True),
+        ({"annotations": {"note": "x"}, "labels": {"drainproxy.io/inject": "true"}}, {}, False),
+        ({"labels": {"drainproxy.io/rev": "canary"}}, {}, True),
+        ({"labels": {"drainproxy.io/rev": "canary"}}, {"drainproxy.io/rev": ""}, False),
+    ],
+    ids=str,
+)
+def test_wishes_of_a_namespace_are_left_to_the_webhook(policy, warning, namespace, labels, left):
+    """Never a sidecar that ignores them."""
+    made = pod(labels=labels)
+    here = {"metadata": {"name": "shop", **namespace}}
+    assert (policy.answer(made, "shop", here)[1] == ["no-wishes-of-the-namespace"]) == left
+    why = "its namespace has annotations or a revision of drainproxy.io, which the webhook follows"
+    assert warning.said(made, here) == ([f"no drainproxy sidecar: {why}"] if left else [])

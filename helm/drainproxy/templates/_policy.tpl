@@ -110,6 +110,12 @@ traffic, admin, mesh and revisions.
     || !(namespaceObject.metadata.?annotations[?"linkerd.io/inject"].orValue("") in ["enabled", "ingress"]))
   message: '"its namespace puts a mesh beside it, whose drain the webhook judges"'
 {{- end }}
+- name: no-wishes-of-the-namespace
+  expression: >-
+    namespaceObject.metadata.?annotations.orValue({}).all(k, !k.startsWith("drainproxy.io/"))
+    && ({{ $pod }}.metadata.?labels[?"drainproxy.io/rev"].hasValue()
+    || !namespaceObject.metadata.?labels[?"drainproxy.io/rev"].hasValue())
+  message: '"its namespace has annotations or a revision of drainproxy.io, which the webhook follows"'
 - name: known-revision
   expression: {{ $pod }}.metadata.?labels[?"drainproxy.io/rev"].orValue("") in {{ toJson .revisions }}
   message: '"its label drainproxy.io/rev is no revision"'
