@@ -292,6 +292,7 @@ class _Process:
         handoffs = [plane.handoff for plane in planes if plane.handoff is not None]
         return {
             "version": __version__,
+            "place": place(self._config.kube).fields(),
             "listeners": self._listening() if self._started else [],
             "blocked": "; ".join(self._blocked.values()),
             "limits": self._capacity.fields(),

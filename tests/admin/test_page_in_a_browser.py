@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 from importlib.resources import files
 
 import pytest
@@ -59,6 +60,38 @@ async def test_the_page_follows_a_drain():
                 await page.set_viewport_size({"width": width, "height": 800})
                 needed = await page.evaluate("document.documentElement.scrollWidth")
                 assert needed <= width
+
+
+POD = {"pod_name": "till-6d5f7b9c8d-x2x4z", "pod_namespace": "shop", "node_name": "node-7", "rbac": "none"}
+
+
+async def test_a_good_end_says_so_and_whose_it_was():
+    """Ten pages look alike but for the pod's name; a proxy that served everybody and left is no failure."""
+    async with Upstream() as upstream, Proxy(upstreams=[upstream.address], **POD) as proxy:
+        await proxy.ready()
+        async with opened(proxy) as page:
+            await page.wait_for_selector("li.now:text('ready')")
+            assert await page.title() == "ready \u00b7 shop/till-6d5f7b9c8d-x2x4z \u00b7 drainproxy"
+            for name in ("shop/till-6d5f7b9c8d-x2x4z", "of till", "on node-7"):
+                assert name in await page.inner_text("#about")
+            assert (await command(proxy, "drain"))[0] == 0
+            await page.wait_for_selector("li.now:text('drained')")
+            proxy.signal()
+            await page.wait_for_selector("#contact.good")
+            assert await page.inner_text("#contact") == "gone: drained, everybody was served"
+            assert (await page.title()).startswith("ended well \u00b7 shop/till")
+            assert await page.is_visible("#report")
+
+
+async def test_an_end_that_nobody_saw_is_no_good_one():
+    """A proxy killed while it serves is gone, in red."""
+    async with Upstream() as upstream, Proxy(upstreams=[upstream.address]) as proxy:
+        await proxy.ready()
+        async with opened(proxy) as page:
+            await page.wait_for_selector("li.now:text('ready')")
+            proxy.signal(signal.SIGKILL)
+            await page.wait_for_selector("#contact.bad")
+            assert (await page.title()).startswith("gone \u00b7")
 
 
 async def violations(page) -> list[str]:
