@@ -389,6 +389,7 @@ async def test_the_end(webhook):
             assert (answer.status, answer.headers["Connection"]) == (200, "close")
     async with asyncio.timeout(60):
         assert await webhook.process.wait() == 0
+        await webhook._reading
     assert webhook.lines[-1]["event"] == "exit"
 
 
