@@ -6,12 +6,16 @@ import os
 import subprocess
 import sys
 import sysconfig
+from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from pkgutil import walk_packages
 from typing import TYPE_CHECKING
 
 import pytest
 
+import drainproxy
 from drainproxy import flavour
 
 if TYPE_CHECKING:
@@ -167,6 +171,31 @@ def test_every_room_is_compiled() -> None:
     from drainproxy.proxy.http1 import connection, exchange
 
     assert all(module.__file__ and module.__file__.endswith(SUFFIX) for module in (connection, exchange))
+
+
+def test_nothing_of_the_sources_inherits_from_what_is_compiled() -> None:
+    """It would be refused when the first one is made, and not before: a caller would find out."""
+    pytest.importorskip("hatchling")
+    described = spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    assert described is not None
+    assert described.loader is not None
+    build = module_from_spec(described)
+    described.loader.exec_module(build)
+    sealed = {path.removesuffix(".py").replace("/", ".") for path in build.sources(ROOT)}
+    heirs = {
+        f"{module}.{kind.__qualname__}"
+        for module in _all_modules()
+        for kind in vars(import_module(module)).values()
+        if isinstance(kind, type) and kind.__module__ == module and module not in sealed
+        if any(base.__module__ in sealed for base in kind.__mro__)
+    }
+    assert "drainproxy.proxy.downstream.unfinished" in sealed
+    assert not heirs
+
+
+def _all_modules() -> list[str]:
+    found = (one.name for one in walk_packages(drainproxy.__path__, "drainproxy."))
+    return [name for name in found if not name.endswith("__main__") and ".compiled" not in name]
 
 
 @compiled_only

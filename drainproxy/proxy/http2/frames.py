@@ -57,12 +57,12 @@ class Code(IntEnum):
 class FrameFault(Exception):
     """Bytes that end a connection, with the code that says why."""
 
-    before = b""
-    """The frames of the same read that come before it, and pass."""
-
     def __init__(self, code: Code, why: str) -> None:
         super().__init__(why)
         self.code = code
+        # Not on the class: a compiled exception does not find it there.
+        self.before = b""
+        """The frames of the same read that come before it, and pass."""
 
 
 def read_magic(left: bytes, data: bytes) -> tuple[bytes, bytes]:
