@@ -342,7 +342,9 @@ class Tls(asyncio.Protocol, asyncio.Transport):
         rest = memoryview(data)
         sent: list[bytes] = []
         while rest:
-            rest = rest[self._tls.write(rest[:PIECE_BYTES]) :]
+            # On a line of its own: mypyc works out the bounds of a slice twice (tests/test_flavour.py).
+            written = self._tls.write(rest[:PIECE_BYTES])
+            rest = rest[written:]
             if rest:
                 sent.append(self._outgoing.read())
         if sent and not self.plain.is_closing():
