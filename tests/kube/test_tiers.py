@@ -85,7 +85,8 @@ async def test_slices_and_pod_look_at_the_pods_timers(tmp_path):
         problems = [line["problem"] for line in it.proxy.lines if line["event"] == "config_problem"]
         assert any("set terminationGracePeriodSeconds to 20" in problem for problem in problems)
         assert any("container app has no preStop hook" in problem for problem in problems)
-        assert (await it.proxy.metrics())["config_problems"] == len(problems) == 2
+        assert any("admin is 127.0.0.1" in problem for problem in problems)
+        assert (await it.proxy.metrics())["config_problems"] == len(problems) == 3
         assert (await _status(it)).count("no preStop hook") == 1
 
 

@@ -49,10 +49,12 @@ class Deadlines:
         """Count from loop time `now`."""
         self._timeouts = timeouts
         self._wake = wake
-        self.total = now + timeouts.total
-        self.response_head = now + timeouts.response_head
-        self.body = now + timeouts.body
-        self.idle = now + timeouts.idle
+        # A sum is a float of its own, and a thousand streams have four each: one does for every limit unset.
+        none = math.inf
+        self.total = none if timeouts.total == none else now + timeouts.total
+        self.response_head = none if timeouts.response_head == none else now + timeouts.response_head
+        self.body = none if timeouts.body == none else now + timeouts.body
+        self.idle = none if timeouts.idle == none else now + timeouts.idle
         self.drain = timeouts.ends_by(published)
 
     @property
