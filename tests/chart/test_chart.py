@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
 
 from drainproxy.injector.annotations import WIRING, words
 from drainproxy.settings import table
@@ -207,6 +208,17 @@ def test_a_made_certificate_fits_its_secret_and_its_webhook(tmp_path):
     volumes = one(found, "Deployment")["spec"]["template"]["spec"]["volumes"]
     (volume,) = (each for each in volumes if "secret" in each)
     assert volume["secret"]["secretName"] == one(found, "Secret")["metadata"]["name"]
+
+
+def test_a_certificate_has_the_name_of_the_address():
+    """The API server asks for the name in the address, whoever made the certificate."""
+    url = {"webhook": {"url": "https://hooks.example.com:8443/x"}}
+    names = ["drainproxy-webhook.drainproxy-system.svc", "hooks.example.com"]
+    made = base64.b64decode(one(documents({**WEBHOOK, **url}), "Secret")["data"]["tls.crt"])
+    certificate = x509.load_pem_x509_certificate(made)
+    said = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert said.get_values_for_type(x509.DNSName) == names
+    assert one(documents({**SETS["cert-manager"], **url}), "Certificate")["spec"]["dnsNames"] == names
 
 
 def test_cert_manager_hands_its_own_ca_to_the_webhook():

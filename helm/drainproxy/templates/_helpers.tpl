@@ -54,6 +54,14 @@ matchExpressions: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
+{{/* The names by which the API server asks the webhook, as the items of a list. */}}
+{{- define "drainproxy.webhookHosts" -}}
+- {{ include "drainproxy.webhookName" . }}.{{ .Release.Namespace }}.svc
+{{- with .Values.webhook.url }}
+- {{ regexReplaceAll "^https://([^/:]+).*$" . "$1" }}
+{{- end }}
+{{- end -}}
+
 {{- define "drainproxy.webhookAccount" -}}
 {{- .Values.webhook.serviceAccount.name | default (ternary (include "drainproxy.webhookName" .) "default" .Values.webhook.events) -}}
 {{- end -}}
