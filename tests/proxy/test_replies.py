@@ -112,7 +112,7 @@ def test_a_connection_is_kept_only_where_its_bytes_can_be_trusted(leaf: type[Req
 
     A health check that is told to go away, or one too many, must not come back on the same connection.
     """
-    go_away = {"draining", "out-of-buffers", "too-many-connections", "too-many-per-client"}
+    go_away = {"draining", "out-of-buffers", "too-many-connections", "too-many-per-client", "hold-timeout"}
     assert leaf.closes is (leaf.blame is Blame.CLIENT or leaf.reason in go_away)
 
 

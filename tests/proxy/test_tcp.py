@@ -31,8 +31,8 @@ def held_up(house: House) -> asyncio.Event:
     """Have nobody go on with a connection to the application that was made before the event is set."""
     reach, go_on = house.plane.connector.connect, asyncio.Event()
 
-    async def slowly(*asked):
-        reached = await reach(*asked)
+    async def slowly(*asked, **more):
+        reached = await reach(*asked, **more)
         try:
             await go_on.wait()
         except asyncio.CancelledError:
@@ -224,9 +224,9 @@ async def test_what_a_client_says_while_the_application_is_awaited_is_in_the_acc
     async with Upstream() as upstream, House(tcp(upstream)) as house:
         reach, reached = house.plane.connector.connect, asyncio.Event()
 
-        async def slowly(*asked):
+        async def slowly(*asked, **more):
             await reached.wait()
-            return await reach(*asked)
+            return await reach(*asked, **more)
 
         house.plane.connector.connect = slowly
         client = await house.client()

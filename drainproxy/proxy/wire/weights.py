@@ -30,7 +30,7 @@ HANDSHAKE_BYTES = 24 * 1024
 
 HTTP2_BYTES = 4 * 1024
 """The books of an HTTP/2 connection beyond those of any connection."""
-STREAM_BYTES = 448
+STREAM_BYTES = 352
 """An HTTP/2 stream: less than other work."""
 RESET_BYTES = 96
 """A stream that was reset, and is remembered."""
