@@ -19,7 +19,7 @@ TOLD_CLIENTS = {
     **dict.fromkeys(("silent", "idle", "idle WebSocket", "chunk line", "small held requests"), 3_000),
     **dict.fromkeys(("HTTP/2 idle", "PROXY header", "small head", "idle in TLS"), 1_500),
     **dict.fromkeys(("trailer", "ClientHello", "half a frame", "streams"), 600),
-    **dict.fromkeys(("head", "pipelined", "held requests", "unread answer", "tunnel"), 400),
+    **dict.fromkeys(("head", "pipelined", "held requests", "unread answer"), 400),
 }
 """So many that what was free inside the process before is little beside them. Of a body that is passed on
 most has gone by then, and what it has left free is no less."""
