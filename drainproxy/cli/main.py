@@ -92,10 +92,8 @@ def _serve(given: Mapping[str, Any]) -> int:
     if missing:
         raise ConfigError(missing)
     factory = _loop_factory(chosen.process.loop)
-    told = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
-    # What asyncio's buffers leave behind would be kept too, and callers turned away for it under a limit.
-    if not told:
-        allocator.keep(large=factory is not asyncio.new_event_loop)
+    if not any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        allocator.keep()
     try:
         with asyncio.Runner(loop_factory=factory) as runner:
             code = runner.run(app.run(chosen))

@@ -18,12 +18,12 @@ _NUMBERS = {"MALLOC_TOP_PAD_": -2, "MALLOC_TRIM_THRESHOLD_": -1, "MALLOC_MMAP_TH
 _LIBRARY = ctypes.CDLL(None)
 
 
-def keep(*, large: bool) -> None:
-    """Have what large bodies need for a moment kept, or all that is large given back at once."""
+def keep() -> None:
+    """Have what large bodies need for a moment kept."""
     tell = getattr(_LIBRARY, "mallopt", None)
     # musl and others have a mallopt of no effect, or none.
     if tell is not None:
-        for name, value in (SETTINGS if large else {"MALLOC_MMAP_THRESHOLD_": 128 << 10}).items():
+        for name, value in SETTINGS.items():
             tell(_NUMBERS[name], value)
 
 
