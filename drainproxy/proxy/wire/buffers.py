@@ -49,8 +49,9 @@ LOOK_S = 0.25
 up to 64 KiB each."""
 WORTH_LOOKING_BYTES = 2 * 1024 * 1024
 """From so much on."""
-FITTED_A_TURN = 64
-"""Connections that hear in one turn of the loop that there is more room, or less."""
+FITTED_A_TURN = 512
+"""Connections that hear in one turn of the loop that there is more room, or less: some 25 ms. Those who have
+not heard yet read on as before, and would fill what is left if they were many turns away."""
 GIVE_BACK_BYTES = 4 * 1024 * 1024
 """So much has to be free again before the C library is asked to give it back."""
 
