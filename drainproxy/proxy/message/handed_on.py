@@ -7,8 +7,6 @@ that one has said of the client need not be said again; for anybody else it prov
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 from typing import TYPE_CHECKING
 
@@ -41,13 +39,23 @@ def strip(head: RequestHead, keys: Iterable[bytes], now_s: float) -> bool:
     head.fields = _without(head)
     if match is None or abs(int(match[1]) - now_s) > MAX_AGE_S:
         return False
-    return any(hmac.compare_digest(match[2], _mac(key, match[1], head.method, head.target)) for key in keys)
+    return any(_same(match[2], _mac(key, match[1], head.method, head.target)) for key in keys)
 
 
 def _without(head: RequestHead) -> list[bytes]:
     return [line for line in head.fields if name_of(line) != NAME]
 
 
+def _same(one: bytes, other: bytes) -> bool:
+    """Compare in a time that tells nothing."""
+    import hmac  # noqa: PLC0415 - as below
+
+    return hmac.compare_digest(one, other)
+
+
 def _mac(key: bytes, moment: bytes, method: bytes, target: bytes) -> bytes:
+    import hashlib  # noqa: PLC0415 - OpenSSL's digests, half a megabyte where nothing is handed on
+    import hmac  # noqa: PLC0415 - the same
+
     said = b"\n".join((b"drainproxy handoff 1", moment, method, target))
     return hmac.new(key, said, hashlib.sha256).hexdigest().encode()
