@@ -56,11 +56,18 @@ class Namespaces:
     looked: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     """Set once it is known what can be known, or that nothing can."""
     _known: dict[str, Said] = field(default_factory=dict, init=False)
+    _listed: bool = field(default=False, init=False)
     _pace: RateLimit = field(default_factory=RateLimit, init=False)
 
     def get(self, name: str) -> Said | None:
         """Return what a namespace says; None where nobody knows."""
         return self._known.get(name)
+
+    def labelled(self, name: str, value: str) -> list[str] | None:
+        """Return the namespaces with a label, one of PREFIXES; None where they could not be listed yet."""
+        if not self._listed:
+            return None
+        return [namespace for namespace, said in self._known.items() if said.labels.get(name) == value]
 
     async def run(self) -> None:
         """List, and follow, until cancelled."""
@@ -96,7 +103,7 @@ class Namespaces:
 
         await self._pace.turn()
         metadata = await api.list(PATH, {}, take)
-        self._known = found
+        self._known, self._listed = found, True
         return str(metadata["resourceVersion"])
 
     async def _watch(self, api: Api, version: str) -> str:

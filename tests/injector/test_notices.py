@@ -173,6 +173,24 @@ async def test_pods_that_ask_are_counted_with_the_sidecar_and_without(tmp_path):
         await events(api, 1)
         assert await webhook.count('webhook_pods{sidecar="with"}') == 2
         assert await webhook.count('webhook_pods{sidecar="without"}') == 2
+        asked = [(each.verb, each.resource) for each in api.journal.requests]
+        assert asked.count(("list", "namespaces")) == 1
+
+
+async def test_half_of_the_pods_are_not_counted_as_all(tmp_path):
+    """Where namespaces may not be read nobody knows whose pods they ask for; the log says so."""
+
+    def put(api) -> None:
+        labels = {"drainproxy.io/inject": "true"}
+        metadata = {"name": "a", "namespace": "shop", "labels": labels}
+        api.store.put(PODS, {"metadata": metadata, "spec": {}, "status": {"phase": "Running"}})
+
+    async with telling(tmp_path, GRANTED[:-1], put=put) as (webhook, api):
+        assert (await webhook.line("kubernetes_api", asked="namespaces"))["reason"] == "denied"
+        await webhook.ask(review(owned()))
+        await events(api, 1)
+        assert ("list", "pods") not in [(each.verb, each.resource) for each in api.journal.requests]
+        assert await webhook.count('webhook_pods{sidecar="without"}') == 0
 
 
 @pytest.mark.parametrize(
