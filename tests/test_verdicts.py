@@ -245,6 +245,10 @@ OPEN = {
     "every port": policy(),
     "a protocol": policy({"protocol": "TCP"}),
     "egress to the API": policy(443, direction="egress"),
+    "no rule for egress": {
+        "metadata": {"name": "web"},
+        "spec": {"podSelector": {}, "ingress": [{}], "egress": []},
+    },
 }
 SHUT = {
     "the application's": (policy(8080), "lets nobody reach port 28080"),

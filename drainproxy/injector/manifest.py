@@ -15,10 +15,11 @@ from drainproxy.errors import InjectionRefused, OutOfPlace
 from drainproxy.injector.annotations import LABEL
 from drainproxy.injector.edit import LOADER, CannotEdit, edit, line_of
 from drainproxy.injector.finding import Finding, Moved
-from drainproxy.injector.objects import ENDING, Path, Thing, left_alone, listed, mapping, objects, template
+from drainproxy.injector.objects import ENDING, Path, Thing, left_alone, objects, template
 from drainproxy.injector.patch import Injected, InjectorDefaults, inject, json_patch
 from drainproxy.injector.pod_checks import Around
 from drainproxy.injector.surroundings import judge, services_of
+from drainproxy.kube.rules.selectors import listed, mapping
 
 MAX_NODES = 1_000_000
 """In one document, anchors written out: a few kilobytes of them could stand for any number."""

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from drainproxy.kube.rules.selectors import listed, mapping
+
 Path = tuple[str | int, ...]
 
 _TEMPLATE = ("spec", "template")
@@ -117,13 +119,3 @@ def left_alone(thing: Thing) -> str:
     if known or not listed(mapping(mapping(thing.spec.get("template")).get("spec")).get("containers")):
         return ""
     return f"a {thing.kind} of {thing.group or 'the core'} is not known: put the label on pods that it makes"
-
-
-def mapping(value: Any) -> dict[str, Any]:
-    """Return what should be a mapping."""
-    return value if isinstance(value, dict) else {}
-
-
-def listed(value: Any) -> list[Any]:
-    """Return what should be a list."""
-    return value if isinstance(value, list) else []

@@ -12,7 +12,8 @@ from typing import Any
 
 from drainproxy.injector import policies
 from drainproxy.injector.finding import Finding, Moved
-from drainproxy.injector.objects import Thing, listed, mapping
+from drainproxy.injector.objects import Thing
+from drainproxy.kube.rules.selectors import fits, listed, mapping
 from drainproxy.podspec import applications
 
 HEALTH_CHECK_PORT = re.compile(r"health-?(check|probe)[a-z-]*port|port_[0-9]+_health-probe_port")
@@ -179,7 +180,7 @@ def _by_container(metric: dict[str, Any], container: str) -> None:
 
 def _budget(moved: Moved, thing: Thing) -> Iterator[Finding]:
     """Remark that no pod may be evicted: a node that is drained waits for ever."""
-    if not policies.selects(mapping(thing.spec.get("selector")), moved.labels):
+    if not fits(thing.spec.get("selector"), moved.labels):
         return
     replicas = moved.thing.spec.get("replicas", 1)
     least, most = thing.spec.get("minAvailable"), thing.spec.get("maxUnavailable")

@@ -83,20 +83,3 @@ def owned_by_name(pod: Thing, workload: Thing) -> bool:
 def label(thing: Thing, name: str) -> str:
     """Return a label of a thing, empty where it has none."""
     return str(((thing.get("metadata") or {}).get("labels") or {}).get(name, ""))
-
-
-def fits(selector: Thing, labels: Mapping[str, str]) -> bool:
-    """Tell whether a LabelSelector chooses what has these labels; an unknown operator counts as yes."""
-    if not (selector.get("matchLabels") or {}).items() <= labels.items():
-        return False
-    for each in selector.get("matchExpressions") or ():
-        value, values = labels.get(each["key"]), each.get("values") or ()
-        chosen = {
-            "In": value in values,
-            "NotIn": value not in values,
-            "Exists": value is not None,
-            "DoesNotExist": value is None,
-        }
-        if not chosen.get(each["operator"], True):
-            return False
-    return True

@@ -13,6 +13,7 @@ from drainproxy.errors import KubernetesError
 from drainproxy.kube import owners
 from drainproxy.kube.client import Api
 from drainproxy.kube.permissions import Need, lacking
+from drainproxy.kube.rules.selectors import fits
 
 Thing = dict[str, Any]
 
@@ -82,7 +83,7 @@ async def survey(api: Api, kind: owners.Kind, name: str, namespace: str) -> Surv
     found.policies = await read(
         "policies",
         f"/apis/networking.k8s.io/v1/{place}/networkpolicies",
-        lambda each: owners.fits(each["spec"].get("podSelector") or {}, labels),
+        lambda each: fits(each["spec"].get("podSelector"), labels),
     )
     found.limits = await read("limits", f"/api/v1/{place}/limitranges")
     with found.trying("namespace"):
@@ -180,7 +181,7 @@ def _owned(pod: Thing, workload: Thing, kind: owners.Kind, between: list[Thing] 
 
 
 def _adoptable(pod: Thing, selector: Thing) -> bool:
-    return owners.controller(pod) is None and owners.fits(selector, pod["metadata"].get("labels") or {})
+    return owners.controller(pod) is None and fits(selector, pod["metadata"].get("labels") or {})
 
 
 async def _api_server(read: _Reader, found: Survey) -> None:

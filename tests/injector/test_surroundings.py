@@ -239,6 +239,10 @@ ADMITTED = {
     "both": POLICY + "        - port: 28080\n",
     "in a range": POLICY.replace("port: 8080", "port: 8000\n          endPort: 30000"),
     "by another rule": POLICY + "    - ports: [{port: 28080}]\n",
+    "by another rule, every pod here": POLICY + "    - {from: [{podSelector: {}}], ports: [{port: 28080}]}\n",
+    "by another rule, every namespace": POLICY
+    + "    - {from: [{namespaceSelector: {}}], ports: [{port: 28080}]}\n",
+    "an end that is none": POLICY.replace("port: 8080", "port: 8000\n          endPort: many"),
     "of other pods": POLICY.replace("{app: web}}", "{app: other}}"),
     "of another namespace": POLICY.replace("{name: web}", "{name: web, namespace: other}"),
     "another port of theirs": POLICY.replace("8080", "9090"),

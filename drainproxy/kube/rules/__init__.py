@@ -1,0 +1,1 @@
+"""By which rules a cluster chooses pods, and lets packets through."""
