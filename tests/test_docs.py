@@ -86,6 +86,17 @@ def test_one_sentence_a_line(document):
     assert [line for line in lines if sentence_end.search(line) and not line.startswith("|")] == []
 
 
+def test_the_manuals_index_leads_to_every_page():
+    """Nobody finds a page that is not linked where one looks."""
+    index = ROOT / "docs" / "README.md"
+    linked = {(index.parent / match[1]).resolve() for match in LINK.finditer(prose(index)) if match[1]}
+    pages = {
+        path for path in (ROOT / "docs").rglob("*.md") if path != index and path.parent.name != "decisions"
+    }
+    assert pages - linked == set()
+    assert ROOT / "docs/decisions/README.md" in linked
+
+
 def test_each_file_of_tests_is_named_where_one_looks_behaviours_up():
     """tests/README.md names no file that is not there, and leaves none out."""
     tests = ROOT / "tests"
