@@ -195,6 +195,7 @@ class _Process:
             lifecycle=self._config.lifecycle,
             admin=self._config.admin.admin,
             controller=self.controller,
+            inflight=self.inflight,
             metrics=self.metrics,
             log=self._log,
             tasks=self._tasks,

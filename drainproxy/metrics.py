@@ -182,7 +182,7 @@ class Metrics(Table):
         self.kubernetes_api_up = Gauge("1 if the Kubernetes API answered the last question.")
         self.kubernetes_requests = Counter(
             "Requests to the Kubernetes API.",
-            verb=("read", "watch", "create"),
+            verb=("read", "watch", "create", "patch"),
             result=("ok", "denied", "failed"),
         )
         self.kubernetes_events_dropped = Counter("Kubernetes Events that nobody will read.")

@@ -56,7 +56,10 @@ CONTRACT = {
     "last_late_seconds": ("gauge", {}),
     "other_ready_endpoints": ("gauge", {}),
     "kubernetes_api_up": ("gauge", {}),
-    "kubernetes_requests_total": ("counter", {"verb": "read watch create", "result": "ok denied failed"}),
+    "kubernetes_requests_total": (
+        "counter",
+        {"verb": "read watch create patch", "result": "ok denied failed"},
+    ),
     "kubernetes_events_dropped_total": ("counter", {}),
     "upstream_bypass_connections": ("gauge", {}),
     "late_requests_total": ("counter", {}),

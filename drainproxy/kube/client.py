@@ -47,6 +47,9 @@ _SENSELESS = (h11.ProtocolError, zlib.error, ValueError, KeyError, TypeError, At
 
 USER_AGENT = f"drainproxy/{__version__}"
 
+MANAGER = "drainproxy"
+"""Under which name the server remembers what we have changed (Kubernetes: Server-Side Apply, managers)."""
+
 
 @dataclass(eq=False)
 class Api:
@@ -69,6 +72,12 @@ class Api:
         A review creates nothing: it is counted as `verb` read.
         """
         async with self._answer(verb, "POST", path, body=body) as answer:
+            return read(json.loads(await _body(answer)))
+
+    async def patch(self, path: str, change: Mapping[str, Any], read: Callable[[dict[str, Any]], T]) -> T:
+        """Merge a change into an object; return what `read` makes of it then. Raises KubernetesError."""
+        query = {"fieldManager": MANAGER}
+        async with self._answer("patch", "PATCH", path, query, body=change) as answer:
             return read(json.loads(await _body(answer)))
 
     async def list(

@@ -1,8 +1,8 @@
 """When the cluster is asked, and what is done with its answers: the room's one object.
 
 One look at start, a watch while a drain propagates or a preStop hook waits to be told, Events when a drain
-begins and ends. Nothing is sent while serving, and no failure here ever reaches the data plane. Built by
-app.py.
+begins and ends. While serving nothing is sent but the pod's cost, where its tier is chosen. No failure here
+ever reaches the data plane. Built by app.py.
 """
 
 import asyncio
@@ -19,11 +19,13 @@ from drainproxy.kube.client import Api, connect
 from drainproxy.kube.events import Events
 from drainproxy.kube.identity import PodIdentity
 from drainproxy.kube.lint import spec_problems
+from drainproxy.kube.pod_cost import PodCost
 from drainproxy.kube.rate_limit import RateLimit
 from drainproxy.kube.settings import KubeSettings
 from drainproxy.kube.slices.siblings import SiblingReader
 from drainproxy.kube.slices.watch import SliceWatch
 from drainproxy.lifecycle.controller import Controller
+from drainproxy.lifecycle.inflight import InFlight
 from drainproxy.lifecycle.machine import Phase
 from drainproxy.lifecycle.propagation import Routability
 from drainproxy.lifecycle.report import Cause
@@ -44,6 +46,7 @@ class Cluster:
     settings: KubeSettings
     lifecycle: LifecycleSettings
     controller: Controller
+    inflight: InFlight
     metrics: Metrics
     log: Log
     tasks: Connections
@@ -66,9 +69,15 @@ class Cluster:
             # A balancer that probes pods would go on choosing this one on every node with one pod only.
             node_matters=not self.controller.plan.rules.balancer,
         )
-        self._reads_pod = bool(me.name) and settings.rbac in {"slices+pod", "slices+pod+events"}
+        self._reads_pod = bool(me.name) and permissions.includes(settings.rbac, "slices+pod")
         self._events = Events(me, RateLimit(), self.metrics, self._complain)
-        self._writes = settings.events if me.name and settings.rbac == "slices+pod+events" else "off"
+        self._writes = (
+            settings.events if me.name and permissions.includes(settings.rbac, "slices+pod+events") else "off"
+        )
+        self._cost = None
+        if me.name and permissions.includes(settings.rbac, permissions.POD_COST):
+            self._cost = PodCost(me, self.inflight, self._asking, self._complain, self.log)
+        self._pricing: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._watching_for = ""
         self._asking_why: asyncio.Task[None] | None = None
@@ -103,6 +112,7 @@ class Cluster:
             "other_ready": reading.others,
             "other_ready_on_node": reading.others_on_node,
             "successor_waits": self.controller.plan.successor_waits,
+            "pod_cost": None if self._cost is None else self._cost.status(),
         }
 
     def _changed(self) -> None:
@@ -126,6 +136,11 @@ class Cluster:
                 self._asking_why = self._instead(self._asking_why, why)
         if self._writes != "off":
             self._tell_events()
+        if self._cost is not None and (self._pricing is None) == (controller.drain is None):
+            # Who goes is decided once a drain runs, and a pod that starts has nothing yet.
+            self._pricing = self._instead(
+                self._pricing, self._cost.run() if controller.drain is None else None
+            )
 
     def _in_question(self, wanted: str) -> object:
         """Return what ends for a reason yet unknown: a drain until it is over, a hook's application."""
@@ -156,6 +171,9 @@ class Cluster:
                 f" {tier} needs: {need.lost}"
                 for need in lacking
             )
+            if self._cost is not None and any(need.resource == "pods" for need in lacking):
+                # Said already.
+                self._cost.stop("denied")
         with self._complaining("endpointslices"):
             word = await self._slices.look(api)
             # Not-ready says nothing of later. Ready does, where SIGTERM comes before the application is up.

@@ -19,6 +19,9 @@ class Need:
     lost: str
 
 
+POD_COST = "slices+pod+events+pod-cost"
+"""The last tier: who may change a pod is sent all of it in the answer, and so may read it anyway."""
+
 _EVIDENCE = "drains go by time and quiet"
 TIERS: dict[str, tuple[Need, ...]] = {
     "none": (),
@@ -29,8 +32,15 @@ TIERS: dict[str, tuple[Need, ...]] = {
     ),
     "slices+pod": (Need("get", "", "pods", "the real grace period and the cause stay unknown"),),
     "slices+pod+events": (Need("create", "events.k8s.io", "events", "no Event tells of a cut request"),),
+    POD_COST: (Need("patch", "", "pods", "pods with long-lived work are deleted as soon as idle ones"),),
 }
 """Tier -> what it needs beside the tiers before it."""
+
+
+def includes(tier: str, other: str) -> bool:
+    """Tell whether a tier is another, or above it."""
+    names = list(TIERS)
+    return names.index(tier) >= names.index(other)
 
 
 def needs(tier: str) -> list[Need]:

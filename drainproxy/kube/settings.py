@@ -34,9 +34,12 @@ class KubeSettings:
     """This pod's status.hostIP, by the Downward API: what comes from there or from the default gateway
     is taken for the kubelet, which has places of its own on the admin port."""
 
-    rbac: Literal["none", "slices", "slices+pod", "slices+pod+events"] = "slices"
+    rbac: Literal["none", "slices", "slices+pod", "slices+pod+events", "slices+pod+events+pod-cost"] = (
+        "slices"
+    )
     """What the pod's ServiceAccount may do, and so what is asked: nothing; get, list and watch
-    endpointslices; get pods beside them; create events (events.k8s.io) beside those."""
+    endpointslices; get pods beside them; create events (events.k8s.io) beside those; patch pods beside all
+    of it, for the annotation by which a ReplicaSet deletes idle pods first."""
 
     events: Literal["off", "incomplete", "all"] = "incomplete"
     """Which Kubernetes Events are written where `rbac` allows it: none, DrainIncomplete, or DrainStarted

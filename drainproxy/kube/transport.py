@@ -29,6 +29,9 @@ MAX_LINE_BYTES = 4 * 1024 * 1024
 MAX_IDLE = 4
 """Connections that a session keeps: it asks a few questions at once."""
 
+_CONTENT = {"PATCH": "application/merge-patch+json"}
+"""What a method's body is, if not plain JSON (Kubernetes: API concepts, patch)."""
+
 _GZIP = 31
 """zlib's name for gzip, header and checksum included."""
 
@@ -165,7 +168,8 @@ class Session:
         """Send a request; return its answer once the head has come."""
         access = self._access
         if body is not None:
-            fields = {**fields, "Content-Type": "application/json", "Content-Length": str(len(body))}
+            kind = _CONTENT.get(method, "application/json")
+            fields = {**fields, "Content-Type": kind, "Content-Length": str(len(body))}
         fields = {"Host": access.authority, "Accept-Encoding": "gzip", **fields}
         connection = await self._connection()
         answer = Answer(self, connection)

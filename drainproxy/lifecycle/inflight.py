@@ -81,6 +81,10 @@ class InFlight:
 
         metrics.before_scrape.append(refresh)
 
+    def older_than(self, began: float) -> int:
+        """Return how many works began at loop time `began` or before."""
+        return sum(work.started <= began for work in self.works)
+
     def count(self, kind: str) -> int:
         """Return how many works of `kind` are held."""
         return sum(work.kind == kind for work in self.works)

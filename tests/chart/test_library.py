@@ -8,7 +8,7 @@ import pytest
 
 from drainproxy import config
 from drainproxy.kube.lint import spec_problems
-from drainproxy.kube.permissions import needs
+from drainproxy.kube.permissions import TIERS, needs
 from drainproxy.lifecycle.propagation import PRESETS
 from tests.chart.rendering import application, documents, helm
 from tests.chart.standards import assert_valid, breaches
@@ -71,7 +71,7 @@ def test_presets_need_the_grace_that_the_program_says(preset, tmp_path):
     assert grace == max(30, PRESETS[preset][0].max_s + 7 + 5 + 3)
 
 
-@pytest.mark.parametrize("tier", ["slices", "slices+pod", "slices+pod+events"])
+@pytest.mark.parametrize("tier", [each for each in TIERS if each != "none"])
 def test_roles_allow_what_the_tier_asks(tier):
     """Each verb that the program needs, and none beside."""
     values = {"sidecar": {"rbac": tier}, "rbac": {"namespaces": [{"name": "shop"}]}}

@@ -24,7 +24,7 @@ CHUNK_BYTES, CHUNKS = 0x10000, 1024
 MAX_ABOVE_BARE_BYTES = 12_000_000
 """Private and dirty. 9.9 MB with uvloop on CPython 3.11, 2026-11-29; with aiohttp it was 18."""
 
-TIER = "slices+pod+events"
+TIER = "slices+pod+events+pod-cost"
 
 NEVER = {
     "aiohttp": "the webhook's, and 12 MB",

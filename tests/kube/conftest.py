@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import TYPE_CHECKING
+
 import pytest
 
+from drainproxy.eventloop import Loop
 from tests.kube.server import TOKEN
 from tests.support.authority import Authority
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Name the loops; the standard one, where a test names none."""
+    loops = {"asyncio": asyncio.new_event_loop, "uvloop": Loop}
+    marked = item.get_closest_marker("asyncio")
+    return loops if marked and "loop_factories" in marked.kwargs else {"asyncio": loops["asyncio"]}
 
 
 @pytest.fixture(scope="session")

@@ -71,7 +71,7 @@ class ApiServer:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         kind = _kind(request)
-        body = await request.json() if request.method == "POST" else None
+        body = json.loads(await request.read()) if request.method in {"POST", "PATCH"} else None
         now = asyncio.get_running_loop().time()
         self.asked.append(Asked(now, kind, request.path, dict(request.query), dict(request.headers), body))
         self._came.set()
@@ -84,6 +84,8 @@ class ApiServer:
 def _kind(request: web.BaseRequest) -> str:
     if request.method == "POST":
         return "review" if request.path.endswith("reviews") else "event"
+    if request.method == "PATCH":
+        return "patch"
     if request.path.endswith("/endpointslices"):
         return "watch" if request.query.get("watch") == "true" else "list"
     return "pod" if "/pods/" in request.path else "get"

@@ -104,13 +104,9 @@ def cluster_of(here) -> tuple[Cluster, Connections]:
     """Return what tells the cluster of a pod's drains, and its tasks."""
     metrics, log, loop = here.metrics, Diary(), asyncio.get_running_loop()
     lifecycle = LifecycleSettings()
+    inflight = InFlight()
     controller = Controller(
-        settings=lifecycle,
-        rules=Rules(60, 60, 0, 60),
-        inflight=InFlight(),
-        metrics=metrics,
-        log=log,
-        loop=loop,
+        settings=lifecycle, rules=Rules(60, 60, 0, 60), inflight=inflight, metrics=metrics, log=log, loop=loop
     )
     tasks = Connections(lambda name, failure: log.event(name, failure=repr(failure)))
     settings = replace(here.settings, rbac="slices+pod+events", events="all")
@@ -119,6 +115,7 @@ def cluster_of(here) -> tuple[Cluster, Connections]:
         settings=settings,
         lifecycle=lifecycle,
         controller=controller,
+        inflight=inflight,
         metrics=metrics,
         log=log,
         tasks=tasks,

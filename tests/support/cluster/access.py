@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from drainproxy.kube.permissions import TIERS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -41,8 +43,9 @@ def tier(name: str, namespace: str) -> tuple[Rule, ...]:
         Rule("discovery.k8s.io", "endpointslices", ("get", "list", "watch"), namespace),
         Rule("", "pods", ("get",), namespace),
         Rule("events.k8s.io", "events", ("create",), namespace),
+        Rule("", "pods", ("patch",), namespace),
     )
-    return rules[: ("none", "slices", "slices+pod", "slices+pod+events").index(name)]
+    return rules[: list(TIERS).index(name)]
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""What the API server refuses to create: the parts of validation that a careless client meets."""
+"""What the API server refuses, the parts of validation that a careless client meets; and whose a field is."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ _EVENT_TEXTS = {"reportingController": 253, "reportingInstance": 128, "action": 
 """Required, with the most bytes they may have (pkg/apis/core/validation/events.go)."""
 
 MAX_NOTE_BYTES = 1024
+
+POD_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
 def invalid(target: Target, body: dict[str, Any]) -> str | None:
@@ -43,3 +45,26 @@ def _invalid_event(body: dict[str, Any]) -> str | None:
         "a deprecated field: needs to be unset": any(name.startswith("deprecated") for name in body),
     }
     return next((problem for problem, is_so in wrong.items() if is_so), None)
+
+
+def invalid_annotations(thing: dict[str, Any]) -> str | None:
+    """Return what is wrong with an object's annotations (ValidatePodSpecificAnnotations)."""
+    cost = (thing["metadata"].get("annotations") or {}).get(POD_COST)
+    if cost is None or (str(cost) == str(int(cost)) and -(2**31) <= int(cost) < 2**31):
+        return None
+    return f"metadata.annotations[{POD_COST}]: Invalid value: {cost!r}: must be a 32bit integer"
+
+
+def managed(thing: dict[str, Any], change: dict[str, Any], manager: str) -> None:
+    """Write down that a manager has set these annotations: they are nobody else's any more."""
+    names = {f"f:{name}" for name in (change.get("metadata") or {}).get("annotations") or {}}
+    kept = []
+    for entry in thing["metadata"].get("managedFields") or ():
+        fields = entry["fieldsV1"]["f:metadata"]["f:annotations"]
+        if entry["manager"] == manager:
+            names |= fields.keys()
+        elif left := {name: {} for name in fields if name not in names}:
+            kept.append({**entry, "fieldsV1": {"f:metadata": {"f:annotations": left}}})
+    fields_v1 = {"f:metadata": {"f:annotations": {name: {} for name in sorted(names)}}}
+    kept.append({"manager": manager, "operation": "Update", "apiVersion": "v1", "fieldsV1": fields_v1})
+    thing["metadata"]["managedFields"] = kept

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from tests.support.cluster import access, resources
 from tests.support.cluster.access import Access, Subject
-from tests.support.cluster.checking import invalid
+from tests.support.cluster.checking import invalid, invalid_annotations, managed
 from tests.support.cluster.door import Door
 from tests.support.cluster.faults import Faults
 from tests.support.cluster.journal import Asked, Journal, now
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
         async def more(self, after: int) -> bool:
             """Wait for lines after so many; False: none will come."""
 
+
+MERGED = {"application/merge-patch+json", "application/strategic-merge-patch+json"}
+"""Patches that are merged; of lists, which the second one merges by key, nothing here is patched."""
 
 _REVIEWS = {resources.ACCESS_REVIEWS: access.access_review}
 
@@ -149,7 +152,7 @@ class ApiServer:
         if verb == "create":
             return self._create(target, await request.json(), subject)
         if verb == "patch":
-            return self._patch(target, await request.json())
+            return await self._patch(target, request)
         if verb == "delete":
             self.on_delete(target.namespace or "", target.name or "")
         return self._get(target)
@@ -224,15 +227,24 @@ class ApiServer:
             return await watch.stream(request)
         return web.Response()
 
-    def _patch(self, target: Target, body: dict[str, Any]) -> web.Response:
+    async def _patch(self, target: Target, request: web.Request) -> web.Response:
         """Merge into an object; a changed spec has a new generation, as controllers expect it."""
+        if request.content_type not in MERGED:
+            return status(415, "UnsupportedMediaType", f"the body of the request is {request.content_type}")
+        body = json.loads(await request.read())
         before = self.store.get(target.resource, target.namespace, target.name or "")
         if before is None:
             return self._get(target)
-        merged = _merged(before, body)
-        if merged.get("spec") != before.get("spec"):
-            merged["metadata"]["generation"] = before["metadata"].get("generation", 1) + 1
-        self.store.put(target.resource, merged)
+        after = merged(before, body)
+        if after["metadata"].get("uid") != before["metadata"].get("uid"):
+            return status(409, "Conflict", "the UID in the precondition does not match the UID in record")
+        if problem := invalid_annotations(after):
+            return status(422, "Invalid", problem)
+        if "fieldManager" in request.query:
+            managed(after, body, request.query["fieldManager"])
+        if after.get("spec") != before.get("spec"):
+            after["metadata"]["generation"] = before["metadata"].get("generation", 1) + 1
+        self.store.put(target.resource, after)
         return self._get(target)
 
     def _create(self, target: Target, body: dict[str, Any], subject: Subject) -> web.Response:
@@ -255,14 +267,14 @@ class ApiServer:
         return web.json_response(self.store.put(target.resource, body), status=201)
 
 
-def _merged(thing: Any, change: Any) -> Any:
+def merged(thing: Any, change: Any) -> Any:
     """Return what a JSON merge patch makes of a thing (RFC 7396); lists are replaced."""
     if not isinstance(change, dict):
         return change
-    merged = dict(thing) if isinstance(thing, dict) else {}
+    whole = dict(thing) if isinstance(thing, dict) else {}
     for name, value in change.items():
-        merged[name] = _merged(merged.get(name), value)
-    return {name: value for name, value in merged.items() if value is not None}
+        whole[name] = merged(whole.get(name), value)
+    return {name: value for name, value in whole.items() if value is not None}
 
 
 def _verb(request: web.Request, target: Target | None) -> str:

@@ -28,8 +28,8 @@
 {{- if not (has $usual.mode (list "native" "plain")) -}}
 {{- fail (printf "mode is %q; it must be native or plain" (toString $usual.mode)) -}}
 {{- end -}}
-{{- if not (has $usual.rbac (list "none" "slices" "slices+pod" "slices+pod+events")) -}}
-{{- fail (printf "rbac is %q; it must be none, slices, slices+pod or slices+pod+events" (toString $usual.rbac)) -}}
+{{- if not (has $usual.rbac (list "none" "slices" "slices+pod" "slices+pod+events" "slices+pod+events+pod-cost")) -}}
+{{- fail (printf "rbac is %q; it must be none, slices, slices+pod, slices+pod+events or slices+pod+events+pod-cost" (toString $usual.rbac)) -}}
 {{- end -}}
 {{- if eq (int $usual.port) (int $usual.adminPort) -}}
 {{- fail (printf "port and adminPort are both %d: traffic and probes need a port each" (int $usual.port)) -}}
