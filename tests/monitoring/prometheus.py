@@ -36,27 +36,41 @@ def rules(**thresholds: float) -> dict[str, Any]:
     return one(documents({"monitoring": values}), "PrometheusRule")["spec"]
 
 
+def alerts(file: dict[str, Any]) -> list[dict[str, Any]]:
+    """The alerts among a file's rules."""
+    return [each for group in file["groups"] for each in group["rules"] if "alert" in each]
+
+
 class Prometheus:
-    """`async with Prometheus(directory, targets) as prometheus:`; `targets` is pod -> address."""
+    """`async with Prometheus(directory, targets, exporter, rules) as prometheus:`; `targets` is pod -> address.
+
+    `exporter` is an address too, or empty. `labels`: more of a pod's, or others. It takes remote writes.
+    """
 
     def __init__(
-        self, directory: Path, targets: dict[str, str], exporter: str, rule_file: dict[str, Any]
+        self,
+        directory: Path,
+        targets: dict[str, str],
+        exporter: str,
+        rule_file: dict[str, Any],
+        *,
+        scrape_s: float = INTERVAL_S,
+        labels: dict[str, dict[str, str]] | None = None,
     ) -> None:
         self.started = time.time()
         (directory / "rules.yaml").write_text(yaml.safe_dump(rule_file))
+        usual = {"namespace": "shop", "workload": "till", "container": "drainproxy"}
         pods = [
-            {
-                "targets": [address],
-                "labels": {"pod": pod, "namespace": "shop", "workload": "till", "container": "drainproxy"},
-            }
+            {"targets": [address], "labels": {"pod": pod, **usual, **(labels or {}).get(pod, {})}}
             for pod, address in targets.items()
         ]
+        cluster = {"job_name": "cluster", "honor_labels": True, "static_configs": [{"targets": [exporter]}]}
         document = {
-            "global": {"scrape_interval": f"{INTERVAL_S}s", "evaluation_interval": f"{INTERVAL_S}s"},
+            "global": {"scrape_interval": f"{scrape_s}s", "evaluation_interval": f"{INTERVAL_S}s"},
             "rule_files": ["rules.yaml"],
             "scrape_configs": [
                 {"job_name": "drainproxy", "static_configs": pods},
-                {"job_name": "cluster", "honor_labels": True, "static_configs": [{"targets": [exporter]}]},
+                *([cluster] if exporter else []),
             ],
         }
         self._config = directory / "prometheus.yaml"
@@ -75,6 +89,7 @@ class Prometheus:
                     f"--config.file={self._config}",
                     f"--storage.tsdb.path={self._data}",
                     f"--web.listen-address=127.0.0.1:{self._port}",
+                    "--web.enable-remote-write-receiver",
                     stdout=asyncio.subprocess.DEVNULL,
                     stderr=log,
                 )
@@ -112,14 +127,19 @@ class Prometheus:
         asked = {"query": query, "start": self.started, "end": time.time(), "step": INTERVAL_S}
         return (await self._api("query_range", **asked))["result"]
 
-    async def alerts(self) -> dict[str, dict[str, Any]]:
+    async def rules(self) -> dict[str, dict[str, Any]]:
         """Return every rule by its name, with health and state."""
         (group,) = (await self._api("rules"))["groups"]
         return {each["name"]: each for each in group["rules"]}
 
-    async def until(self, query: str) -> list[dict[str, Any]]:
+    @property
+    def remote_write(self) -> str:
+        """Where others write series to."""
+        return f"http://127.0.0.1:{self._port}/api/v1/write"
+
+    async def until(self, query: str, within_s: float = 60) -> list[dict[str, Any]]:
         """Wait until a query has data."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(within_s):
             while not (found := await self.now(query)):
                 await asyncio.sleep(0.2)
         return found

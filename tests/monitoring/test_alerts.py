@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tests.monitoring.prometheus import PROMTOOL, needs_prometheus, rules
+from tests.monitoring.prometheus import PROMTOOL, alerts, needs_prometheus, rules
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,6 +76,11 @@ def restarts(kind: str, values: str) -> dict[str, str]:
     return {f"kube_pod_{kind}_status_restarts_total{{{OURS}}}": values}
 
 
+def pushed(name: str, values: str, labels: str = POD) -> dict[str, str]:
+    """What came by metrics_push: once, and nothing ends it."""
+    return {f'drainproxy_final_{name}{{{labels},instance="6d5f",job="drainproxy"}}': values}
+
+
 LOST = "2 requests and tunnels of shop/till were cut or lost in 10 minutes."
 AROUND = "2 connections to shop/till go around drainproxy, and nothing drains them."
 BARE = "1 pods in shop have the label drainproxy.io/inject=true and no drainproxy container."
@@ -90,6 +95,44 @@ CASES = [
         alert="RequestsLost", why="timed out", series=ended("timed_out", "0x3 2 stale"), says=LOST, minute=6
     ),
     Case(alert="RequestsLost", why="lost", series=ended("lost", "0x3 2 stale"), says=LOST, minute=6),
+    Case(
+        alert="RequestsLost",
+        why="pushed, and never scraped",
+        series=pushed("drain_requests", "_x4 2", f'{POD},outcome="cut"'),
+        says=LOST,
+        minute=6,
+    ),
+    Case(
+        alert="RequestsLost",
+        why="pushed, and scraped before it was all over",
+        series=ended("cut", "0x3 1 stale") | pushed("drain_requests", "_x4 2", f'{POD},outcome="cut"'),
+        says=LOST,
+        minute=6,
+    ),
+    Case(
+        alert="RequestsLost",
+        why="one pod pushed, another was scraped",
+        series=ended("cut", "0x3 1 stale")
+        | pushed("drain_requests", "_x4 1", f'{OTHER},outcome="cut"')
+        | pushed("drain_requests", "_x4 0", f'{POD},outcome="lost"'),
+        says=LOST,
+        minute=6,
+    ),
+    Case(
+        alert="RequestsLost",
+        why="two pods of one name, one after the other",
+        series=ended("cut", "0x1 1 stale")
+        | pushed("drain_requests", "_x2 1", f'{POD},outcome="cut"')
+        | {f'drainproxy_final_drain_requests{{{POD},outcome="cut",instance="7e60"}}': "_x5 1"},
+        says=LOST,
+        minute=7,
+    ),
+    Case(
+        alert="RequestsLost",
+        why="pushed long ago",
+        series=pushed("drain_requests", "_x4 2", f'{POD},outcome="cut"'),
+        minute=16,
+    ),
     Case(alert="RequestsLost", why="finished", series=ended("finished", "0x3 900x9")),
     Case(alert="RequestsLost", why="refused by policy", series=ended("refused", "0x3 3x9")),
     Case(alert="RequestsLost", why="long ago", series=ended("cut", "0x3 2x30"), minute=20),
@@ -114,6 +157,18 @@ CASES = [
         alert="DrainEndedByDeadline",
         why="nothing left",
         series=drained("0x3 1 stale", "0x4 stale"),
+        says="1 pods of shop/till were ended by the deadline in 10 minutes.",
+    ),
+    Case(
+        alert="DrainEndedByDeadline",
+        why="pushed, and never scraped",
+        series=pushed("drain_unused_seconds", "_x4 0"),
+        says="1 pods of shop/till were ended by the deadline in 10 minutes.",
+    ),
+    Case(
+        alert="DrainEndedByDeadline",
+        why="pushed and scraped",
+        series=drained("0x3 1 stale", "0x4 stale") | pushed("drain_unused_seconds", "_x4 0"),
         says="1 pods of shop/till were ended by the deadline in 10 minutes.",
     ),
     Case(alert="DrainEndedByDeadline", why="time left", series=drained("0x3 1 stale", "0x3 12.5 stale")),
@@ -160,6 +215,14 @@ CASES = [
         series=late("0x3 4 stale") | propagation("max", "0x4 stale") | propagation("quiet", "0x3 1 stale"),
     ),
     Case(alert="LateRequests", why="none came", series=late("0x4 stale") | propagation("max", "0x3 1 stale")),
+    Case(
+        alert="LateRequests",
+        why="pushed: until the cap",
+        series=pushed("late_requests", "_x4 4") | pushed("propagation_end", "_x4 1", f'{POD},reason="max"'),
+        minute=6,
+        says="4 late requests reached shop/till in drains that propagation_max ended:"
+        " some may have come after the pod had gone.",
+    ),
     Case(
         alert="LeftTooEarly",
         why="asked again",
@@ -326,7 +389,7 @@ RESOLVED: dict[str, tuple[dict[str, str], int, int]] = {
 
 
 def names() -> list[str]:
-    return [each["alert"].removeprefix("Drainproxy") for each in rules()["groups"][0]["rules"]]
+    return [each["alert"].removeprefix("Drainproxy") for each in alerts(rules())]
 
 
 def fired(series: dict[str, str], minutes: list[int], directory: Path) -> dict[int, set[str]]:
@@ -399,7 +462,7 @@ def test_alert(case, tmp_path):
     file = rules(**case.above)
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(file))
     name = f"Drainproxy{case.alert}"
-    (rule,) = (each for each in file["groups"][0]["rules"] if each["alert"] == name)
+    (rule,) = (each for each in alerts(file) if each["alert"] == name)
     fires = {
         "exp_labels": {**case.labels, **rule["labels"]},
         "exp_annotations": {**rule["annotations"], "description": case.says},
@@ -424,7 +487,7 @@ def test_alert(case, tmp_path):
 
 def test_every_alert_is_seen_both_ways():
     """An alert that nobody has seen fire, or be silent, is no alert."""
-    every = {each["alert"].removeprefix("Drainproxy") for each in rules()["groups"][0]["rules"]}
+    every = {each["alert"].removeprefix("Drainproxy") for each in alerts(rules())}
     assert {case.alert for case in CASES if case.says} == every
     assert {case.alert for case in CASES if not case.says} == every
     assert set(RESOLVED) == every

@@ -13,7 +13,7 @@ import yaml
 from tests.chart.rendering import ROOT
 from tests.integration.application import Application
 from tests.integration.scene import command, get, held
-from tests.monitoring.prometheus import PROMTOOL, Exporter, Prometheus, needs_prometheus, rules
+from tests.monitoring.prometheus import PROMTOOL, Exporter, Prometheus, alerts, needs_prometheus, rules
 from tests.support.authority import Authority
 from tests.support.client import Client
 from tests.support.cluster.account import Account, server_tls
@@ -70,7 +70,7 @@ def queries() -> list[tuple[str, str]]:
     return filled
 
 
-SILENCED = "unless on (namespace, workload)"
+SILENCED = "unless on (cluster, namespace, workload)"
 """How a rule begins to say that a lost request is told of once."""
 
 
@@ -93,7 +93,19 @@ async def test_promtool_takes_the_rules(tmp_path):
 def test_every_alert_has_a_runbook():
     """Whoever is woken is told what to look at and what to change."""
     headings = re.findall(r"^## (\w+)$", (ROOT / "docs" / "runbooks.md").read_text(), re.MULTILINE)
-    assert [each["alert"] for each in rules()["groups"][0]["rules"]] == headings
+    assert [each["alert"] for each in alerts(rules())] == headings
+
+
+def test_what_the_docs_call_recorded_is_recorded():
+    """Whoever writes a rule of their own on it gets data."""
+    recorded = {each["record"] for group in rules()["groups"] for each in group["rules"] if "record" in each}
+    named = {
+        name
+        for page in (ROOT / "docs").glob("*.md")
+        for name in re.findall(r"\bworkload:drainproxy_\w+:\w+", page.read_text())
+    }
+    assert named
+    assert named <= recorded
 
 
 @pytest.mark.slow
@@ -199,12 +211,14 @@ async def _last_counters(prometheus: Prometheus, report: dict) -> None:
 async def _everything(prometheus: Prometheus, file: dict) -> None:
     """No rule and no panel is silent, and no rule is broken."""
     # What a lost request silences has to have data without it.
-    own = {rule["alert"]: rule["expr"].split(SILENCED)[0] for rule in file["groups"][0]["rules"]}
+    own = {rule["alert"]: rule["expr"].split(SILENCED)[0] for rule in alerts(file)}
     silent = [alert for alert, expression in own.items() if not await prometheus.over_time(expression)]
     assert silent == []
-    known = await prometheus.alerts()
+    recorded = [rule["record"] for group in file["groups"] for rule in group["rules"] if "record" in rule]
+    assert [name for name in recorded if not await prometheus.over_time(name)] == []
+    known = await prometheus.rules()
     assert {name: each["lastError"] for name, each in known.items() if each["health"] != "ok"} == {}
-    firing = {name for name, each in known.items() if each["state"] == "firing"}
+    firing = {name for name, each in known.items() if each.get("state") == "firing"}
     assert "DrainproxyRequestsLost" in firing
     assert not firing & {"DrainproxyLeftTooEarly", "DrainproxyLateRequests", "DrainproxyDrainEndedByDeadline"}
     empty = [(title, query) for title, query in queries() if not await prometheus.over_time(query)]
