@@ -1,6 +1,6 @@
 """OTLP/HTTP in, Prometheus remote write out: what an OpenTelemetry Collector does between the two.
 
-Debian's Prometheus (2.42) is older than its own OTLP receiver (2.47). Gauges only, and names as OpenTelemetry's
+Debian's Prometheus (2.42) is older than its own OTLP receiver (2.47). Gauges only; names as OpenTelemetry's
 "Prometheus and OpenMetrics Compatibility" has them: `job` and `instance` are the service's name and instance,
 what else the resource has is in `target_info` alone. Who sends is answered when Prometheus has it.
 """

@@ -42,7 +42,7 @@ def alerts(file: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 class Prometheus:
-    """`async with Prometheus(directory, targets, exporter, rules) as prometheus:`; `targets` is pod -> address.
+    """`async with Prometheus(directory, targets, exporter, rules) as it:`; `targets` is pod -> address.
 
     `exporter` is an address too, or empty. `labels`: more of a pod's, or others. It takes remote writes.
     """
