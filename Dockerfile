@@ -34,10 +34,13 @@ FROM ${PYTHON}
 # What changes seldom comes first: a node that has an older version pulls the last layer alone.
 COPY --from=dependencies /opt/drainproxy /opt/drainproxy
 COPY --from=package /opt/drainproxy-package /opt/drainproxy
-# The allocator keeps what large bodies need for a moment, instead of asking the kernel for it again and again.
+# The C library's allocator gives back what a crowd of clients has left, and keeps what large bodies need for a
+# moment, instead of asking the kernel for it again and again: docs/decisions/0028-allocator.md.
 ENV PATH=/opt/drainproxy/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONMALLOC=malloc \
+    MALLOC_ARENA_MAX=1 \
     MALLOC_TOP_PAD_=4194304 \
     MALLOC_TRIM_THRESHOLD_=8388608 \
     MALLOC_MMAP_THRESHOLD_=1048576

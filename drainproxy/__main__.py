@@ -1,16 +1,27 @@
 """The door: `python -m drainproxy` and the `drainproxy` command.
 
 It decides how much to import: next to nothing for a pod's hooks, the signal handlers before
-anything else for `run` and `webhook`, the command line for everything.
+anything else for `run` and `webhook`, the command line for everything. And it has `run` begin once more
+where the interpreter's own allocator would keep what a crowd of clients has left
+(docs/decisions/0028-allocator.md).
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+from typing import TYPE_CHECKING
 
 from drainproxy import hook
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 EXIT_INTERRUPTED = 130
+
+ALLOCATOR = "PYTHONMALLOC"
+"""In the environment: which allocator the interpreter uses (Python: PYTHONMALLOC). Only before it starts."""
 
 
 def main() -> int:
@@ -29,6 +40,8 @@ def _run() -> int:
     if verb in {"run", "webhook"}:
         from drainproxy.lifecycle import signals  # noqa: PLC0415 - and nothing before it
 
+        if verb == "run" and _can_choose_allocator():
+            _begin_again(signals.hold)
         signals.catch_early()
     from drainproxy import flavour  # noqa: PLC0415 - the same
 
@@ -36,6 +49,35 @@ def _run() -> int:
     from drainproxy.cli import main as cli  # noqa: PLC0415 - costs what a hook cannot pay
 
     return cli.main(arguments)
+
+
+def _can_choose_allocator() -> bool:
+    """Tell whether another one than the interpreter's own can be had, and nobody has chosen.
+
+    glibc's only: what is free it gives back page by page, others are slower and do not. An interpreter
+    without its lock (PEP 703) has no choice, and one that ignores its environment, or looks for defects, has
+    made it.
+    """
+    flags = sys.flags
+    if ALLOCATOR in os.environ or flags.ignore_environment or flags.dev_mode or "t" in sys.abiflags:
+        return False
+    try:
+        return bool(sys.executable and os.confstr("CS_GNU_LIBC_VERSION"))
+    except (ValueError, OSError):
+        return False
+
+
+def _begin_again(hold: Callable[[], None]) -> None:
+    """Start the same program with the C library's allocator, in the same process.
+
+    `hold`: has signals wait meanwhile.
+    """
+    hold()
+    # Where it cannot be, it goes on as it is.
+    with contextlib.suppress(OSError):
+        os.execve(  # noqa: S606 - itself, with the words that it was started with
+            sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, ALLOCATOR: "malloc"}
+        )
 
 
 if __name__ == "__main__":

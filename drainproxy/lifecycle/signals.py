@@ -23,10 +23,19 @@ _MAX_KEPT = 2
 _kept: list[str] = []
 
 
+def hold() -> None:
+    """Have the kernel keep them for who comes after an execve(2), which takes handlers away: `catch_early`.
+
+    A blocked signal is never ignored, not by PID 1 either, and what waits outlasts it (signal(7)).
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+
+
 def catch_early() -> None:
     """Install handlers that only take a note."""
     for number in _HANDLED:
         signal.signal(number, _keep)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
 
 
 def _keep(number: int, _frame: FrameType | None) -> None:

@@ -121,8 +121,11 @@ async def test_the_memory_of_a_large_body_is_not_asked_for_again_and_again():
 
 def test_the_allocator_is_told_what_the_image_tells_it():
     """In one place or the other: what is measured without an image is what a pod gets."""
-    image = dict(re.findall(r"(MALLOC_\w+)=(\d+)", (ROOT / "Dockerfile").read_text("utf-8")))
+    said = (ROOT / "Dockerfile").read_text("utf-8")
+    image = dict(re.findall(r"(MALLOC_\w+)=(\d+)", said))
     assert image == {name: str(value) for name, value in SETTINGS.items()}
+    # Before the interpreter starts, which then need not begin again (__main__.py).
+    assert " PYTHONMALLOC=malloc " in said
 
 
 def faults(pid: int) -> int:

@@ -2,18 +2,30 @@
 
 It gives the top of its heap back to the kernel after every large body, and has it filled with zeros again for
 the next one: three quarters of what an upload costs. So it keeps some megabytes, unless the environment tells
-it something else. Called by cli/main.py, which knows the environment, and by buffers.py.
+it something else. The interpreter's objects are there too, unless somebody has chosen otherwise
+(__main__.py). Called by cli/main.py, which knows the environment, and by buffers.py.
 """
 
 from __future__ import annotations
 
 import ctypes
 
-SETTINGS = {"MALLOC_TOP_PAD_": 4 << 20, "MALLOC_TRIM_THRESHOLD_": 8 << 20, "MALLOC_MMAP_THRESHOLD_": 1 << 20}
-"""By the names that the environment has for them; the image's are the same."""
+SETTINGS = {
+    "MALLOC_ARENA_MAX": 1,
+    "MALLOC_TOP_PAD_": 4 << 20,
+    "MALLOC_TRIM_THRESHOLD_": 8 << 20,
+    "MALLOC_MMAP_THRESHOLD_": 1 << 20,
+}
+"""By the names that the environment has for them; the image's are the same. Threads, which look names up and
+read files, wait for the interpreter's lock anyway: a heap each would only be more to keep."""
 
-_NUMBERS = {"MALLOC_TOP_PAD_": -2, "MALLOC_TRIM_THRESHOLD_": -1, "MALLOC_MMAP_THRESHOLD_": -3}
-"""M_TOP_PAD, M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h."""
+_NUMBERS = {
+    "MALLOC_ARENA_MAX": -8,
+    "MALLOC_TOP_PAD_": -2,
+    "MALLOC_TRIM_THRESHOLD_": -1,
+    "MALLOC_MMAP_THRESHOLD_": -3,
+}
+"""M_ARENA_MAX, M_TOP_PAD, M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h."""
 
 _LIBRARY = ctypes.CDLL(None)
 

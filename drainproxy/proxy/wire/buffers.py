@@ -333,6 +333,12 @@ class Buffers:
             self._loop.call_later(LOOK_S, self._look)
         elif self._worth_it:
             self._peak_bytes, self._worth_it = 0, False
-            # When little is left to look through: it empties the interpreter's free lists.
-            gc.collect()
-            give_back()
+            # Who has left the account is about to be closed, and gone some turns later.
+            self._loop.call_later(LOOK_S, self._tidy)
+
+    @staticmethod
+    def _tidy() -> None:
+        """Give back the rest, when little is left to look through."""
+        # It empties the interpreter's free lists.
+        gc.collect()
+        give_back()
