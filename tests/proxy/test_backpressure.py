@@ -16,39 +16,48 @@ READ_BYTES = 256 * 1024
 ROOM_BYTES = 512 * 1024
 
 
-async def test_one_turn_of_a_response_is_held_back_before_it_is_too_much() -> None:
+CHUNK = b"%x\r\n%b\r\n" % (READ_BYTES // 4, b"x" * (READ_BYTES // 4))
+READS = {"length": b"x" * READ_BYTES, "chunks": CHUNK * 4}
+"""A read, by how the body is framed."""
+
+
+@pytest.mark.parametrize("framing", READS)
+async def test_one_turn_of_a_response_is_held_back_before_it_is_too_much(framing: str) -> None:
     """The pause takes effect between two reads of the same turn."""
+    field = b"Content-Length: 100000000" if framing == "length" else b"Transfer-Encoding: chunked"
     async with Upstream() as upstream, House(upstream, send_buffer=4096) as house:
         client = await house.client(receive_buffer=4096)
         await client.send(GET)
         application = await upstream.connection()
         await application.read_request()
-        await application.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+        await application.send(b"HTTP/1.1 200 OK\r\n%b\r\n\r\n" % field)
         await client.read_head()
         lent = next(iter(house.pool._open))
         taken = 0
         while taken < 32 * READ_BYTES and not lent.held:
-            lent.data_received(b"x" * READ_BYTES)
+            lent.data_received(READS[framing])
             taken += READ_BYTES
         assert taken <= ROOM_BYTES
 
 
-async def test_one_turn_of_a_body_is_held_back_before_it_is_too_much() -> None:
+@pytest.mark.parametrize("framing", READS)
+async def test_one_turn_of_a_body_is_held_back_before_it_is_too_much(framing: str) -> None:
     """The same towards the application."""
+    field = b"Content-Length: 100000000" if framing == "length" else b"Transfer-Encoding: chunked"
     async with Upstream(receive_buffer=4096) as upstream, House(upstream) as house:
         client = await house.client()
-        await client.send(post(b"x" * 100_000_000)[:200])
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % field)
         application = await upstream.connection()
         await application.read_head()
         connection = next(iter(house.registry.clients))
         transport = next(iter(house.pool._open)).transport
         # Fill what the kernel takes between the two first.
         while not transport.get_write_buffer_size():
-            connection.data_received(b"x" * READ_BYTES)
+            connection.data_received(READS[framing])
             await asyncio.sleep(0)
         taken = 0
         while taken < 32 * READ_BYTES and not connection._reading_paused:
-            connection.data_received(b"x" * READ_BYTES)
+            connection.data_received(READS[framing])
             taken += READ_BYTES
         client.reset()
         assert taken <= ROOM_BYTES

@@ -109,6 +109,28 @@ async def test_a_chunked_body_is_chunked_afresh_with_its_trailers() -> None:
         assert (await client.final()).status == 200
 
 
+@pytest.mark.parametrize("chunk", [64, 1000, 8 * 1024, 64 * 1024, 300_000], ids=lambda size: f"of {size}")
+async def test_a_large_chunked_body_is_whole_behind_an_application_that_reads_late(chunk: int) -> None:
+    """What is not copied on its way stays what it was, also where the socket takes only a part of it."""
+    body = MEGABYTE * 8
+    raw = b"".join(
+        b"%x\r\n%b\r\n" % (len(part), part)
+        for part in (body[at : at + chunk] for at in range(0, len(body), chunk))
+    )
+    async with Upstream(receive_buffer=16 * 1024) as upstream, House(upstream) as house:
+        client = await house.client()
+        sending = asyncio.ensure_future(client.send(CHUNKED + b"\r\n" + raw + b"0\r\nX-Sum: 1\r\n\r\n"))
+        application = await upstream.connection()
+        await house.until(lambda: any(each.held_back for each in house.registry.clients))
+        request = await application.read_request()
+        await sending
+        assert request.ending is Ending.COMPLETE
+        assert request.body == body
+        assert request.trailers == [(b"X-Sum", b"1")]
+        await application.send(OK)
+        assert (await client.final()).status == 200
+
+
 async def test_a_chunked_body_byte_by_byte_is_the_same_body() -> None:
     """Each byte a chunk of its own on the other side, perhaps; the payload is the same."""
     async with Upstream() as upstream, House(upstream) as house:

@@ -15,12 +15,16 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from drainproxy.proxy.message.framing import (
+    LAST_CHUNK,
     MAX_CHUNK_LINE_BYTES,
     MAX_TRAILER_BYTES,
     MAX_TRAILERS,
     ChunkedBody,
+    UntilCloseBody,
     chunk,
+    chunked,
 )
+from drainproxy.proxy.wire.run_queue import READ_BUDGET
 
 BEHIND = b"GET / HTTP/1.1\r\n"
 
@@ -170,6 +174,37 @@ def test_a_chunk_is_its_size_in_hex_and_its_bytes() -> None:
     assert chunk(b"x" * 26) == b"1a\r\n" + b"x" * 26 + b"\r\n"
 
 
+LARGE = bytes(range(256)) * 1024
+
+
+def test_a_large_chunk_is_passed_on_where_it_lies() -> None:
+    """Nothing of it is copied: a head and an end of ours around the pieces of what was read."""
+    body = ChunkedBody()
+    data = chunk(LARGE) + b"%x;a=b\r\n" % len(LARGE) + LARGE[:-1]
+    pieces, size, rest = chunked(body, data)
+    assert (size, rest) == (2 * len(LARGE) - 1, None)
+    assert b"".join(pieces) == chunk(LARGE + LARGE[:-1])
+    assert [piece.obj is data for piece in pieces if isinstance(piece, memoryview)] == [True, True]
+    assert chunked(body, LARGE[-1:] + b"\r\n0\r\n\r\nGET") == ([b"1\r\n", LARGE[-1:], b"\r\n"], 1, b"GET")
+
+
+def test_small_chunks_do_not_keep_what_they_were_read_in() -> None:
+    """Of a read of tiny chunks less than a half is payload: a copy of that waits for the application."""
+    body = ChunkedBody()
+    data = chunk(b"a") * 10_000
+    pieces, size, rest = chunked(body, data)
+    assert (pieces, rest) == ([chunk(b"a" * READ_BUDGET)], None)
+    assert (size, body.backlog) == (READ_BUDGET, len(data) - 6 * READ_BUDGET)
+
+
+def test_a_body_that_is_not_chunked_is_one_chunk_for_each_read() -> None:
+    """What ends with its connection; nothing is no chunk, which would be the last one."""
+    assert chunked(UntilCloseBody(), b"abc") == ([b"3\r\n", b"abc", b"\r\n"], 3, None)
+    assert chunked(UntilCloseBody(), b"") == ([], 0, None)
+    assert chunked(ChunkedBody(), b"3\r\n") == ([], 0, None)
+    assert chunked(ChunkedBody(), b"0\r\n\r\n") == ([], 0, b"")
+
+
 # Properties.
 
 _extension = st.sampled_from([b"", b";a", b";a=b", b';a="b c"'])
@@ -237,6 +272,23 @@ def test_what_is_accepted_is_accepted_by_h11_with_the_same_payload(raw: bytes) -
     theirs, end = by_h11(raw)
     assert theirs == payload
     assert end == (rest is not None)
+
+
+@given(streams(), st.lists(st.integers(0, 200), max_size=6), st.sampled_from([b"", BEHIND * 2000]))
+def test_what_is_sent_on_is_read_as_what_came(
+    stream: tuple[bytes, bytes], cuts: list[int], behind: bytes
+) -> None:
+    """However it is cut, and in a read so large that nothing is copied: h11 reads the same body in it."""
+    raw, payload = stream
+    body, out = ChunkedBody(), b""
+    edges = [0, *sorted(cut for cut in cuts if cut < len(raw)), len(raw)]
+    for start, stop in itertools.pairwise(edges):
+        pieces, size, rest = chunked(body, raw[start:stop] + (behind if stop == len(raw) else b""))
+        made = b"".join(pieces)
+        assert made == (chunk(payload[:size]) if size else b"")
+        payload, out = payload[size:], out + made
+    assert (payload, rest) == (b"", behind)
+    assert by_h11(out + LAST_CHUNK) == (stream[1], True)
 
 
 @settings(max_examples=300)

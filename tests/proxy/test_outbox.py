@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from drainproxy.proxy.wire.write_batch import WriteBatch
+from drainproxy.proxy.wire.write_batch import LARGE_BYTES, WriteBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 
 class Sheet(asyncio.Transport):
@@ -164,3 +164,45 @@ async def test_each_flush_is_a_turn() -> None:
     assert bench.write_batch.turn == before
     await asyncio.sleep(0)
     assert bench.write_batch.turn > before
+
+
+class Gathering(Sheet):
+    """One that takes pieces as they are."""
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """Remember each."""
+        for piece in list_of_data:
+            self.write(bytes(piece))
+
+
+async def test_large_pieces_are_not_put_together_where_the_loop_can_gather_them() -> None:
+    """They go at once, behind what was put off, and their size is told."""
+    bench, written = Bench(), []
+    bench.write_batch.written = lambda _, size: written.append(size)
+    large, gathers = b"x" * LARGE_BYTES, not isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop)
+    transport = Gathering(bench.sheet)
+    bench.write_batch.write(transport, b"head")
+    bench.write_batch.write_pieces(transport, [b"10000\r\n", memoryview(large), b"\r\n"])
+    pieces = [b"10000\r\n", large, b"\r\n"]
+    assert bench.sheet == [("a", piece) for piece in (b"head", *(pieces if gathers else [b"".join(pieces)]))]
+    assert written == [len(large) + 9]
+
+
+async def test_small_pieces_are_one_and_wait_for_the_turns_end() -> None:
+    """Of many small ones each would cost more than its copy; of none nothing is written."""
+    bench, transport = Bench(), Gathering([])
+    bench.write_batch.write_pieces(transport, [b"1\r\n", memoryview(b"a"), b"\r\n"])
+    bench.write_batch.write_pieces(transport, [])
+    assert transport.sheet == []
+    await asyncio.sleep(0)
+    assert transport.sheet == [("a", b"1\r\na\r\n")]
+    bench.write_batch.write_pieces(transport, [b"x" * 64] * 2048)
+    assert transport.sheet[1:] == [("a", b"x" * 64 * 2048)]
+
+
+async def test_pieces_are_not_written_to_a_transport_that_closes() -> None:
+    """As everything else."""
+    bench = Bench()
+    bench.a.closing = True
+    bench.write_batch.write_pieces(bench.a, [b"x" * LARGE_BYTES])
+    assert bench.sheet == []

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from drainproxy.errors import RequestError
     from drainproxy.proxy.downstream.registry import Registry
     from drainproxy.proxy.downstream.unfinished import Unfinished
+    from drainproxy.proxy.wire.write_batch import Piece
 
 MAX_LINGER_BYTES = 1024 * 1024
 """What is read and thrown away after a last answer, so that the client can read it (RFC 9112 section 9.6)."""
@@ -240,6 +241,11 @@ class ClientSocket(Endpoint):
         """Write, unless the client is gone."""
         if data and self.state is not CLOSED:
             self.plane.write_batch.write(self.transport, data)
+
+    def write_pieces(self, pieces: list[Piece]) -> None:
+        """See Downstream."""
+        if self.state is not CLOSED:
+            self.plane.write_batch.write_pieces(self.transport, pieces)
 
     def unsent(self) -> int:
         """Return how many bytes of what was written the socket has not taken."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from drainproxy.proxy.message.framing import Body
     from drainproxy.proxy.message.parser import RequestHead
     from drainproxy.proxy.upstream.connection import UpstreamConnection
+    from drainproxy.proxy.wire.write_batch import Piece
 
 
 class Downstream(Caller, Holder, Protocol):
@@ -38,6 +39,9 @@ class Downstream(Caller, Holder, Protocol):
 
     def write(self, data: bytes) -> None:
         """Write, unless the client is gone."""
+
+    def write_pieces(self, pieces: list[Piece]) -> None:
+        """Write them as if they were one."""
 
     def unsent(self) -> int:
         """Return how many bytes of what was written the socket has not taken."""

@@ -109,22 +109,27 @@ class Exchange(Claim):
         """Forward body bytes; return what follows the body once it is complete, else None."""
         body, upstream = self._body, self._upstream
         assert body is not None
+        chunked = body.framing is Framing.CHUNKED
         try:
-            payload, rest = body.feed(data)
+            if chunked:
+                out, size, rest = framing.chunked(body, data)
+            else:
+                payload, rest = body.feed(data)
+                size = len(payload)
         except (ValueError, errors.RequestError) as fault:
             self.fail(fault if isinstance(fault, errors.RequestError) else errors.MalformedBody(str(fault)))
             return None
-        out = payload
-        if body.framing is Framing.CHUNKED:
-            out = framing.chunk(payload) if payload else b""
-            if rest is not None:
-                out += headers.last_chunk(body.trailers, self.head.named, of_request=True)
         if rest is not None:
             self.body_read = True
             self.request_read = not self.request.upgrade
-        if out and upstream is not None:
-            self._plane.write_batch.write(upstream.transport, out)
-        self.bytes_received += len(payload)
+            if chunked:
+                out.append(headers.last_chunk(body.trailers, self.head.named, of_request=True))
+        if upstream is not None:
+            if chunked:
+                self._plane.write_batch.write_pieces(upstream.transport, out)
+            elif size:
+                self._plane.write_batch.write(upstream.transport, payload)
+        self.bytes_received += size
         if self.deadlines.idle < math.inf:
             self.deadlines.moved(self._plane.loop.time())
         self._client.give_way(len(data), body.backlog)
@@ -252,21 +257,26 @@ class Exchange(Claim):
         if body is None:
             return
         try:
-            payload, rest = body.feed(data) if data or body.backlog else (b"", None)
+            if self.chunked_out:
+                out, size, rest = framing.chunked(body, data) if data or body.backlog else ([], 0, None)
+            else:
+                payload, rest = body.feed(data) if data or body.backlog else (b"", None)
+                size = len(payload)
         except ValueError as fault:
             if start:
                 self.status = 0  # the head has not left: the client gets a 502 instead
             self.fail(errors.UpstreamMalformed(str(fault)))
             return
-        self.bytes_sent += len(payload)
+        self.bytes_sent += size
         if self.deadlines.idle < math.inf:
             self.deadlines.moved(self._plane.loop.time())
         if self.chunked_out:
-            payload = framing.chunk(payload) if payload else b""
             if rest is not None:
                 assert self._response is not None
-                payload += headers.last_chunk(body.trailers, self._response.named)
-        self._client.write(start + payload if start else payload)
+                out.append(headers.last_chunk(body.trailers, self._response.named))
+            self._client.write_pieces([start, *out] if start else out)
+        else:
+            self._client.write(start + payload if start else payload)
         if rest is not None:
             self._finish(clean=not rest)
         elif self._upstream is not None:

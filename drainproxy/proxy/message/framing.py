@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from drainproxy.proxy.message.parser import Line, Noted, RequestHead, ResponseHead
+    from drainproxy.proxy.wire.write_batch import Piece
 
 MAX_LENGTH_DIGITS = 18
 """A Content-Length with more is no number that any body has."""
@@ -41,6 +42,8 @@ MAX_CHUNK_LINE_BYTES = 4096
 MAX_TRAILER_BYTES = 16 * 1024
 MAX_TRAILERS = 100
 """Each takes more than its bytes: bounded by their bytes alone, 16 KiB of them were 370 KiB here."""
+VIEWED_BYTES = 16 * 1024
+"""Of a read with more than this, the payload is passed on as it lies there."""
 LAST_CHUNK = b"0\r\n\r\n"
 """Without trailers."""
 
@@ -163,39 +166,49 @@ class ChunkedBody:
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """See Body."""
+        pieces: list[Piece] = []
+        rest = self.take(data, pieces)
+        return b"".join(pieces), rest
+
+    def take(self, data: bytes, pieces: list[Piece]) -> bytes | None:
+        """Take bytes as `feed` does, and append the payload to `pieces` as it lies in `data`."""
         if self._tail:
             data = self._tail + data
             self._tail = b""
             self.backlog = 0
-        payload: list[bytes] = []
+        # What is cut out of a view is not copied, and costs more than the copy of a few bytes.
+        whole: Piece = memoryview(data) if len(data) > VIEWED_BYTES else data
         at, budget = 0, READ_BUDGET
         while True:
             if self._state == _SIZE:
-                at, budget = self._take_whole(data, at, budget, payload)
+                at, budget = self._take_whole(data, whole, at, budget, pieces)
             if budget <= 0:
                 self._tail = data[at:]
                 self.backlog = len(self._tail)
-                return b"".join(payload), None
+                return None
             budget -= 1
             if self._state == _DATA:
-                piece = data[at : at + self._left]
-                payload.append(piece)
-                at += len(piece)
-                self._left -= len(piece)
+                end = min(at + self._left, len(data))
+                self._left -= end - at
+                if end > at:
+                    pieces.append(whole[at:end])
+                at = end
                 if self._left:
-                    return b"".join(payload), None
+                    return None
                 self._state = _DATA_END
             line_end = self._line_end(data, at)
             if line_end < 0:
                 self._tail = data[at:]
-                return b"".join(payload), None
+                return None
             line = data[at:line_end]
             at = line_end + 2
             budget -= len(line) // LINE_BYTES
             if self._take_line(line):
-                return b"".join(payload), data[at:]
+                return data[at:]
 
-    def _take_whole(self, data: bytes, at: int, budget: int, payload: list[bytes]) -> tuple[int, int]:
+    def _take_whole(
+        self, data: bytes, whole: Piece, at: int, budget: int, pieces: list[Piece]
+    ) -> tuple[int, int]:
         """Take chunks that are here in full and have no extensions, which is most of them, at a tenth of what
         the steps cost; return where they end, and what is left of the budget."""
         while budget > 0 and (match := _PLAIN_LINE.match(data, at)):
@@ -204,7 +217,7 @@ class ChunkedBody:
             if not size or data[end : end + 2] != b"\r\n":
                 break
             self._count(size)
-            payload.append(data[begin:end])
+            pieces.append(whole[begin:end])
             at = end + 2
             budget -= 1
         return at, budget
@@ -267,6 +280,28 @@ class AnswersChunkedBody(ChunkedBody):
 def chunk(payload: bytes) -> bytes:
     """Return `payload` as one chunk."""
     return b"".join((b"%x\r\n" % len(payload), payload, b"\r\n"))
+
+
+def chunked(body: Body, data: bytes) -> tuple[list[Piece], int, bytes | None]:
+    """Feed `data` to `body`; return its payload as one chunk, which is not put together, the payload's size,
+    and what follows the message."""
+    pieces: list[Piece] = [b""]
+    if isinstance(body, ChunkedBody):
+        rest = body.take(data, pieces)
+        size = sum(map(len, pieces))
+    else:
+        payload, rest = body.feed(data)
+        size = len(payload)
+        pieces.append(payload)
+    if not size:
+        return [], 0, rest
+    pieces[0] = b"%x\r\n" % size
+    pieces.append(b"\r\n")
+    first = pieces[1]
+    if isinstance(first, memoryview) and memoryview(first.obj).nbytes > 2 * size:
+        # Small chunks: what they were read in would be kept for them while they wait.
+        pieces = [b"".join(pieces)]
+    return pieces, size, rest
 
 
 def _content_length(value: bytes) -> int | None:

@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 class Endpoint(asyncio.Protocol):
     """Written by its transport, on the loop's thread."""
 
-    __slots__ = ("_afterwards", "_fin_due", "buffers", "transport", "yielding")
+    __slots__ = ("_afterwards", "_backlog", "_fin_due", "buffers", "transport", "yielding")
     transport: asyncio.Transport
 
     def __init__(self, buffers: Buffers) -> None:
         self.buffers = buffers
         self.yielding = False
-        """Its reader has a backlog, and others have their turn; it is not read from."""
+        """Others have their turn; it is not read from."""
+        self._backlog = False
+        """Its reader has one to go on with; otherwise its read was large, and that is all."""
         self._fin_due = False
         """It half-closes once what was written has gone."""
         self._afterwards: Callable[[], object] | None = None
@@ -95,7 +97,9 @@ class Endpoint(asyncio.Protocol):
         before it goes on, if there is a backlog or the read was large."""
         if not backlog and size < LARGE_READ_BYTES:
             return
-        self.buffers.hold((self, "backlog"), backlog)
+        if backlog or self._backlog:
+            self._backlog = backlog > 0
+            self.buffers.hold((self, "backlog"), backlog)
         if not self.yielding:
             self.yielding = True
             if not self.transport.is_closing():
@@ -115,17 +119,19 @@ class Endpoint(asyncio.Protocol):
         self._afterwards = None
 
     def _end_backlog(self) -> bool:
-        had, self.yielding = self.yielding, False
+        """Return whether there was one."""
+        had, self._backlog, self.yielding = self._backlog, False, False
         if had:
             self.buffers.free((self, "backlog"))
         return had
 
     def _go_on(self) -> None:
-        if not self._end_backlog():
+        if not self.yielding:
             return
-        self.data_received(b"")
-        if self.yielding:
-            return
+        if self._end_backlog():
+            self.data_received(b"")
+            if self.yielding:
+                return
         afterwards, self._afterwards = self._afterwards, None
         if afterwards is not None:
             afterwards()

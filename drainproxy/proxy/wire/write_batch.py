@@ -6,26 +6,33 @@ what a turn produced in one go takes a third off the cost of a request.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
 LARGE_BYTES = 64 * 1024
 """From here on a write is not put off: libuv reads a stream up to 32 times in a turn, and only a transport
 that has the bytes can say that it has too many."""
 
+Piece = bytes | memoryview
+"""Of what is written."""
+GATHERED_BYTES = 4 * 1024
+"""Pieces as large as this, on average, are not put together: the kernel gathers them (writev(2))."""
+
 
 class WriteBatch:
     """What will be written at the end of this turn, in order. One for all connections of a process."""
 
-    __slots__ = ("_failed", "_loop", "_then", "_waiting", "large_bytes", "turn", "written")
+    __slots__ = ("_failed", "_gathers", "_loop", "_then", "_waiting", "large_bytes", "turn", "written")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, failed: Callable[[str, BaseException], None]) -> None:
         """`failed` is told what went wrong with one entry; the others are not held up by it."""
         self._loop = loop
         self._failed = failed
+        self._gathers = not isinstance(loop, asyncio.SelectorEventLoop)
+        """asyncio's transports put pieces together (before 3.12), or do not say that they have too many."""
         self._waiting: list[tuple[asyncio.Transport, bytes]] = []
         self._then: list[tuple[Callable[[], None], Callable[[Exception], None]]] = []
         self.large_bytes = LARGE_BYTES
@@ -45,6 +52,19 @@ class WriteBatch:
         if not self._waiting and not self._then:
             self._loop.call_soon(self.flush)
         self._waiting.append((transport, data))
+
+    def write_pieces(self, transport: asyncio.Transport, pieces: list[Piece]) -> None:
+        """Write `pieces` as if they were one."""
+        if not pieces:
+            return
+        size = sum(map(len, pieces))
+        if size < LARGE_BYTES or not self._gathers or size < len(pieces) * GATHERED_BYTES:
+            self.write(transport, b"".join(pieces))
+            return
+        self._send()
+        if not transport.is_closing():
+            transport.writelines(pieces)
+            self.written(transport, size)
 
     def then(self, act: Callable[[], None], defective: Callable[[Exception], None]) -> None:
         """Call `act` once what was written before has been handed to its transports; `defective`, whose it
