@@ -7,11 +7,11 @@ the start, since a series first seen at 1 gives `increase()` = 0 and keeps an al
 import itertools
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 from drainproxy.errors import failures, refusals
 
-PREFIX = "drainproxy_"
+PREFIX: Final = "drainproxy_"
 
 LATENCY_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 CONNECT_BUCKETS_S = (0.001, 0.01, 0.1, 1.0)
@@ -24,8 +24,8 @@ PHASES = ("starting", "ready", "propagating", "draining", "drained")
 CAUSES = ("deletion", "restart", "node-shutdown", "manual", "unknown")
 PROPAGATION_ENDS = ("slices_quiet", "quiet", "max", "alone", "deadline", "upstream_gone", "interrupted")
 Ended = Literal["finished", "timed_out", "cut", "refused", "lost"]
-OUTCOMES: tuple[Ended, ...] = get_args(Ended)
-TOLD_TO_LEAVE: Literal["told_to_leave"] = "told_to_leave"
+OUTCOMES: Final[tuple[Ended, ...]] = get_args(Ended)
+TOLD_TO_LEAVE: Final[Literal["told_to_leave"]] = "told_to_leave"
 """What has no end of its own, and was given one so that it goes on elsewhere, has not finished."""
 TunnelEnded = Ended | Literal["told_to_leave"]
 TUNNEL_OUTCOMES = (*OUTCOMES, TOLD_TO_LEAVE)
@@ -37,7 +37,7 @@ Goodbye = Literal["drain", "age", "held", "idle", "http1", "upstream", "error", 
 """Why a client's HTTP/2 connection is told GOAWAY."""
 Excess = Literal["streams", "reset", "ping", "empty", "settings", "continuation"]
 """What an HTTP/2 client can send too much of."""
-METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"))
+METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"))
 
 
 class Family:

@@ -204,6 +204,25 @@ def test_no_bound_of_a_slice_does_anything() -> None:
     assert not found
 
 
+def test_what_does_not_change_is_not_looked_up() -> None:
+    """mypyc reads a Final constant where it lies, and looks for any other by name, at every use. A tuple is
+    none without a type of any length: mypyc makes a struct of it, and one of floats counted as unset."""
+    found = set()
+    for path in _compiled_sources():
+        for line in ast.parse((ROOT / path).read_text()).body:
+            if isinstance(line, ast.Assign) and len(line.targets) == 1:
+                name, declared = ast.unparse(line.targets[0]), ""
+            elif isinstance(line, ast.AnnAssign):
+                name, declared = ast.unparse(line.target), ast.unparse(line.annotation)
+            else:
+                continue
+            wants = "" if isinstance(line.value, ast.Tuple) else "Final"
+            fits = declared.partition("[")[0] == wants or declared.startswith("Final[tuple[")
+            if name.isupper() and name.isidentifier() and not fits:
+                found.add(f"{path}:{line.lineno}: {ast.unparse(line)}")
+    assert not found
+
+
 def _compiled_sources() -> list[str]:
     pytest.importorskip("hatchling")
     described = spec_from_file_location("hatch_build", ROOT / "hatch_build.py")

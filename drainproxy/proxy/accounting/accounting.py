@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from drainproxy.metrics import METHODS, OUTCOMES, TOLD_TO_LEAVE
 from drainproxy.proxy.accounting.outcome import SWITCHED, TurnedAway
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from drainproxy.proxy.accounting.tracing import Tracing
     from drainproxy.proxy.message.filters import RequestFilters
 
-_TALLIED = frozenset((*OUTCOMES, TOLD_TO_LEAVE))
-_USUAL = frozenset(("finished", "reset", TOLD_TO_LEAVE, SWITCHED))
+_TALLIED: Final = frozenset((*OUTCOMES, TOLD_TO_LEAVE))
+_USUAL: Final = frozenset(("finished", "reset", TOLD_TO_LEAVE, SWITCHED))
 """What `access_log: errors` is silent about, if there is no error either."""
 
 

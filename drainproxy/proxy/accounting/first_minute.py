@@ -6,7 +6,7 @@ They are in the histogram of all requests too, as of each scrape; counting them 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from drainproxy.metrics import Metrics
     from drainproxy.proxy.accounting.accounting import Accounting
 
-MINUTE_S = 60.0
+MINUTE_S: Final = 60.0
 
 
 class FirstMinute:

@@ -6,7 +6,7 @@ Whoever was turned away before there was work is a TurnedAway, and what is answe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 from drainproxy.errors import (
     LIMITS,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from drainproxy.proxy.message.parser import RequestHead
 
 RequestEnded = Literal["finished", "timed_out", "cut", "refused", "lost", "told_to_leave", "switched", ""]
-SWITCHED: Literal["switched"] = "switched"
+SWITCHED: Final[Literal["switched"]] = "switched"
 """The request has ended and goes on as a tunnel, whose end is the one that counts."""
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from drainproxy.proxy.message.parser import RequestHead
 
-MAX_SHOWN_CHARS = 200
+MAX_SHOWN_CHARS: Final = 200
 """Of a path, a User-Agent, a request's name."""
 
-_FIELDS = {b"host": "host", b"user-agent": "user_agent", b"x-request-id": "request_id"}
+_FIELDS: Final = {b"host": "host", b"user-agent": "user_agent", b"x-request-id": "request_id"}
 
 
 def shown(value: bytes) -> str:

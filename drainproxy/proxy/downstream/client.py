@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy.lifecycle.lazytimer import LazyTimer, OwnedTimer
 from drainproxy.proxy.accounting.outcome import TurnedAway
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from drainproxy.proxy.downstream.unfinished import Unfinished
     from drainproxy.proxy.wire.write_batch import Piece
 
-MAX_LINGER_BYTES = 1024 * 1024
+MAX_LINGER_BYTES: Final = 1024 * 1024
 """What is read and thrown away after a last answer, so that the client can read it (RFC 9112 section 9.6)."""
-UNREAD_LINGER_S = 30.0
+UNREAD_LINGER_S: Final = 30.0
 """For how long a client that was answered before it had sent its body may go on sending: many read only
 after that. nginx's `lingering_time`."""
-WATCH_PAUSED_S = 1.0
+WATCH_PAUSED_S: Final = 1.0
 
 
 class ClientSocket(Endpoint):

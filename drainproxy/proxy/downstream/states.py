@@ -10,7 +10,7 @@ find one).
 
 from collections.abc import Mapping
 from enum import Enum, IntEnum
-from typing import TypeVar
+from typing import Final, TypeVar
 
 State = TypeVar("State", bound=IntEnum)
 Event = TypeVar("Event", bound=Enum)
@@ -26,7 +26,11 @@ class SocketState(IntEnum):
     CLOSED = 4  # lost, or aborted: nothing is read or written any more
 
 
-OPEN, HALF_CLOSED, LINGERING, CLOSING, CLOSED = SocketState
+OPEN: Final = SocketState.OPEN
+HALF_CLOSED: Final = SocketState.HALF_CLOSED
+LINGERING: Final = SocketState.LINGERING
+CLOSING: Final = SocketState.CLOSING
+CLOSED: Final = SocketState.CLOSED
 # From LINGERING on nothing is taken from the client any more.
 
 
@@ -49,7 +53,7 @@ def table(
 
 
 # fmt: off
-TRANSITIONS = table(SocketState, {
+TRANSITIONS: Final = table(SocketState, {
     # in:       open         half-closed  lingering  closing  closed
     End.EOF:   (HALF_CLOSED, HALF_CLOSED, CLOSING,   CLOSING, CLOSED),
     # Only once, and of what is still there.
@@ -57,4 +61,5 @@ TRANSITIONS = table(SocketState, {
     End.LOSS:  (CLOSED,      CLOSED,      CLOSED,    CLOSED,  CLOSED),
 })
 # fmt: on
-AFTER_EOF, AFTER_CLOSE = TRANSITIONS[End.EOF], TRANSITIONS[End.CLOSE]
+AFTER_EOF: Final = TRANSITIONS[End.EOF]
+AFTER_CLOSE: Final = TRANSITIONS[End.CLOSE]

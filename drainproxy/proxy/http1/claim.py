@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy import errors
 from drainproxy.proxy.accounting.outcome import ClientWork
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from drainproxy.proxy.upstream.connection import UpstreamConnection
 
 
-LOOKS_S: tuple[float, ...] = (0.002, 0.008, 0.04)
-STALE_LOOKS_S: tuple[float, ...] = LOOKS_S[:2]
+LOOKS_S: Final[tuple[float, ...]] = (0.002, 0.008, 0.04)
+STALE_LOOKS_S: Final[tuple[float, ...]] = LOOKS_S[:2]
 """After a connection that ended with a request on it, where that one may be served all the same; and after
 one that had idled, which most often was its time."""
 

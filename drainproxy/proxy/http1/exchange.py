@@ -8,7 +8,7 @@ written to the other in the same call, and a side that cannot keep up pauses the
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy import errors
 from drainproxy.proxy.accounting.outcome import SWITCHED
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from drainproxy.proxy.plane import Plane
     from drainproxy.proxy.upstream.connection import UpstreamConnection
 
-MAX_INTERIM_RESPONSES = 16
+MAX_INTERIM_RESPONSES: Final = 16
 
 
 class Exchange(Claim):

@@ -5,7 +5,7 @@ Every check of a request that needs nothing but its head is called here, in the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy.errors import MalformedHead
 from drainproxy.proxy.message import framing, headers, upgrade
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from drainproxy.proxy.message.parser import RequestHead
     from drainproxy.proxy.settings import ProxySettings
 
-MAX_FORWARDS = 255
+MAX_FORWARDS: Final = 255
 """What a larger Max-Forwards becomes: no chain of proxies is that long."""
 
-MAX_SHOWN_CHARS = 200
+MAX_SHOWN_CHARS: Final = 200
 
 
 class Request:

@@ -8,7 +8,7 @@ connections: what an application keeps with one between two requests was harmles
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy.proxy.http1.private import Private
 from drainproxy.proxy.message.field_names import words
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from drainproxy.proxy.upstream.connection import UpstreamConnection
     from drainproxy.proxy.upstream.pool import Pool
 
-_OF_CONNECTIONS = re.compile(
+_OF_CONNECTIONS: Final = re.compile(
     rb"(?:^|,)[ \t]*(?:ntlm|negotiate|nego2|kerberos|credssp)(?=[ \t,]|$)", re.IGNORECASE
 )
 """Schemes that authenticate the connection: later requests on it carry no credentials, and are answered as
 the user who logged in (RFC 4559 section 6; NTLM, Kerberos and CredSSP over HTTP do the same)."""
 
-LOGIN = words(b"www-authenticate persistent-auth")
+LOGIN: Final = words(b"www-authenticate persistent-auth")
 """Fields of an answer that tell of one."""
 
-_WITHOUT_CONTENT = words(b"GET HEAD DELETE OPTIONS")
+_WITHOUT_CONTENT: Final = words(b"GET HEAD DELETE OPTIONS")
 """Content has no meaning in them (RFC 9110 section 9.3.1): some applications do not read it, and would take
 it for the next request."""
 
-_KEEP_ALIVE_TIMEOUT = re.compile(rb"(?:^|[,;\s])timeout=([0-9]{1,9})(?:$|[,;\s])")
+_KEEP_ALIVE_TIMEOUT: Final = re.compile(rb"(?:^|[,;\s])timeout=([0-9]{1,9})(?:$|[,;\s])")
 
 
 def sent(upstream: UpstreamConnection, head: RequestHead, body: Body | None) -> None:

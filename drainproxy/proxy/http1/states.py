@@ -16,6 +16,7 @@ messages are framed, and are read once they are decided.
 """
 
 from enum import Enum, IntEnum
+from typing import Final
 
 from drainproxy.proxy.downstream.states import table
 
@@ -81,12 +82,23 @@ class Doubt(Enum):
     SHED = "shed"  # there was no memory for what came
 
 
-IDLE, HEAD, EXPECTED, BODY, AHEAD, REPLYING = Reading
-WAITING, RESPONDING, FLUSHING, ANSWERED, ENDED = Writing
-MAY, LAST, NEVER = Reuse
+IDLE: Final = Reading.IDLE
+HEAD: Final = Reading.HEAD
+EXPECTED: Final = Reading.EXPECTED
+BODY: Final = Reading.BODY
+AHEAD: Final = Reading.AHEAD
+REPLYING: Final = Reading.REPLYING
+WAITING: Final = Writing.WAITING
+RESPONDING: Final = Writing.RESPONDING
+FLUSHING: Final = Writing.FLUSHING
+ANSWERED: Final = Writing.ANSWERED
+ENDED: Final = Writing.ENDED
+MAY: Final = Reuse.MAY
+LAST: Final = Reuse.LAST
+NEVER: Final = Reuse.NEVER
 
 # fmt: off
-READING = table(Reading, {
+READING: Final = table(Reading, {
     # in:            idle      head      expected body   ahead  replying
     Read.NOTHING:   (IDLE,     IDLE,     None,    None,  None,  None),
     Read.PART:      (HEAD,     HEAD,     None,    None,  None,  None),
@@ -99,7 +111,7 @@ READING = table(Reading, {
     # An answer that comes before the body has ended may be the connection's last.
     Read.ANSWER:    (None,     None,     IDLE,    IDLE,  IDLE,  IDLE),
 })
-WRITING = table(Writing, {
+WRITING: Final = table(Writing, {
     # in:              waiting     responding  flushing  answered  ended
     Write.BYTES:      (RESPONDING, RESPONDING, None,     None,     None),
     Write.LAST:       (None,       ANSWERED,   None,     None,     None),
@@ -108,7 +120,7 @@ WRITING = table(Writing, {
     Write.FAILED:     (ENDED,      ENDED,      ENDED,    None,     None),
     Write.SWITCHED:   (None,       ENDED,      None,     None,     None),
 })
-REUSE = table(Reuse, {
+REUSE: Final = table(Reuse, {
     # in:         may    last   never
     Doubt.AGE:   (LAST,  LAST,  NEVER),
     Doubt.EOF:   (LAST,  LAST,  NEVER),
@@ -116,11 +128,20 @@ REUSE = table(Reuse, {
 })
 # fmt: on
 
-AFTER_NOTHING, AFTER_PART = READING[Read.NOTHING], READING[Read.PART]
-AFTER_REQUEST, AFTER_UPLOAD = READING[Read.REQUEST], READING[Read.UPLOAD]
-AFTER_ASKED, AFTER_BODY = READING[Read.ASKED], READING[Read.BODY]
-AFTER_REPLY, AFTER_ANSWER = READING[Read.REPLY], READING[Read.ANSWER]
-AFTER_BYTES, AFTER_LAST, AFTER_UNSENT = WRITING[Write.BYTES], WRITING[Write.LAST], WRITING[Write.UNSENT]
-AFTER_DELIVERY, AFTER_FAILURE = WRITING[Write.DELIVERED], WRITING[Write.FAILED]
-AFTER_SWITCH = WRITING[Write.SWITCHED]
-AFTER_AGE, AFTER_HALF_CLOSE, AFTER_SHED = REUSE[Doubt.AGE], REUSE[Doubt.EOF], REUSE[Doubt.SHED]
+AFTER_NOTHING: Final = READING[Read.NOTHING]
+AFTER_PART: Final = READING[Read.PART]
+AFTER_REQUEST: Final = READING[Read.REQUEST]
+AFTER_UPLOAD: Final = READING[Read.UPLOAD]
+AFTER_ASKED: Final = READING[Read.ASKED]
+AFTER_BODY: Final = READING[Read.BODY]
+AFTER_REPLY: Final = READING[Read.REPLY]
+AFTER_ANSWER: Final = READING[Read.ANSWER]
+AFTER_BYTES: Final = WRITING[Write.BYTES]
+AFTER_LAST: Final = WRITING[Write.LAST]
+AFTER_UNSENT: Final = WRITING[Write.UNSENT]
+AFTER_DELIVERY: Final = WRITING[Write.DELIVERED]
+AFTER_FAILURE: Final = WRITING[Write.FAILED]
+AFTER_SWITCH: Final = WRITING[Write.SWITCHED]
+AFTER_AGE: Final = REUSE[Doubt.AGE]
+AFTER_HALF_CLOSE: Final = REUSE[Doubt.EOF]
+AFTER_SHED: Final = REUSE[Doubt.SHED]

@@ -6,7 +6,7 @@ its streams is weighed against it: whoever has many answers may have many resets
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy.proxy.http2.frames import Code, FrameFault
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from drainproxy.proxy.http2.stream import Stream
     from drainproxy.proxy.settings import ProxySettings
 
-WINDOW_S = 10.0
-MAX_SETTINGS_A_SECOND = 10
+WINDOW_S: Final = 10.0
+MAX_SETTINGS_A_SECOND: Final = 10
 """A peer sends SETTINGS once, and seldom again."""
-RESETS_AN_ANSWER = 10
+RESETS_AN_ANSWER: Final = 10
 """So many resets go with each stream that was answered. Hedging sends a call five times and takes one answer;
 a flood has none (CVE-2023-44487)."""
-PROMPT_S = 1.0
+PROMPT_S: Final = 1.0
 """A stream that was waited for so long was meant: open streams are bounded, and so are such resets."""
-PROVOKED = frozenset(
+PROVOKED: Final = frozenset(
     {Code.PROTOCOL_ERROR, Code.FLOW_CONTROL_ERROR, Code.STREAM_CLOSED, Code.FRAME_SIZE_ERROR}
 )
 """What an application resets a stream with because of what the client has sent on it: a client can have
 streams reset like this as well as reset them (CVE-2025-8671)."""
-MAX_BLOCK_FRAMES = 64
+MAX_BLOCK_FRAMES: Final = 64
 """Frames of one header block: each may be empty, so bytes alone are no bound (CVE-2024-27316)."""
 
 
@@ -77,7 +77,7 @@ class FloodLimits:
             raise Abuse("continuation")
 
 
-_AN_ANSWER: dict[Excess, int] = {"reset": RESETS_AN_ANSWER, "ping": 1, "empty": 1}
+_AN_ANSWER: Final[dict[Excess, int]] = {"reset": RESETS_AN_ANSWER, "ping": 1, "empty": 1}
 
 
 class Abuse(FrameFault):

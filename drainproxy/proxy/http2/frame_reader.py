@@ -5,6 +5,7 @@ What a frame means is asked of `meanings`, which each direction has of its own (
 
 import math
 from collections.abc import Callable, Container
+from typing import Final
 
 from drainproxy.proxy.http2 import frames
 from drainproxy.proxy.http2.frames import Code, FrameFault
@@ -14,9 +15,9 @@ Meanings = dict[int, Callable[[int, int, memoryview], bytes | None]]
 """Type -> (flags, stream, payload) -> None to pass the frame on, or what goes instead. Others pass."""
 
 
-MIN_HELD_BYTES = 2 * 1024
+MIN_HELD_BYTES: Final = 2 * 1024
 """A smaller frame is not worth an entry in the account of what is held."""
-MAX_PIECES = 16
+MAX_PIECES: Final = 16
 """Reads of one frame are put together from so many on: each takes more than its bytes."""
 
 

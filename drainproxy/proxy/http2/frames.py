@@ -7,35 +7,47 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-MAGIC = PREFACE[-6:]
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+MAGIC: Final = PREFACE[-6:]
 """What follows the part of the preface that looks like an HTTP/1 head."""
-HEADER_BYTES = 9
-MIN_MAX_FRAME_BYTES = 16_384
+HEADER_BYTES: Final = 9
+MIN_MAX_FRAME_BYTES: Final = 16_384
 """What either side may send before the other has said more (section 4.2)."""
-MAX_MAX_FRAME_BYTES = 2**24 - 1
-MAX_WINDOW = 2**31 - 1
+MAX_MAX_FRAME_BYTES: Final = 2**24 - 1
+MAX_WINDOW: Final = 2**31 - 1
 """The largest that SETTINGS may say of each (section 6.5.2)."""
-LAST_STREAM = 2**31 - 1
+LAST_STREAM: Final = 2**31 - 1
 """The stream of a GOAWAY that refuses nothing yet (section 6.8)."""
 
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = (
-    range(10)
-)
-END_STREAM = ACK = 0x1
-END_HEADERS = 0x4
+DATA: Final = 0x0
+HEADERS: Final = 0x1
+PRIORITY: Final = 0x2
+RST_STREAM: Final = 0x3
+SETTINGS: Final = 0x4
+PUSH_PROMISE: Final = 0x5
+PING: Final = 0x6
+GOAWAY: Final = 0x7
+WINDOW_UPDATE: Final = 0x8
+CONTINUATION: Final = 0x9
+END_STREAM: Final = 0x1
+ACK: Final = 0x1
+END_HEADERS: Final = 0x4
 
-HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE = range(1, 6)
+HEADER_TABLE_SIZE: Final = 0x1
+ENABLE_PUSH: Final = 0x2
+MAX_CONCURRENT_STREAMS: Final = 0x3
+INITIAL_WINDOW_SIZE: Final = 0x4
+MAX_FRAME_SIZE: Final = 0x5
 
-_HEADER = struct.Struct(">HBBBI")
+_HEADER: Final = struct.Struct(">HBBBI")
 read_header = _HEADER.unpack_from
 """(bytes, offset) -> length's upper 16 bits, its lower 8, type, flags, stream with the reserved bit."""
-_SETTING = struct.Struct(">HI")
+_SETTING: Final = struct.Struct(">HI")
 
 
 class Code(IntEnum):
@@ -79,8 +91,8 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return _HEADER.pack(size >> 8, size & 0xFF, kind, flags, stream) + payload
 
 
-_GOAWAY = struct.Struct(">II")
-GOAWAY_BYTES = _GOAWAY.size
+_GOAWAY: Final = struct.Struct(">II")
+GOAWAY_BYTES: Final = _GOAWAY.size
 """What a GOAWAY has at least; the rest is for people."""
 
 
@@ -167,6 +179,6 @@ def settings(values: list[tuple[int, int]]) -> bytes:
     return frame(SETTINGS, 0, 0, b"".join(_SETTING.pack(*entry) for entry in values))
 
 
-REFUSAL = settings([]) + goaway(0, Code.NO_ERROR)
+REFUSAL: Final = settings([]) + goaway(0, Code.NO_ERROR)
 """What a client is told for whom there is no place: SETTINGS come first (section 3.4), and no stream was
 taken."""

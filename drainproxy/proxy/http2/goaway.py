@@ -6,7 +6,7 @@ What a GOAWAY names never rises, whoever says it (RFC 9113 section 6.8).
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from drainproxy.proxy.http2 import frames
 from drainproxy.proxy.http2.frames import Code
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from drainproxy.proxy.http2.streams import Streams
     from drainproxy.proxy.plane import Plane
 
-PING_WAIT_S = 1.0
+PING_WAIT_S: Final = 1.0
 """A client that has not acknowledged by then is taken to have heard the GOAWAY."""
-NEWCOMER_S = 1.0
+NEWCOMER_S: Final = 1.0
 """For so long a client that was just greeted is left to ask before it is told, as one of HTTP/1.1 is: the
 stream for which it has come is on its way. A GOAWAY straight behind the SETTINGS costs clients of gRPC a
 second until they come again, and grpcio 1.84 and 1.85 overlook it now and then: that call waits until its

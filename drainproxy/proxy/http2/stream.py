@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from drainproxy.errors import DrainDeadline
 from drainproxy.proxy.accounting.outcome import outcome_of
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from drainproxy.proxy.limits.routes import Timeouts
     from drainproxy.proxy.plane import Plane
 
-MAX_PATH_BYTES = 200
+MAX_PATH_BYTES: Final = 200
 
 
 class StreamOwner(Protocol):

@@ -7,7 +7,7 @@ compression depends on having seen them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from drainproxy.proxy.http2 import frames
 from drainproxy.proxy.http2.flood_limits import PROVOKED
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from drainproxy.proxy.http2.stream import Stream
     from drainproxy.proxy.settings import ProxySettings
 
-OUR_PING = b"drainpxy"
+OUR_PING: Final[bytes] = b"drainpxy"
 """The payload of our own PING, whose acknowledgement is not the application's."""
-MAX_REMEMBERED = 1000
+MAX_REMEMBERED: Final = 1000
 """Streams that were reset, whose late frames are still on their way."""
-_NOTHING = b""
+_NOTHING: Final = b""
 
 
 class Warned(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy.errors import UpstreamGone, UpstreamMalformed
 from drainproxy.proxy.http2 import frames
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from drainproxy.proxy.upstream.connection import UpstreamConnection
     from drainproxy.proxy.upstream.pool import Pool
 
-EMPTY_MESSAGE = bytes(5)
+EMPTY_MESSAGE: Final = bytes(5)
 """Not compressed, no byte long (gRPC over HTTP/2, Length-Prefixed-Message)."""
-WINDOW = struct.pack(">I", frames.MAX_WINDOW - 65_535)
+WINDOW: Final = struct.pack(">I", frames.MAX_WINDOW - 65_535)
 """More than any warm-up is answered with, so that nothing has to be given back."""
-MAX_FRAME_BYTES = frames.MIN_MAX_FRAME_BYTES
+MAX_FRAME_BYTES: Final = frames.MIN_MAX_FRAME_BYTES
 
 
 class UnaryCalls:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from drainproxy.errors import OutOfBuffers
 from drainproxy.proxy.http2.frames import Code
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from drainproxy.proxy.http2.streams import Streams
     from drainproxy.proxy.wire.buffers import Buffers
 
-MANY_STREAMS = 16
+MANY_STREAMS: Final = 16
 """To end so many takes long enough that others have their turn first."""
-EVERY = 16
+EVERY: Final = 16
 """Streams have odd numbers: every 8th looks at what the connection's books take."""
 
 

@@ -9,7 +9,7 @@ import contextlib
 import resource
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from drainproxy.proxy.wire.buffers import SOFT_SHARE
 from drainproxy.proxy.wire.weights import CLIENT_BYTES, PARSER_BYTES, SOCKET_BYTES
@@ -17,23 +17,23 @@ from drainproxy.proxy.wire.weights import CLIENT_BYTES, PARSER_BYTES, SOCKET_BYT
 if TYPE_CHECKING:
     from drainproxy.proxy.settings import ProxySettings
 
-MAX_CONNECTIONS = 10_000
-MIN_CONNECTIONS = 64
+MAX_CONNECTIONS: Final = 10_000
+MIN_CONNECTIONS: Final = 64
 """However little memory there is: below this nothing can be served."""
-BASE_BYTES = 48 * 1024 * 1024
+BASE_BYTES: Final = 48 * 1024 * 1024
 """What the process needs before the first client."""
-CONNECTION_BYTES = CLIENT_BYTES + PARSER_BYTES + SOCKET_BYTES + 1024
+CONNECTION_BYTES: Final = CLIENT_BYTES + PARSER_BYTES + SOCKET_BYTES + 1024
 """A client connection that idles, with what it takes in the kernel and an eighth to spare. What it holds
 beyond that is counted as it comes (buffers.py), and so is what others are: tunnels, TLS, HTTP/2."""
-ROOM_SHARE = 0.8
+ROOM_SHARE: Final = 0.8
 """Of the memory beyond the base: the rest is for what is read before it can be refused, and for gaps."""
-NO_LIMIT_BYTES = 1024 * 1024 * 1024
+NO_LIMIT_BYTES: Final = 1024 * 1024 * 1024
 """What is reckoned with where no memory limit is set."""
-RESERVED_DESCRIPTORS = 512
+RESERVED_DESCRIPTORS: Final = 512
 """Kept for what is no traffic: 256 connections of the admin listener, logs, listeners, closing clients."""
-UNLIMITED_DESCRIPTORS = 1 << 20
+UNLIMITED_DESCRIPTORS: Final = 1 << 20
 """What is reckoned with where there is no limit: the kernel's own, fs.nr_open."""
-_UNLIMITED_BYTES = 1 << 60
+_UNLIMITED_BYTES: Final = 1 << 60
 """cgroup v1 says something near 2^63 where there is no limit, v2 says `max`."""
 
 

@@ -7,7 +7,7 @@ Nobody keeps an order below half of the limit: there it costs a request one look
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from drainproxy.errors import TooManyConnections, TooManyPerClient
 from drainproxy.proxy.wire import sockets
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from drainproxy.proxy.limits.capacity import Capacity
     from drainproxy.proxy.upstream.pool import Pool
 
-SILENT_S = 1.0
+SILENT_S: Final = 1.0
 """A newcomer gets this long to say something before another newcomer may take its place."""
-MAX_SPARE = 128
+MAX_SPARE: Final = 128
 """Newcomers beyond the limit that are waited for until they ask something; also, connections that were told
 to go and have not gone."""
-MAX_CHECKS = 16
+MAX_CHECKS: Final = 16
 """Health checks beyond the limit that are served at a time: a pod that is full is not dead."""
 CROWDED_SHARE, QUIET_SHARE = 0.8, 0.7
 """From this share of the places on somebody should know, and below that one it is over."""

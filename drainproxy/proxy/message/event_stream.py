@@ -11,7 +11,7 @@ chunk.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy.proxy.message.framing import ChunkedBody, Framing
 from drainproxy.proxy.message.headers import name_of
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from drainproxy.proxy.message.framing import Body
     from drainproxy.proxy.message.parser import RequestHead, ResponseHead
 
-CUT = b"\x00"
+CUT: Final = b"\x00"
 """What a Body says follows it, so that the connection to the application is not used again."""
 
-_QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
-_NOT_THIS = re.compile(rb"q=0(?:\.0*)?", re.IGNORECASE)
+_QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_NOT_THIS: Final = re.compile(rb"q=0(?:\.0*)?", re.IGNORECASE)
 """A weight that says "not acceptable" (RFC 9110 section 12.4.2)."""
-_LINE_END = re.compile(rb"\r\n|\n|\r")
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_TELLING_BYTES = len(_BYTE_ORDER_MARK) + len(b"data:")
+_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_TELLING_BYTES: Final = len(_BYTE_ORDER_MARK) + len(b"data:")
 """So much of a line tells what it is."""
 
 

@@ -6,7 +6,7 @@ none, and headers.py adds what is missing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from drainproxy.proxy.message.field_names import (
     CLIENT_ADDRESS,
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from drainproxy.proxy.message.trust import Trust
     from drainproxy.proxy.transport_settings import Mode
 
-_OTHERS = (OF_CLIENTS | CLIENT_ADDRESS | CLIENT_SCHEME) - X_FORWARDED
+_OTHERS: Final = (OF_CLIENTS | CLIENT_ADDRESS | CLIENT_SCHEME) - X_FORWARDED
 """Nobody but a trusted proxy may say these, besides all that begin with X_FORWARDED_PREFIX."""
-_ALWAYS_ANEW = words(b"x-forwarded-for x-real-ip forwarded")
+_ALWAYS_ANEW: Final = words(b"x-forwarded-for x-real-ip forwarded")
 
 
 class Forwarding:

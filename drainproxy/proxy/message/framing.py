@@ -22,29 +22,29 @@ if TYPE_CHECKING:
     from drainproxy.proxy.message.parser import Line, Noted, RequestHead, ResponseHead
     from drainproxy.proxy.wire.write_batch import Piece
 
-MAX_LENGTH_DIGITS = 18
+MAX_LENGTH_DIGITS: Final = 18
 """A Content-Length with more is no number that any body has."""
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
-_CHUNK_LINE = re.compile(
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_QUOTED: Final = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
+_CHUNK_LINE: Final = re.compile(
     rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED)
 )
 """chunk-size and chunk-ext (RFC 9112 section 7.1.1): what is no extension is a trick."""
-_ANSWERS_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\xff]*)?")
+_ANSWERS_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\xff]*)?")
 """Of an answer: RFC 2616 allowed blanks behind the size, and servers pad it. There is one reading, and chunks
 are written afresh."""
-_PLAIN_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
+_PLAIN_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 """Of a chunk without extensions."""
-_TRAILER = re.compile(rb"(%b):([^\x00-\x08\x0a-\x1f\x7f]*)" % _TOKEN)
-_ANSWERS_TRAILER = re.compile(rb"(%b):([\t\x20-\xff]*)" % _TOKEN)
-MAX_CHUNK_LINE_BYTES = 4096
+_TRAILER: Final = re.compile(rb"(%b):([^\x00-\x08\x0a-\x1f\x7f]*)" % _TOKEN)
+_ANSWERS_TRAILER: Final = re.compile(rb"(%b):([\t\x20-\xff]*)" % _TOKEN)
+MAX_CHUNK_LINE_BYTES: Final = 4096
 """A chunk size line with its extensions, which are read over (RFC 9112 section 7.1.1)."""
-MAX_TRAILER_BYTES = 16 * 1024
-MAX_TRAILERS = 100
+MAX_TRAILER_BYTES: Final = 16 * 1024
+MAX_TRAILERS: Final = 100
 """Each takes more than its bytes: bounded by their bytes alone, 16 KiB of them were 370 KiB here."""
-VIEWED_BYTES = 16 * 1024
+VIEWED_BYTES: Final = 16 * 1024
 """Of a read with more than this, the payload is passed on as it lies there."""
-LAST_CHUNK = b"0\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
 """Without trailers."""
 
 

@@ -8,7 +8,7 @@ that one has said of the client need not be said again; for anybody else it prov
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy.proxy.message.headers import name_of, take_away
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from drainproxy.proxy.message.parser import RequestHead
 
-NAME = b"drainproxy-handoff"
-SETS = frozenset((NAME,))
-MAX_AGE_S = 60.0
+NAME: Final = b"drainproxy-handoff"
+SETS: Final = frozenset((NAME,))
+MAX_AGE_S: Final = 60.0
 """For so long a proof holds: clocks of nodes differ, and what was overheard is to be of no use for long."""
-_VALUE = re.compile(rb"1; t=([0-9]{1,12}); mac=([0-9a-f]{64})")
+_VALUE: Final = re.compile(rb"1; t=([0-9]{1,12}); mac=([0-9a-f]{64})")
 
 
 def mark(head: RequestHead, target: bytes, keys: Iterable[bytes], now_s: float) -> None:

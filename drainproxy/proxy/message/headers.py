@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy.errors import InvalidHost, InvalidTarget, MalformedHead, MethodRefused
 from drainproxy.proxy.message.field_names import (
@@ -29,40 +29,45 @@ if TYPE_CHECKING:
     from drainproxy.proxy.message.framing import Body
     from drainproxy.proxy.message.parser import RequestHead, ResponseHead
 
-_HOST = re.compile(
+_HOST: Final = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9\-._~]+)?\]|(?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?"
 )
 """uri-host [ ":" port ] of RFC 3986 without the comma, which would read as a list."""
 
-IDEMPOTENT = words(b"GET HEAD OPTIONS PUT DELETE TRACE")
+IDEMPOTENT: Final = words(b"GET HEAD OPTIONS PUT DELETE TRACE")
 """RFC 9110 section 9.2.2."""
 
-MAX_REMEMBERED_HOSTS = 64
-MAX_REMEMBERED_BYTES = 256
+MAX_REMEMBERED_HOSTS: Final = 64
+MAX_REMEMBERED_BYTES: Final = 256
 """Of a Host: a longer one is no name that any DNS has, and is not kept for who sent it."""
-_valid_hosts: set[bytes] = set()
+_valid_hosts: Final[set[bytes]] = set()
 """A pod is called by few names, and by each of them many times a second."""
 
-COMMON_MAX_FIELDS = 100 - 5
+COMMON_MAX_FIELDS: Final = 100 - 5
 """gunicorn, granian, Tomcat and Python's http.server take 100 in a head; this many before those that are
 written afresh (Host, the body's length, two for an upgrade) and X-Forwarded-For."""
-COMMON_MAX_HEAD_BYTES = 8 * 1024 - 64
+COMMON_MAX_HEAD_BYTES: Final = 8 * 1024 - 64
 """Tomcat takes 8 KiB; this many before X-Forwarded-For."""
 
-_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)(.*)", re.DOTALL)
-_UNREMOVABLE = words(b"content-length host transfer-encoding")
-_PERSISTENCE = words(b"close keep-alive")
-_INTERPRETED = HOP_BY_HOP | OF_CLIENTS | words(b"host content-length expect")
-_NOT_IN_TRAILERS = words(
-    b"trailer content-encoding content-range content-type authorization set-cookie cookie cache-control"
-    b" expect max-forwards range www-authenticate forwarded x-real-ip"
+_HASH: Final = 0x23
+_ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?#]*)(.*)", re.DOTALL)
+_UNREMOVABLE: Final = words(b"content-length host transfer-encoding")
+_PERSISTENCE: Final = words(b"close keep-alive")
+_INTERPRETED: Final = HOP_BY_HOP | OF_CLIENTS | words(b"host content-length expect")
+_NOT_IN_TRAILERS: Final = (
+    HOP_BY_HOP
+    | X_FORWARDED
+    | _UNREMOVABLE
+    | words(
+        b"trailer content-encoding content-range content-type authorization set-cookie cookie cache-control"
+        b" expect max-forwards range www-authenticate forwarded x-real-ip"
+    )
 )
-_NOT_IN_TRAILERS |= HOP_BY_HOP | X_FORWARDED | _UNREMOVABLE
 """Framing, routing, authentication, content fields: never meaningful in a trailer (RFC 9110 6.5.1)."""
-_NOT_IN_REQUEST_TRAILERS = _NOT_IN_TRAILERS | OF_CLIENTS | CLIENT_ADDRESS | CLIENT_SCHEME
+_NOT_IN_REQUEST_TRAILERS: Final = _NOT_IN_TRAILERS | OF_CLIENTS | CLIENT_ADDRESS | CLIENT_SCHEME
 """And who the client is, besides all that begin with X_FORWARDED_PREFIX: not to be said there past what the
 head has lost."""
-_NOT_A_NAME = re.compile(rb"[^0-9a-z]")
+_NOT_A_NAME: Final = re.compile(rb"[^0-9a-z]")
 
 
 class Target:
@@ -88,7 +93,7 @@ def check_target(head: RequestHead) -> Target:
         raise MethodRefused
     host = _check_host(head)
     if target[:1] == b"/":
-        if b"#" in target:
+        if _HASH in target:
             raise InvalidTarget("a fragment is not part of a target")
         return Target(target, host, replaces_host=False)
     if target == b"*":
@@ -101,7 +106,7 @@ def check_target(head: RequestHead) -> Target:
 def _absolute(head: RequestHead, host: bytes) -> Target:
     """Return the origin-form of an absolute-form target (RFC 9112 section 3.2.2)."""
     match = _ABSOLUTE.fullmatch(head.target)
-    if match is None or b"#" in head.target:
+    if match is None or _HASH in head.target:
         raise InvalidTarget("not origin-form, absolute-form or *")
     authority, path = match[1], match[2]
     if not _HOST.fullmatch(authority):

@@ -7,15 +7,16 @@ us reads it another way. Called by parser.py, for the few faults that it knows.
 from __future__ import annotations
 
 import re
+from typing import Final
 
-FAULTS = frozenset(
+FAULTS: Final = frozenset(
     ("Duplicate Content-Length", "Invalid character in Content-Length", "Invalid header value char")
 )
 """llhttp's, after which an answer may still have one reading."""
 
-_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\xff]*)")
+_FIELD: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\xff]*)")
 """With DEL in the value (RFC 9110 section 5.5 would have it replaced), but for no other control character."""
-_CONTENT_LENGTH = b"content-length"
+_CONTENT_LENGTH: Final = b"content-length"
 
 
 def read_fields(head: bytes) -> list[tuple[bytes, bytes]]:

@@ -10,15 +10,14 @@ whenever they take turns, which costs 0.4 us a request.
 
 from __future__ import annotations
 
-import re
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import httptools
 
 from drainproxy import errors
 from drainproxy.proxy.message import lenient
 from drainproxy.proxy.message.field_names import CLIENT_ADDRESS, CLIENT_SCHEME, HOP_BY_HOP, OF_CLIENTS, words
+from drainproxy.proxy.message.status_line import USUAL, unusual
 from drainproxy.proxy.wire.weights import OBJECT_BYTES, READER_BYTES
 
 if TYPE_CHECKING:
@@ -29,22 +28,30 @@ Line = bytes
 Noted = dict[bytes, bytes]
 """Lower-case name -> value; values of a repeated field joined with commas (RFC 9110 section 5.3)."""
 
-_END = b"\r\n\r\n"
-_HTTP_2 = b"PRI * HTTP/2.0\r\n\r\n"
-_HTTP_2_BYTES = len(_HTTP_2)
-_NONE: frozenset[bytes] = frozenset()
-_USUAL = {b"keep-alive": frozenset((b"keep-alive",)), b"close": frozenset((b"close",))}
-_TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-MAX_RESPONSE_HEAD_BYTES = 256 * 1024
-MAX_RESPONSE_FIELDS = 1000
+_END: Final = b"\r\n\r\n"
+_EMPTY_LINE: Final = frozenset((b"", b"\r", b"\n"))
+"""How one begins."""
+_UNDERSCORE: Final = 0x5F
+"""A number is looked for in a tenth of the time that one byte takes as bytes."""
+_SPACE: Final = 0x20
+"""The last byte of a value is at most this if it is a blank: llhttp lets no other control character in."""
+_HTTP_2: Final = b"PRI * HTTP/2.0\r\n\r\n"
+_HTTP_2_BYTES: Final = len(_HTTP_2)
+_NONE: Final[frozenset[bytes]] = frozenset()
+_USUAL: Final = {b"keep-alive": frozenset((b"keep-alive",)), b"close": frozenset((b"close",))}
+_TOKEN: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+MAX_RESPONSE_HEAD_BYTES: Final = 256 * 1024
+MAX_RESPONSE_FIELDS: Final = 1000
 """An application's own heads are bounded only against a runaway: they were fine without us."""
 
 
-_REQUEST_NOTED = HOP_BY_HOP | OF_CLIENTS | CLIENT_ADDRESS | CLIENT_SCHEME
-_REQUEST_NOTED |= words(b"host content-length expect max-forwards user-agent via trailer authorization")
-_REQUEST_NOTED |= words(b"drainproxy-handoff")
-_RESPONSE_NOTED = HOP_BY_HOP | words(b"content-length date trailer www-authenticate persistent-auth")
-_LEFT_OUT = HOP_BY_HOP | {b"content-length"}
+_REQUEST_NOTED: Final = (
+    HOP_BY_HOP | OF_CLIENTS | CLIENT_ADDRESS | CLIENT_SCHEME
+    | words(b"host content-length expect max-forwards user-agent via trailer authorization")
+    | words(b"drainproxy-handoff")
+)  # fmt: skip
+_RESPONSE_NOTED: Final = HOP_BY_HOP | words(b"content-length date trailer www-authenticate persistent-auth")
+_LEFT_OUT: Final = HOP_BY_HOP | {b"content-length"}
 """Framing is written afresh, never copied."""
 
 
@@ -52,7 +59,9 @@ class RequestHead:
     """What a client asked. `fields` holds the end-to-end fields in order, `noted` those that mean something
     here, by lower-case name."""
 
-    __slots__ = ("fields", "http_1_1", "method", "named", "noted", "size", "span", "target", "underscored")
+    __slots__ = (
+        "fields", "http_1_1", "method", "named", "noted", "padded", "size", "span", "target", "underscored",
+    )  # fmt: skip
     span: Any
     """Of its trace; not even unset where there is none (tracing.py)."""
 
@@ -66,6 +75,8 @@ class RequestHead:
         """What Connection names, lower-case: `close`, `keep-alive` and fields for this hop only."""
         self.size = 0
         """Bytes of it as they came."""
+        self.padded = False
+        """Some value has a blank behind it."""
         self.underscored = False
         """Some field's name has an underscore: headers.py looks whether it is a twin."""
 
@@ -73,7 +84,7 @@ class RequestHead:
 class ResponseHead:
     """What the application answered. `fields`, `noted` and `named` as in RequestHead."""
 
-    __slots__ = ("fields", "http_1_1", "named", "noted", "reason", "status")
+    __slots__ = ("fields", "http_1_1", "named", "noted", "padded", "reason", "status")
 
     def __init__(self) -> None:
         self.status = 0
@@ -82,6 +93,7 @@ class ResponseHead:
         self.fields: list[Line] = []
         self.noted: Noted = {}
         self.named = _NONE
+        self.padded = False
 
 
 class Http2Preface(Exception):
@@ -100,14 +112,15 @@ class _Parser(Protocol):
 class RequestReader:
     """Reads one request head after another from a client connection."""
 
-    __slots__ = ("_complete", "_head", "_limits", "_parser", "_partial", "_skipped", "begun")
+    __slots__ = ("_complete", "_head", "_left_out", "_limits", "_parser", "_partial", "_skipped", "begun")
 
     def __init__(self, limits: ProxySettings) -> None:
         self._limits = limits
         self._parser: _Parser | None = None
         self._head = RequestHead()
         self._partial = b""
-        self._complete = 0
+        self._complete = self._left_out = 0
+        """How many heads, and fields of this one that are not among its fields, the parser has told of."""
         self._skipped = False
         self.begun = False
         """A byte of a head was seen and its end was not."""
@@ -127,14 +140,14 @@ class RequestReader:
         known = len(self._partial)
         if known and self.begun:
             data = self._partial + data
-        elif known or data[:1] in b"\r\n":
+        elif known or data[:1] in _EMPTY_LINE:
             data = self._without_empty_line(self._partial + data)
             known = 0
             self._partial = b""
             if data in {b"", b"\r"}:
                 self._partial = data
                 return None
-        end = data.find(_END, max(0, known - 3))
+        end = data.find(_END, max(0, known - 3)) if known else data.find(_END)
         if end < 0:
             self.begun = True
             self._bound(data)
@@ -154,12 +167,15 @@ class RequestReader:
         """Take a field from the parser (httptools callback). Must not raise: that poisons the parser."""
         lower = name.lower()
         head = self._head
+        if value and value[-1] <= _SPACE:
+            head.padded = True
         if lower in _REQUEST_NOTED:
             noted = head.noted
             noted[lower] = noted[lower] + b", " + value if lower in noted else value
             if lower in _LEFT_OUT:
+                self._left_out += 1
                 return
-        elif b"_" in lower:
+        elif _UNDERSCORE in lower:
             head.underscored = True
         # A join costs two thirds of a format, and this runs for every field of every message.
         head.fields.append(b"".join((name, b": ", value, b"\r\n")))
@@ -199,10 +215,9 @@ class RequestReader:
             raise Http2Preface(data[end:])
         if self._complete != 1:
             raise errors.MalformedHead("more or less than one head before the empty line")
-        if data.count(b"\r\n", 0, end) - 2 > self._limits.max_fields:
+        if len(head.fields) + self._left_out > self._limits.max_fields:
             raise errors.FieldsTooLarge
-        line = data[: data.find(b"\r\n", 0, end)]
-        parts = line.split(b" ")
+        parts = data[: data.find(b"\r\n")].split(b" ")
         if len(parts) != 3:
             raise errors.MalformedHead("a request line is three words")
         head.method, head.target, version = parts
@@ -212,7 +227,7 @@ class RequestReader:
             is_http = version[:5] == b"HTTP/" and version[5:6] != b"0"
             raise errors.UnsupportedVersion if is_http else errors.MalformedHead
         head.size = end
-        if data.find(b" \r\n", 0, end) >= 0 or data.find(b"\t\r\n", 0, end) >= 0:
+        if head.padded:
             _trim(head)
         if b"connection" in head.noted:
             head.named = _nominated(head.noted[b"connection"])
@@ -221,7 +236,7 @@ class RequestReader:
             self._parser = None
         self._head = RequestHead()
         self._partial = b""
-        self._complete = 0
+        self._complete = self._left_out = 0
         self.begun = False
         self._skipped = False
 
@@ -264,24 +279,6 @@ def _blame(data: bytes, fault: httptools.HttpParserError) -> errors.RequestError
     return errors.MalformedHead(str(fault))
 
 
-_USUAL_LINES = {f"HTTP/1.1 {status.value} {status.phrase}".encode(): status.value for status in HTTPStatus}
-"""Nearly every status line -> status."""
-_REASON = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
-"""RFC 9112 section 4. llhttp takes control characters too."""
-
-
-def _status(line: bytes) -> tuple[int, bool]:
-    """Return an unusual status line's status, and whether it is HTTP/1.1. Raises UpstreamMalformed."""
-    # llhttp knows more protocols than HTTP, and 1.1 is the highest version this side speaks.
-    if line[:9] not in {b"HTTP/1.0 ", b"HTTP/1.1 "}:
-        raise errors.UpstreamMalformed("not HTTP/1")
-    if not line[9:12].isdigit() or line[12:13] not in {b" ", b""} or int(line[9:12]) < 100:
-        raise errors.UpstreamMalformed("the status is not one of 100 to 999")
-    if not _REASON.fullmatch(line, 12):
-        raise errors.UpstreamMalformed("a control character in the reason")
-    return int(line[9:12]), line[:8] == b"HTTP/1.1"
-
-
 class ResponseReader:
     """Reads the response heads of one connection to the application."""
 
@@ -305,7 +302,7 @@ class ResponseReader:
         known = len(self._partial)
         if known:
             data = self._partial + data
-        end = data.find(_END, max(0, known - 3))
+        end = data.find(_END, max(0, known - 3)) if known else data.find(_END)
         if end < 0:
             if len(data) > MAX_RESPONSE_HEAD_BYTES:
                 raise errors.UpstreamMalformed("the head is too large")
@@ -319,12 +316,12 @@ class ResponseReader:
         head = self._head
         if self._complete != 1 or len(head.fields) > MAX_RESPONSE_FIELDS or end > MAX_RESPONSE_HEAD_BYTES:
             raise errors.UpstreamMalformed("the head is too large or has no end")
-        if data.find(b" \r\n", 0, end) >= 0 or data.find(b"\t\r\n", 0, end) >= 0:
+        if head.padded:
             _trim(head)
-        line = data[: data.find(b"\r\n", 0, end)]
-        head.status = _USUAL_LINES.get(line, 0)
+        line = data[: data.find(b"\r\n")]
+        head.status = USUAL.get(line, 0)
         if not head.status:
-            head.status, head.http_1_1 = _status(line)
+            head.status, head.http_1_1 = unusual(line)
         head.reason = line[13:]
         noted = head.noted
         if b"connection" in noted:
@@ -361,6 +358,8 @@ class ResponseReader:
         """Take a field from the parser (httptools callback). Must not raise."""
         lower = name.lower()
         head = self._head
+        if value and value[-1] <= _SPACE:
+            head.padded = True
         if lower in _RESPONSE_NOTED:
             noted = head.noted
             noted[lower] = noted[lower] + b", " + value if lower in noted else value

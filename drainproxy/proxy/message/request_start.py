@@ -6,7 +6,7 @@ read, with microseconds.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from drainproxy.proxy.message.headers import name_of
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from drainproxy.proxy.message.filters import Hop
     from drainproxy.proxy.message.parser import RequestHead
 
-_NAME = b"x-request-start"
+_NAME: Final = b"x-request-start"
 
 
 class RequestStart:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-MAX_HOPS = 32
+MAX_HOPS: Final = 32
 """Of X-Forwarded-For that are looked at: no chain of proxies that are all trusted is so long."""
-MAX_ENTRY_BYTES = 128
+MAX_ENTRY_BYTES: Final = 128
 """Of one of them: no address is so long, and what was looked at is remembered."""
 
 

@@ -6,7 +6,7 @@ Heads only: no byte of another protocol is seen here.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy.errors import UpstreamMalformed
 from drainproxy.proxy.message import headers
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from drainproxy.proxy.message.framing import Body
     from drainproxy.proxy.message.parser import RequestHead, ResponseHead
 
-_NAME = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_PROTOCOL = re.compile(rb"%b(?:/%b)?" % (_NAME, _NAME))
+_NAME: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_PROTOCOL: Final = re.compile(rb"%b(?:/%b)?" % (_NAME, _NAME))
 
 
 IGNORED = ("h2c", "http_1_0", "malformed", "not_nominated")

@@ -8,17 +8,18 @@ the tunnel just goes on. Bytes in, bytes out; upgraded.py owns sockets and time.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 from drainproxy.proxy.wire.run_queue import READ_BUDGET
 
-_FIN = 0x80
-_MASK = 0x80
-_OPCODE = 0x0F
-_CLOSE = 0x8
-_CONTROL = 0x8
-_DATA = frozenset((0x0, 0x1, 0x2))
-_CONTROLS = frozenset((_CLOSE, 0x9, 0xA))
-MAX_HEADER_BYTES = 14
+_FIN: Final = 0x80
+_MASK: Final = 0x80
+_OPCODE: Final = 0x0F
+_CLOSE: Final = 0x8
+_CONTROL: Final = 0x8
+_DATA: Final = frozenset((0x0, 0x1, 0x2))
+_CONTROLS: Final = frozenset((_CLOSE, 0x9, 0xA))
+MAX_HEADER_BYTES: Final = 14
 
 
 class Stop(IntEnum):

@@ -6,6 +6,7 @@ knows a word for leaving.
 """
 
 import asyncio
+from typing import Final
 
 from drainproxy.errors import DrainEnding, RequestError
 from drainproxy.proxy.accounting.outcome import TurnedAway
@@ -16,8 +17,8 @@ from drainproxy.proxy.relay.tunnel import Tunnel
 from drainproxy.proxy.upstream.connection import UpstreamConnection
 from drainproxy.proxy.wire import proxy_protocol
 
-PROTOCOL = b"tcp"
-MAX_EARLY_BYTES = 64 * 1024
+PROTOCOL: Final = b"tcp"
+MAX_EARLY_BYTES: Final = 64 * 1024
 """What either side may say before the other is reached. A client is held back from then on."""
 
 

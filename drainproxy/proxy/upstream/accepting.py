@@ -11,7 +11,7 @@ import fcntl
 import socket
 import struct
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     import asyncio
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 _SOCK_DIAG, _BY_FAMILY, _REQUEST = 4, 20, 1
 _TCP, _EVERY_STATE = 6, 0xFFFFFFFF
-_LISTENING = 10
-_REQUEST_HEAD = struct.Struct("=IHHII")
-_ASKED = struct.Struct("=BBBBI")
-_PORTS = struct.Struct(">HH")
-_INTERFACE_AND_COOKIE = struct.pack("=III", 0, _EVERY_STATE, _EVERY_STATE)
+_LISTENING: Final = 10
+_REQUEST_HEAD: Final = struct.Struct("=IHHII")
+_ASKED: Final = struct.Struct("=BBBBI")
+_PORTS: Final = struct.Struct(">HH")
+_INTERFACE_AND_COOKIE: Final = struct.pack("=III", 0, _EVERY_STATE, _EVERY_STATE)
 _STATE_AT, _QUEUE_AT = 17, 72
 """Of struct inet_diag_msg behind the header: idiag_state, and idiag_rqueue behind the socket's identity."""
-_QUEUE_AND_INODE = struct.Struct("=I8xI")
-_ACKNOWLEDGED_AT = 120
+_QUEUE_AND_INODE: Final = struct.Struct("=I8xI")
+_ACKNOWLEDGED_AT: Final = 120
 """tcpi_bytes_acked in struct tcp_info; it counts the SYN."""
-_UNREAD_OF_UNIX = 0x5411
-_NOTHING = b"\0" * 4
+_UNREAD_OF_UNIX: Final = 0x5411
+_NOTHING: Final = b"\0" * 4
 """SIOCOUTQ: what the other end of a Unix socket has not read."""
 
 

@@ -7,7 +7,7 @@ slow, not gone. Requests on connections that stand are never asked about.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy.errors import BreakerOpen
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-FAILURES = 5
+FAILURES: Final = 5
 """In a row; one alone may be a restart that is over at the next attempt."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy.errors import BreakerOpen, ConnectTimeout, HoldTimeout, UpstreamRefused
 from drainproxy.lifecycle.machine import NewRequest
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from drainproxy.proxy.upstream.hold import Held
     from drainproxy.proxy.upstream.pool import Pool
 
-START_PATIENCE_S = 3.0
+START_PATIENCE_S: Final = 3.0
 """For an application that has not come yet, where nothing is set: about what a caller waits for a connect."""
 
 

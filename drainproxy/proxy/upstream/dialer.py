@@ -12,7 +12,7 @@ import errno
 import os
 import socket
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy.proxy.wire import sockets
 from drainproxy.proxy.wire.buffers import SMALL_BYTES
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
     from drainproxy.addresses import UpstreamAddress
 
-AGAIN_S = 2.0
+AGAIN_S: Final = 2.0
 """A connect without an answer is begun anew; the kernel repeats itself once in between. So somebody asks
 every second."""
 UNIX_AGAIN_S, UNIX_SLOWEST_S = 0.02, 0.5
 """A Unix socket whose backlog is full says so at once, and nobody tells when it has room. Each caller asks,
 soon at first and more and more seldom: a thousand of them at a stopped application are not to spin."""
 
-IP_BIND_ADDRESS_NO_PORT = 24
+IP_BIND_ADDRESS_NO_PORT: Final = 24
 """Not in the socket module of every Python (linux/in.h)."""
-_UNDER_WAY = frozenset((errno.EINPROGRESS, errno.EALREADY))
-_NOT_ASKED = sockets.OUT_OF_DESCRIPTORS | sockets.OUT_OF_SOCKETS
+_UNDER_WAY: Final = frozenset((errno.EINPROGRESS, errno.EALREADY))
+_NOT_ASKED: Final = sockets.OUT_OF_DESCRIPTORS | sockets.OUT_OF_SOCKETS
 _LOOPBACK = ("127.0.0.1", "::1")
 """What `localhost` is (RFC 6761 section 6.3), whatever a hosts file knows of it."""
 

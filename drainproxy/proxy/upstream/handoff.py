@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from drainproxy.addresses import UpstreamAddress
 from drainproxy.lifecycle.machine import NewRequest
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from drainproxy.proxy.wire.buffers import Buffers
     from drainproxy.tasks import Connections
 
-MAX_TRIES = 2
-CONNECT_S = 0.5
-READ_S = 1.0
+MAX_TRIES: Final = 2
+CONNECT_S: Final = 0.5
+READ_S: Final = 1.0
 """For so long a request waits to hear who its siblings are."""
-FRESH_S = 5.0
+FRESH_S: Final = 5.0
 """An answer is asked for again, when it is needed and older."""
-STALE_S = 60.0
+STALE_S: Final = 60.0
 """Where the cluster does not answer, the last one serves for so long: then an address may be another's."""
-LEFT_OUT_S = 2.0
+LEFT_OUT_S: Final = 2.0
 """Who has not answered a connect is not tried again before that, unless there is nobody else."""
 
 

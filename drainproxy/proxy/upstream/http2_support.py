@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import asyncio
 
-ASK_AGAIN_S = 10.0
+ASK_AGAIN_S: Final = 10.0
 """An application that does not speak HTTP/2 is not asked again for so long."""
 
 

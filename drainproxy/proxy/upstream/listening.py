@@ -8,17 +8,18 @@ import errno
 import ipaddress
 import socket
 import struct
+from typing import Final
 
-_NETLINK_SOCK_DIAG = 4
-_SOCK_DIAG_BY_FAMILY = 20
+_NETLINK_SOCK_DIAG: Final = 4
+_SOCK_DIAG_BY_FAMILY: Final = 20
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _DUMP = 0x1, 0x300
-_LISTEN = 10
-_NO_COOKIE = 0xFFFFFFFF
-_HEADER = struct.Struct("=IHHII")
-_ADDRESS_AT = _HEADER.size + 8
+_LISTEN: Final = 10
+_NO_COOKIE: Final = 0xFFFFFFFF
+_HEADER: Final = struct.Struct("=IHHII")
+_ADDRESS_AT: Final = _HEADER.size + 8
 """Of the local address in a found socket, behind its states and ports (linux/inet_diag.h)."""
-MAX_ANSWER_BYTES = 32 * 1024
+MAX_ANSWER_BYTES: Final = 32 * 1024
 
 
 class Kernel:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy import certificates, errors
 from drainproxy.lifecycle.lazytimer import LazyTimer
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from drainproxy.proxy.upstream.tls import UpstreamTls
     from drainproxy.proxy.wire.buffers import Buffers
 
-KERNEL = Kernel()
-MAX_IDLE = 1024
-UNSAFE_IDLE_S = 0.5
+KERNEL: Final = Kernel()
+MAX_IDLE: Final = 1024
+UNSAFE_IDLE_S: Final = 0.5
 """A request that must not be sent twice takes no connection idle for longer. Applications that keep theirs
 for 1 s exist; a connect over loopback costs 50 us."""
-PEAK_S = 2.0
+PEAK_S: Final = 2.0
 """No more connections idle than were used at once within the last one or two of these."""
-DISTRUST_S = 60.0
+DISTRUST_S: Final = 60.0
 """For how long it takes none at all, once one that was no older was closed without a word."""
 
 

@@ -8,7 +8,7 @@ known here, at once (docs/decisions/0018-fallen.md).
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import asyncio
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from drainproxy.proxy.upstream.dialer import Dialer
     from drainproxy.proxy.upstream.listening import Kernel
 
-FAILURE_GAP_S = 0.1
+FAILURE_GAP_S: Final = 0.1
 """Between two doubts, where connections fail."""
-LOOK_GAP_S = 0.005
+LOOK_GAP_S: Final = 0.005
 """Between two looks into the kernel where an application merely closes, perhaps after each answer."""
-CLOSE_GAP_S = 1.0
-MAX_CLOSE_GAP_S = 60.0
+CLOSE_GAP_S: Final = 1.0
+MAX_CLOSE_GAP_S: Final = 60.0
 """Between two doubts where an application merely closes: it may have died, and most of the time it has not.
 The gap doubles with each."""
 

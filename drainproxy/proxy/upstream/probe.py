@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import math
 from enum import IntEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import quote
 
 from drainproxy import errors
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from drainproxy.metrics import Metrics
     from drainproxy.proxy.upstream.pool import Pool
 
-MIN_RETRY_S = 0.01
-MAX_RETRY_S = 0.5
-PROLONGED_BY = 0.02
+MIN_RETRY_S: Final = 0.01
+MAX_RETRY_S: Final = 0.5
+PROLONGED_BY: Final = 0.02
 """While it does not accept it is asked again after this part of the time that it has been away: so much
 longer does an outage last through us, half a second at most."""
-SILENCE_S = 30.0
+SILENCE_S: Final = 30.0
 """Without a connection to it and without an answer of it: then it is asked whether it is still there."""
 SECOND_LOOKS_S = (0.05, 0.5)
 """After a doubt that the first look did not bear out: some close their connections before their door."""
-LOOK_S = 0.2
+LOOK_S: Final = 0.2
 """Between two looks into the kernel while somebody is served."""
-QUIET_S = 5.0
+QUIET_S: Final = 5.0
 """After so long without an answer a look at each tick is enough: who comes then finds out by the connect."""
-UNREACHABLE_S = 3.0
-REFUSED_FOR_S = 10.0
-TIMEOUT_S = 2.0
+UNREACHABLE_S: Final = 3.0
+REFUSED_FOR_S: Final = 10.0
+TIMEOUT_S: Final = 2.0
 
 
 class Answer(IntEnum):

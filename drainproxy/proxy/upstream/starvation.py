@@ -12,7 +12,7 @@ Written by the pool; what was learnt holds for seconds, is tried again, and forg
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from drainproxy.lifecycle.lazytimer import LazyTimer
 from drainproxy.proxy.upstream.accepting import Stage, stage
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 
     from drainproxy.proxy.upstream.connection import UpstreamConnection
 
-WAIT_S = 0.02
+WAIT_S: Final = 0.02
 """An unread request has waited for nothing yet."""
-WAIT_AGAIN_S = 0.005
+WAIT_AGAIN_S: Final = 0.005
 """The same where it was so a while ago."""
-LOOK_S = 0.001
-HELP_S = 0.02
+LOOK_S: Final = 0.001
+HELP_S: Final = 0.02
 """What is read so soon after idle connections were closed, and no other one had its answer meanwhile, was let
 in by that."""
-BACKLOG_S = 0.25
+BACKLOG_S: Final = 0.25
 """How often the backlog is looked at while connections are kept: a kubelet's probe waits there too."""
-HITS = 2
-LAPS_UNACCEPTED = 2
-LAPS = 4
+HITS: Final = 2
+LAPS_UNACCEPTED: Final = 2
+LAPS: Final = 4
 """An event loop accepts a new connection in its next round, and reads it some rounds later. A round has
 passed when a request is answered that was sent, on a kept connection, after the last one had passed."""
-FIRST_S = 30.0
-LONGEST_S = 180.0
-LONGEST_PAUSE_S = 4.0
-MAX_LOOKED_AT = 16
+FIRST_S: Final = 30.0
+LONGEST_S: Final = 180.0
+LONGEST_PAUSE_S: Final = 4.0
+MAX_LOOKED_AT: Final = 16
 
 
 class Kept(Protocol):

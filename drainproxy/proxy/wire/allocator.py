@@ -9,8 +9,9 @@ it something else. The interpreter's objects are there too, unless somebody has 
 from __future__ import annotations
 
 import ctypes
+from typing import Final
 
-SETTINGS = {
+SETTINGS: Final = {
     "MALLOC_ARENA_MAX": 1,
     "MALLOC_TOP_PAD_": 4 << 20,
     "MALLOC_TRIM_THRESHOLD_": 8 << 20,
@@ -19,7 +20,7 @@ SETTINGS = {
 """By the names that the environment has for them; the image's are the same. Threads, which look names up and
 read files, wait for the interpreter's lock anyway: a heap each would only be more to keep."""
 
-_NUMBERS = {
+_NUMBERS: Final = {
     "MALLOC_ARENA_MAX": -8,
     "MALLOC_TOP_PAD_": -2,
     "MALLOC_TRIM_THRESHOLD_": -1,
@@ -27,7 +28,7 @@ _NUMBERS = {
 }
 """M_ARENA_MAX, M_TOP_PAD, M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h."""
 
-_LIBRARY = ctypes.CDLL(None)
+_LIBRARY: Final = ctypes.CDLL(None)
 
 
 def keep() -> None:

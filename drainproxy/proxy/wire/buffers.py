@@ -15,7 +15,7 @@ import gc
 import math
 import sys
 from collections.abc import Hashable, Sized
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from drainproxy.proxy.wire.allocator import give_back
 from drainproxy.proxy.wire.run_queue import RunQueue
@@ -29,30 +29,30 @@ if TYPE_CHECKING:
     from drainproxy.metrics import Metrics
     from drainproxy.proxy.wire.write_batch import WriteBatch
 
-SMALL_BYTES = 8 * 1024
+SMALL_BYTES: Final = 8 * 1024
 """One read, and each of the kernel's shares, while too much is held."""
-KERNEL_BYTES = 2 * RECEIVE_BYTES + UNSENT_BYTES
+KERNEL_BYTES: Final = 2 * RECEIVE_BYTES + UNSENT_BYTES
 """What a stream that waits costs there, which cgroup version 2 counts too: in its books a received byte is
 two (socket(7))."""
-MAX_AHEAD_BYTES = 64 * 1024
+MAX_AHEAD_BYTES: Final = 64 * 1024
 """Bytes read beyond the current request. Reading goes on until then: a paused transport reports no close."""
-MAX_PARTIAL_BYTES = 4 * 1024
+MAX_PARTIAL_BYTES: Final = 4 * 1024
 """Of what has begun and is no request yet: who holds more gives way while too much is held."""
-MAX_TIGHT_HEAD_BYTES = 16 * 1024
+MAX_TIGHT_HEAD_BYTES: Final = 16 * 1024
 """A request with a larger head gets 503 while too much is held: what is left is for many small ones."""
-RELAX_S = 5.0
+RELAX_S: Final = 5.0
 """For so long at least connections stay as they are made when too much is held."""
-SOFT_SHARE = 0.6
+SOFT_SHARE: Final = 0.6
 """From this share of the room on it is tight, whatever the bytes are for."""
-LOOK_S = 0.25
+LOOK_S: Final = 0.25
 """How often the unsent bytes of connections are looked at whose transports have not said that they have many:
 up to 64 KiB each."""
-WORTH_LOOKING_BYTES = 2 * 1024 * 1024
+WORTH_LOOKING_BYTES: Final = 2 * 1024 * 1024
 """From so much on."""
-FITTED_A_TURN = 512
+FITTED_A_TURN: Final = 512
 """Connections that hear in one turn of the loop that there is more room, or less: some 25 ms. Those who have
 not heard yet read on as before, and would fill what is left if they were many turns away."""
-GIVE_BACK_BYTES = 4 * 1024 * 1024
+GIVE_BACK_BYTES: Final = 4 * 1024 * 1024
 """So much has to be free again before the C library is asked to give it back."""
 
 

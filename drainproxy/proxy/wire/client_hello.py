@@ -4,9 +4,11 @@ and keeps that until the handshake is over, for anybody. Pure (RFC 8446 sections
 
 from __future__ import annotations
 
-MAX_BYTES = 16 * 1024
+from typing import Final
+
+MAX_BYTES: Final = 16 * 1024
 """A ClientHello that says it is larger is refused. They have some 500 bytes, 2 KiB with post-quantum keys."""
-MAX_RECORDS = 16
+MAX_RECORDS: Final = 16
 """Over so many a ClientHello may be spread: one byte a record is a trick."""
 
 

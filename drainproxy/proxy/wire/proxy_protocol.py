@@ -9,23 +9,24 @@ from __future__ import annotations
 import ipaddress
 import re
 import struct
+from typing import Final
 
-SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
-MAX_V1_BYTES = 107
-MAX_V2_BYTES = 4096
+SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
+MAX_V1_BYTES: Final = 107
+MAX_V2_BYTES: Final = 4096
 """Of the 64 KiB that the length could say: the addresses take 36, and what balancers add a few hundred."""
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-_ADDRESS = rb"[\dA-Fa-f:.]+"
+_ADDRESS: Final = rb"[\dA-Fa-f:.]+"
 """Without the scope that an IPv6 address may have: it can hold any character."""
-_V1 = re.compile(
+_V1: Final = re.compile(
     rb"PROXY (?:UNKNOWN(?: [^\r\n]*)?|(TCP[46]) (%b) (%b) (\d{1,5}) (\d{1,5}))\r\n" % (_ADDRESS, _ADDRESS)
 )
-_PORT = re.compile(rb"0|[1-9]\d{0,4}")
+_PORT: Final = re.compile(rb"0|[1-9]\d{0,4}")
 _LOCAL, _PROXY = 0x20, 0x21
-_FAMILIES = {0x11: (4, 12), 0x21: (16, 36)}
+_FAMILIES: Final = {0x11: (4, 12), 0x21: (16, 36)}
 """TCP over IPv4 and IPv6: bytes of an address, and of all that the header says with it."""
-_WITHOUT_ADDRESS = frozenset((0x00, 0x31))
+_WITHOUT_ADDRESS: Final = frozenset((0x00, 0x31))
 """UNSPEC, and a Unix socket: nothing that could be a client's address."""
 
 

@@ -9,19 +9,19 @@ reads up to 32 times in a turn while each read fills its buffer, so a large one 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-READ_BUDGET = 256
+READ_BUDGET: Final = 256
 """Items that a reader handles before others have their turn: half a millisecond or so."""
-LINE_BYTES = 16
+LINE_BYTES: Final = 16
 """What may come in a chunk's line costs an item for each so many bytes: an extension needs two."""
-LARGE_READ_BYTES = 128 * 1024
+LARGE_READ_BYTES: Final = 128 * 1024
 """A read of so many bytes is a turn's last, whatever is in it. uvloop's largest has 256,000."""
-READERS_A_TURN = 16
+READERS_A_TURN: Final = 16
 """So many go on in one turn of the loop, however many wait."""
 
 

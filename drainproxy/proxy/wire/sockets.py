@@ -8,26 +8,26 @@ import os
 import select
 import socket
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import asyncio
 
-OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE))
+OUT_OF_DESCRIPTORS: Final = frozenset((errno.EMFILE, errno.ENFILE))
 """Of the process's own, of the machine's."""
-OUT_OF_SOCKETS = frozenset((errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM))
+OUT_OF_SOCKETS: Final = frozenset((errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM))
 """Of a connect: every local port is taken, or the kernel's memory. Nobody was asked anything."""
 
-RECEIVE_BYTES = 64 * 1024
+RECEIVE_BYTES: Final = 64 * 1024
 """What the kernel holds of an answer that is not read yet: as much as it offers at first, and no more.
 It would grow to 6 MiB; over loopback, where the application is, this much is as fast."""
-UNSENT_BYTES = 64 * 1024
+UNSENT_BYTES: Final = 64 * 1024
 """What the kernel takes beyond what is on its way (TCP_NOTSENT_LOWAT, tcp(7)). It would be up to 4 MiB."""
-TCP_NOTSENT_LOWAT = 25
+TCP_NOTSENT_LOWAT: Final = 25
 """Not in the socket module on every system (netinet/tcp.h)."""
 
-MAX_LAST_WORDS_BYTES = 256 * 1024
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+MAX_LAST_WORDS_BYTES: Final = 256 * 1024
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 def _events(transport: asyncio.BaseTransport, asked: int) -> int:

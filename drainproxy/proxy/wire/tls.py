@@ -10,18 +10,18 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable, Hashable
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from drainproxy.proxy.wire import client_hello, sockets
 from drainproxy.proxy.wire.run_queue import READ_BUDGET, RunQueue
 from drainproxy.proxy.wire.weights import HANDSHAKE_BYTES, RECORD_BYTES, SESSION_BYTES
 
-READ_BYTES = 64 * 1024
+READ_BYTES: Final = 64 * 1024
 """More than a record holds: what is left after a read is the beginning of the next record. Decrypted at a
 time, since records that carry no data (KeyUpdate) are read over without a word."""
 
 
-PIECE_BYTES = 16 * 1024
+PIECE_BYTES: Final = 16 * 1024
 """So much is encrypted at a time: OpenSSL's buffers keep the largest size that they had."""
 
 _OF_THE_SOCKET = ("abort", "get_write_buffer_size", "is_closing", "set_write_buffer_limits")
@@ -389,8 +389,8 @@ class Tls(asyncio.Protocol, asyncio.Transport):
         return self._tls if name == "ssl_object" else self.plain.get_extra_info(name, default)
 
 
-_NOBODY = asyncio.Protocol()
-_NOTHING = ssl.MemoryBIO()
+_NOBODY: Final = asyncio.Protocol()
+_NOTHING: Final = ssl.MemoryBIO()
 
 
 def _ignore(_failure: Exception | None) -> None: ...

@@ -7,35 +7,36 @@ tests/integration/test_states.py. A byte that waits is a byte; these are the obj
 import asyncio
 import collections
 import sys
+from typing import Final
 
-CLIENT_BYTES = 2816
+CLIENT_BYTES: Final = 2816
 """A connection from a client that has said nothing, with its place in tables of thousands."""
-PARSER_BYTES = 768
+PARSER_BYTES: Final = 768
 """What one that has asked in HTTP/1 keeps for its next request."""
-UPSTREAM_BYTES = 1792
+UPSTREAM_BYTES: Final = 1792
 """A connection to the application."""
-WORK_BYTES = 1536
+WORK_BYTES: Final = 1536
 """A request, a tunnel, or something that has begun."""
-OBJECT_BYTES = 48
+OBJECT_BYTES: Final = 48
 """A bytes object beyond its bytes, with its place in a list."""
-READER_BYTES = 640
+READER_BYTES: Final = 640
 """What reads a head that has begun, and what waits for its end."""
-LARGE_HEAD_BYTES = 2 * 1024
+LARGE_HEAD_BYTES: Final = 2 * 1024
 """A request's head that is smaller is part of what a piece of work takes anyway."""
 
-SESSION_BYTES = 18 * 1024
-RECORD_BYTES = 17 * 1024
-HANDSHAKE_BYTES = 24 * 1024
+SESSION_BYTES: Final = 18 * 1024
+RECORD_BYTES: Final = 17 * 1024
+HANDSHAKE_BYTES: Final = 24 * 1024
 """What OpenSSL takes for a session, for a record that is not complete, and for a handshake on top."""
 
-HTTP2_BYTES = 4 * 1024
+HTTP2_BYTES: Final = 4 * 1024
 """The books of an HTTP/2 connection beyond those of any connection."""
-STREAM_BYTES = 352
+STREAM_BYTES: Final = 352
 """An HTTP/2 stream: less than other work."""
-RESET_BYTES = 96
+RESET_BYTES: Final = 96
 """A stream that was reset, and is remembered."""
 
-SOCKET_BYTES = 3584
+SOCKET_BYTES: Final = 3584
 """What the kernel keeps for a TCP connection without any bytes: sockets, files and what finds them."""
 
 

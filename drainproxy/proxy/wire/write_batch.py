@@ -7,18 +7,18 @@ what a turn produced in one go takes a third off the cost of a request.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LARGE_BYTES = 64 * 1024
+LARGE_BYTES: Final = 64 * 1024
 """From here on a write is not put off: libuv reads a stream up to 32 times in a turn, and only a transport
 that has the bytes can say that it has too many."""
 
 Piece = bytes | memoryview
 """Of what is written."""
-GATHERED_BYTES = 4 * 1024
+GATHERED_BYTES: Final = 4 * 1024
 """Pieces as large as this, on average, are not put together: the kernel gathers them (writev(2))."""
 
 

@@ -1,0 +1,26 @@
+"""Which status does a line say? Pure (RFC 9112 section 4)."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import Final
+
+from drainproxy import errors
+
+USUAL: Final = {f"HTTP/1.1 {status.value} {status.phrase}".encode(): status.value for status in HTTPStatus}
+"""Nearly every status line -> status."""
+_REASON: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+"""RFC 9112 section 4. llhttp takes control characters too."""
+
+
+def unusual(line: bytes) -> tuple[int, bool]:
+    """Return an unusual status line's status, and whether it is HTTP/1.1. Raises UpstreamMalformed."""
+    # llhttp knows more protocols than HTTP, and 1.1 is the highest version this side speaks.
+    if line[:9] not in {b"HTTP/1.0 ", b"HTTP/1.1 "}:
+        raise errors.UpstreamMalformed("not HTTP/1")
+    if not line[9:12].isdigit() or line[12:13] not in {b" ", b""} or int(line[9:12]) < 100:
+        raise errors.UpstreamMalformed("the status is not one of 100 to 999")
+    if not _REASON.fullmatch(line, 12):
+        raise errors.UpstreamMalformed("a control character in the reason")
+    return int(line[9:12]), line[:8] == b"HTTP/1.1"
