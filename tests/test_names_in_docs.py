@@ -10,7 +10,10 @@ import pytest
 
 from drainproxy import flavour, metrics, settings
 from drainproxy.cli import arguments
+from drainproxy.injector.patch import inject
 from drainproxy.telemetry import push
+from tests.injector.pods import app, pod
+from tests.injector.ways import HOUSE
 from tests.test_docs import ROOT, documents
 
 PAGES = [*documents(), ROOT / "bench/README.md", ROOT / "tests/conformance/README.md"]
@@ -41,6 +44,39 @@ def test_each_setting_exists(page):
     builds = set(re.findall(r'^ASKED = "(\w+)"$', (ROOT / "hatch_build.py").read_text("utf-8"), re.MULTILINE))
     known = {setting.env for setting in settings.table()} | builds | {flavour.PURE}
     assert set(re.findall(r"\bDRAINPROXY_[A-Z0-9]+(?:_[A-Z0-9]+)*\b(?!_)", TEXTS[page])) <= known
+
+
+TABLE = {setting.name: setting for setting in settings.table()}
+OF_THE_CODE = {"head_timeout: PositiveDuration"}
+"""How a setting is declared, in a decision about it."""
+
+
+def values(text: str) -> list[tuple[str, str]]:
+    """Each `setting: value` of a page's inline code."""
+    found = [re.fullmatch(r"([a-z][a-z0-9_]*): (\S.*)", code) for code in CODE.findall(text)]
+    return [(each[1], each[2]) for each in found if each and each[1] in TABLE and each[0] not in OF_THE_CODE]
+
+
+def annotations(text: str) -> list[tuple[str, str]]:
+    """Each `drainproxy.io/NAME: VALUE` of a page's inline code, less the labels."""
+    found = re.findall(r'`drainproxy\.io/([a-z-]+): "?([^"`\n]*)"?`', text)
+    return [(name, value) for name, value in found if name not in {"inject", "injected", "rev"}]
+
+
+@everywhere
+def test_each_value_is_one_that_its_setting_takes(page):
+    """Whoever writes down what a page says has a proxy that starts."""
+    for name, value in values(TEXTS[page]):
+        setting = TABLE[name]
+        for part in value.split(",") if setting.many else [value]:
+            assert (part == "off" and setting.may_be_off) or setting.kind.read(part) is not None
+
+
+@everywhere
+def test_each_annotation_is_one_that_injection_takes(page):
+    """By name and by value."""
+    for name, value in annotations(TEXTS[page]):
+        inject(pod(app("app", ("http", 8080)), annotations={f"drainproxy.io/{name}": value}), HOUSE, "shop")
 
 
 @everywhere
@@ -89,8 +125,21 @@ def test_each_command_is_understood(page):
 def test_there_are_commands_to_look_at():
     """A page that is checked by what cannot fail is not checked."""
     assert sum(len(commands(text)) for text in TEXTS.values()) > 20
+    assert sum(len(values(text)) for text in TEXTS.values()) > 40
+    assert sum(len(annotations(text)) for text in TEXTS.values()) > 5
     with pytest.raises(SystemExit):
         arguments.parse(commands("`drainproxy inject --chek`")[0])
+
+
+def test_what_is_said_to_be_pure_is_held_to_it():
+    """The architecture names modules of the contract in pyproject.toml, and no others."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    [pure] = [each for each in contracts if each["name"] == "what is pure stays pure"]
+    held = {name.rpartition(".")[2] for name in pure["source_modules"]}
+    [said] = re.findall(r"^Modules that only compute .*$", TEXTS["docs/architecture.md"], re.MULTILINE)
+    assert {name.rstrip("/") for name in CODE.findall(said)} - held == set()
 
 
 def test_each_dependency_has_its_reason():
