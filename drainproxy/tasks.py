@@ -6,7 +6,9 @@ Services live in the root TaskGroup of app.py, where any end before the exit is 
 """
 
 import asyncio
+import contextlib
 import math
+import threading
 import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -46,6 +48,26 @@ async def let_the_loop_turn() -> None:
     """Let the loop read what has come."""
     for _ in range(TURNS):
         await asyncio.sleep(0)
+
+
+async def aside(work: Callable[[], None], name: str, within_s: float) -> bool:
+    """Run what blocks in a thread of its own; return whether it was through within `within_s`.
+
+    For libraries that wait as long as they like: the thread ends with the process.
+    """
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+
+    def run() -> None:
+        work()
+        # Nobody waits any more, and the loop may be closed.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(over.set)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await over.wait()
+    return over.is_set()
 
 
 class Connections:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 
 import pytest
 
+from drainproxy import tasks
 from drainproxy.tasks import Connections
 from tests.lifecycle.house import soon
 from tests.support.clock import in_fake_time
+from tests.support.wire import PATIENCE_S
 
 
 class Group:
@@ -32,6 +35,21 @@ async def _for_ever() -> None:
 
 
 @in_fake_time
+async def test_what_blocks_is_waited_for_no_longer_than_that():
+    """It goes on aside, and the loop with it; what is through in time is told from what is not."""
+    released, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        released.wait(PATIENCE_S)
+        ended.set()
+
+    assert not await tasks.aside(work, "test", 0.01)
+    assert not ended.is_set()
+    released.set()
+    assert await asyncio.to_thread(ended.wait, PATIENCE_S)
+    assert await tasks.aside(work, "test", PATIENCE_S)
+
+
 async def test_a_task_is_in_the_group_until_it_ends():
     """The count is how many connections are open."""
     group = Group()

@@ -10,6 +10,7 @@ from typing import Any
 
 from drainproxy import podspec
 from drainproxy.config import Config
+from drainproxy.kube.owners import labels
 from drainproxy.kube.rules.network_policy import EVERYBODY, Peer, Rule, Way, about, contains, covers, opens
 from drainproxy.kube.rules.network_policy import peers as peers_of
 from drainproxy.kube.rules.network_policy import rules as rules_of
@@ -85,9 +86,9 @@ def _means_siblings(peer: Peer, found: Survey) -> bool:
     """Tell whether a peer may be a pod of this workload. Whose an ipBlock is nobody here can tell."""
     if peer == EVERYBODY or "ipBlock" in peer:
         return True
-    place = ((found.namespace or {}).get("metadata") or {}).get("labels") or {}
-    labels = (found.pod.get("metadata") or {}).get("labels") or {}
-    return fits(peer.get("namespaceSelector"), place) and fits(peer.get("podSelector"), labels)
+    return fits(peer.get("namespaceSelector"), labels(found.namespace)) and fits(
+        peer.get("podSelector"), labels(found.pod)
+    )
 
 
 def _add(ports: Sequence[int]) -> str:

@@ -15,6 +15,7 @@ from drainproxy.cli.wiring import Unknown
 from drainproxy.config import Config
 from drainproxy.injector.annotations import LABEL as INJECT
 from drainproxy.kube.lint import spec_problems
+from drainproxy.kube.owners import label
 from drainproxy.kube.survey import Survey
 
 GATES = {
@@ -128,7 +129,7 @@ def _sidecars(found: Survey) -> Iterator[Verdict]:
     kind = str(found.workload.get("kind", "workload"))
     bare = [each for each in found.pods if podspec.sidecar(each["spec"])[0] is None]
     where = "" if found.pods else "; no pod runs, and the template is judged"
-    asks = ((found.pod["metadata"].get("labels") or {}).get(INJECT) or "") == "true"
+    asks = label(found.pod, INJECT) == "true"
     if ours is None and not found.pods and (asks or "pods" in found.unread):
         why = (
             found.unread.get("pods") or f"no pod runs (replicas: {found.workload['spec'].get('replicas', 1)})"
@@ -247,8 +248,7 @@ def _rights(found: Survey, ours: Mapping[str, Any], config: Config) -> Iterator[
 
 
 def _security(found: Survey, ours: Mapping[str, Any]) -> Iterator[str]:
-    labels = ((found.namespace or {}).get("metadata") or {}).get("labels") or {}
-    if labels.get("pod-security.kubernetes.io/enforce") != "restricted":
+    if label(found.namespace, "pod-security.kubernetes.io/enforce") != "restricted":
         return
     whole, own = found.pod["spec"].get("securityContext") or {}, ours.get("securityContext") or {}
     wanted = {

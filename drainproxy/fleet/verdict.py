@@ -12,6 +12,7 @@ from drainproxy.fleet import reports
 from drainproxy.fleet.departures import Departure, Departures, Thing
 from drainproxy.fleet.reports import Report
 from drainproxy.kube.lint import hook_problems
+from drainproxy.kube.owners import label
 from drainproxy.lifecycle.propagation import Reason
 from drainproxy.values import show_duration
 
@@ -129,7 +130,7 @@ def _bare(each: Departure, found: Departures) -> bool:
     template = found.template(each)
     if template is None or podspec.sidecar(template.get("spec") or {"containers": []})[0] is not None:
         return False
-    asks = ((template.get("metadata") or {}).get("labels") or {}).get("drainproxy.io/inject")
+    asks = label(template, "drainproxy.io/inject")
     now = found.any_pod
     return asks != "true" and (now is None or podspec.sidecar(now)[0] is None)
 

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +19,7 @@ from drainproxy.injector.pod_checks import Around
 from drainproxy.kube.client import Api, connect
 from drainproxy.kube.events import event_about
 from drainproxy.kube.namespaces import Namespaces
-from drainproxy.kube.owners import controller, label
+from drainproxy.kube.owners import controller, label, stays
 from drainproxy.kube.rate_limit import RateLimit
 from drainproxy.kube.settings import KubeSettings
 from drainproxy.log import Log
@@ -157,7 +156,7 @@ class Notices:
         found = {"with": 0, "without": 0}
 
         def take(pod: dict[str, Any]) -> None:
-            if "deletionTimestamp" not in pod["metadata"] and not _ended(pod):
+            if stays(pod):
                 found["with" if label(pod, INJECTED_LABEL) == "true" else "without"] += 1
 
         namespaces = self.namespaces.labelled(LABEL, "true")
@@ -186,10 +185,6 @@ def _version(said: dict[str, Any]) -> tuple[int, int]:
 def _reference(owner: Reference) -> Reference:
     """Return what an Event says of its object."""
     return {name: str(owner.get(name) or "") for name in ("apiVersion", "kind", "name", "uid")}
-
-
-def _ended(pod: Mapping[str, Any]) -> bool:
-    return (pod.get("status") or {}).get("phase") in {"Succeeded", "Failed"}
 
 
 def _remember(memory: OrderedDict[Any, Any], key: Any, value: Any) -> None:

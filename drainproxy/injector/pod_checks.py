@@ -12,6 +12,7 @@ from drainproxy import podspec
 from drainproxy.errors import OutOfPlace
 from drainproxy.injector.annotations import PREFIX, Options
 from drainproxy.injector.refusal import refuse
+from drainproxy.kube.owners import labels
 from drainproxy.podspec import MESH_PROXIES, WAIT_PATH, applications, pre_stop, sleeps
 from drainproxy.proxy.limits.capacity import BASE_BYTES
 
@@ -173,13 +174,12 @@ def _istio(pod: dict[str, Any], namespace: Mapping[str, str]) -> bool:
     `istio-injection` of the namespace goes before its revision, and keeps the pod's own words from counting
     where it says no; else these go first (Istio: Controlling the injection policy).
     """
-    labels = (pod.get("metadata") or {}).get("labels") or {}
-    own = labels.get(ISTIO_INJECT, podspec.annotations(pod).get(ISTIO_INJECT))
+    own = labels(pod).get(ISTIO_INJECT, podspec.annotations(pod).get(ISTIO_INJECT))
     if own == "false":
         return False
     if "istio-injection" in namespace:
         return namespace["istio-injection"] == "enabled"
-    return own == "true" or bool(namespace.get(ISTIO_REVISION) or labels.get(ISTIO_REVISION))
+    return own == "true" or bool(namespace.get(ISTIO_REVISION) or labels(pod).get(ISTIO_REVISION))
 
 
 def fit_mesh(pod: dict[str, Any], mesh: str, around: Around, admin_port: int, say: list[str]) -> None:

@@ -16,7 +16,7 @@ from drainproxy.injector.notice import Notice
 from drainproxy.injector.patch import NOWHERE, Injected, InjectorDefaults, inject, json_patch
 from drainproxy.injector.pod_checks import Around
 from drainproxy.injector.takeover import Taken
-from drainproxy.kube.owners import controller
+from drainproxy.kube.owners import controller, labels
 from drainproxy.log import plain
 
 VERSION, KIND = "admission.k8s.io/v1", "AdmissionReview"
@@ -138,9 +138,9 @@ class _Question:
             return None
         if isinstance(outcome, Injected):
             return Notice(owner, self.namespace, "Injected", ", ".join(map(_shown, outcome.taken)))
-        labels = (self.thing.get("metadata") or {}).get("labels") or {}
+        asked = LABEL in labels(self.thing)
         # Who is asked for by a namespace alone may well have no use for it.
-        return Notice(owner, self.namespace, "InjectionSkipped", "; ".join(said), warning=LABEL in labels)
+        return Notice(owner, self.namespace, "InjectionSkipped", "; ".join(said), warning=asked)
 
 
 def _verdict(

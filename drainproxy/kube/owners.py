@@ -80,6 +80,17 @@ def owned_by_name(pod: Thing, workload: Thing) -> bool:
     return bool(last and name == workload["metadata"].get("name"))
 
 
-def label(thing: Thing, name: str) -> str:
+def labels(thing: Thing | None) -> Mapping[str, Any]:
+    """Return the labels of a thing, none where it has none or is not there."""
+    return ((thing or {}).get("metadata") or {}).get("labels") or {}
+
+
+def label(thing: Thing | None, name: str) -> str:
     """Return a label of a thing, empty where it has none."""
-    return str(((thing.get("metadata") or {}).get("labels") or {}).get(name, ""))
+    return str(labels(thing).get(name, ""))
+
+
+def stays(pod: Thing) -> bool:
+    """Tell whether a pod neither ends nor has ended."""
+    ended = (pod.get("status") or {}).get("phase") in {"Succeeded", "Failed"}
+    return "deletionTimestamp" not in pod["metadata"] and not ended

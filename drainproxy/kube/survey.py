@@ -66,7 +66,7 @@ async def survey(api: Api, kind: owners.Kind, name: str, namespace: str) -> Surv
     found.pods = await _pods(read, found, kind, place)
     if found.pods:
         found.pod = found.pods[0]
-    labels = found.pod["metadata"].get("labels") or {}
+    labels = owners.labels(found.pod)
     found.slices = await read("slices", f"/apis/discovery.k8s.io/v1/{place}/endpointslices")
     named = {owners.label(each, SERVICE_NAME) for each in found.slices if endpoints_of(each, found.pods)}
     found.services = await read(
@@ -160,16 +160,11 @@ async def _pods(read: _Reader, found: Survey, kind: owners.Kind, place: str) -> 
         if "replicas" in found.unread:
             between = None
     selector = found.workload["spec"].get("selector") or {}
-    running = await read("pods", f"/api/v1/{place}/pods", _runs)
+    running = await read("pods", f"/api/v1/{place}/pods", owners.stays)
     pods = [each for each in running if _owned(each, found.workload, kind, between)]
     # What has no controller is adopted by the one whose selector it fits.
     pods = pods or [each for each in running if selector and _adoptable(each, selector)]
     return sorted(pods, key=lambda each: str(each["metadata"].get("creationTimestamp", "")), reverse=True)
-
-
-def _runs(pod: Thing) -> bool:
-    ended = (pod.get("status") or {}).get("phase") in {"Succeeded", "Failed"}
-    return "deletionTimestamp" not in pod["metadata"] and not ended
 
 
 def _owned(pod: Thing, workload: Thing, kind: owners.Kind, between: list[Thing] | None) -> bool:
@@ -181,7 +176,7 @@ def _owned(pod: Thing, workload: Thing, kind: owners.Kind, between: list[Thing] 
 
 
 def _adoptable(pod: Thing, selector: Thing) -> bool:
-    return owners.controller(pod) is None and fits(selector, pod["metadata"].get("labels") or {})
+    return owners.controller(pod) is None and fits(selector, owners.labels(pod))
 
 
 async def _api_server(read: _Reader, found: Survey) -> None:

@@ -5,10 +5,7 @@ closing.py, and only where `metrics_push` is set. A thread of its own sends it; 
 bound.
 """
 
-import asyncio
-import contextlib
 import logging
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -18,7 +15,7 @@ from opentelemetry.sdk.metrics import export
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from drainproxy import __version__
+from drainproxy import __version__, tasks
 from drainproxy.metrics import PREFIX, Family, Metrics
 
 FINAL = PREFIX + "final_"
@@ -56,7 +53,6 @@ class Push:
 
     async def send(self, within_s: float) -> str:
         """Send what is counted now, for `within_s` at most; return why nobody will see it, or nothing."""
-        loop, over = asyncio.get_running_loop(), asyncio.Event()
         final, failures = self._final(), ["no answer in time"]
 
         def deliver() -> None:
@@ -66,14 +62,8 @@ class Push:
             except Exception as failure:
                 # A library's: none of them may keep a pod.
                 failures[0] = repr(failure)[:MAX_WORDS]
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(over.set)
 
-        # It ends with the process, however long the library would wait.
-        threading.Thread(target=deliver, name="push", daemon=True).start()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                await over.wait()
+        await tasks.aside(deliver, "push", within_s)
         return failures[0]
 
     def _hear(self, record: logging.LogRecord) -> bool:

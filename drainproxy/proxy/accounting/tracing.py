@@ -4,10 +4,7 @@ Imported by telemetry/, and only where `trace_endpoint` is set: it loads opentel
 leave by a thread of their own, from a bounded queue: one that does not fit is dropped and counted.
 """
 
-import asyncio
-import contextlib
 import logging
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +16,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from drainproxy import __version__
+from drainproxy import __version__, tasks
 from drainproxy.metrics import METHODS, Metrics
 from drainproxy.proxy.accounting.shown import shown, shown_path
 from drainproxy.proxy.message.filters import Hop
@@ -108,18 +105,7 @@ class Tracing:
 
     async def close(self, within_s: float) -> int:
         """Send what waits, for `within_s` at most; return how many spans nobody will see."""
-        loop, sent = asyncio.get_running_loop(), asyncio.Event()
-
-        def send() -> None:
-            self._spans.shutdown()  # type: ignore[no-untyped-call]
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(sent.set)
-
-        # The library waits for as long as it likes; its threads end with the process.
-        threading.Thread(target=send, name="traces", daemon=True).start()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                await sent.wait()
+        await tasks.aside(self._spans.shutdown, "traces", within_s)
         return self._spans.ended - self._spans.exporter.sent
 
     def _export_counts(self) -> None:
