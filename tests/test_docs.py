@@ -97,6 +97,14 @@ def test_the_manuals_index_leads_to_every_page():
     assert ROOT / "docs/decisions/README.md" in linked
 
 
+def test_each_answer_by_symptom_names_what_tells():
+    """Whoever reads it has a command to be sure with, before anything is changed."""
+    sections = re.split(r"^## ", (ROOT / "docs/faq.md").read_text("utf-8"), flags=re.MULTILINE)[1:]
+    assert len(sections) > 8
+    tells = re.compile(r"`(?:kubectl|drainproxy) [a-z-]+ ")
+    assert [each.splitlines()[0] for each in sections if not tells.search(each)] == []
+
+
 def test_each_file_of_tests_is_named_where_one_looks_behaviours_up():
     """tests/README.md names no file that is not there, and leaves none out."""
     tests = ROOT / "tests"

@@ -38,7 +38,7 @@ def judge(moved: Moved, things: Sequence[Thing]) -> Iterator[Finding]:
 def _ways(moved: Moved, taken: Taken, rules: Iterable[_Placed], way: Way) -> Iterator[Finding]:
     """Yield the rules whose peers have the old number and not, by any rule, the new one."""
     rules = list(rules)
-    named = {taken.name: (taken.callers,)}
+    named = {taken.name: (taken.callers,)} if taken.name else {}
     admitted = [
         peer
         for _, _, rule in rules

@@ -242,6 +242,7 @@ ADMITTED = {
     "by another rule, every pod here": POLICY + "    - {from: [{podSelector: {}}], ports: [{port: 28080}]}\n",
     "by another rule, every namespace": POLICY
     + "    - {from: [{namespaceSelector: {}}], ports: [{port: 28080}]}\n",
+    "no port of theirs": POLICY.replace("port: 8080", 'port: ""'),
     "an end that is none": POLICY.replace("port: 8080", "port: 8000\n          endPort: many"),
     "of other pods": POLICY.replace("{app: web}}", "{app: other}}"),
     "of another namespace": POLICY.replace("{name: web}", "{name: web, namespace: other}"),
