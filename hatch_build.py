@@ -33,10 +33,14 @@ FILES = (
 """What they ask at every one, and what inherits from it: nothing of the sources can."""
 PURE = {
     "proxy/accounting/tracing.py": "its classes are of a library that few pods load",
+    "proxy/http2/faults.py": "exceptions",
     "proxy/http2/inspection.py": "few pods load it",
     "proxy/limits/routes.py": "the manual is made of what its fields are annotated with, which mypyc forgets",
-    "proxy/wire/listening_socket.py": "a class of Python's own socket is no class that mypyc can make",
+    "proxy/message/http2_preface.py": "an exception",
+    "proxy/wire/listening_socket.py": "its class is one of Python's own socket",
+    "proxy/wire/small_reads.py": "its class is one of asyncio, which asks what it is",
 }
+"""What inherits from Python's classes is of the sources, exceptions too: decision 0023 has the reason."""
 
 LIBRARY = "drainproxy"
 """All that is compiled is in one library, so that the rooms call one another directly."""

@@ -27,6 +27,8 @@ SUFFIX = EXTENSION_SUFFIXES[0]
 E_MACHINE = slice(18, 20)
 ONLY_LOOK = {"_length_bytes", "end", "find", "index", "len", "max", "min", "start"}
 """Calls that may be made twice."""
+NOT_NATIVE = {"Enum", "IntEnum", "NamedTuple"}
+"""Of those Python makes a class as ever."""
 
 compiled_only = pytest.mark.skipif(flavour.current() != "compiled", reason="pure is installed here")
 
@@ -178,7 +180,7 @@ def test_every_room_is_compiled() -> None:
 
 def test_nothing_of_the_sources_inherits_from_what_is_compiled() -> None:
     """It would be refused when the first one is made, and not before: a caller would find out."""
-    sealed = {path.removesuffix(".py").replace("/", ".") for path in _compiled_sources()}
+    sealed = _sealed()
     heirs = {
         f"{module}.{kind.__qualname__}"
         for module in _all_modules()
@@ -188,6 +190,40 @@ def test_nothing_of_the_sources_inherits_from_what_is_compiled() -> None:
     }
     assert "drainproxy.proxy.downstream.unfinished" in sealed
     assert not heirs
+
+
+def test_nothing_compiled_inherits_from_a_class_of_pythons() -> None:
+    """mypyc gives such an object room for weak references, and frees them in their owners' hands."""
+    classes = [
+        (path, part)
+        for path in _compiled_sources()
+        for part in ast.walk(ast.parse((ROOT / path).read_text()))
+        if isinstance(part, ast.ClassDef)
+    ]
+    compiled = {kind.name for _, kind in classes}
+    found = {
+        f"{path}:{kind.lineno}: {kind.name}({', '.join(bases)})"
+        for path, kind in classes
+        if (bases := [ast.unparse(base).partition("[")[0] for base in kind.bases])
+        # A Protocol is nobody's class, whatever else it asks for.
+        if "Protocol" not in bases and not set(bases) <= compiled | NOT_NATIVE
+    }
+    assert "ClientConnection" in compiled
+    assert not found
+
+
+@compiled_only
+def test_there_is_no_weak_reference_to_a_compiled_object() -> None:
+    """Refused, and not freed in somebody's hands: it is what test_nothing_compiled_inherits is for."""
+    native = [
+        kind
+        for module in map(import_module, _sealed())
+        for kind in vars(module).values()
+        if isinstance(kind, type) and kind.__module__ == module.__name__ and "__mypyc_attrs__" in vars(kind)
+        if not vars(kind).get("_is_protocol")
+    ]
+    assert len(native) > 50
+    assert not {kind.__qualname__ for kind in native if kind.__weakrefoffset__ or kind.__dictoffset__}
 
 
 def test_no_bound_of_a_slice_does_anything() -> None:
@@ -232,6 +268,10 @@ def _compiled_sources() -> list[str]:
     described.loader.exec_module(build)
     sources: list[str] = build.sources(ROOT)
     return sources
+
+
+def _sealed() -> set[str]:
+    return {path.removesuffix(".py").replace("/", ".") for path in _compiled_sources()}
 
 
 def _all_modules() -> list[str]:

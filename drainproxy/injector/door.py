@@ -7,7 +7,7 @@ only the webhook pays for the library.
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 
@@ -50,7 +50,8 @@ class ReviewDoor(door.Door):
 
     def __call__(self) -> asyncio.Protocol:
         """See Door."""
-        return Tls(super().__call__(), self._certificates.context, lambda _: None)
+        tls = Tls(super().__call__(), self._certificates.context, lambda _: None)
+        return cast("asyncio.Protocol", tls)
 
     def speaking(self) -> door.Speaking:
         """See Door."""

@@ -8,7 +8,6 @@ import asyncio
 import math
 from collections.abc import Callable
 from typing import Protocol
-from weakref import ref
 
 
 class Expires(Protocol):
@@ -45,6 +44,11 @@ class LazyTimer:
             self._handle.cancel()
             self._handle = None
 
+    def end(self) -> None:
+        """Never expire again, whatever is set."""
+        self.cancel()
+        self._expired = _nothing
+
     def _arm(self) -> None:
         self._armed_for = self.when
         self._handle = self._loop.call_at(self.when, self._fire)
@@ -65,19 +69,23 @@ class LazyTimer:
 
 
 class OwnedTimer(LazyTimer):
-    """Calls `owner.expired`, and does not hold on to it: it belongs to its owner, and a circle of the two
-    would be freed by nobody but the collector."""
+    """Calls `owner.expired`, until its owner ends it: it belongs to that, and a circle of the two would be
+    freed by nobody but the collector."""
 
     __slots__ = ("_owner",)
 
     def __init__(self, loop: asyncio.AbstractEventLoop, owner: Expires) -> None:
         super().__init__(loop, _nothing)
-        self._owner = ref(owner)
+        self._owner: Expires | None = owner
 
     def _call(self) -> None:
-        owner = self._owner()
-        if owner is not None:
-            owner.expired()
+        if self._owner is not None:
+            self._owner.expired()
+
+    def end(self) -> None:
+        """See LazyTimer."""
+        super().end()
+        self._owner = None
 
 
 def _nothing() -> None: ...

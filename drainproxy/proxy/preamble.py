@@ -19,6 +19,7 @@ from drainproxy.proxy.settings import ProxySettings
 from drainproxy.proxy.transport_settings import TransportSettings
 from drainproxy.proxy.wire import proxy_protocol
 from drainproxy.proxy.wire.buffers import Buffers
+from drainproxy.proxy.wire.endpoint import session_of
 from drainproxy.proxy.wire.tls import Tls
 
 
@@ -47,9 +48,9 @@ class Arrival(Unfinished):
 
     def size(self, held: Buffers) -> int:
         """See Begun. A handshake whose hello is complete is nearly in, and goes on while it can."""
-        size, transport = held.held_by(self._socket), self._socket.transport
-        if isinstance(transport, Tls):
-            size += held.held_by(transport.incoming) if held.full else len(transport.hello)
+        size, tls = held.held_by(self._socket), session_of(self._socket.transport)
+        if tls is not None:
+            size += held.held_by(tls.incoming) if held.full else len(tls.hello)
         return size
 
     def shed(self) -> None:
@@ -73,7 +74,7 @@ class Arrival(Unfinished):
         return True
 
 
-class ProxyDoor(asyncio.Protocol):
+class ProxyDoor:
     """Reads the PROXY header of one connection, and steps aside."""
 
     def __init__(self, client: ClientSocket, inner: asyncio.Protocol, trust: Trust) -> None:
@@ -135,6 +136,8 @@ class ProxyDoor(asyncio.Protocol):
             self._refuse("an incomplete PROXY header")
         if self._client.accepted_at:
             self._inner.connection_lost(exc)
+        else:
+            self._client.forget_time()
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
@@ -161,13 +164,13 @@ class Preamble:
 
     def lead(self, client: ClientSocket) -> asyncio.Protocol:
         """Return the protocol that a new connection begins with."""
-        inner: asyncio.Protocol = client
+        inner = client.as_protocol()
         if self._tls is not None:
             client.scheme = b"https"
             queue = client.buffers.run_queue
             began, ended = partial(Arrival.begin, client), partial(_shaken, client)
-            inner = Tls(
-                client,
+            tls = Tls(
+                inner,
                 self._tls.context,
                 ended,
                 began=began,
@@ -175,7 +178,10 @@ class Preamble:
                 run_queue=queue,
                 account=client.buffers,
             )
-        return inner if self._trust is None else ProxyDoor(client, inner, self._trust)
+            inner = cast("asyncio.Protocol", tls)
+        if self._trust is None:
+            return inner
+        return cast("asyncio.Protocol", ProxyDoor(client, inner, self._trust))
 
 
 def _shaken(client: ClientSocket, failure: Exception | None) -> None:

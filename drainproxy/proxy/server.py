@@ -32,9 +32,9 @@ class ProxyServer:
     def __call__(self) -> asyncio.Protocol:
         """Make the protocol of a new connection."""
         if self.plane.pool.address.tcp:
-            return TcpTunnel(self.registry)
+            return TcpTunnel(self.registry).as_protocol()
         client = ClientConnection(self.registry)
-        return client if self._preamble is None else self._preamble.lead(client)
+        return client.as_protocol() if self._preamble is None else self._preamble.lead(client)
 
     def stop(self) -> None:
         """Close what is left at the very end."""

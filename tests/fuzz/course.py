@@ -12,7 +12,8 @@ from drainproxy.proxy.http1.request import receive
 from drainproxy.proxy.limits.routes import Routes, default_timeouts
 from drainproxy.proxy.message import framing, headers
 from drainproxy.proxy.message.framing import Framing
-from drainproxy.proxy.message.parser import Http2Preface, RequestReader
+from drainproxy.proxy.message.http2_preface import Http2Preface
+from drainproxy.proxy.message.parser import RequestReader
 from drainproxy.proxy.settings import ProxySettings
 from tests.fuzz.pieces import pieces
 

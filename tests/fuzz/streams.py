@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from hypothesis import strategies as st
 
 from drainproxy.proxy.http2 import frames
+from drainproxy.proxy.http2.faults import Code, FrameFault
 from drainproxy.proxy.http2.flood_limits import FloodLimits
 from drainproxy.proxy.http2.frame_reader import FrameReader
-from drainproxy.proxy.http2.frames import Code, FrameFault
 from drainproxy.proxy.http2.streams import Streams
 from drainproxy.proxy.settings import ProxySettings
 from tests.fuzz import sentences

@@ -143,14 +143,28 @@ class Owner:
 
 
 @in_fake_time
-async def test_an_owned_timer_rings_at_its_owner_and_does_not_keep_it() -> None:
-    """Its owner goes with the last that needs it, though the timer is set."""
+async def test_an_owned_timer_rings_at_its_owner_until_that_ends_it() -> None:
+    """Its owner goes with the last that needs it, though the timer is set, and set again."""
     owner = Owner()
-    owner.timer.set(owner.timer._loop.time() + 5)
+    timer = owner.timer
+    timer.set(timer._loop.time() + 5)
     await asyncio.sleep(6)
     assert owner.expirations == 1
-    owner.timer.set(owner.timer._loop.time() + 5)
+    timer.set(timer._loop.time() + 5)
+    timer.end()
+    timer.set(timer._loop.time() + 5)
     gone = ref(owner)
     del owner
     assert gone() is None
     await asyncio.sleep(6)
+
+
+@in_fake_time
+async def test_a_timer_that_was_ended_never_rings() -> None:
+    """Whatever is set."""
+    bell = Bell()
+    bell.set(5)
+    bell.timer.end()
+    bell.set(6)
+    await asyncio.sleep(60)
+    assert bell.rang == []

@@ -44,7 +44,7 @@ class ClientSocket(Endpoint):
     """Written by its transport, its timer and its exchange, all on the loop's thread."""
 
     __slots__ = (
-        "__weakref__", "_aging", "_held", "_linger_left", "_reading_paused", "_watch", "accepted_at",
+        "_aging", "_held", "_linger_left", "_reading_paused", "_watch", "accepted_at",
         "arrival", "arrived_at", "awaits_header", "loop", "over", "peer", "plane", "registry", "scheme",
         "state", "timer", "write_paused",
     )  # fmt: skip
@@ -101,6 +101,11 @@ class ClientSocket(Endpoint):
         return self.write_paused
 
     @property
+    def goes_on(self) -> bool:
+        """Something is under way that does not need the client."""
+        return False
+
+    @property
     def silent(self) -> bool:
         """Nothing has been asked on it yet."""
         return False
@@ -155,7 +160,7 @@ class ClientSocket(Endpoint):
 
     def take_over(self) -> None:
         """Have the transport speak to this protocol from now on."""
-        self.transport.set_protocol(self)
+        self.transport.set_protocol(self.as_protocol())
         self.begin_to_age()
         if self.buffers.tight:
             self.fit()
@@ -169,9 +174,12 @@ class ClientSocket(Endpoint):
         """Hold nothing for a client that is gone."""
         self.state = CLOSED
         self.drop_backlog()
-        self.forget_time()
+        self.timer.cancel()
+        self._stop_aging()
         self._unwatch()
         self.ended(reset=exc is not None)
+        if not self.goes_on:
+            self.timer.end()
         self.buffers.free(self)
         super().connection_lost(exc)
         self.registry.closed(self)
@@ -183,8 +191,11 @@ class ClientSocket(Endpoint):
             self._aging = self.loop.call_at(self.accepted_at + age * jitter, self.grow_old)
 
     def forget_time(self) -> None:
-        """Be told of no deadline any more, and of no age."""
-        self.timer.cancel()
+        """Be told of no deadline any more, and of no age: it is over, or goes on as another connection."""
+        self.timer.end()
+        self._stop_aging()
+
+    def _stop_aging(self) -> None:
         if self._aging is not None:
             self._aging.cancel()
             self._aging = None

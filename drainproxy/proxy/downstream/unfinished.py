@@ -13,7 +13,7 @@ from drainproxy.proxy.limits.deadlines import Deadlines
 from drainproxy.proxy.limits.routes import Timeouts
 from drainproxy.proxy.plane import Plane
 from drainproxy.proxy.wire.buffers import Buffers
-from drainproxy.proxy.wire.tls import Tls
+from drainproxy.proxy.wire.endpoint import session_of
 
 
 class Beginner(Hashable, Protocol):
@@ -68,9 +68,9 @@ class Unfinished:
 
     def size(self, held: Buffers) -> int:
         """See Begun. Half a record of TLS is on its way, and comes in while it can."""
-        size, transport = held.held_by(self._client), self._client.transport
-        if held.full and isinstance(transport, Tls):
-            size += held.held_by(transport.incoming)
+        size, tls = held.held_by(self._client), session_of(self._client.transport)
+        if held.full and tls is not None:
+            size += held.held_by(tls.incoming)
         return size
 
     def shed(self) -> None:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 from drainproxy import errors
 from drainproxy.proxy.accounting.outcome import ClientWork
 from drainproxy.proxy.http1 import states
-from drainproxy.proxy.upstream.handoff import NobodyElse
 
 if TYPE_CHECKING:
     from typing import Any
@@ -111,14 +110,12 @@ class Claim(ClientWork):
                 return await self._own(0.0)
             except (errors.UpstreamRefused, errors.BreakerOpen) as error:
                 refused = error
-        try:
-            upstream, self.sibling = await handoff.connect(
-                self.head, request.target.target, self.deadlines.end
-            )
-        except NobodyElse:
+        taken = await handoff.connect(self.head, request.target.target, self.deadlines.end)
+        if taken is None:
             if refused is not None and (refused is request.elsewhere or not hold_s):
-                raise refused from None
+                raise refused
             return await self._own(hold_s)
+        upstream, self.sibling = taken
         return upstream
 
     async def _own(self, hold_s: float) -> UpstreamConnection:

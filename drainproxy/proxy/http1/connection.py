@@ -20,7 +20,7 @@ from drainproxy.proxy.http1.request import receive
 from drainproxy.proxy.http2.connection import Http2Connection
 from drainproxy.proxy.message import event_stream, handed_on, headers, replies
 from drainproxy.proxy.message.date import date_line
-from drainproxy.proxy.message.parser import Http2Preface
+from drainproxy.proxy.message.http2_preface import Http2Preface
 from drainproxy.proxy.relay.upgraded import tunnel_for
 from drainproxy.proxy.wire import sockets
 from drainproxy.proxy.wire.weights import LARGE_HEAD_BYTES

@@ -7,7 +7,6 @@ RST_STREAM where a deadline has come. Streams that raced with the GOAWAY are ser
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import TYPE_CHECKING
 
 from drainproxy.errors import (
@@ -22,9 +21,9 @@ from drainproxy.errors import (
 from drainproxy.proxy.accounting.outcome import TurnedAway
 from drainproxy.proxy.downstream.states import AFTER_EOF, CLOSED, LINGERING
 from drainproxy.proxy.http2 import frames
-from drainproxy.proxy.http2.flood_limits import Abuse, FloodLimits
+from drainproxy.proxy.http2.faults import Abuse, Code, FrameFault
+from drainproxy.proxy.http2.flood_limits import FloodLimits
 from drainproxy.proxy.http2.frame_reader import FrameReader, Rest
-from drainproxy.proxy.http2.frames import Code, FrameFault
 from drainproxy.proxy.http2.goaway import Goaway
 from drainproxy.proxy.http2.stream import Stream
 from drainproxy.proxy.http2.streams import Streams
@@ -87,6 +86,8 @@ class Http2Connection(Relay):
             plane.accounting.record(TurnedAway(self, error))
             plain.write(frames.REFUSAL)
             plain.close()
+            self.timer.end()
+            self._part()
             return
         self.take_over()
         self._weight.look(self._streams)
@@ -199,7 +200,13 @@ class Http2Connection(Relay):
     def ended(self, *, reset: bool) -> None:
         """See ClientSocket."""
         super().ended(reset=reset)
-        self._weight.in_turn(self._streams, partial(self._let_go, "reset"))
+        self._weight.in_turn(self._streams, self._part)
+
+    def _part(self) -> None:
+        """Be over, and in no circle with what it was made of."""
+        self._let_go("reset")
+        for part in (self._streams, self.goaway, self._weight):
+            part.leave()
 
     # Frames of ours.
 

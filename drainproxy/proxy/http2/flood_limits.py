@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from drainproxy.proxy.http2.frames import Code, FrameFault
+from drainproxy.proxy.http2.faults import Abuse, Code
 
 if TYPE_CHECKING:
     from drainproxy.metrics import Excess
@@ -78,11 +78,3 @@ class FloodLimits:
 
 
 _AN_ANSWER: Final[dict[Excess, int]] = {"reset": RESETS_AN_ANSWER, "ping": 1, "empty": 1}
-
-
-class Abuse(FrameFault):
-    """More than a client needs."""
-
-    def __init__(self, kind: Excess) -> None:
-        super().__init__(Code.ENHANCE_YOUR_CALM, f"too much: {kind}")
-        self.kind = kind

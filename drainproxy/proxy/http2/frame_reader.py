@@ -8,7 +8,7 @@ from collections.abc import Callable, Container
 from typing import Final
 
 from drainproxy.proxy.http2 import frames
-from drainproxy.proxy.http2.frames import Code, FrameFault
+from drainproxy.proxy.http2.faults import Code, FrameFault
 from drainproxy.proxy.wire.run_queue import READ_BUDGET
 
 Meanings = dict[int, Callable[[int, int, memoryview], bytes | None]]

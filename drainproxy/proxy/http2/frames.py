@@ -6,8 +6,9 @@ RFC 9113 sections 4 and 6. A frame header is 24 bits of length, a type, flags an
 from __future__ import annotations
 
 import struct
-from enum import IntEnum
 from typing import TYPE_CHECKING, Final
+
+from drainproxy.proxy.http2.faults import Code, FrameFault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,33 +49,6 @@ _HEADER: Final = struct.Struct(">HBBBI")
 read_header = _HEADER.unpack_from
 """(bytes, offset) -> length's upper 16 bits, its lower 8, type, flags, stream with the reserved bit."""
 _SETTING: Final = struct.Struct(">HI")
-
-
-class Code(IntEnum):
-    """Error codes (section 7)."""
-
-    NO_ERROR = 0x0
-    PROTOCOL_ERROR = 0x1
-    INTERNAL_ERROR = 0x2
-    FLOW_CONTROL_ERROR = 0x3
-    STREAM_CLOSED = 0x5
-    FRAME_SIZE_ERROR = 0x6
-    REFUSED_STREAM = 0x7
-    CANCEL = 0x8
-    COMPRESSION_ERROR = 0x9
-    ENHANCE_YOUR_CALM = 0xB
-    HTTP_1_1_REQUIRED = 0xD
-
-
-class FrameFault(Exception):
-    """Bytes that end a connection, with the code that says why."""
-
-    def __init__(self, code: Code, why: str) -> None:
-        super().__init__(why)
-        self.code = code
-        # Not on the class: a compiled exception does not find it there.
-        self.before = b""
-        """The frames of the same read that come before it, and pass."""
 
 
 def read_magic(left: bytes, data: bytes) -> tuple[bytes, bytes]:

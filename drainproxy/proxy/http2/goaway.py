@@ -9,7 +9,7 @@ import math
 from typing import TYPE_CHECKING, Final, Protocol
 
 from drainproxy.proxy.http2 import frames
-from drainproxy.proxy.http2.frames import Code
+from drainproxy.proxy.http2.faults import Code
 from drainproxy.proxy.http2.part import Part
 from drainproxy.proxy.http2.streams import OUR_PING, StreamHost
 
@@ -51,7 +51,7 @@ class Parting(StreamHost, Protocol):
         """Say goodbye and close."""
 
 
-class Goaway(Part[Parting]):
+class Goaway(Part):
     """Of one connection. `why` is a label of `h2_goaway_total`, None if it was counted."""
 
     __slots__ = ("_heard", "_put_off", "_streams", "due", "told")
@@ -65,6 +65,12 @@ class Goaway(Part[Parting]):
         """Why a newcomer is to be told."""
         self.due = math.inf
         """When not to wait any longer, for its first stream or for its answer."""
+
+    @property
+    def _connection(self) -> Parting:
+        """See Part."""
+        connection: Parting = self._owner
+        return connection
 
     def review(self) -> None:
         """Tell the client to go elsewhere, if the lifecycle wants that now, or the application is gone."""
@@ -120,9 +126,8 @@ class Goaway(Part[Parting]):
 
     def end_if_done(self) -> None:
         """End the connection of a client that has heard, once no stream is open."""
-        connection = self._owner()
-        if connection is not None and self._heard and not self._streams.open:
-            connection.end(Code.NO_ERROR, None)
+        if self._heard and not self.left and not self._streams.open:
+            self._connection.end(Code.NO_ERROR, None)
 
     def last_word(self, code: Code, why: Goodbye | None) -> None:
         """Name the last stream that was taken, unless the application has said itself why it goes."""

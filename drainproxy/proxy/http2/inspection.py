@@ -9,7 +9,7 @@ from typing import Any
 import hpack
 
 from drainproxy.proxy.http2 import frames
-from drainproxy.proxy.http2.frames import Code, FrameFault
+from drainproxy.proxy.http2.faults import Code, FrameFault
 from drainproxy.proxy.http2.stream import Stream
 
 PADDED, PRIORITY = 0x8, 0x20

@@ -9,7 +9,7 @@ from drainproxy.errors import DrainDeadline
 from drainproxy.proxy.accounting.outcome import outcome_of
 from drainproxy.proxy.accounting.shown import shown, shown_path
 from drainproxy.proxy.http2 import frames
-from drainproxy.proxy.http2.frames import Code
+from drainproxy.proxy.http2.faults import Code
 from drainproxy.proxy.limits.deadlines import Deadlines
 from drainproxy.proxy.message import replies
 

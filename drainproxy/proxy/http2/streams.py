@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from drainproxy.proxy.http2 import frames
+from drainproxy.proxy.http2.faults import Code, FrameFault
 from drainproxy.proxy.http2.flood_limits import PROVOKED
-from drainproxy.proxy.http2.frames import Code, FrameFault
 from drainproxy.proxy.http2.part import Part
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class StreamHost(Protocol):
         """The application's first SETTINGS pass."""
 
 
-class Streams(Part["StreamHost"]):
+class Streams(Part):
     """Of one connection. Written by the frames that pass."""
 
     __slots__ = ("_bounds", "_opening", "_reset", "announced", "last", "open", "parted", "taken")
@@ -96,6 +96,12 @@ class Streams(Part["StreamHost"]):
         """The application's GOAWAY was its last: it named a stream or an error."""
         self._reset: dict[int, bool] = {}
         """Streams that ended with a reset; True: it was ours, and neither side hears of them any more."""
+
+    @property
+    def _connection(self) -> StreamHost:
+        """See Part."""
+        connection: StreamHost = self._owner
+        return connection
 
     @property
     def remembered(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from drainproxy.errors import OutOfBuffers
-from drainproxy.proxy.http2.frames import Code
+from drainproxy.proxy.http2.faults import Code
 from drainproxy.proxy.http2.part import Part
 from drainproxy.proxy.wire.weights import HTTP2_BYTES, RESET_BYTES, STREAM_BYTES, WORK_BYTES
 
@@ -43,7 +43,7 @@ class Weighed(Protocol):
         """End for `error`."""
 
 
-class Weight(Part[Weighed]):
+class Weight(Part):
     """Of one connection: its books, and the beginning of a frame that has come from the client."""
 
     __slots__ = ("_buffers", "_half_bytes", "_own_bytes")
@@ -52,6 +52,12 @@ class Weight(Part[Weighed]):
         super().__init__(connection)
         self._buffers = connection.buffers
         self._own_bytes = self._half_bytes = 0
+
+    @property
+    def _connection(self) -> Weighed:
+        """See Part."""
+        connection: Weighed = self._owner
+        return connection
 
     def look(self, streams: Streams) -> None:
         """Account for the books: streams, and those that were reset and are remembered."""
@@ -96,6 +102,5 @@ class Weight(Part[Weighed]):
 
     def shed(self) -> None:
         """See Begun."""
-        connection = self._connection
-        if self._half_bytes and not connection.leaving:
-            connection.fail(OutOfBuffers("half a frame"), Code.ENHANCE_YOUR_CALM, "abuse")
+        if self._half_bytes and not self.left and not self._connection.leaving:
+            self._connection.fail(OutOfBuffers("half a frame"), Code.ENHANCE_YOUR_CALM, "abuse")

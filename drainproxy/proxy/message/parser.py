@@ -17,6 +17,7 @@ import httptools
 from drainproxy import errors
 from drainproxy.proxy.message import lenient
 from drainproxy.proxy.message.field_names import CLIENT_ADDRESS, CLIENT_SCHEME, HOP_BY_HOP, OF_CLIENTS, words
+from drainproxy.proxy.message.http2_preface import Http2Preface
 from drainproxy.proxy.message.status_line import USUAL, unusual
 from drainproxy.proxy.wire.weights import OBJECT_BYTES, READER_BYTES
 
@@ -94,14 +95,6 @@ class ResponseHead:
         self.noted: Noted = {}
         self.named = _NONE
         self.padded = False
-
-
-class Http2Preface(Exception):
-    """A client that speaks HTTP/2 from the first byte (RFC 9113 section 3.4). Carries what followed."""
-
-    def __init__(self, rest: bytes) -> None:
-        super().__init__("HTTP/2")
-        self.rest = rest
 
 
 class _Parser(Protocol):

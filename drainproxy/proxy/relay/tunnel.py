@@ -147,6 +147,11 @@ class Tunnel(Relay):
             self._arm()  # the timer went with the client; the application is given its time too
 
     @property
+    def goes_on(self) -> bool:
+        """See ClientSocket. The application is given its time to take what was said last."""
+        return self._open
+
+    @property
     def gone(self) -> bool:
         """See ClientSocket. Here a half-close is no reason to think so."""
         return self.state is CLOSED
@@ -224,8 +229,12 @@ class Tunnel(Relay):
         if reset and not upstream.lost:
             sockets.reset_on_close(upstream.transport)
         self.plane.pool.discard(upstream)
-        if not self.gone:
-            self.reset() if reset else self.close()
+        if self.gone:
+            self.timer.end()
+        elif reset:
+            self.reset()
+        else:
+            self.close()
         self.plane.accounting.record(self)
         self.plane.inflight.discard(self)
 

@@ -41,10 +41,6 @@ LEFT_OUT_S: Final = 2.0
 """Who has not answered a connect is not tried again before that, unless there is nobody else."""
 
 
-class NobodyElse(Exception):
-    """No sibling has taken a connection: nothing was sent."""
-
-
 class HandedOn(Protocol):
     """A request that says it was."""
 
@@ -107,10 +103,10 @@ class Handoff:
 
     async def connect(
         self, head: RequestHead, target: bytes, latest: float
-    ) -> tuple[UpstreamConnection, str]:
+    ) -> tuple[UpstreamConnection, str] | None:
         """Connect to a sibling, mark the request as handed on, and return which one it is.
 
-        `target`: as it goes on. Until loop time `latest`. Raises NobodyElse.
+        `target`: as it goes on. Until loop time `latest`. None: nobody has taken it, and nothing was sent.
         """
         await self._look(latest)
         tried = 0
@@ -121,7 +117,7 @@ class Handoff:
                 handed_on.mark(head, target, self._siblings.keys, time.time())
                 return connection, sibling.host
         self.ended("unreachable" if tried else "nobody")
-        raise NobodyElse
+        return None
 
     def came(self, request: HandedOn) -> bool:
         """Take in a request that says it was handed on; return whether a sibling has said so."""
@@ -194,7 +190,7 @@ class Handoff:
         connection.spent = True
         try:
             async with asyncio.timeout_at(deadline):
-                await connection.dial(lambda: connection)
+                await connection.dial(connection.as_protocol)
         except (TimeoutError, OSError):
             self._left_out[sibling] = self._loop.time() + LEFT_OUT_S
             self._house.closed(connection)

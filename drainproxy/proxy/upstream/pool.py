@@ -289,7 +289,7 @@ class Pool:
             if self.tls is not None:
                 await self.tls.connect(connection)
             else:
-                await connection.dial(lambda: connection)
+                await connection.dial(connection.as_protocol)
         except BaseException:
             # uvloop closes a connection that was made just before its connect was given up on, and never
             # says that it is lost.

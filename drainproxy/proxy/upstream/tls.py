@@ -7,7 +7,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
-from typing import Protocol
+from typing import Protocol, cast
 
 from drainproxy import certificates
 from drainproxy.addresses import UpstreamAddress
@@ -63,7 +63,7 @@ class UpstreamTls:
             context = self._http2(context)
         buffers = connection.buffers
         tls = Tls(
-            connection,
+            connection.as_protocol(),
             context,
             ended,
             server_name=self.server_name,
@@ -71,7 +71,7 @@ class UpstreamTls:
             account=buffers,
         )
         try:
-            transport = await connection.dial(lambda: tls)
+            transport = await connection.dial(lambda: cast("asyncio.Protocol", tls))
         except BaseException:
             # As with the pool's books: uvloop may never say that it is lost.
             tls.leave_account()

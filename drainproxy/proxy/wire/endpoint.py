@@ -6,24 +6,28 @@ the account that all of them share (buffers.py).
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, cast
 
 from drainproxy.proxy.wire import sockets
 from drainproxy.proxy.wire.buffers import SMALL_BYTES
 from drainproxy.proxy.wire.run_queue import LARGE_READ_BYTES
+from drainproxy.proxy.wire.small_reads import SmallReads
 from drainproxy.proxy.wire.sockets import UNSENT_BYTES, bound_unsent
 from drainproxy.proxy.wire.tls import Tls
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from drainproxy.proxy.wire.buffers import Buffers
 
 
-class Endpoint(asyncio.Protocol):
-    """Written by its transport, on the loop's thread."""
+class Endpoint:
+    """An asyncio.Protocol by what it does, and by no inheritance (decision 0023).
+
+    Written by its transport, on the loop's thread.
+    """
 
     __slots__ = ("_afterwards", "_backlog", "_fin_due", "buffers", "transport", "yielding")
     transport: asyncio.Transport
@@ -39,6 +43,10 @@ class Endpoint(asyncio.Protocol):
         self._afterwards: Callable[[], object] | None = None
         """What has come behind the backlog."""
 
+    def as_protocol(self) -> asyncio.Protocol:
+        """Return itself, as what a loop or a transport takes."""
+        return cast("asyncio.Protocol", self)
+
     @property
     def held_back(self) -> bool:
         """It is not read from, because what it says could not be passed on."""
@@ -53,6 +61,14 @@ class Endpoint(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         if self.buffers.tight:
             self.fit()
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        raise NotImplementedError
+
+    def eof_received(self) -> bool | None:
+        """See asyncio.Protocol."""
+        raise NotImplementedError
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
@@ -144,10 +160,10 @@ class Endpoint(asyncio.Protocol):
         if transport.is_closing():
             return
         bound_unsent(transport.get_extra_info("socket"), SMALL_BYTES if tight else UNSENT_BYTES)
-        reader: asyncio.Protocol = self
-        if isinstance(transport, Tls):
+        reader = self.as_protocol()
+        if (tls := session_of(transport)) is not None:
             # What is read is read for it.
-            reader, transport = transport, transport.plain
+            reader, transport = cast("asyncio.Protocol", tls), tls.plain
         transport.set_protocol(SmallReads(reader) if tight else reader)
         transport.set_write_buffer_limits(high=0 if tight else None)
         if transport.is_reading():
@@ -156,36 +172,6 @@ class Endpoint(asyncio.Protocol):
             transport.resume_reading()
 
 
-class SmallReads(asyncio.BufferedProtocol):
-    """Stands before a protocol and has it given no more than SMALL_BYTES at a time."""
-
-    __slots__ = ("_reader",)
-    _buffer: ClassVar = memoryview(bytearray(SMALL_BYTES))
-    """One for all: what was read is handed on before anything else is read."""
-
-    def __init__(self, reader: asyncio.Protocol) -> None:
-        self._reader = reader
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """See asyncio.BufferedProtocol."""
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """See asyncio.BufferedProtocol."""
-        self._reader.data_received(bytes(self._buffer[:nbytes]))
-
-    def eof_received(self) -> bool | None:
-        """See asyncio.BufferedProtocol."""
-        return self._reader.eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio.BufferedProtocol."""
-        self._reader.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """See asyncio.BufferedProtocol."""
-        self._reader.pause_writing()
-
-    def resume_writing(self) -> None:
-        """See asyncio.BufferedProtocol."""
-        self._reader.resume_writing()
+def session_of(transport: object) -> Tls | None:
+    """Return what a connection is encrypted by, or None."""
+    return transport if isinstance(transport, Tls) else None

@@ -9,7 +9,7 @@ webhook.
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Final, Protocol, cast
 
 from drainproxy.proxy.wire import client_hello, sockets
@@ -19,14 +19,8 @@ from drainproxy.proxy.wire.weights import HANDSHAKE_BYTES, RECORD_BYTES, SESSION
 READ_BYTES: Final = 64 * 1024
 """More than a record holds: what is left after a read is the beginning of the next record. Decrypted at a
 time, since records that carry no data (KeyUpdate) are read over without a word."""
-
-
 PIECE_BYTES: Final = 16 * 1024
 """So much is encrypted at a time: OpenSSL's buffers keep the largest size that they had."""
-
-_OF_THE_SOCKET = ("abort", "get_write_buffer_size", "is_closing", "set_write_buffer_limits")
-"""What the plain transport does by itself: no clear text waits here, encrypted bytes are what is unsent, and
-an abort sends no close_notify, so that the other side sees that something is missing."""
 
 
 class Account(Protocol):
@@ -38,19 +32,26 @@ class Account(Protocol):
     def free(self, who: Hashable) -> None: ...
 
 
-class Tls(asyncio.Protocol, asyncio.Transport):
-    """One connection's encryption. Written by its plain transport and its protocol, on the loop's thread."""
+class Tls:
+    """One connection's encryption: an asyncio.Protocol and an asyncio.Transport by what it does, and by no
+    inheritance (decision 0023). Written by its plain transport and its protocol, on the loop's thread."""
 
     __slots__ = (
         "_account", "_began", "_context", "_ended", "_failure", "_header", "_held", "_in_record",
         "_keep_half", "_kept", "_later", "_left", "_outgoing", "_protocol", "_said_bye", "_seal", "_sealed",
-        "_server_name", "_shaken", "_tls", "_widest", "_yielding", "hello", "incoming", "plain",
-        *_OF_THE_SOCKET,
+        "_server_name", "_shaken", "_tls", "_widest", "_yielding", "abort", "get_write_buffer_size", "hello",
+        "incoming", "is_closing", "plain", "set_write_buffer_limits",
     )  # fmt: skip
     plain: asyncio.Transport
     """The transport below."""
     incoming: ssl.MemoryBIO
     """Under this name it accounts for what it holds."""
+    # What the plain transport does by itself: no clear text waits here, encrypted bytes are what is unsent,
+    # and an abort sends no close_notify, so that the other side sees that something is missing.
+    abort: Callable[[], None]
+    get_write_buffer_size: Callable[[], int]
+    is_closing: Callable[[], bool]
+    set_write_buffer_limits: Callable[..., None]
 
     def __init__(
         self,
@@ -69,10 +70,8 @@ class Tls(asyncio.Protocol, asyncio.Transport):
         `protocol`, if there is an account. `run_queue`: where others have their turn; else in the loop's next
         one. `account`: how much is held here. Without a `server_name` it is a server."""
         self._protocol = protocol
-        self._began = began
-        self._ended = ended
-        self._seal = seal
-        self._sealed = False
+        self._began, self._ended = began, ended
+        self._seal, self._sealed = seal, False
         self._account = account
         self._context = context
         self.incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -88,8 +87,7 @@ class Tls(asyncio.Protocol, asyncio.Transport):
         self._in_record = False
         """A record that is not complete has been accounted for."""
         self._server_name = server_name
-        self._shaken = False
-        self._said_bye = False
+        self._shaken = self._said_bye = False
         self._later = asyncio.get_running_loop().call_soon if run_queue is None else run_queue.add
         self._held = False
         """The protocol takes nothing at the moment."""
@@ -105,13 +103,14 @@ class Tls(asyncio.Protocol, asyncio.Transport):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Present itself as the transport; a client says hello."""
-        self.plain = cast("asyncio.Transport", transport)
-        for name in _OF_THE_SOCKET:
-            setattr(self, name, getattr(transport, name))
+        self.plain = plain = cast("asyncio.Transport", transport)
+        self.abort, self.is_closing = plain.abort, plain.is_closing
+        self.get_write_buffer_size = plain.get_write_buffer_size
+        self.set_write_buffer_limits = plain.set_write_buffer_limits
         if self._server_name is not None:
             # Not before: what is never connected is never lost, and would be in the account for good.
             self._begin(self._server_name)
-        self._protocol.connection_made(self)
+        self._protocol.connection_made(cast("asyncio.BaseTransport", self))
         if self._tls is not None:
             self._shake()
 
@@ -351,6 +350,10 @@ class Tls(asyncio.Protocol, asyncio.Transport):
             self.plain.write(b"".join((*sent, self._outgoing.read())))
         else:
             self._flush()
+
+    def writelines(self, pieces: Iterable[bytes | bytearray | memoryview]) -> None:
+        """See asyncio.Transport."""
+        self.write(b"".join(pieces))
 
     def write_eof(self) -> None:
         """Stop sending, and go on reading: close_notify, then FIN."""

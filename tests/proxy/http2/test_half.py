@@ -7,8 +7,8 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drainproxy.proxy.http2.faults import FrameFault
 from drainproxy.proxy.http2.frame_reader import FrameReader
-from drainproxy.proxy.http2.frames import FrameFault
 from tests.support.http2 import PREFACE, SETTINGS, frame
 
 kinds = st.one_of(st.integers(0, 12), st.integers(0, 255))

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from drainproxy import flavour
-from drainproxy.proxy.http2.flood_limits import PROMPT_S, RESETS_AN_ANSWER, WINDOW_S, Abuse, FloodLimits
+from drainproxy.proxy.http2.faults import Abuse
+from drainproxy.proxy.http2.flood_limits import PROMPT_S, RESETS_AN_ANSWER, WINDOW_S, FloodLimits
 from drainproxy.proxy.settings import ProxySettings
 from tests.proxy.http2.test_connection import CANCEL, ENHANCE_YOUR_CALM, INTERNAL_ERROR, asked, ended, pair
 from tests.support.http2 import (
