@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
-from drainproxy import flavour
 from drainproxy.proxy.downstream.states import LINGERING
 from drainproxy.proxy.wire import buffers
 from drainproxy.proxy.wire.buffers import SMALL_BYTES
@@ -18,12 +15,15 @@ from drainproxy.proxy.wire.weights import (
     WORK_BYTES,
     transport_bytes,
 )
+from tests.support.flavours import of_sources
 from tests.support.house import House
 from tests.support.upstream import Upstream, answering
 from tests.support.wire import End
 from tests.support.words import GET, OK, get
 
 if TYPE_CHECKING:
+    import pytest
+
     from drainproxy.proxy.http1.connection import ClientConnection
     from drainproxy.proxy.wire.buffers import Buffers
 
@@ -204,7 +204,7 @@ async def test_connections_and_requests_are_in_what_is_told() -> None:
         await house.until(lambda: not house.buffers.resident_bytes)
 
 
-@pytest.mark.skipif(flavour.current() == "compiled", reason="compiled, it calls what a test cannot replace")
+@of_sources("it replaces a function")
 async def test_free_memory_is_given_back_once_much_of_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """The C library would keep it."""
     given = []

@@ -6,11 +6,12 @@ import asyncio
 
 import pytest
 
-from drainproxy import certificates, flavour
+from drainproxy import certificates
 from drainproxy.certificates import Certificates, Files
 from drainproxy.proxy.upstream.probe import Answer, ask
 from drainproxy.proxy.upstream.tls import UpstreamTls
 from tests.support.authority import Authority
+from tests.support.flavours import of_sources
 from tests.support.house import House
 from tests.support.message import Ending
 from tests.support.upstream import OK, Upstream, answering
@@ -210,7 +211,7 @@ async def test_a_handshake_that_is_given_up_leaves_no_session_in_the_account(the
         assert house.buffers.own_bytes == 0
 
 
-@pytest.mark.skipif(flavour.current() == "compiled", reason="compiled, a pool's method cannot be replaced")
+@of_sources("it replaces a pool's method")
 async def test_a_connect_that_is_given_up_as_it_stands_leaves_no_session_in_the_account(theirs, ours):
     """uvloop closes such a connection without a word."""
     async with Upstream(tls=theirs) as upstream, House(upstream, upstream_tls=ours) as house:

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from drainproxy import flavour
 from drainproxy.proxy.http2.faults import Abuse
 from drainproxy.proxy.http2.flood_limits import PROMPT_S, RESETS_AN_ANSWER, WINDOW_S, FloodLimits
 from drainproxy.proxy.settings import ProxySettings
 from tests.proxy.http2.test_connection import CANCEL, ENHANCE_YOUR_CALM, INTERNAL_ERROR, asked, ended, pair
+from tests.support.flavours import of_sources
 from tests.support.http2 import (
     DATA,
     END_HEADERS,
@@ -147,7 +147,7 @@ def counted(guard: FloodLimits, now: float) -> int:
     raise AssertionError("no limit")
 
 
-@pytest.mark.skipif(flavour.current() == "compiled", reason="compiled, only a real stream will do")
+@of_sources("its stream is none")
 def test_the_answers_of_the_window_before_count_too() -> None:
     """An application that has stopped for a moment is no reason to end its clients' connections."""
     guard = FloodLimits(ProxySettings(h2_max_resets=20), 0.0)
@@ -158,7 +158,7 @@ def test_the_answers_of_the_window_before_count_too() -> None:
     assert counted(guard, 2 * WINDOW_S + 0.002) == 200
 
 
-@pytest.mark.skipif(flavour.current() == "compiled", reason="compiled, only a real stream will do")
+@of_sources("its stream is none")
 def test_answers_of_long_ago_count_for_one_window() -> None:
     """A connection that has been busy for an hour has not saved up for a flood."""
     guard = FloodLimits(ProxySettings(h2_max_resets=20), 0.0)
@@ -166,7 +166,7 @@ def test_answers_of_long_ago_count_for_one_window() -> None:
     assert counted(guard, 3_600.0) == 200 + RESETS_AN_ANSWER * 100
 
 
-@pytest.mark.skipif(flavour.current() == "compiled", reason="compiled, only a real stream will do")
+@of_sources("its stream is none")
 def test_a_stream_that_was_waited_for_does_not_count() -> None:
     """A call whose deadline has passed: open streams are bounded, and so is their rate."""
     guard = FloodLimits(ProxySettings(h2_max_resets=1), 0.0)
