@@ -41,7 +41,11 @@ if TYPE_CHECKING:
 
 ROWS = 60
 DEMO_S = 300
-WARM_S = 3.0
+WARM_S = 40.0
+"""So long is a process seen before its drain: what it shows of callers has to be heard first."""
+CALLERS = 5
+LEAVES_S = 1.4
+"""From one of them to the next that hears of the drain; one never does."""
 SEEN_S = 6.0
 """How far a drain is when it is looked at."""
 
@@ -120,7 +124,8 @@ async def draining() -> AsyncIterator[Proxy]:
         assert app.stdout is not None
         address = re.search(rb"http://[\d.]+:\d+", await app.stdout.readline())
         assert address is not None
-        settings = {"propagation": "cluster", "grace_period": "60s"}
+        place = {"pod_name": "shop-6d5f7b9c8d-x2x4z", "pod_namespace": "shop", "node_name": "node-7"}
+        settings = {"propagation": "cluster", "grace_period": "60s", "rbac": "none", **place}
         try:
             async with (
                 Proxy(upstreams=[address[0].decode()], **settings) as proxy,
@@ -128,14 +133,19 @@ async def draining() -> AsyncIterator[Proxy]:
             ):
                 await proxy.ready()
                 house = "http://{}:{}".format(*proxy.addresses[0])
+                callers = [asyncio.create_task(_come(house)) for _ in range(CALLERS)]
+                await asyncio.sleep(WARM_S)
                 paths = ("/slow?seconds=50", "/stream?seconds=50", "/slow?seconds=40", "/events", "/events")
                 held = [asyncio.create_task(_read(web, house + path)) for path in paths]
                 sockets = [await web.ws_connect(f"{house}/talk") for _ in range(2)]
-                held.append(asyncio.create_task(_come(house)))
                 held.append(asyncio.create_task(_read(web, "http://{}:{}/drain/wait".format(*proxy.admin))))
-                await asyncio.sleep(WARM_S)
+                await asyncio.sleep(1)
                 assert (await _output(*command("drain"), socket=proxy.control_socket)) == 0
-                await asyncio.sleep(SEEN_S)
+                for caller in callers[1:]:
+                    await asyncio.sleep(LEAVES_S)
+                    caller.cancel()
+                await asyncio.sleep(SEEN_S - LEAVES_S * (CALLERS - 1))
+                held.append(callers[0])
                 yield proxy
                 for task in held:
                     task.cancel()
@@ -157,7 +167,7 @@ async def _come(house: str) -> None:
     while True:
         async with aiohttp.ClientSession() as web, web.get(house) as answer:
             await answer.read()
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.25)
 
 
 async def _output(*words: str, socket: str) -> int:
@@ -168,7 +178,7 @@ async def _output(*words: str, socket: str) -> int:
 async def status_page(browser: Browser) -> None:
     """The page in mid drain, on a desk and on a phone at night."""
     screens = {
-        "status-page.png": {"viewport": {"width": 1100, "height": 760}},
+        "status-page.png": {"viewport": {"width": 1100, "height": 900}},
         "status-page-phone.png": {
             "viewport": {"width": 375, "height": 812},
             "color_scheme": "dark",

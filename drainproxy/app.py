@@ -17,6 +17,7 @@ from typing import Any
 
 from drainproxy import __version__, flavour
 from drainproxy.addresses import ListenAddress
+from drainproxy.admin.recent import Recent
 from drainproxy.admin.server import AdminServer
 from drainproxy.certificates import Rotation
 from drainproxy.config import Config
@@ -139,6 +140,12 @@ class _Process:
         """Of leaving: it ends when a person insists."""
         self.metrics.build_info.set(1.0, __version__, platform.python_version(), flavour.current())
 
+    def _count_rates(self) -> Recent:
+        accountings = {each.server.plane.accounting: None for each in self._listeners}
+        recent = Recent(self.controller, self.metrics, list(accountings))
+        self._monitor.each_tick = recent.tick
+        return recent
+
     def _open(self, doors: Sequence[Sequence[Door]]) -> Iterator[Listener]:
         """Yield what listens at each address, and tells when callers are let in."""
         servers = self._serve(doors)
@@ -211,6 +218,7 @@ class _Process:
             settings=self._config.admin,
             node=node.addresses(self._config.kube.host_ips),
             about=self._about,
+            recent=self._count_rates(),
         )
         await admin.start(admin_wire)
         self._log.event("listening", listener="admin", address=address_of(admin_wire))

@@ -18,6 +18,7 @@ from drainproxy import exposition
 from drainproxy.admin import control, guard, health
 from drainproxy.admin.fair_share import FairShare
 from drainproxy.admin.http_server import Handler, HttpServer, Request, Response, Routes, line, waiting
+from drainproxy.admin.recent import Recent
 from drainproxy.admin.scrapes import Scrapes
 from drainproxy.admin.settings import AdminSettings
 from drainproxy.admin.status import status
@@ -62,6 +63,7 @@ class AdminServer:
     about: Callable[[], dict[str, Any]]
     """Says what only the composition root knows; /status shows all of it. Its `listeners`, a list of
     addresses, is empty until every one of them is bound."""
+    recent: Recent
 
     def __post_init__(self) -> None:
         self._scrapes = Scrapes(self.settings.final_scrape_wait)
@@ -248,7 +250,12 @@ class AdminServer:
             controller=self.controller,
             inflight=self.inflight,
             metrics=self.metrics,
-            about={**self.about(), "hooks_waiting": len(self._kubelets) + len(self._waiters)},
+            recent=self.recent,
+            about={
+                **self.about(),
+                "hooks_waiting": len(self._kubelets) + len(self._waiters),
+                "docs_url": self.settings.docs_url,
+            },
             now=now,
         )
         text = json.dumps(document, separators=(",", ":")) + "\n"

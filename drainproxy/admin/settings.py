@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from drainproxy.addresses import ListenAddress
-from drainproxy.kinds import Address, Duration, File, SocketFile
+from drainproxy.kinds import Address, Duration, Endpoint, File, SocketFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,10 @@ class AdminSettings:
     """After a drain that lost, cut or refused something, wait for one more scrape from each Prometheus whose
     next is due within this long; after any other, within a twentieth of it. The application serves meanwhile,
     and is told to stop afterwards."""
+
+    docs_url: Endpoint | None = None
+    """Where docs/ of this version is to be read: the status page links to its files there. Without it, it
+    names them."""
 
     termination_log: File = "/dev/termination-log"
     """Where the drain report goes for `kubectl describe pod`, if the file exists."""

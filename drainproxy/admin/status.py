@@ -13,9 +13,11 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
+from drainproxy.admin.recent import Recent
 from drainproxy.lifecycle.controller import Controller
 from drainproxy.lifecycle.drain import Drain
 from drainproxy.lifecycle.inflight import InFlight, Work
+from drainproxy.lifecycle.propagation import Wait
 from drainproxy.metrics import OUTCOMES, Metrics
 
 MAX_WORKS = 100
@@ -23,7 +25,13 @@ MAX_WORKS = 100
 
 
 def status(
-    *, controller: Controller, inflight: InFlight, metrics: Metrics, about: Mapping[str, Any], now: float
+    *,
+    controller: Controller,
+    inflight: InFlight,
+    metrics: Metrics,
+    recent: Recent,
+    about: Mapping[str, Any],
+    now: float,
 ) -> dict[str, Any]:
     """Return the document of loop time `now`; `about` is what the composition root knows."""
     phase, journal = controller.published.phase, controller.journal
@@ -37,6 +45,7 @@ def status(
         "since_s": _seconds(in_phase_s),
         "phases_s": {each: _seconds(seconds) for each, seconds in spent.items()},
         "waiting_for": controller.waiting_for(),
+        "waits": [_wait(wait, now) for wait in controller.waits()],
         "ready": controller.ready,
         "upstream_up": controller.upstream_up,
         "held": int(metrics.requests_held.value()),
@@ -48,8 +57,22 @@ def status(
             "kinds": dict(sorted(Counter(work.kind for work in inflight.works).items())),
             "oldest": [_work(work, now) for work in islice(inflight.works, MAX_WORKS)],
         },
+        "recent": recent.shown(),
         "config_problems": list(controller.problems),
         "report": None if report is None else report.fields(),
+        "verdict": None if report is None else {"served": not report.incomplete, "words": report.verdict()},
+    }
+
+
+def _wait(wait: Wait, now: float) -> dict[str, Any]:
+    """Return one thing that is waited for, and how much of it is over. None: no clock ends it."""
+    of_s = wait.until - wait.since
+    clock = of_s < math.inf
+    return {
+        "rule": wait.rule,
+        "words": wait.words,
+        "passed_s": _seconds(min(max(0.0, now - wait.since), max(0.0, of_s))) if clock else None,
+        "of_s": _seconds(max(0.0, of_s)) if clock else None,
     }
 
 
@@ -63,6 +86,8 @@ def _drain(drain: Drain, deadline: float, metrics: Metrics, now: float) -> dict[
         "final": drain.final,
         "in_flight_at_start": drain.in_flight_at_start,
         "propagation_ended": drain.propagation_ended,
+        "arrivals_per_s": _seconds(drain.arrivals_per_s),
+        "young": drain.young,
         "late_requests": int(metrics.late_requests.value()) - before.late,
         "last_late_ago_s": None if drain.last_late is None else _seconds(now - drain.last_late),
         "outcomes": {

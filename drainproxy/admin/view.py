@@ -13,7 +13,10 @@ from rich.text import Text
 
 from drainproxy.admin.status_view import render
 from drainproxy.lifecycle.machine import Phase
+from drainproxy.log import plain
 
+EXIT_NOT_SERVED = 1
+"""It drained, and not everybody was served."""
 EXIT_GONE = 69
 """EX_UNAVAILABLE of sysexits.h: the proxy went away and nobody saw it drained."""
 
@@ -22,25 +25,36 @@ FRAME_S = 0.25
 MISSES = 3
 """Answers in a row that may fail before the proxy counts as gone: it may only be busy."""
 
+UP_WITHIN = 2400
+"""Frames, ten minutes of them, in which a proxy that is not up yet may come."""
+
 MIN_WORKS = 3
-OTHER_LINES = 18
+OTHER_LINES = 26
 """Lines of a frame at most, without the rows of work: what the terminal has beyond is theirs."""
 
 
-def watch(fetch: Callable[[], Mapping[str, Any]]) -> int:
-    """Show the proxy until it is gone; return the exit code. `fetch` raises OSError where none answers."""
+def watch(fetch: Callable[[], Mapping[str, Any]], address: str) -> int:
+    """Show the proxy at `address` until it is gone, from when it is up; return the exit code.
+
+    `fetch` raises ConnectionError or TimeoutError where nobody answers, and OSError where it is no proxy.
+    """
     console = Console()
     seen: Mapping[str, Any] = {}
-    misses = 0
+    misses = asked = 0
     try:
         with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
-            while misses < MISSES:
-                if misses or seen:
+            while misses < (MISSES if seen else UP_WITHIN):
+                if asked:
                     time.sleep(FRAME_S)
+                asked += 1
                 try:
                     seen = fetch()
-                except OSError:
+                except OSError as failure:
+                    if not seen and not isinstance(failure, (ConnectionError, TimeoutError)):
+                        raise
                     misses += 1
+                    if not seen:
+                        live.update(_nobody(address, failure), refresh=True)
                     continue
                 misses = 0
                 works = max(MIN_WORKS, console.height - OTHER_LINES)
@@ -48,7 +62,15 @@ def watch(fetch: Callable[[], Mapping[str, Any]]) -> int:
             if seen:
                 live.update(render(seen, gone=True), refresh=True)
     except KeyboardInterrupt:
-        return 0
+        return 0 if seen else EXIT_GONE
     if not seen:
-        console.print(Text("gone: no proxy answers", style="red"))
-    return 0 if seen.get("phase") == Phase.DRAINED and seen.get("report") else EXIT_GONE
+        console.print(Text(f"no proxy has come up at {plain(address)}", style="red"))
+        return EXIT_GONE
+    if seen["phase"] != Phase.DRAINED or not seen.get("verdict"):
+        return EXIT_GONE
+    return 0 if seen["verdict"]["served"] else EXIT_NOT_SERVED
+
+
+def _nobody(address: str, failure: OSError) -> Text:
+    why = failure.strerror or str(failure)
+    return Text(f"waits for a proxy at {plain(address)} to come up: {plain(why)}", style="yellow")

@@ -208,21 +208,31 @@ def _status(options: argparse.Namespace) -> int:
         given = given.removeprefix("http://").removesuffix("/status").removesuffix("/")
     address = config.load(os.environ, {"admin": given}, files=False).admin.admin
     try:
+        if options.watch and not options.json:
+            from drainproxy.admin import view  # noqa: PLC0415 - rich
+
+            return view.watch(lambda: _fetch_status(address), str(address))
         status = _fetch_status(address)
         if options.json:
-            print(json.dumps(status, indent=2))
+            print(_indented(status))
             return 0
         from rich.console import Console  # noqa: PLC0415 - for people only
 
-        from drainproxy.admin import status_view, view  # noqa: PLC0415 - rich
+        from drainproxy.admin import status_view  # noqa: PLC0415 - rich
 
-        if options.watch:
-            return view.watch(lambda: _fetch_status(address))
         Console().print(status_view.render(status))
     except OSError as error:
         _complain(f"no status from {address}: {error.strerror or error}")
         return hook.EXIT_UNREACHABLE
     return 0
+
+
+def _indented(status: dict[str, Any]) -> str:
+    """Return it as JSON for eyes too: a series of numbers on one line."""
+    import re  # noqa: PLC0415 - for this verb only
+
+    text = json.dumps(status, indent=2)
+    return re.sub(r"\[\n([\d.,\s]+?)\n *\]", lambda found: f"[{' '.join(found[1].split())}]", text)
 
 
 def _fetch_status(address: ListenAddress) -> dict[str, Any]:
@@ -241,6 +251,9 @@ def _fetch_status(address: ListenAddress) -> dict[str, Any]:
         status = json.loads(body)
         if not isinstance(status, dict) or "phase" not in status:
             raise OSError("its answer is no status")
+    except ConnectionError:
+        # Of which http.client's RemoteDisconnected is one: a port-forward whose pod does not listen yet.
+        raise
     except (http.client.HTTPException, ValueError, RecursionError) as error:
         raise OSError(f"its answer makes no sense: {error!r}") from None
     finally:

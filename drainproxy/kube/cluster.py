@@ -109,6 +109,8 @@ class Cluster:
             "state": reading.state,
             "terminating": reading.terminating,
             "slices": reading.slices,
+            "rows": reading.rows,
+            "rows_flipped": reading.flipped,
             "other_ready": reading.others,
             "other_ready_on_node": reading.others_on_node,
             "successor_waits": self.controller.plan.successor_waits,

@@ -38,6 +38,15 @@ class ArrivalRate:
             self._counts[slot] = 0
         self._counts[slot] += 1
 
+    def young(self, now: float) -> bool:
+        """Tell whether the process has not been heard long enough, at loop time `now`, to be called busy."""
+        return now - self.since < LEAST_S
+
+    def between(self, first: int, last: int) -> int:
+        """Return the arrivals from second `first` to before `last` of loop time, within the last WINDOW_S."""
+        rows = zip(self._seconds, self._counts, strict=True)
+        return sum(count for second, count in rows if first <= second < last)
+
     def arrivals_per_s(self, before: float) -> float:
         """Return the rate of arrivals until loop time `before`; 0 for a process younger than LEAST_S.
 

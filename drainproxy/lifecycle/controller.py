@@ -20,13 +20,13 @@ from drainproxy.lifecycle.journal import Journal
 from drainproxy.lifecycle.lazytimer import LazyTimer
 from drainproxy.lifecycle.machine import Event, Phase, Readiness, step
 from drainproxy.lifecycle.notifier import Notifier
-from drainproxy.lifecycle.propagation import Evidence, Reason, Routability, Rules
+from drainproxy.lifecycle.propagation import Evidence, Reason, Routability, Rules, Wait
 from drainproxy.lifecycle.readiness import by_setting
 from drainproxy.lifecycle.reconnect_spread import ReconnectSpread
 from drainproxy.lifecycle.report import NOWHERE, Cause, Place, Report
 from drainproxy.lifecycle.settings import LifecycleSettings
 from drainproxy.lifecycle.snapshot import picture
-from drainproxy.lifecycle.weighing import STUCK, Known, Scales
+from drainproxy.lifecycle.weighing import STUCK, Known, Scales, undisturbed
 from drainproxy.log import Log
 from drainproxy.metrics import Metrics
 
@@ -96,9 +96,9 @@ class Controller(Notifier):
         t0 = now if self.hooks.first is None else self.hooks.first
         self.hooks.close_window()
         if self.drain is None:
-            arrivals_per_s = self.arrival_rate.arrivals_per_s(now)
-            self.drain = Drain(cause, now, t0, len(self._inflight), arrivals_per_s, self._metrics)
-            self.drain.place = self._place
+            heard = self.arrival_rate.arrivals_per_s(now)
+            self.drain = Drain(cause, now, t0, len(self._inflight), heard, self._metrics, place=self._place)
+            self.drain.young = self.arrival_rate.young(now)
             self.drain.sigterm_at = now if sigterm else None
             # In a turn of its own: who lets go has not yet said how it ended.
             self._inflight.on_empty = partial(self._loop.call_soon, self._review)
@@ -253,19 +253,18 @@ class Controller(Notifier):
             return math.inf
         return self.plan.budget.work_deadline(drain.t0, drain.sigterm_at, told_last=drain.own_hook)
 
-    def waiting_for(self) -> str:
-        """Say what the present phase waits for, in the words of the manual."""
+    def waits(self) -> tuple[Wait, ...]:
+        """Return what is waited for: the first decides. A process that serves waits for nothing."""
         phase, drain = self.published.phase, self.drain
-        if phase is Phase.STARTING:
-            return "the warm-up to end" if self.warming else "the application to answer"
-        if phase is Phase.READY:
-            return "nothing" if self.upstream_up else "the application to answer again"
-        if phase is Phase.PROPAGATING and drain is not None:
-            return self._scales.verdict(self._known(drain)).waiting_for
-        if phase is Phase.DRAINING and drain is not None:
-            count = self._inflight.pending
-            return f"{count} in flight" if count else self._scales.idle(self._known(drain))[1]
-        return self.hooks.waiting_for(drain)
+        if phase is Phase.DRAINED or (drain is None and self.hook_waits):
+            return (self.hooks.waits(drain),)
+        if drain is not None:
+            return self._scales.waits(phase, self._known(drain))
+        return undisturbed(phase, warming=self.warming, upstream_up=self.upstream_up)
+
+    def waiting_for(self) -> str:
+        """Say what decides, in the words of the manual."""
+        return next((wait.words for wait in self.waits()), "nothing")
 
     # Decisions.
 
@@ -303,6 +302,7 @@ class Controller(Notifier):
         if verdict.over is not None:
             self._fire(Event.FORGOTTEN, f"propagation is over: {verdict.over}", verdict.over)
             return math.inf
+        self.journal.decided(drain, verdict.waits[0], now)
         close_from = drain.started + self.plan.rules.min_s
         if self.plan.rules.balancer and not self.published.discourage_reuse:
             if now < close_from:
@@ -321,9 +321,10 @@ class Controller(Notifier):
             drain.refusing, self._inflight.awaited = True, None
             self._publish(Phase.DRAINING)
             return self.deadline
-        idle_at, _ = self._scales.idle(self._known(drain))
-        if now < idle_at:
-            return min(idle_at, self.deadline)
+        idle = self._scales.idle(self._known(drain))
+        if now < idle.until:
+            self.journal.decided(drain, idle, now)
+            return min(idle.until, self.deadline)
         if not looked:
             # Timers run before sockets are read: after a stall, requests may be waiting behind this one.
             self._loop.call_soon(self._loop.call_soon, partial(self._review, looked=True))
@@ -393,8 +394,6 @@ class Controller(Notifier):
         assert self.drain is not None
         self.drain.intent = self._scales.intent(self._known(self.drain))
         self.journal.planned(self.drain, self.plan, in_flight=len(self._inflight))
-
-    # Timers and numbers.
 
     def _refresh_metrics(self) -> None:
         self.journal.refresh(deadline=self.deadline, problems=len(self.problems))

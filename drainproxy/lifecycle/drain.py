@@ -6,7 +6,7 @@ Written by the controller only.
 from dataclasses import dataclass, field
 
 from drainproxy.lifecycle.machine import Phase
-from drainproxy.lifecycle.propagation import Evidence, Reason, Routability
+from drainproxy.lifecycle.propagation import Evidence, Reason, Routability, Rule
 from drainproxy.lifecycle.report import NOWHERE, Cause, Place, Report, Tally, TunnelTally
 from drainproxy.metrics import OUTCOMES, TUNNEL_OUTCOMES, TUNNELS, Metrics
 
@@ -51,6 +51,10 @@ class Drain:
     longest_silence_s: float | None = None
     """Before one of those who came late."""
     place: Place = NOWHERE
+    young: bool = False
+    """The process was too young to have heard its callers: sparse for that, and not for want of traffic."""
+    decided_by: set[Rule] = field(default_factory=set)
+    """What has decided in it so far, as the log has it."""
     followed: float | None = None
     """When another endpoint became ready, where there was none."""
     propagation_ended: Reason | None = None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from drainproxy.lifecycle.budget import MIN_STOP_S
 from drainproxy.lifecycle.lazytimer import LazyTimer
-from drainproxy.lifecycle.propagation import DOUBT, Reason
+from drainproxy.lifecycle.propagation import DOUBT, Reason, Rule, Wait
 
 if TYPE_CHECKING:
     import asyncio
@@ -148,14 +148,18 @@ class Hooks:
             return -math.inf
         return drain.last_late + DOUBT * self._controller.plan.rules.quiet_s
 
-    def waiting_for(self, drain: Drain | None) -> str:
-        """Say what a drain that is over waits for."""
+    def waits(self, drain: Drain | None) -> Wait:
+        """Return what a drain that is over waits for, or where none has begun, a hook."""
+        if drain is None and self.first is not None:
+            words = "SIGTERM: a preStop hook has come; without one, only the application restarts"
+            return Wait(Rule.RESTART_WINDOW, words, self.first, self.first + self._restart_window_s)
         if drain is not None and drain.report is not None and not drain.let_go:
             count = self._inflight.pending
-            return f"a last scrape, {count} in flight" if count else "a last scrape"
+            return Wait(Rule.LAST_SCRAPE, f"a last scrape, {count} in flight" if count else "a last scrape")
         if self._controller.sigterm_at is not None:
-            return "exit"
-        return "SIGTERM" if drain is None or drain.final else "SIGTERM, or undrain"
+            return Wait(Rule.EXIT, "exit")
+        final = drain is None or drain.final
+        return Wait(Rule.SIGTERM, "SIGTERM" if final else "SIGTERM, or undrain")
 
     def _look_again_at(self, drain: Drain, now: float, until: float) -> float:
         """Return until when a drain that is over holds the application at most; `now` for no longer."""

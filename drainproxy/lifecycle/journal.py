@@ -11,6 +11,7 @@ from drainproxy.lifecycle import propagation
 from drainproxy.lifecycle.budget import Plan
 from drainproxy.lifecycle.drain import Drain
 from drainproxy.lifecycle.machine import Phase
+from drainproxy.lifecycle.propagation import Rule, Wait
 from drainproxy.log import Log
 from drainproxy.metrics import Metrics
 
@@ -50,8 +51,18 @@ class Journal:
             deadline_in_s=round(plan.budget.deadline(drain.t0) - self._loop.time(), 3),
             propagation_max_s=round(plan.rules.max_s, 3),
             sparse=propagation.sparse(plan.rules, drain.arrivals_per_s),
+            young=drain.young,
             in_flight=in_flight,
         )
+
+    def decided(self, drain: Drain, wait: Wait, now: float) -> None:
+        """Something decides how long a drain lasts. Said of each once: callers may come at any rate."""
+        if wait.rule in drain.decided_by or wait.rule is Rule.SETTLE:
+            return
+        drain.decided_by.add(wait.rule)
+        of_s = None if math.isinf(wait.until - wait.since) else round(wait.until - wait.since, 3)
+        left_s = None if math.isinf(wait.until) else round(wait.until - now, 3)
+        self._log.event("waits", rule=wait.rule, what=wait.words, of_s=of_s, left_s=left_s)
 
     def note(self, problems: Iterable[str]) -> None:
         """Something is wrong with how this pod is set up."""

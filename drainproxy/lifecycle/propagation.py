@@ -60,6 +60,39 @@ class Reason(StrEnum):
     INTERRUPTED = "interrupted"  # a person insists (the second SIGINT)
 
 
+class Rule(StrEnum):
+    """What decides how long something lasts, in /status, its views and the log (docs/operations.md)."""
+
+    APPLICATION = "application"
+    WARMUP = "warmup"
+    RESTART_WINDOW = "restart_window"
+    MIN = "min"
+    MARGIN = "margin"
+    FLIP = "flip"
+    QUIET = "quiet"
+    TWICE_QUIET = "twice_quiet"
+    SPARSE_MIN = "sparse_min"
+    MAX = "max"
+    ALONE = "alone"
+    IN_FLIGHT = "in_flight"
+    SETTLE = "settle"
+    REFUSE_WINDOW = "refuse_window"
+    LAST_SCRAPE = "last_scrape"
+    SIGTERM = "sigterm"
+    EXIT = "exit"
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """One thing that is waited for. Loop times in seconds."""
+
+    rule: Rule
+    words: str
+    since: float = -math.inf
+    until: float = math.inf
+    """`math.inf`: no clock ends it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """The numbers of one propagation, in seconds. `quiet_s` 0 switches the quiet rule off."""
@@ -101,6 +134,8 @@ class Facts:
     """By when a pod that alone serves has to go over to draining; `-math.inf`: it is not to be held."""
     followed: float | None = None
     """Since when another endpoint has been ready, where there was none: only now can others be chosen."""
+    young: bool = False
+    """The process had not served for long enough to have heard anybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +144,13 @@ class Verdict:
 
     over: Reason | None
     check_at: float
-    waiting_for: str
+    waits: tuple[Wait, ...] = ()
+    """While it is not over: the first is what decides."""
+
+    @property
+    def waiting_for(self) -> str:
+        """What decides, in the words of the manual."""
+        return self.waits[0].words if self.waits else "nothing"
 
 
 def sparse(rules: Rules, arrivals_per_s: float) -> bool:
@@ -145,46 +186,65 @@ def judge(rules: Rules, facts: Facts, now: float) -> Verdict:
     if held_alone(rules, facts):
         until = max(cap, facts.latest)
         if now >= until:
-            return Verdict(Reason.ALONE, now, "nothing")
-        return Verdict(None, until, "another endpoint to be ready: this pod alone serves")
+            return Verdict(Reason.ALONE, now)
+        words = "another endpoint to be ready: this pod alone serves"
+        return Verdict(None, until, (Wait(Rule.ALONE, words, facts.started, until),))
     begun = facts.started
     if facts.followed is not None:
         # The data plane could not choose anybody else before: every wait begins now.
         begun = max(begun, facts.followed)
         cap = max(cap, min(begun + rules.max_s, facts.latest))
     reason, waits = _waits(rules, facts, begun)
-    ready_at, waiting_for = max(waits)
-    if now >= ready_at:
-        return Verdict(reason, now, "nothing")
+    last = max(waits, key=_end)
+    if now >= last.until:
+        return Verdict(reason, now)
     if now >= cap:
-        return Verdict(Reason.MAX, now, "nothing")
-    return Verdict(None, min(ready_at, cap), waiting_for)
+        return Verdict(Reason.MAX, now)
+    # What would last longer than the cap does not decide.
+    still_ready = contradicted(rules, facts.evidence)
+    words = "max: the cluster still says ready" if still_ready else "max, whoever still comes"
+    waits.append(Wait(Rule.MAX, words, facts.started, cap))
+    decides = last if last.until <= cap else waits[-1]
+    others = sorted((each for each in waits if each is not decides), key=_end, reverse=True)
+    return Verdict(None, min(last.until, cap), (decides, *others))
 
 
-def _waits(rules: Rules, facts: Facts, begun: float) -> tuple[Reason, list[tuple[float, str]]]:
+def _end(wait: Wait) -> tuple[float, str]:
+    return wait.until, wait.rule
+
+
+def _waits(rules: Rules, facts: Facts, begun: float) -> tuple[Reason, list[Wait]]:
     """Return what is waited for, each with its end, and the reason when all of it is over."""
     word, thin = facts.evidence, sparse(rules, facts.arrivals_per_s)
     heard = begun if facts.last_late is None else max(begun, facts.last_late)
+    waits: list[Wait] = []
+
+    def wait(rule: Rule, words: str, since: float, for_s: float) -> None:
+        waits.append(Wait(rule, words, since, since + for_s))
+
     if word.state is Routability.GONE:
         reason = Reason.SLICES_QUIET
         since = word.since if facts.followed is None else max(begun, word.since)
-        waits = [(since + rules.margin_s, "margin after the slices flipped")]
+        wait(Rule.MARGIN, "margin after the slices flipped", since, rules.margin_s)
         if rules.hold_min:
-            waits.append((begun + rules.min_s, "min, for the balancer or DNS"))
+            wait(Rule.MIN, "min, for the balancer or DNS", begun, rules.min_s)
     else:
         reason = Reason.QUIET
         said = word.state is Routability.ROUTABLE
         words = "min: the cluster still says ready" if said else "min, without the cluster's word"
-        waits = [(begun + rules.min_s, words)]
+        wait(Rule.MIN, words, begun, rules.min_s)
     if contradicted(rules, word):
         # Silence has to weigh more than the word; where it weighs nothing, the word stands.
         if thin or rules.quiet_s == 0:
-            waits.append((math.inf, "max: the cluster still says ready"))
+            waits.append(Wait(Rule.FLIP, "the slices to flip: silence proves nothing here"))
         else:
-            quiet_at = heard + DOUBT * rules.quiet_s
-            waits.append((quiet_at, "twice quiet: the cluster still says ready"))
+            wait(Rule.TWICE_QUIET, "twice quiet: the cluster still says ready", heard, DOUBT * rules.quiet_s)
     elif rules.quiet_s > 0:
-        waits.append((heard + rules.quiet_s, "quiet after the last late arrival"))
+        words = "quiet after the last late arrival"
+        if facts.last_late is None:
+            words = "quiet: nobody has come late yet"
+        wait(Rule.QUIET, words, heard, rules.quiet_s)
         if thin:
-            waits.append((begun + rules.sparse_min_s, "sparse_min, for want of traffic"))
+            why = "the process is too young to know its callers" if facts.young else "for want of traffic"
+            wait(Rule.SPARSE_MIN, f"sparse_min, {why}", begun, rules.sparse_min_s)
     return reason, waits

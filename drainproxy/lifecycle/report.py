@@ -20,6 +20,10 @@ FEW_WORDS = 60
 """What is left of them beside names of the greatest length that Kubernetes knows."""
 
 
+FAILURES = ("timed_out", "cut", "refused", "lost")
+"""What a caller was not served by."""
+
+
 class Cause(StrEnum):
     """Why the pod, the container or only this drain ends."""
 
@@ -115,7 +119,20 @@ class Report:
     def incomplete(self) -> bool:
         """Somebody was not served to the end."""
         each = (self.requests, *self.tunnels.values())
-        return any(one.timed_out or one.cut or one.refused or one.lost for one in each)
+        return any(getattr(one, outcome) for one in each for outcome in FAILURES)
+
+    def verdict(self) -> str:
+        """Say in a few words whether everybody was served."""
+        if not self.incomplete:
+            return "everybody was served"
+        each = [("", self.requests), *((f"{kind} ", tally) for kind, tally in self.tunnels.items())]
+        told = [
+            f"{count} {what}{outcome.replace('_', ' ')}"
+            for what, tally in each
+            for outcome in FAILURES
+            if (count := getattr(tally, outcome))
+        ]
+        return f"not everybody was served: {', '.join(told)}"
 
     def sentence(self) -> str:
         """Say it to a person, in well under a kilobyte."""

@@ -9,12 +9,15 @@ from dataclasses import dataclass, replace
 from drainproxy.lifecycle.budget import Plan
 from drainproxy.lifecycle.drain import Drain
 from drainproxy.lifecycle.inflight import InFlight
+from drainproxy.lifecycle.machine import Phase
 from drainproxy.lifecycle.propagation import (
     Evidence,
     Facts,
     Reason,
     Routability,
+    Rule,
     Verdict,
+    Wait,
     held_alone,
     judge,
     silence_s,
@@ -28,6 +31,15 @@ STUCK = (
     " its last moment; take it off the Service that they use, and give peers a headless one of their own"
 )
 """What is wrong where no row of the pod's can say anything."""
+
+
+def undisturbed(phase: Phase, *, warming: bool, upstream_up: bool) -> tuple[Wait, ...]:
+    """Return what a process waits for while no drain runs and no hook waits; where it serves, nothing."""
+    if phase is Phase.READY:
+        return () if upstream_up else (Wait(Rule.APPLICATION, "the application to answer again"),)
+    if warming:
+        return (Wait(Rule.WARMUP, "the warm-up to end"),)
+    return (Wait(Rule.APPLICATION, "the application to answer"),)
 
 
 @dataclass(slots=True)
@@ -52,7 +64,7 @@ class Scales:
     def verdict(self, known: Known) -> Verdict:
         """Weigh whether propagation is over."""
         if self.in_vain(known):
-            return Verdict(Reason.ALONE, known.now, "nothing")
+            return Verdict(Reason.ALONE, known.now)
         return judge(self._plan.rules, self._facts(known), known.now)
 
     def intent(self, known: Known) -> str:
@@ -76,8 +88,16 @@ class Scales:
         known_rows = word.state is not Routability.UNKNOWN or word.stuck
         return told and known_rows and self._plan.successor_waits
 
-    def idle(self, known: Known) -> tuple[float, str]:
-        """Return from when on a drain that waits for no work is over, and what it waits for until then."""
+    def waits(self, phase: Phase, known: Known) -> tuple[Wait, ...]:
+        """Return what a drain in `phase`, not drained yet, waits for; the first decides."""
+        if phase is Phase.PROPAGATING:
+            return self.verdict(known).waits
+        if count := self._inflight.pending:
+            return (Wait(Rule.IN_FLIGHT, f"{count} in flight"),)
+        return (self.idle(known),)
+
+    def idle(self, known: Known) -> Wait:
+        """Return until when a drain that has no work left goes on, and for what."""
         drain, settled_at = known.drain, known.last_request + self._settings.settle
         budget = self._plan.budget
         refuse_from = (
@@ -87,16 +107,17 @@ class Scales:
         if drain.propagation_ended is Reason.ALONE:
             # Still nobody else: whoever comes is served here or not at all. Those who are refused from then
             # on do not keep it.
-            return -math.inf if drain.early else refuse_from, "refuse_window: this pod alone serves"
+            until = -math.inf if drain.early else refuse_from
+            return Wait(Rule.REFUSE_WINDOW, "refuse_window: this pod alone serves", drain.started, until)
         if drain.propagation_ended is Reason.MAX and known.word.stuck:
             # Callers will come until the pod is gone: who came before is waited for, and nobody else.
-            return -math.inf, "nothing"
+            return Wait(Rule.SETTLE, "nothing", until=-math.inf)
         if drain.propagation_ended is Reason.MAX and drain.last_late is not None:
             # The cap was reached while callers still came: their silence is the last evidence left.
             quiet_s = silence_s(self._plan.rules, known.word, drain.arrivals_per_s)
             if (at := min(drain.last_late + quiet_s, refuse_from)) > settled_at:
-                return at, "quiet after the last late arrival"
-        return settled_at, "settle, after the last byte"
+                return Wait(Rule.QUIET, "quiet after the last late arrival", drain.last_late, at)
+        return Wait(Rule.SETTLE, "settle, after the last byte", known.last_request, settled_at)
 
     def _facts(self, known: Known) -> Facts:
         drain = known.drain
@@ -109,6 +130,7 @@ class Scales:
             arrivals_per_s=drain.arrivals_per_s,
             latest=self._latest(known),
             followed=drain.followed,
+            young=drain.young,
         )
 
     def _latest(self, known: Known) -> float:

@@ -10,6 +10,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from drainproxy.admin.recent import Recent
 from drainproxy.admin.server import AdminServer
 from drainproxy.admin.settings import AdminSettings
 from drainproxy.lifecycle.controller import Controller
@@ -180,6 +181,7 @@ class Premises:
             ),
             node=node,
             about=lambda: {"version": "1.2.3", "listeners": self.listeners},
+            recent=Recent(self.controller, self.metrics, []),
         )
 
     async def open(self, *, up: bool = True) -> None:

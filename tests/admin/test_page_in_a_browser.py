@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import signal
 from importlib.resources import files
 
 import pytest
 
-from tests.integration.scene import command, held
+from tests.integration.scene import command, get, held
 from tests.support.process import Proxy
 from tests.support.upstream import Upstream
 
@@ -55,6 +56,11 @@ async def test_the_page_follows_a_drain():
             await page.wait_for_selector("li.now:text('propagating')")
             assert await page.get_attribute("li.now", "aria-current") == "step"
             assert "1 http" in await page.inner_text("#count")
+            decides = await page.inner_text(".clock.decides")
+            assert re.fullmatch(r"sparse min\s+[\d.]+ s of 8.0 s", decides)
+            assert "the process is too young to know its callers" in await page.inner_text("#waits")
+            assert await page.locator(".clock.last").count() == 1, "the deadline stands beside it"
+            assert await page.locator("#rates figure").count() == 3
             assert await page.get_attribute("html", "lang") == "en"
             for width in (1280, 375):
                 await page.set_viewport_size({"width": width, "height": 800})
@@ -78,7 +84,8 @@ async def test_a_good_end_says_so_and_whose_it_was():
             await page.wait_for_selector("li.now:text('drained')")
             proxy.signal()
             await page.wait_for_selector("#contact.good")
-            assert await page.inner_text("#contact") == "gone: drained, everybody was served"
+            assert await page.inner_text("#contact") == "drained, everybody was served"
+            assert await page.inner_text("#verdict") == "Drained: everybody was served"
             assert (await page.title()).startswith("ended well \u00b7 shop/till")
             assert await page.is_visible("#report")
 
@@ -92,6 +99,25 @@ async def test_an_end_that_nobody_saw_is_no_good_one():
             proxy.signal(signal.SIGKILL)
             await page.wait_for_selector("#contact.bad")
             assert (await page.title()).startswith("gone \u00b7")
+
+
+async def test_errors_are_drawn_and_the_manual_is_linked():
+    """What callers are not served by is red; a `docs_url` makes links of what is only named without it."""
+    links = {"docs_url": "https://docs.example.com/drainproxy/"}
+    async with (
+        Proxy(upstreams=["http://127.0.0.1:9"], connect_timeout="100ms", **links) as proxy,
+        opened(proxy) as page,
+    ):
+        await page.wait_for_selector("li.now:text('starting')")
+        assert await page.locator("#rates .failing").count() == 0
+        client = await proxy.client()
+        await client.send(get())
+        assert (await client.final()).status == 503
+        await page.wait_for_selector("#rates .failing path[d*=L]")
+        address = await page.get_attribute("a:text('docs/kubernetes.md')", "href")
+        assert address == "https://docs.example.com/drainproxy/kubernetes.md"
+        await page.click("summary")
+        assert "EndpointSlices" in await page.inner_text("dl.words")
 
 
 async def violations(page) -> list[str]:
@@ -119,6 +145,7 @@ async def test_axe_finds_nothing(scheme):
         client, connection = await held(proxy, upstream)
         async with opened(proxy, color_scheme=scheme) as page:
             await page.evaluate(axe)
+            await page.click("summary")
             await page.wait_for_selector("#problems li")
             await page.wait_for_selector("#works tbody tr")
             assert await violations(page) == []
@@ -126,7 +153,7 @@ async def test_axe_finds_nothing(scheme):
             await page.wait_for_selector("li.now:text-matches('propagating|draining')")
             assert await violations(page) == []
             await page.wait_for_selector("li.now:text('drained')")
-            await page.wait_for_selector("#report dd.bad")
+            await page.wait_for_selector("#verdict.bad")
             assert await violations(page) == []
             proxy.signal()
             await page.wait_for_selector("#contact.bad")
@@ -154,7 +181,7 @@ async def test_the_keyboard_reaches_everything():
                 reached.append(name)
                 assert outline.startswith("solid")
                 assert outline != "solid0px"
-            assert reached == ["BUTTON", "DIVscroll"]
+            assert reached == ["BUTTON", "DIVscroll", "SUMMARY"]
             await page.focus("#pause")
             await page.keyboard.press("Enter")
             await page.wait_for_selector("#contact:text('paused')")

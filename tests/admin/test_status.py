@@ -12,6 +12,7 @@ from drainproxy.admin.status import MAX_WORKS, status
 from drainproxy.lifecycle.drain import Drain
 from drainproxy.lifecycle.inflight import InFlight
 from drainproxy.lifecycle.machine import Phase
+from drainproxy.lifecycle.propagation import Rule, Wait
 from drainproxy.lifecycle.report import Cause, Tally
 from drainproxy.metrics import Metrics
 
@@ -49,7 +50,12 @@ def work(age: float, *, deadline: float = math.inf, kind: str = "http", **what: 
 
 
 def document(
-    *works: Request, phase: Phase = Phase.READY, drain: Drain | None = None, deadline=117.0, **spent: float
+    *works: Request,
+    phase: Phase = Phase.READY,
+    drain: Drain | None = None,
+    deadline=117.0,
+    waits=(),
+    **spent: float,
 ) -> dict[str, Any]:
     """Return what is shown at loop time 100 of a lifecycle that is in `phase` since 90."""
     journal = SimpleNamespace(
@@ -62,6 +68,7 @@ def document(
         report=None,
         deadline=deadline,
         waiting_for=lambda: "nothing",
+        waits=lambda: waits,
         ready=True,
         upstream_up=True,
         plan=SimpleNamespace(budget=SimpleNamespace(grace_s=30.0)),
@@ -72,7 +79,10 @@ def document(
         inflight.add(each)
     metrics.drain_requests.inc("finished", by=5)
     metrics.late_requests.inc(by=2)
-    return status(controller=controller, inflight=inflight, metrics=metrics, about=ABOUT, now=100.0)
+    recent: Any = SimpleNamespace(shown=lambda: {"step_s": 1.2})
+    return status(
+        controller=controller, inflight=inflight, metrics=metrics, recent=recent, about=ABOUT, now=100.0
+    )
 
 
 def test_in_steady_state_it_says_how_long_and_that_nothing_is_waited_for():
@@ -85,6 +95,7 @@ def test_in_steady_state_it_says_how_long_and_that_nothing_is_waited_for():
         "since_s": 10.0,
         "phases_s": {"starting": 2.5, "ready": 10.0},
         "waiting_for": "nothing",
+        "waits": [],
         "ready": True,
         "upstream_up": True,
         "held": 0,
@@ -92,9 +103,23 @@ def test_in_steady_state_it_says_how_long_and_that_nothing_is_waited_for():
         "deadline_in_s": None,
         "drain": None,
         "in_flight": {"count": 0, "kinds": {}, "oldest": []},
+        "recent": {"step_s": 1.2},
         "config_problems": [],
         "report": None,
+        "verdict": None,
     }
+
+
+def test_what_is_waited_for_has_its_clock():
+    """The first decides. What was over long ago is over, and what no clock ends has none."""
+    quiet = Wait(Rule.QUIET, "quiet after the last late arrival", 99.2, 101.2)
+    margin = Wait(Rule.MARGIN, "margin after the slices flipped", 80.0, 82.0)
+    flip = Wait(Rule.FLIP, "the slices to flip")
+    assert document(waits=(quiet, margin, flip))["waits"] == [
+        {"rule": "quiet", "words": "quiet after the last late arrival", "passed_s": 0.8, "of_s": 2.0},
+        {"rule": "margin", "words": "margin after the slices flipped", "passed_s": 2.0, "of_s": 2.0},
+        {"rule": "flip", "words": "the slices to flip", "passed_s": None, "of_s": None},
+    ]
 
 
 def test_a_phase_entered_again_adds_up():
@@ -115,6 +140,8 @@ def test_a_drain_shows_its_clock_and_who_came_late():
         "final": False,
         "in_flight_at_start": 3,
         "propagation_ended": None,
+        "arrivals_per_s": 1.0,
+        "young": False,
         "late_requests": 2,
         "last_late_ago_s": 0.5,
         "outcomes": {"finished": 1, "timed_out": 0, "cut": 0, "refused": 0, "lost": 0},

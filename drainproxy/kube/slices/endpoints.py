@@ -49,6 +49,10 @@ class Reading:
     terminating: bool
     slices: int
     """With a row of ours."""
+    rows: int
+    """Of ours, in all of them."""
+    flipped: int
+    """Rows of ours that read not ready."""
     others: int
     """Other ready endpoints in the Service of ours that has the fewest."""
     others_on_node: int
@@ -158,6 +162,8 @@ class View:
             state=self._state(rows),
             terminating=any(row.terminating for row in rows),
             slices=len(self.own_slices),
+            rows=len(rows),
+            flipped=sum(not row.ready for row in rows),
             others=min(others.values(), default=0),
             others_on_node=min(near.values(), default=0),
             stuck=any(row.stuck for row in rows),

@@ -10,11 +10,13 @@ import asyncio
 import traceback
 from typing import TYPE_CHECKING, Any, Final
 
+from drainproxy.errors import Blame
 from drainproxy.metrics import METHODS, OUTCOMES, TOLD_TO_LEAVE
 from drainproxy.proxy.accounting.outcome import SWITCHED, TurnedAway
 from drainproxy.proxy.accounting.shown import of_head
 
 if TYPE_CHECKING:
+    from drainproxy.errors import RequestError
     from drainproxy.lifecycle.port import Lifecycle
     from drainproxy.log import Log
     from drainproxy.metrics import Metrics
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from drainproxy.proxy.accounting.tracing import Tracing
     from drainproxy.proxy.message.filters import RequestFilters
 
+FAILED_FROM: Final = 500
+"""Statuses from here on say that a request has failed, unless that was its client's doing."""
 _TALLIED: Final = frozenset((*OUTCOMES, TOLD_TO_LEAVE))
 _USUAL: Final = frozenset(("finished", "reset", TOLD_TO_LEAVE, SWITCHED))
 """What `access_log: errors` is silent about, if there is no error either."""
@@ -56,9 +60,11 @@ class Accounting:
         self._counts: dict[tuple[bytes, int, bool], int] = {}
         """Answers by method, status and whether a drain ran."""
         self._bytes_to_client = self._bytes_to_upstream = 0
+        self.untold = 0
+        """Failures that no status tells, less statuses that are not the failure they look like."""
         self.durations = metrics.request_duration_seconds
         """Where they are counted; a young pod's have a place of their own (first_minute.py)."""
-        metrics.before_scrape.append(self._export_counts)
+        metrics.before_scrape.append(self.export_counts)
 
     def record(self, work: Outcome) -> None:
         """Account for what has ended."""
@@ -76,9 +82,7 @@ class Accounting:
         self._bytes_to_upstream += work.bytes_received
         self._bytes_to_client += work.bytes_sent
         if error is not None:
-            (metrics.refused if error.refused else metrics.errors).inc(error.reason)
-            if isinstance(work, TurnedAway) and work.unheard:
-                self.arrivals.came(work.accepted_at, self._loop.time(), first=work.first)
+            self._fail(work, error)
         if draining:
             self._tally(work)
         unusual = error is not None or work.outcome not in _USUAL
@@ -104,6 +108,14 @@ class Accounting:
             failure=repr(failure),
             where=[f"{frame.filename}:{frame.lineno}" for frame in where],
         )
+
+    def _fail(self, work: Outcome, error: RequestError) -> None:
+        (self._metrics.refused if error.refused else self._metrics.errors).inc(error.reason)
+        failed = error.blame is not Blame.CLIENT
+        if failed is not (work.status >= FAILED_FROM):
+            self.untold += 1 if failed else -1
+        if isinstance(work, TurnedAway) and work.unheard:
+            self.arrivals.came(work.accepted_at, self._loop.time(), first=work.first)
 
     def _tally(self, work: Outcome) -> None:
         """Put it into a drain's numbers, of which the report is made."""
@@ -144,7 +156,8 @@ class Accounting:
         else:
             self._log.event(work.event, **line)
 
-    def _export_counts(self) -> None:
+    def export_counts(self) -> None:
+        """Bring the counters of answers and bytes up to the present."""
         counts, self._counts = self._counts, {}
         for (method_bytes, status, draining), count in counts.items():
             method = method_bytes.decode("ascii", "replace")
