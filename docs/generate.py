@@ -18,6 +18,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 # The checkout above, not an installed copy.
 import drawing
+import drawing_pod
 
 from drainproxy import errors, metrics, routefile, settings
 from drainproxy.injector import annotations
@@ -84,7 +85,7 @@ def pages() -> dict[Path, str]:
     """Return each page with blocks, and what it should hold."""
     texts = {path: path.read_text("utf-8") for path in [*sorted(HERE.glob("*.md")), CHART / "README.md"]}
     filled = {path: BLOCK.sub(_fill, text) for path, text in texts.items() if BLOCK.search(text)}
-    return {**filled, HERE / "capture.svg": drawing.tree()}
+    return {**filled, HERE / "capture.svg": drawing.tree(), HERE / "pod.svg": drawing_pod.pod()}
 
 
 def _fill(block: re.Match[str]) -> str:
