@@ -33,19 +33,26 @@ MAX_CLOSE_S = 1.0
 MAX_MESSAGE_CHARS = 300
 ECS_VERSION = "8.11.0"
 _ECS_NAMES = {
-    "method": "http.request.method",
-    "request_id": "http.request.id",
-    "status": "http.response.status_code",
-    "path": "url.path",
-    "host": "url.domain",
     "client": "client.address",
-    "user_agent": "user_agent.original",
     "trace_id": "trace.id",
     "span_id": "span.id",
     "reason": "error.code",
     "detail": "error.message",
 }
 """Ours -> theirs (Elastic Common Schema: field reference)."""
+_ECS_NAMES_OF_REQUESTS = _ECS_NAMES | {
+    "method": "http.request.method",
+    "request_id": "http.request.id",
+    "bytes_received": "http.request.body.bytes",
+    "status": "http.response.status_code",
+    "bytes": "http.response.body.bytes",
+    "path": "url.path",
+    "host": "url.domain",
+    "user_agent": "user_agent.original",
+}
+"""The same in the line of a request: a path elsewhere is that of a file."""
+_GCP_SIZES = {"bytes_received": "requestSize", "bytes": "responseSize"}
+"""Ours -> theirs, where a number of 64 bits is a string."""
 _GCP_NAMES = {
     "method": "requestMethod",
     "path": "requestUrl",
@@ -177,14 +184,15 @@ def _ecs_line(fields: dict[str, Any]) -> str:
     line = {"@timestamp": stamp, "log.level": level, "message": _message(event, fields)}
     line["ecs.version"] = ECS_VERSION
     own: dict[str, Any] = {}
+    names = _ECS_NAMES_OF_REQUESTS if "method" in fields else _ECS_NAMES
     nested: dict[str, Any] = {"event": {"action": event, "dataset": "drainproxy"}}
     for name, value in fields.items():
         if name == "duration_s" and isinstance(value, (int, float)):
             _put(nested, "event.duration", round(value * 1e9))
-        elif name == "protocol":
+        elif name == "protocol" and names is _ECS_NAMES_OF_REQUESTS:
             _put(nested, "http.version", str(value).removeprefix("HTTP/"))
-        elif name in _ECS_NAMES:
-            _put(nested, _ECS_NAMES[name], value)
+        elif name in names:
+            _put(nested, names[name], value)
         else:
             own[name] = value
     return _json_line({**line, **nested, **({"drainproxy": own} if own else {})})
@@ -204,6 +212,7 @@ def _gcp_line(project: str | None, fields: dict[str, Any]) -> str:
     line["event"] = event
     if "method" in fields:
         request = {theirs: fields.pop(ours) for ours, theirs in _GCP_NAMES.items() if ours in fields}
+        request |= {theirs: str(fields.pop(ours)) for ours, theirs in _GCP_SIZES.items() if ours in fields}
         if isinstance(took_s := fields.pop("duration_s", None), (int, float)):
             request["latency"] = f"{took_s:.6f}s"
         line["httpRequest"] = request

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drainproxy import log as log_module
+from drainproxy.lifecycle.report import Place
 from drainproxy.log import LINES_PER_CONDITION, MAX_QUEUED_LINES, Log, adopt_libraries
 
 if TYPE_CHECKING:
@@ -404,6 +405,8 @@ ACCESS = {
     "user_agent": "curl/8",
     "trace_id": "0af7651916cd43dd8448eb211c80319c",
     "span_id": "b7ad6b7169203331",
+    "bytes": 512,
+    "bytes_received": 7,
     "duration_s": 0.25,
     "reason": "upstream-gone",
     "detail": "reset",
@@ -428,8 +431,8 @@ def test_ecs_has_the_schemas_names_and_types():
     assert line["log.level"] == "warning"
     assert line["event"] == {"action": "access", "dataset": "drainproxy", "duration": 250_000_000}
     assert line["http"] == {
-        "response": {"status_code": 502},
-        "request": {"method": "GET", "id": "r-1"},
+        "response": {"status_code": 502, "body": {"bytes": 512}},
+        "request": {"method": "GET", "id": "r-1", "body": {"bytes": 7}},
         "version": "1.1",
     }
     assert line["url"] == {"path": "/a", "domain": "shop.example"}
@@ -437,6 +440,35 @@ def test_ecs_has_the_schemas_names_and_types():
     assert line["error"] == {"code": "upstream-gone", "message": "reset"}
     assert (line["client"], line["user_agent"]) == ({"address": "192.0.2.7"}, {"original": "curl/8"})
     assert line["drainproxy"] == {"listener": "28080", "sent": False}
+
+
+def test_ecs_takes_a_path_for_a_urls_only_in_the_line_of_a_request():
+    """That of the control socket is a file's, and the status of a warm-up none of HTTP's."""
+    line = line_of(
+        "ecs", path="/run/control.sock", host="node-7", status="slow", protocol="grpc", reason="busy"
+    )
+    assert not {"url", "http"} & set(line)
+    assert line["error"] == {"code": "busy"}
+    assert line["drainproxy"] == {
+        "path": "/run/control.sock",
+        "host": "node-7",
+        "status": "slow",
+        "protocol": "grpc",
+    }
+
+
+@pytest.mark.parametrize(("format_", "where"), [("json", ()), ("ecs", ("drainproxy",)), ("gcp", ())])
+def test_a_report_says_whose_it_is_in_every_format(format_, where):
+    """Pod, namespace, node and workload, where a pipeline finds them."""
+    whose = {"pod": "till-x2x4z", "namespace": "shop", "node": "node-7", "workload": "till"}
+    pipe = Pipe()
+    log = Log(format_, descriptor=pipe.write)
+    log.event("drain_report", "warning", **Place(**whose).fields(), cause="deletion")
+    log.close(10)
+    line = json.loads(pipe.lines()[0])
+    for name in where:
+        line = line[name]
+    assert {name: line[name] for name in whose} == whose
 
 
 @pytest.mark.parametrize(
@@ -460,6 +492,8 @@ def test_gcp_has_the_fields_that_its_agent_takes_out(level, severity):
         "userAgent": "curl/8",
         "protocol": "HTTP/1.1",
         "latency": "0.250000s",
+        "requestSize": "7",
+        "responseSize": "512",
     }
     assert line["logging.googleapis.com/trace"] == f"projects/shop-prod/traces/{ACCESS['trace_id']}"
     assert line["logging.googleapis.com/spanId"] == ACCESS["span_id"]

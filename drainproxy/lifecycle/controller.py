@@ -343,7 +343,8 @@ class Controller(Notifier):
 
     def _close_books(self, drain: Drain) -> None:
         report = drain.close()
-        self._log.event("drain_report", **report.fields())
+        level = "warning" if report.incomplete else "info"
+        self._log.event("drain_report", level, **report.fields())
         self.tell()
 
     def _end_propagation(self, drain: Drain, reason: Reason) -> None:

@@ -11,12 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drainproxy.metrics import Metrics
+from drainproxy.proxy.accounting.shown import trace_of
 from drainproxy.proxy.accounting.tracing import Tracing
 from drainproxy.proxy.message.filters import RequestFilters
 from drainproxy.proxy.message.parser import RequestHead
 from drainproxy.proxy.message.trust import Trust
+from tests.support.house import House
 from tests.support.upstream import Upstream
 from tests.support.wire import PATIENCE_S
+from tests.support.words import get
 
 CONTEXT = re.compile(rb"traceparent: 00-[0-9a-f]{32}-[0-9a-f]{16}-0[0-3]\r\n")
 STATE = re.compile(rb"tracestate: [ -~]{1,1024}\r\n")
@@ -100,3 +103,45 @@ async def test_an_end_without_an_answer_is_bounded():
             if thread.name == "traces":
                 await asyncio.to_thread(thread.join, PATIENCE_S)
                 assert not thread.is_alive()
+
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
+
+
+async def test_a_line_has_the_callers_trace_where_none_of_ours_begins():
+    """A failure is found from the caller's trace though drainproxy sends no spans; it has none of its own."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client = await house.client()
+        await client.send(get("/", f"traceparent: {PARENT}"))
+        connection = await upstream.connection()
+        assert f"traceparent: {PARENT}".encode() in await connection.read_head()
+        connection.reset()
+        await client.final()
+        await house.until(lambda: house.diary.of("request"))
+        (line,) = house.diary.of("request")
+        fields = line if isinstance(line, dict) else line.fields
+        assert fields["trace_id"] == TRACE
+        assert "span_id" not in fields
+
+
+@pytest.mark.parametrize(
+    ("lines", "known"),
+    [
+        ((PARENT,), True),
+        ((PARENT.replace("00-", "cc-", 1) + "-more",), True),
+        ((PARENT + "-more",), False),
+        ((PARENT.replace("00-", "ff-", 1),), False),
+        ((PARENT.replace(TRACE, "0" * 32),), False),
+        ((PARENT.replace("b7ad6b7169203331", "0" * 16),), False),
+        ((PARENT.replace(TRACE, TRACE.upper()),), False),
+        ((PARENT, PARENT), False),
+        (("x" + PARENT,), False),
+        (("",), False),
+        ((), False),
+    ],
+)
+def test_a_trace_that_cannot_be_read_is_none(lines, known):
+    """As in Trace Context, sections 3.2.2 and 4.3: nobody would find what a client made up."""
+    head = head_of(*(f"Traceparent: {line}\r\n".encode() for line in lines))
+    assert trace_of(head) == ({"trace_id": TRACE} if known else {})

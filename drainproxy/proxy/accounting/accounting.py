@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from drainproxy.errors import Blame
 from drainproxy.metrics import METHODS, OUTCOMES, TOLD_TO_LEAVE
 from drainproxy.proxy.accounting.outcome import SWITCHED, TurnedAway
-from drainproxy.proxy.accounting.shown import of_head
+from drainproxy.proxy.accounting.shown import of_head, trace_of
 
 if TYPE_CHECKING:
     from drainproxy.errors import RequestError
@@ -140,8 +140,7 @@ class Accounting:
             line["status"] = work.status
         if head is not None:
             line |= of_head(head)
-            if self._tracing is not None:
-                line |= self._tracing.ids(head)
+            line |= trace_of(head) if self._tracing is None else self._tracing.ids(head)
         line |= work.said()
         if started := work.started:
             line["duration_s"] = round(self._loop.time() - started, 4)
