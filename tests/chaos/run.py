@@ -17,7 +17,7 @@ MAX_ROW_S = 240.0
 """A row that hangs has failed."""
 ROOMS = (
     *("signals", "application", "fallen", "restarts", "pools", "clients", "hogs", "limits", "cluster"),
-    *("successors", "pods_ends"),
+    *("successors", "pods_ends", "balancers"),
 )
 
 
