@@ -6,7 +6,6 @@ and proxy/shutdown.py.
 
 import asyncio
 import contextlib
-import gc
 import math
 import platform
 import socket
@@ -46,6 +45,7 @@ from drainproxy.proxy.upstream.probe import Answer, Probe
 from drainproxy.proxy.upstream.tls import secure
 from drainproxy.proxy.warmup import Warmup
 from drainproxy.proxy.wire import keepalive
+from drainproxy.proxy.wire.garbage import Garbage
 from drainproxy.proxy.wire.listening_socket import ListeningSocket, address_of, bind
 from drainproxy.tasks import Connections
 from drainproxy.telemetry.closing import Telemetry
@@ -228,14 +228,13 @@ class _Process:
         self.controller.on_change(self._leave_message)
         if self._cluster is not None:
             self._cluster.start()
-        # What is here now stays to the end: the collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
+        garbage = Garbage()
         signals.deliver(self._loop, self._signalled)
         async with asyncio.TaskGroup() as services:
             running = [
                 services.create_task(_service(self._probe.run()), name="probe"),
                 services.create_task(_service(self._monitor.run()), name="monitor"),
+                services.create_task(_service(garbage.watch(self._held_bytes)), name="garbage"),
                 services.create_task(_service(self._rotation.watch()), name="certificates"),
             ]
             await self.controller.until(lambda: self.controller.may_exit)
@@ -339,6 +338,9 @@ class _Process:
             fix = "was it told to listen on 127.0.0.1, and does it read that (drainproxy.io/app-host-env)?"
             self._blocked[listener] = f"{failure}; somebody listens at {found}, port {port}: {fix}"
             self._log.event("cannot_listen", "warning", listener=str(port), why=self._blocked[listener])
+
+    def _held_bytes(self) -> int:
+        return self._buffers.resident_bytes
 
     def _buffers_changed(self) -> None:
         self._log.event("buffers", tight=self._buffers.tight, held_bytes=self._buffers.held_bytes)

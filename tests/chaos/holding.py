@@ -52,8 +52,8 @@ class Application(asyncio.Protocol):
 
 
 @contextlib.asynccontextmanager
-async def application() -> AsyncIterator[str]:
-    """Have one run; yield its address as an upstream's."""
+async def application() -> AsyncIterator[tuple[str, int]]:
+    """Have one run; yield its address as an upstream's, and its process."""
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.chaos.holding",
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
@@ -61,7 +61,7 @@ async def application() -> AsyncIterator[str]:
     assert child.stdin is not None
     assert child.stdout is not None
     try:
-        yield f"http://127.0.0.1:{int(await child.stdout.readline())}"
+        yield f"http://127.0.0.1:{int(await child.stdout.readline())}", child.pid
     finally:
         child.stdin.close()
         await child.wait()

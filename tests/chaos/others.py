@@ -1,9 +1,10 @@
 """Those who behave, beside clients that stop (standstill.py): how long do they wait? A process of its own.
 
-One keeps a connection, and health checks come on new ones. `python -m tests.chaos.others PORT PID HEX` asks
+One keeps a connection, and health checks come on new ones. `python -m tests.chaos.others PORT HEX PID...` asks
 every 20 ms until its standard input ends, and says what it saw before the first line there and after it; HEX
-is what each connection begins with. The time in which process PID was ready to run and had no processor
-(proc(5), schedstat) is taken off each wait: on a machine with other work it says nothing of the process.
+is what each connection begins with. The time in which the processes PID, the proxy and its application, were
+ready to run and had no processor (proc(5), schedstat) is taken off each wait: on a machine with other work it
+says nothing of them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 EVERY_S = 0.02
 CHECK = b"GET /small HTTP/1.1\r\nHost: a\r\nUser-Agent: kube-probe/1.36\r\n\r\n"
@@ -35,8 +40,9 @@ class Asked:
 class Others:
     """Asks at an address, beginning with `start` and up to `end`."""
 
-    def __init__(self, address: tuple[str, int], pid: int, header: bytes = b"") -> None:
-        self._command = [sys.executable, "-m", "tests.chaos.others", str(address[1]), str(pid), header.hex()]
+    def __init__(self, address: tuple[str, int], pids: Sequence[int], header: bytes = b"") -> None:
+        words = [str(address[1]), header.hex(), *map(str, pids)]
+        self._command = [sys.executable, "-m", "tests.chaos.others", *words]
 
     async def start(self) -> None:
         """Begin, and return once the first was answered."""
@@ -59,13 +65,13 @@ class Others:
 
 
 class Asker:
-    """Asks at a port of a process."""
+    """Asks at a port behind which these processes are."""
 
-    def __init__(self, port: int, pid: int, header: bytes) -> None:
+    def __init__(self, port: int, header: bytes, pids: Sequence[int]) -> None:
         self.seen = Asked()
         self._port = port
         self._header = header
-        self._waits = Path(f"/proc/{pid}/schedstat"), Path("/proc/self/schedstat")
+        self._waits = [Path(f"/proc/{pid}/schedstat") for pid in ("self", *pids)]
 
     def ask(self, wire: socket.socket | None, request: bytes, who: str) -> socket.socket | None:
         """Ask on `wire`, or on a new one; return it if it may be used again."""
@@ -95,9 +101,9 @@ class Asker:
             return 0.0
 
 
-def main(port: int, pid: int, header: bytes) -> None:
+def main(port: int, header: bytes, pids: Sequence[int]) -> None:
     """Ask until the standard input ends."""
-    asker, kept = Asker(port, pid, header), None
+    asker, kept = Asker(port, header, pids), None
     person, spans = CHECK.replace(b"kube-probe", b"person"), [asker.seen]
     while True:
         kept = asker.ask(kept, person, "kept")
@@ -114,4 +120,4 @@ def main(port: int, pid: int, header: bytes) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), bytes.fromhex(sys.argv[3]))
+    main(int(sys.argv[1]), bytes.fromhex(sys.argv[2]), [int(pid) for pid in sys.argv[3:]])

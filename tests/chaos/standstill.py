@@ -72,9 +72,12 @@ class Stood:
 
 
 @contextlib.asynccontextmanager
-async def doors(directory: Path, door: str) -> AsyncIterator[tuple[dict[str, object], Authority | None]]:
-    """Serve an application; yield how a process is started whose first listener is such a door."""
-    async with application() as upstream:
+async def doors(
+    directory: Path, door: str
+) -> AsyncIterator[tuple[dict[str, object], Authority | None, int]]:
+    """Serve an application; yield how a process is started whose first listener is such a door, and the
+    application's process."""
+    async with application() as (upstream, pid):
         how: dict[str, object] = {"upstreams": [upstream], "linger": "2s", "access_log": "errors"}
         authority = None
         if door == "tls":
@@ -84,7 +87,7 @@ async def doors(directory: Path, door: str) -> AsyncIterator[tuple[dict[str, obj
             how["listen"] = ["https://127.0.0.1:0", "127.0.0.1:0"]
         elif door == "proxy":
             how |= {"proxy_protocol": "true", "trusted_proxies": "127.0.0.1/32"}
-        yield how, authority
+        yield how, authority, pid
 
 
 async def stand(
@@ -138,13 +141,14 @@ async def play(state: State, loop: str, limit_mib: int, count: int) -> tuple[Sto
     """
     with tempfile.TemporaryDirectory() as place, memory_group(limit_mib * MIB) as group:
         async with (
-            doors(Path(place), state.door) as (how, authority),
+            doors(Path(place), state.door) as (how, authority, application_pid),
             Proxy(
                 loop=loop, cgroup=group, env=dict(re.findall(r"(MALLOC_\w+)=(\d+)", IMAGE.read_text())), **how
             ) as proxy,
         ):
             await proxy.ready()
-            others = Others(proxy.addresses[-1], proxy.pid, HEADER if state.door == "proxy" else b"")
+            pids = proxy.pid, application_pid
+            others = Others(proxy.addresses[-1], pids, HEADER if state.door == "proxy" else b"")
             await others.start()
             try:
                 stood = await stand(proxy, state, count, authority, others.go_on)

@@ -19,10 +19,11 @@ TOLD_CLIENTS = {
     **dict.fromkeys(("silent", "idle", "idle WebSocket", "chunk line", "small held requests"), 3_000),
     **dict.fromkeys(("HTTP/2 idle", "PROXY header", "small head", "idle in TLS"), 1_500),
     **dict.fromkeys(("trailer", "ClientHello", "half a frame", "streams"), 600),
+    **dict.fromkeys(("frame in pieces", "frame header"), 1_500),
     **dict.fromkeys(("head", "pipelined", "held requests", "unread answer"), 400),
+    **dict.fromkeys(("body ahead", "tunnel"), 300),
 }
-"""So many that what was free inside the process before is little beside them. Of a body that is passed on
-most has gone by then, and what it has left free is no less."""
+"""So many that what was free inside the process before is little beside them."""
 LIMIT_MIB = 64
 PATIENCE = 4
 """A busy machine takes so many times as long."""
@@ -34,7 +35,7 @@ async def test_what_is_held_is_told_and_let_go_of(tmp_path: Path, loop_kind: str
     """Without a limit in the way: `buffered_bytes` grows as the process does, and both come back."""
     state = BY_NAME[name]
     async with (
-        doors(tmp_path, state.door) as (how, authority),
+        doors(tmp_path, state.door) as (how, authority, _),
         Proxy(loop=loop_kind, max_buffer_bytes="1GiB", **how) as proxy,
     ):
         await proxy.ready()
@@ -55,7 +56,7 @@ async def test_nobody_brings_the_process_down_under_a_small_limit(
     with memory_group(LIMIT_MIB * MIB) as group:
         settings = {} if group else {"max_connections": "1638", "max_buffer_bytes": "7864320"}
         async with (
-            doors(tmp_path, door) as (how, authority),
+            doors(tmp_path, door) as (how, authority, _),
             Proxy(loop=loop_kind, cgroup=group, **settings, **how) as proxy,
         ):
             await proxy.ready()
