@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import sys
 import weakref
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from drainproxy.proxy.wire import garbage
+from drainproxy.proxy.wire.allocator import resident_bytes
 from drainproxy.proxy.wire.garbage import QUIET_BYTES, Garbage
 
 if TYPE_CHECKING:
@@ -17,6 +19,25 @@ if TYPE_CHECKING:
 
 MANY = 200_000
 """Objects: what some thousands of clients have."""
+
+SMALL, PIECES = 1024, 32 * 1024
+"""Together 32 MiB, with one at their end that stays."""
+
+_library = ctypes.CDLL(None)
+_library.malloc.restype = ctypes.c_void_p
+_library.free.argtypes = [ctypes.c_void_p]
+
+
+def malloc(size: int) -> int:
+    """Return memory that is in use."""
+    piece: int = _library.malloc(ctypes.c_size_t(size))
+    ctypes.memset(piece, 1, size)
+    return piece
+
+
+def free(piece: int) -> None:
+    """See free(3)."""
+    _library.free(piece)
 
 
 class Knot:
@@ -41,7 +62,7 @@ def crowd() -> list[list[object]]:
 
 
 def old_knot() -> tuple[weakref.ref[Knot], list[list[object]]]:
-    """Return one that nobody holds, older than what is looked through as ever, and the crowd that came since."""
+    """Return one that nobody holds, older than what is looked through as ever, and who came since."""
     held = Knot()
     return weakref.ref(held), crowd()
 
@@ -76,3 +97,15 @@ def test_circles_do_not_wait_for_ever(collector: Garbage, monkeypatch: pytest.Mo
     collector.look(QUIET_BYTES)
     assert knot() is None
     assert come
+
+
+def test_what_was_held_for_a_moment_goes_back_to_the_kernel(collector: Garbage) -> None:
+    """The account may never have seen it. Small pieces: the C library maps large ones by themselves."""
+    collector.give_back(0)
+    passed = [malloc(SMALL) for _ in range(PIECES)]
+    full = resident_bytes()
+    for piece in passed[:-1]:
+        free(piece)
+    collector.give_back(0)
+    assert full - resident_bytes() > PIECES * SMALL // 2
+    free(passed[-1])

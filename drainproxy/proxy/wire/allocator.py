@@ -3,12 +3,13 @@
 It gives the top of its heap back to the kernel after every large body, and has it filled with zeros again for
 the next one: three quarters of what an upload costs. So it keeps some megabytes, unless the environment tells
 it something else. The interpreter's objects are there too, unless somebody has chosen otherwise
-(__main__.py). Called by cli/main.py, which knows the environment, and by buffers.py.
+(__main__.py). Called by cli/main.py, which knows the environment, by buffers.py and garbage.py.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 from typing import Final
 
 SETTINGS: Final = {
@@ -29,6 +30,7 @@ _NUMBERS: Final = {
 """M_ARENA_MAX, M_TOP_PAD, M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h."""
 
 _LIBRARY: Final = ctypes.CDLL(None)
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def keep() -> None:
@@ -45,3 +47,12 @@ def give_back() -> None:
     trim = getattr(_LIBRARY, "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def resident_bytes() -> int:
+    """Return how much of this process's memory is there (proc(5), statm); 0 where nobody says it."""
+    try:
+        with open("/proc/self/statm", "rb") as statm:  # noqa: PTH123 - twice a second
+            return int(statm.read().split()[1]) * _PAGE_BYTES
+    except OSError:
+        return 0

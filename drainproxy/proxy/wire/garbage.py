@@ -1,10 +1,12 @@
 """When is everything looked through for circles of objects that nobody holds? When few clients are here.
+And when is memory given back that nobody is told to hold? Soon after there is much of it.
 
 The interpreter would do it as its heap grows, which is while a crowd comes: a tenth of a second and more for
 five thousand clients, in which nobody is served, and again after each quarter more of them. What a client
 leaves is no circle and goes by itself (tests/proxy/test_freed.py), so there is next to nothing to find, and
-it may wait; what is young is looked through as ever, a few thousand objects at a time. Run by app.py, and
-called by buffers.py.
+it may wait; what is young is looked through as ever, a few thousand objects at a time. What was
+held for a moment, so that the account (buffers.py) has not seen it, is free memory of the C library's. Run by
+app.py.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import gc
 import time
 from typing import TYPE_CHECKING
 
+from drainproxy.proxy.wire.allocator import give_back, resident_bytes
 from drainproxy.tasks import next_tick, sleep_until
 
 if TYPE_CHECKING:
@@ -25,6 +28,11 @@ LONGEST_S = 300.0
 NEVER = (1 << 31) - 1
 """By the interpreter itself. CPython 3.14 does it piece by piece, and does not ask."""
 
+FREE_BYTES = 4 * 1024 * 1024
+"""So much more than it was, beyond what is held, is worth giving back."""
+GIVE_BACK_EVERY_S = 3.0
+"""And no sooner again: bodies that pass need it at once, and the kernel fills it with zeros."""
+
 
 class Garbage:
     """Of one process."""
@@ -36,12 +44,17 @@ class Garbage:
         self._looked_at = time.monotonic()
         gc.collect()
         gc.freeze()
+        self._least_bytes = resident_bytes()
+        """Resident beyond what is held, after it was given back or when there was less."""
+        self._given_back_at = -GIVE_BACK_EVERY_S
 
     async def watch(self, held_bytes: Callable[[], int]) -> None:
         """Look through everything now and then, where the interpreter would have."""
         while True:
             await sleep_until(next_tick())
-            self.look(held_bytes())
+            held = held_bytes()
+            self.look(held)
+            self.give_back(held)
 
     def look(self, held_bytes: int) -> None:
         """Look through everything, if it is due and so much is held for clients."""
@@ -50,3 +63,13 @@ class Garbage:
         if gc.get_count()[2] >= self._due and (held_bytes < QUIET_BYTES or waited_s >= LONGEST_S):
             gc.collect()
             self._looked_at = time.monotonic()
+
+    def give_back(self, held_bytes: int) -> None:
+        """Give back what is free, if it is much and was not done a moment ago."""
+        free, now = resident_bytes() - held_bytes, time.monotonic()
+        if free > self._least_bytes + FREE_BYTES and now >= self._given_back_at + GIVE_BACK_EVERY_S:
+            give_back()
+            self._given_back_at = now
+            self._least_bytes = resident_bytes() - held_bytes
+        else:
+            self._least_bytes = min(self._least_bytes, free)

@@ -28,12 +28,28 @@ READERS_A_TURN: Final = 16
 class RunQueue:
     """First come, first served. One for all connections of a process."""
 
-    __slots__ = ("_loop", "_scheduled", "_waiting")
+    __slots__ = ("_acted", "_loop", "_scheduled", "_waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._waiting: deque[Callable[[], None]] = deque()
         self._scheduled = False
+        self._acted = 0
+        """So many had their turn in this turn of the loop without waiting for it."""
+
+    def in_turn(self, act: Callable[[], None]) -> None:
+        """Call `act` now, or when it is its turn if many have been called in this turn of the loop: the
+        kernel may tell of a thousand ends at once."""
+        if self._acted >= READERS_A_TURN or self._waiting:
+            self.add(act)
+            return
+        if not self._acted:
+            self._loop.call_soon(self._turned)
+        self._acted += 1
+        act()
+
+    def _turned(self) -> None:
+        self._acted = 0
 
     def add(self, go_on: Callable[[], None]) -> None:
         """Have `go_on` called when it is its turn, and not in this turn of the loop."""
