@@ -1,10 +1,10 @@
 """Those who behave, beside clients that stop (standstill.py): how long do they wait? A process of its own.
 
 One keeps a connection, and health checks come on new ones.
-`python -m tests.chaos.others PORT HEX PID...` asks every 20 ms until its standard input ends, and says what it
-saw before the first line there and after it; HEX is what each connection begins with. The time in which the
-processes PID, the proxy and its application, were ready to run and had no processor (proc(5), schedstat) is
-taken off each wait: on a machine with other work it says nothing of them.
+`python -m tests.chaos.others PORT HEX PID...` asks every 20 ms until its standard input ends, and says what
+it saw before the first line there and after it; HEX is what each connection begins with. The time in which
+the processes PID, the proxy and its application, were ready to run and had no processor (proc(5), schedstat)
+is taken off each wait: on a machine with other work it says nothing of them.
 """
 
 from __future__ import annotations

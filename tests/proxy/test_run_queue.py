@@ -56,6 +56,22 @@ async def test_those_who_wait_go_on_in_order_so_many_in_a_turn() -> None:
         assert went == list(range(min(turn * READERS_A_TURN, 2 * READERS_A_TURN + 1)))
 
 
+async def test_the_first_of_a_turn_need_not_wait_and_the_others_have_theirs_in_order() -> None:
+    """As when the kernel tells of a thousand ends at once."""
+    queue, went = RunQueue(asyncio.get_running_loop()), []
+    for number in range(2 * READERS_A_TURN + 1):
+        queue.in_turn(lambda number=number: went.append(number))
+    assert went == list(range(READERS_A_TURN))
+    await asyncio.sleep(0)
+    assert went == list(range(2 * READERS_A_TURN))
+    queue.in_turn(lambda: went.append("late"))
+    assert went == list(range(2 * READERS_A_TURN))
+    await asyncio.sleep(0)
+    assert went == [*range(2 * READERS_A_TURN + 1), "late"]
+    queue.in_turn(lambda: went.append("at once"))
+    assert went[-1] == "at once"
+
+
 async def test_who_waits_again_goes_behind_the_others() -> None:
     """And not in the same turn."""
     queue, went = RunQueue(asyncio.get_running_loop()), []
