@@ -72,9 +72,7 @@ class Stood:
 
 
 @contextlib.asynccontextmanager
-async def doors(
-    directory: Path, door: str
-) -> AsyncIterator[tuple[dict[str, object], Authority | None, int]]:
+async def doors(directory: Path, door: str) -> AsyncIterator[tuple[dict[str, object], Authority | None, int]]:
     """Serve an application; yield how a process is started whose first listener is such a door, and the
     application's process."""
     async with application() as (upstream, pid):

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from drainproxy.proxy.wire import garbage
 from drainproxy.proxy.wire.allocator import resident_bytes
 from drainproxy.proxy.wire.garbage import QUIET_BYTES, Garbage
 
@@ -48,12 +47,18 @@ class Knot:
 
 
 @pytest.fixture
-def collector() -> Iterator[Garbage]:
-    """As app.py makes it; afterwards all is as it was."""
+def as_before() -> Iterator[None]:
+    """Have the interpreter as it was, afterwards."""
     before = gc.get_threshold()
-    yield Garbage()
+    yield
     gc.unfreeze()
     gc.set_threshold(*before)
+
+
+@pytest.fixture
+def collector(as_before: None) -> Garbage:
+    """Return one as app.py makes it."""
+    return Garbage()
 
 
 def crowd() -> list[list[object]]:
@@ -90,11 +95,12 @@ def test_circles_go_once_few_are_here(collector: Garbage) -> None:
     assert come
 
 
-def test_circles_do_not_wait_for_ever(collector: Garbage, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("as_before")
+def test_circles_do_not_wait_for_ever() -> None:
     """A crowd may stay for days."""
+    impatient = Garbage(longest_s=0.0)
     knot, come = old_knot()
-    monkeypatch.setattr(garbage, "LONGEST_S", 0.0)
-    collector.look(QUIET_BYTES)
+    impatient.look(QUIET_BYTES)
     assert knot() is None
     assert come
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import gc
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy.proxy.wire.allocator import give_back, resident_bytes
 from drainproxy.tasks import next_tick, sleep_until
@@ -21,24 +21,25 @@ from drainproxy.tasks import next_tick, sleep_until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-QUIET_BYTES = 2 * 1024 * 1024
+QUIET_BYTES: Final = 2 * 1024 * 1024
 """So much is held for few clients: looking through all they have takes some milliseconds."""
-LONGEST_S = 300.0
+LONGEST_S: Final = 300.0
 """It waits no longer for few to be here."""
-NEVER = (1 << 31) - 1
+NEVER: Final = (1 << 31) - 1
 """By the interpreter itself. CPython 3.14 does it piece by piece, and does not ask."""
 
-FREE_BYTES = 4 * 1024 * 1024
+FREE_BYTES: Final = 4 * 1024 * 1024
 """So much more than it was, beyond what is held, is worth giving back."""
-GIVE_BACK_EVERY_S = 3.0
+GIVE_BACK_EVERY_S: Final = 3.0
 """And no sooner again: bodies that pass need it at once, and the kernel fills it with zeros."""
 
 
 class Garbage:
     """Of one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest_s: float = LONGEST_S) -> None:
         """What is here now stays to the end: it is not looked at again."""
+        self._longest_s = longest_s
         young, middle, self._due = gc.get_threshold()
         gc.set_threshold(young, middle, NEVER)
         self._looked_at = time.monotonic()
@@ -60,7 +61,7 @@ class Garbage:
         """Look through everything, if it is due and so much is held for clients."""
         waited_s = time.monotonic() - self._looked_at
         # How often what is neither young nor old was looked through since: nothing has come of fewer.
-        if gc.get_count()[2] >= self._due and (held_bytes < QUIET_BYTES or waited_s >= LONGEST_S):
+        if gc.get_count()[2] >= self._due and (held_bytes < QUIET_BYTES or waited_s >= self._longest_s):
             gc.collect()
             self._looked_at = time.monotonic()
 
