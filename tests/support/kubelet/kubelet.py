@@ -15,6 +15,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -167,7 +168,8 @@ class Kubelet:
     async def _start_container(self, pod: Pod, manifest: dict[str, Any], changed: asyncio.Event) -> Container:
         container = Container(manifest, self._command(pod, manifest), _environment(pod, manifest))
         await container.start()
-        pod.probing.append(self._spawn(probes.watch_readiness(pod.ip, container, changed)))
+        failed = partial(self._tell, pod, "Unhealthy")
+        pod.probing.append(self._spawn(probes.watch_readiness(pod.ip, container, changed, failed)))
         self._spawn(self._keep_running(pod, container))
         return container
 

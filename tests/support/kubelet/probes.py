@@ -7,6 +7,8 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.support.kubelet.container import Container
 
 AGENT = "kube-probe/1.36"
@@ -28,17 +30,23 @@ async def http_get(ip: str, action: dict[str, Any], *, agent: str = AGENT) -> in
             await writer.wait_closed()
 
 
-async def passes(ip: str, probe: dict[str, Any]) -> bool:
-    """Tell what one probe finds."""
+async def failure(ip: str, probe: dict[str, Any]) -> str:
+    """Return what one probe complains of; nothing where it passes."""
     try:
         async with asyncio.timeout(probe.get("timeoutSeconds", 1)):
             if "httpGet" in probe:
-                return 200 <= await http_get(ip, probe["httpGet"]) < 400
+                status = await http_get(ip, probe["httpGet"])
+                return "" if 200 <= status < 400 else f"HTTP probe failed with statuscode: {status}"
             _, writer = await asyncio.open_connection(ip, probe["tcpSocket"]["port"])
             writer.close()
-            return True
-    except (OSError, TimeoutError, ValueError, IndexError):
-        return False
+            return ""
+    except (OSError, TimeoutError, ValueError, IndexError) as error:
+        return str(error) or type(error).__name__
+
+
+async def passes(ip: str, probe: dict[str, Any]) -> bool:
+    """Tell what one probe finds."""
+    return not await failure(ip, probe)
 
 
 async def started(ip: str, container: Container) -> None:
@@ -48,12 +56,20 @@ async def started(ip: str, container: Container) -> None:
         await asyncio.sleep(_EAGER_S)
 
 
-async def watch_readiness(ip: str, container: Container, changed: asyncio.Event) -> None:
-    """Keep `container.ready` up to date until cancelled."""
+async def watch_readiness(
+    ip: str, container: Container, changed: asyncio.Event, failed: Callable[[str], None]
+) -> None:
+    """Keep `container.ready` up to date until cancelled; tell `failed` of each probe that does."""
+    # "If a startup probe is configured, Kubernetes does not execute liveness or readiness probes until it
+    # succeeds" (Kubernetes: Liveness, Readiness, and Startup Probes).
+    await started(ip, container)
     probe = container.manifest.get("readinessProbe")
     failures = 0
     while True:
-        good = container.running and (probe is None or await passes(ip, probe))
+        why = await failure(ip, probe) if probe is not None and container.running else ""
+        if why and container.running:
+            failed(f"Readiness probe failed: {why}")
+        good = container.running and not why
         failures = 0 if good else failures + 1
         threshold = (probe or {}).get("failureThreshold", 3)
         ready = good or (container.ready and container.running and failures < threshold)
