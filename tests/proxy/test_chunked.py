@@ -32,6 +32,10 @@ GOOD = {
     "nothing": (b"0\r\n\r\n", b""),
     "one chunk": (b"3\r\nabc\r\n0\r\n\r\n", b"abc"),
     "two chunks": (b"1\r\na\r\n2\r\nbc\r\n0\r\n\r\n", b"abc"),
+    "chunks of one size, and of it otherwise": (
+        b"1\r\na\r\n1\r\nb\r\n01\r\nc\r\n1;x\r\nd\r\n1\r\ne\r\n10\r\n0123456789abcdef\r\n1\r\nf\r\n0\r\n\r\n",
+        b"abcde0123456789abcdeff",
+    ),
     "leading zeros": (b"0003\r\nabc\r\n000\r\n\r\n", b"abc"),
     "hex in both cases": (b"0A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n", b"0123456789" * 2),
     "payload that looks like framing": (b"5\r\n0\r\n\r\n\r\n0\r\n\r\n", b"0\r\n\r\n"),
@@ -71,6 +75,8 @@ BROKEN = {
     "CR after the data": b"1\r\na\r0\r\n\r\n",
     "nothing after the data": b"1\r\na0\r\n\r\n",
     "a chunk longer than its size": b"1\r\nabc\r\n0\r\n\r\n",
+    "a chunk longer than its size, which was right before": b"1\r\na\r\n1\r\nbc\r\n0\r\n\r\n",
+    "a chunk shorter than its size, which was right before": b"2\r\nab\r\n2\r\nc\r\n0\r\n\r\n",
     "a chunk shorter than its size": b"9\r\nabc\r\n0\r\n\r\n",
     "LF as the end": b"1\r\na\r\n0\r\n\n",
     "LF after the last size": b"1\r\na\r\n0\n\r\n",
@@ -185,7 +191,8 @@ def test_a_large_chunk_is_passed_on_where_it_lies() -> None:
     assert (size, rest) == (2 * len(LARGE) - 1, None)
     assert b"".join(pieces) == chunk(LARGE + LARGE[:-1])
     assert [piece.obj is data for piece in pieces if isinstance(piece, memoryview)] == [True, True]
-    assert chunked(body, LARGE[-1:] + b"\r\n0\r\n\r\nGET") == ([b"1\r\n", LARGE[-1:], b"\r\n"], 1, b"GET")
+    pieces, size, rest = chunked(body, LARGE[-1:] + b"\r\n0\r\n\r\nGET")
+    assert (b"".join(pieces), size, rest) == (chunk(LARGE[-1:]), 1, b"GET")
 
 
 def test_small_chunks_do_not_keep_what_they_were_read_in() -> None:
