@@ -162,7 +162,7 @@ def test_of_http2_frames_so_many_are_read_at_a_time() -> None:
     """The last may be half a frame."""
     half = FrameReader({}, lambda *_: None)
     one = frames.frame(frames.DATA, 0, 1, b"a")
-    data = frames.settings({}) + one * 3000
+    data = frames.settings([]) + one * 3000
     given = in_pieces(half.feed, data + one[:5], lambda: half.backlog)
     assert b"".join(given) == data
     assert max(map(len, given)) <= READ_BUDGET * len(one)
