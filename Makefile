@@ -11,7 +11,7 @@ LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11
   --no-emit-index-url --custom-compile-command "make lock"
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help lock demo test test-fast image image-test image-figures image-crash check format docs pictures sizing conformance fuzz rollout rollout-grpc chaos states field cluster soak bench bench-http2 bench-many dist release-rehearsal sbom audit clean
+.PHONY: help lock demo test test-fast image image-test image-figures image-crash check format docs pictures sizing conformance fuzz rollout rollout-grpc chaos states field cluster soak bench bench-http2 bench-many bench-uploads dist release-rehearsal sbom audit clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,9 @@ sizing: $(VENV)/package $(VENV)/group-test  ## fill the table by which the sidec
 
 bench-many: $(VENV)/package $(VENV)/group-bench  ## many connections that say little, beside nginx
 	$(BIN)/python -m bench.many $(BENCH)
+
+bench-uploads: $(VENV)/compiled $(VENV)/group-bench $(VENV)/group-test  ## large uploads, bare and beside nginx
+	$(BIN)/python -m bench.uploads $(BENCH)
 
 bench-http2: $(VENV)/compiled $(VENV)/group-bench  ## the same over HTTP/2, beside nghttpx and Envoy
 	$(BIN)/python -m bench.http2 $(BENCH)
