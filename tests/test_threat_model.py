@@ -12,7 +12,7 @@ ROOMS = {
     "The lifecycle": "TD",
     "The admin port and the control socket": "STRIDE",
     "The cluster's word": "STRIDE",
-    "The injector": "STRDE",
+    "The injector": "STRIDE",
     "The command line": "TRE",
     "Image, chart, release": "TRE",
 }

@@ -31,6 +31,7 @@ class Wanted:
     url: str
     within: str
     matchers: str
+    namespace: str
     token_file: str
     authority: str
     share: float
@@ -61,17 +62,22 @@ def _recorded(wanted: Wanted) -> list[Observed]:
     if wanted.url:
         token = _read(wanted.token_file).strip() if wanted.token_file else ""
         authority = Path(wanted.authority) if wanted.authority else None
-        return Prometheus(wanted.url, token, authority, wanted.matchers).drains(wanted.within)
-    drains = [seen for name in wanted.files for seen in _in_file(name)]
+        chosen = [f"namespace={json.dumps(wanted.namespace)}"] if wanted.namespace else []
+        matchers = ",".join([*chosen, *filter(None, [wanted.matchers])])
+        return Prometheus(wanted.url, token, authority, matchers).drains(wanted.within)
+    drains = [seen for name in wanted.files for seen in _in_file(name, wanted.namespace)]
     if not drains:
-        raise NoAnswer(f"no report of a drain in {', '.join(wanted.files)}")
+        where = f" of namespace {wanted.namespace}" if wanted.namespace else ""
+        raise NoAnswer(f"no report of a drain{where} in {', '.join(wanted.files)}")
     return drains
 
 
-def _in_file(name: str) -> Iterator[Observed]:
+def _in_file(name: str, namespace: str) -> Iterator[Observed]:
     for line in _read(name).splitlines()[:MAX_REPORTS]:
         # A line of a log, or the report itself, as a termination message has it.
         report = reports.of_line(line) or reports.of_message(line)
+        if report is not None and namespace and report.get("namespace") != namespace:
+            continue
         if report is not None and (seen := of_report(report)) is not None:
             yield seen
 

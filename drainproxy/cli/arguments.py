@@ -132,10 +132,16 @@ def _add_flags(parser: argparse.ArgumentParser, verb: str, *, explain: bool) -> 
         module.add_arguments(parser)
 
 
+def add_cluster(parser: argparse.ArgumentParser) -> None:
+    """Add the flags by which kubectl is told which cluster and namespace are meant."""
+    parser.add_argument("-n", "--namespace", metavar="NAME", help="default: the context's, or default")
+    parser.add_argument("--context", metavar="NAME", help="of the kubeconfig; default: its current one")
+    parser.add_argument("--kubeconfig", metavar="FILE", help="default: $KUBECONFIG, or ~/.kube/config")
+
+
 def _add_workload(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.add_argument("workload", metavar="KIND/NAME", help="deploy/NAME, sts/NAME, ds/NAME, rollout/NAME")
-    parser.add_argument("-n", "--namespace", default="default", help="default: default")
-    parser.add_argument("--kubeconfig", metavar="FILE", help="default: $KUBECONFIG, or ~/.kube/config")
+    add_cluster(parser)
     if verb != "rollout":
         return
     parser.add_argument("--watch", action="store_true", help="wait for a rollout and follow it to its end")
@@ -152,7 +158,8 @@ def _add_advise(parser: argparse.ArgumentParser, _verb: str) -> None:
     parser.add_argument("files", metavar="FILE", nargs="*", help="log lines or reports; - is standard input")
     parser.add_argument("--prometheus", metavar="URL", default="", help="ask a Prometheus instead")
     parser.add_argument("--range", metavar="30d", default="30d", help="of --prometheus: so long back [30d]")
-    parser.add_argument("--match", metavar="LABELS", default="", help='of --prometheus: namespace="shop"')
+    parser.add_argument("--match", metavar="LABELS", default="", help='of --prometheus: workload="shop"')
+    parser.add_argument("-n", "--namespace", metavar="NAME", help="only its drains")
     parser.add_argument("--token-file", metavar="FILE", default="", help="a bearer token for it")
     parser.add_argument("--ca", metavar="FILE", default="", help="who signed its certificate")
     parser.add_argument(

@@ -7,6 +7,7 @@ The only reader of os.environ beside hook.py. Each verb imports what it needs wh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import json
 import os
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 BARE = ["run"]
 """How a pod's container is started: its settings are in its environment."""
+
+CREDENTIALS = "DRAINPROXY_KUBERNETES_CREDENTIALS"
+"""The setting `kubernetes_credentials`, for who runs a verb for people inside a pod."""
 
 EXIT_CONFIG = 64
 EXIT_INTERNAL = 70
@@ -269,22 +273,23 @@ def _proof(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from drainproxy.cli import check_command  # noqa: PLC0415 - for this verb only
 
-    way = _way_to_the_cluster(options)
-    return check_command.run(options.workload, options.namespace, way, as_json=options.json)
+    way, namespace = _way_to_the_cluster(options)
+    return check_command.run(options.workload, namespace, way, as_json=options.json)
 
 
 def _rollout(options: argparse.Namespace) -> int:
     from drainproxy.cli import rollout_command  # noqa: PLC0415 - for this verb only
 
+    way, namespace = _way_to_the_cluster(options)
     wanted = rollout_command.Wanted(
         target=options.workload,
-        namespace=options.namespace,
+        namespace=namespace,
         watch=options.watch,
         since_s=options.since if options.since is not None else 0.0 if options.watch else SINCE_S,
         timeout_s=options.timeout,
         as_json=options.output == "json",
     )
-    return rollout_command.run(wanted, _way_to_the_cluster(options))
+    return rollout_command.run(wanted, way)
 
 
 def _advise(options: argparse.Namespace) -> int:
@@ -296,6 +301,7 @@ def _advise(options: argparse.Namespace) -> int:
             url=options.prometheus,
             within=options.range,
             matchers=options.match,
+            namespace=options.namespace or "",
             token_file=options.token_file,
             authority=options.ca,
             share=options.share,
@@ -304,12 +310,24 @@ def _advise(options: argparse.Namespace) -> int:
     )
 
 
-def _way_to_the_cluster(options: argparse.Namespace) -> KubeSettings:
-    from drainproxy.kube.settings import KubeSettings  # noqa: PLC0415 - for these verbs only
+def _way_to_the_cluster(options: argparse.Namespace) -> tuple[KubeSettings, str]:
+    """Return the way that kubectl would take, and the namespace that it would mean."""
+    from drainproxy.kube import kubeconfig  # noqa: PLC0415 - for these verbs only
 
     usual = Path.home() / ".kube" / "config"
     file = options.kubeconfig or os.environ.get("KUBECONFIG") or (str(usual) if usual.exists() else None)
-    return KubeSettings(kubeconfig=file)
+    if options.context and not file:
+        raise ConfigError(["--context names a context of a kubeconfig, and there is none"])
+    # Inside a pod, what its ServiceAccount is given.
+    given = os.environ.get(CREDENTIALS) or kubeconfig.PersonalSettings().kubernetes_credentials
+    way = kubeconfig.PersonalSettings(kubeconfig=file, context=options.context, kubernetes_credentials=given)
+    namespace = options.namespace
+    if not namespace and file:
+        namespace = kubeconfig.namespace(file, options.context)
+    elif not namespace:
+        with contextlib.suppress(OSError, ValueError):
+            namespace = (Path(way.kubernetes_credentials) / "namespace").read_text("utf-8").strip()
+    return way, namespace or "default"
 
 
 def _version(_options: argparse.Namespace) -> int:

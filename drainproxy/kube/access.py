@@ -58,7 +58,8 @@ class Access:
 async def access(settings: KubeSettings) -> Access:
     """Return the way that the settings mean. Raises whatever a bad file or a bad setting raises."""
     if settings.kubeconfig is not None:
-        return await _by_kubeconfig(settings.kubeconfig)
+        context = settings.context if isinstance(settings, kubeconfig.PersonalSettings) else None
+        return await _by_kubeconfig(settings.kubeconfig, context)
     return _in_cluster(Path(settings.kubernetes_credentials))
 
 
@@ -79,12 +80,12 @@ def _in_cluster(directory: Path) -> Access:
     return _way(server, _believe(str(directory / "ca.crt")), token)
 
 
-async def _by_kubeconfig(path: str) -> Access:
-    if wrong := kubeconfig.problem(path):
+async def _by_kubeconfig(path: str, context: str | None) -> Access:
+    if wrong := kubeconfig.problem(path, context):
         raise NoWay(wrong)
     configuration = _load("client.configuration").Configuration()
     await _load("config.kube_config").load_kube_config(
-        path, client_configuration=configuration, persist_config=False
+        path, context=context, client_configuration=configuration, persist_config=False
     )
     tls = _believe(configuration.ssl_ca_cert)
     if configuration.cert_file:

@@ -1,38 +1,74 @@
 """Is a kubeconfig one? What is wrong with it, in a sentence that names the file and what to look at.
 
+Also which namespace one of its contexts means.
+
 The library that reads it stops at the first thing that it does not expect, with that thing's name at most.
-Reads the files; called by access.py before the library does.
+Reads the files; called by access.py before the library does, and by the command line.
 """
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from drainproxy.kube.settings import KubeSettings
+
 MAX_BYTES = 4 * 1024 * 1024
 
 
-def problem(files: str) -> str:
+class _Bad(Exception):
+    """A file is no kubeconfig; says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonalSettings(KubeSettings):
+    """The way to a cluster as a person chooses it. No pod has a choice."""
+
+    context: str | None = None
+    """Of the kubeconfig; None: its current one."""
+
+
+def problem(files: str, context: str | None = None) -> str:
     """Say what is wrong with a kubeconfig, or with several that are joined by colons; empty if nothing is."""
+    try:
+        there, merged = _merged(files)
+    except _Bad as bad:
+        return str(bad)
+    return next((f"{there}: {why}" for why in _wrong(merged, context)), "")
+
+
+def namespace(files: str, context: str | None = None) -> str:
+    """Return the namespace that a context means; empty where it names none, or is none."""
+    try:
+        _, merged = _merged(files)
+    except _Bad:
+        return ""
+    chosen = _named(merged, "contexts", context or merged.get("current-context"), "context") or {}
+    return str(chosen.get("namespace") or "")
+
+
+def _merged(files: str) -> tuple[str, dict[str, Any]]:
+    """Return which files there are, and what they say together. Raises _Bad."""
     names = [name for name in files.split(os.pathsep) if name]
     there = [name for name in names if Path(name).exists()]
     if not there:
-        return f"{' and '.join(names) or 'the kubeconfig'}: there is no such file"
+        raise _Bad(f"{' and '.join(names) or 'the kubeconfig'}: there is no such file")
     merged: dict[str, Any] = {}
     for name in there:
         try:
             document = _read(Path(name))
         except (OSError, ValueError, RecursionError) as error:
             why = getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
-            return f"{name} is no kubeconfig: {why}"
+            raise _Bad(f"{name} is no kubeconfig: {why}") from None
         # The first that says something wins; lists are joined (kubectl: Merging kubeconfig files).
         for key, value in document.items():
             if isinstance(value, list):
                 merged[key] = [*merged.get(key, ()), *value]
             else:
                 merged[key] = merged.get(key) or value
-    return next((f"{', '.join(there)}: {why}" for why in _wrong(merged)), "")
+    return ", ".join(there), merged
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -60,15 +96,16 @@ def _read(path: Path) -> dict[str, Any]:
     return document
 
 
-def _wrong(merged: dict[str, Any]) -> Iterator[str]:
-    current = merged.get("current-context")
+def _wrong(merged: dict[str, Any], wanted: str | None) -> Iterator[str]:
+    current = wanted or merged.get("current-context")
     if not current:
         yield "no current-context is set; choose one with kubectl config use-context"
         return
     context = _named(merged, "contexts", current, "context")
     if context is None:
         known = ", ".join(str(each.get("name")) for each in merged.get("contexts") or ()) or "none"
-        yield f"its current-context {current} is no context (there are: {known})"
+        what = f"there is no context {current}" if wanted else f"its current-context {current} is no context"
+        yield f"{what} (there are: {known})"
         return
     cluster = _named(merged, "clusters", context.get("cluster"), "cluster")
     if cluster is None:

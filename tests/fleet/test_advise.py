@@ -171,3 +171,31 @@ async def test_a_real_prometheus_is_asked(tmp_path: Path):
     finally:
         server.terminate()
         await server.communicate()
+
+
+async def test_a_namespace_chooses_drains_of_files_and_of_a_prometheus(tmp_path: Path):
+    """`-n`, as everywhere; it joins what --match says."""
+    file = tmp_path / "log"
+    file.write_text(lines(3) + lines(2).replace('"shop"', '"till"'))
+    for namespace, drains in (("shop", 3), ("till", 2)):
+        code, out, _ = await advise(str(file), "-n", namespace)
+        assert code == 0
+        assert out.startswith(f"{namespace}/web: {drains} drains\n")
+        assert out.count(" drains\n") == 1
+    code, _, err = await advise(str(file), "--namespace", "nowhere")
+    assert code == 69
+    assert "no report of a drain of namespace nowhere in" in err
+    asked = []
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        asked.append((await request.post()).get("query") or request.query.get("query", ""))
+        return web.json_response({"status": "success", "data": {"resultType": "vector", "result": []}})
+
+    runner = web.ServerRunner(web.Server(answer))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await advise("--prometheus", url, "-n", 'sh"op', "--match", 'workload="web"')
+    await runner.cleanup()
+    assert asked
+    assert all('{namespace="sh\\"op",workload="web"}' in query for query in asked)

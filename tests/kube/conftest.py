@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from drainproxy.eventloop import Loop
+from tests.kube import workload
 from tests.kube.server import TOKEN
 from tests.support.authority import Authority
+from tests.support.cluster.access import EVERYTHING, tier
+from tests.support.cluster.account import Account, server_tls
+from tests.support.cluster.resources import AUTOSCALERS, DEPLOYMENTS, NAMESPACES, NETWORK_POLICIES, SERVICES
+from tests.support.cluster.server import ApiServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,3 +41,21 @@ def credentials(tmp_path, authority: Authority):
     (tmp_path / "token").write_text(TOKEN)
     (tmp_path / "ca.crt").write_bytes(authority.file.read_bytes())
     return tmp_path
+
+
+@pytest.fixture
+async def api(tmp_path):
+    """A cluster with a workload that drains well; `api.admin` is who asks."""
+    tls, authority = server_tls(tmp_path / "tls")
+    async with ApiServer(tls=tls) as api:
+        api.admin = Account(
+            api, tmp_path / "admin", [EVERYTHING], name="admin", token="admin-token", authority=authority
+        )
+        Account(api, tmp_path / "web", tier("slices", "shop"), authority=authority)
+        api.store.put(DEPLOYMENTS, workload.deployment())
+        api.store.put(SERVICES, workload.service())
+        api.store.put(SERVICES, {**workload.service(8080), "metadata": {"name": "x", "namespace": "else"}})
+        api.store.put(AUTOSCALERS, workload.autoscaler())
+        api.store.put(NETWORK_POLICIES, workload.policy(28080, 29900))
+        api.store.put(NAMESPACES, {"metadata": {"name": "shop"}})
+        yield api

@@ -9,21 +9,16 @@ import sys
 import pytest
 
 from tests.kube import workload
-from tests.support.cluster.access import EVERYTHING, Rule, tier
-from tests.support.cluster.account import Account, server_tls
+from tests.support.cluster.access import Rule
 from tests.support.cluster.resources import (
-    AUTOSCALERS,
     DEPLOYMENTS,
     LIMIT_RANGES,
-    NAMESPACES,
-    NETWORK_POLICIES,
     PODS,
     REPLICA_SETS,
     ROLLOUTS,
     SERVICES,
     SLICES,
 )
-from tests.support.cluster.server import ApiServer
 from tests.support.command import environment
 
 
@@ -41,24 +36,6 @@ async def drainproxy(*arguments: str, **env: str) -> tuple[int, str, str]:
     async with asyncio.timeout(60):
         out, err = await child.communicate()
     return child.returncode, out.decode(), err.decode()
-
-
-@pytest.fixture
-async def api(tmp_path):
-    """A cluster with a workload that drains well; `api.admin` is who asks."""
-    tls, authority = server_tls(tmp_path / "tls")
-    async with ApiServer(tls=tls) as api:
-        api.admin = Account(
-            api, tmp_path / "admin", [EVERYTHING], name="admin", token="admin-token", authority=authority
-        )
-        Account(api, tmp_path / "web", tier("slices", "shop"), authority=authority)
-        api.store.put(DEPLOYMENTS, workload.deployment())
-        api.store.put(SERVICES, workload.service())
-        api.store.put(SERVICES, {**workload.service(8080), "metadata": {"name": "x", "namespace": "else"}})
-        api.store.put(AUTOSCALERS, workload.autoscaler())
-        api.store.put(NETWORK_POLICIES, workload.policy(28080, 29900))
-        api.store.put(NAMESPACES, {"metadata": {"name": "shop"}})
-        yield api
 
 
 def owned(api, name: str, spec, *, owner: str = "web", **metadata) -> dict:

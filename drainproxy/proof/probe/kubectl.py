@@ -11,6 +11,8 @@ from pathlib import PurePath
 VERBS = frozenset(("restart", "undo", "scale", "delete", "drain", "apply", "patch", "set"))
 """Of which pods end. `rollout` is said before the first two."""
 
+KUBECTLS = frozenset(("kubectl", "oc"))
+
 _EVERYWHERE = {
     "-n": "--namespace",
     "-s": "--server",
@@ -56,9 +58,19 @@ class Order:
         return (self.program, *words, *self.cluster)
 
 
+def led(words: tuple[str, ...], cluster: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return a kubectl command that is told which cluster is meant; None for any other command.
+
+    Before its own words, of which the later one counts.
+    """
+    if not words or PurePath(words[0]).name not in KUBECTLS:
+        return None
+    return (words[0], *cluster, *words[1:])
+
+
 def understood(words: tuple[str, ...]) -> Order | None:
     """Return what a command orders, None for what is not known, or changes nothing."""
-    if not words or PurePath(words[0]).name not in {"kubectl", "oc"}:
+    if not words or PurePath(words[0]).name not in KUBECTLS:
         return None
     said = list(_words(words[1:]))
     if any(name == "--dry-run" and value != "none" for name, value in said):

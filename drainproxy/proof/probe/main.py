@@ -11,7 +11,9 @@ import ssl
 
 from rich.console import Console
 
+from drainproxy.errors import ConfigError
 from drainproxy.proof.client import Request
+from drainproxy.proof.probe.kubectl import led
 from drainproxy.proof.probe.measurement import Measurement, measure
 from drainproxy.proof.probe.plan import (
     DEFAULT_DURATION_S,
@@ -60,6 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a field to send, repeatable",
     )
     parser.add_argument("--json", action="store_true", help="the result as JSON on stdout")
+    for *flags, what in (("-n", "--namespace", "NAME"), ("--context", "NAME"), ("--kubeconfig", "FILE")):
+        parser.add_argument(*flags, metavar=what, help="told to a COMMAND that is kubectl")
     parser.add_argument(
         "command", nargs="*", metavar="-- COMMAND", help="what to run meanwhile, for instance a rollout"
     )
@@ -67,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Probe as the arguments say; returns the exit code."""
+    """Probe as the arguments say; returns the exit code. Raises ConfigError."""
     plan = _plan(options)
     console = Console(stderr=options.json, highlight=False)
     done: list[Measurement] = []
@@ -99,7 +103,7 @@ async def _probe(plan: Plan, console: Console, done: list[Measurement]) -> None:
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    command = tuple(options.command)
+    command = _command(options)
     default_s = DEFAULT_DURATION_WITH_COMMAND_S if command else DEFAULT_DURATION_S
     goal = options.url
     return Plan(
@@ -118,3 +122,15 @@ def _plan(options: argparse.Namespace) -> Plan:
         connections=options.connections,
         command=command,
     )
+
+
+def _command(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return what is to be run, told which cluster is meant. Raises ConfigError where it is no kubectl."""
+    words = tuple(options.command)
+    given = {name: getattr(options, name) for name in ("namespace", "context", "kubeconfig")}
+    flags = tuple(f"--{name}={value}" for name, value in given.items() if value)
+    command = led(words, flags) if flags else words
+    if command is None:
+        what = " ".join(flags)
+        raise ConfigError([f"{what} is for a command that is kubectl, behind --; write it into the command"])
+    return command

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from drainproxy.proof.probe.kubectl import Order, understood
+from drainproxy.proof.probe.kubectl import Order, led, understood
 
 DOCS = Path(__file__).parents[3]
 
@@ -75,3 +75,22 @@ def test_every_command_of_the_manual_is_understood():
     assert len(found) >= 2
     for words in found:
         assert understood(tuple(words.split())) is not None, words
+
+
+FLAGS = ("--namespace=shop", "--context=prod")
+
+
+def test_a_kubectl_command_is_told_which_cluster_is_meant():
+    """And so is whatever is asked for it; its own words come later, and count."""
+    command = led(("/usr/bin/kubectl", "rollout", "restart", "deploy/web", "-n", "till"), FLAGS)
+    assert command == ("/usr/bin/kubectl", *FLAGS, "rollout", "restart", "deploy/web", "-n", "till")
+    order = understood(command)
+    assert order is not None
+    assert order.objects == ("deploy/web",)
+    assert order.cluster == ("--namespace", "shop", "--context", "prod", "-n", "till")
+
+
+@pytest.mark.parametrize("command", [(), ("helm", "upgrade"), ("sh", "-c", "kubectl rollout restart")])
+def test_no_other_command_is_changed(command):
+    """Nobody knows where its flags would go."""
+    assert led(command, FLAGS) is None

@@ -117,3 +117,28 @@ async def test_what_cannot_begin_is_exit_64(words):
     """A mistake on the command line is told apart from a lost request."""
     code, _, _ = await probe(*words)
     assert code == 64
+
+
+async def test_kubectl_is_told_the_cluster_that_the_probe_is_told(tmp_path):
+    """As a plugin's user expects; the questions about the rollout go there, too."""
+    kubectl, told = tmp_path / "kubectl", tmp_path / "told"
+    kubectl.write_text(f'#!/bin/sh\necho "$@" >> {told}\n')
+    kubectl.chmod(0o755)
+    where = ("-n", "shop", "--context", "prod", "--kubeconfig", "/a/file")
+    async with serve(for_ever_ok) as address:
+        await probe(url(address), *QUICK, *where, "--", str(kubectl), "rollout", "restart", "deploy/web")
+    lines = told.read_text().splitlines()
+    assert "--namespace=shop --context=prod --kubeconfig=/a/file rollout restart deploy/web" in lines
+    asked = [line for line in lines if line.startswith("get ")]
+    assert asked
+    for line in asked:
+        assert "--namespace shop --context prod --kubeconfig /a/file" in line
+
+
+@pytest.mark.parametrize("command", [(), ("--", "true")], ids=["none", "another"])
+async def test_a_cluster_without_kubectl_is_refused(command):
+    """It would be believed that it was heard."""
+    async with serve(for_ever_ok) as address:
+        code, _, err = await probe(url(address), *QUICK, "--context", "prod", *command)
+    assert code == 64
+    assert "--context=prod is for a command that is kubectl" in err
