@@ -19,8 +19,10 @@ Address = tuple[str, int]
 
 
 @contextlib.asynccontextmanager
-async def front(store: Store, port: int, lag_s: float) -> AsyncIterator[Address]:
-    """Serve one whose endpoints follow the slices of `web`, `lag_s` late."""
+async def front(
+    store: Store, port: int, lag_s: float, came: asyncio.Event | None = None
+) -> AsyncIterator[Address]:
+    """Serve one whose endpoints follow the slices of `web`, `lag_s` late. `came`: set once somebody has."""
     version = store.version
     while not (ready := _ready(store)):
         await store.changes(version)
@@ -29,6 +31,8 @@ async def front(store: Store, port: int, lag_s: float) -> AsyncIterator[Address]
     serving: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if came is not None:
+            came.set()
         task = asyncio.ensure_future(_serve(reader, writer, random.choice(ready), port))
         serving.add(task)
         task.add_done_callback(serving.discard)

@@ -19,6 +19,7 @@ from tests.support.cluster.account import Account
 from tests.support.command import environment
 from tests.support.kubelet import wirings
 from tests.support.kubelet.wirings import APP_PORT
+from tests.support.wire import PATIENCE_S
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,11 +109,14 @@ async def _job(played: Scene, tmp_path: Path) -> tuple[tuple[int, str, str], tup
         "HOME": "/nonexistent",
         "DRAINPROXY_KUBERNETES_CREDENTIALS": str(account.directory),
     }
-    async with front(played.town.api.store, played.port, 0.5) as (host, port):
+    came = asyncio.Event()
+    async with front(played.town.api.store, played.port, 0.5, came) as (host, port):
         before = len(played.town.api.journal.of("watch", "pods"))
         rollout = await _run("rollout", "", **inside)
         await played.town.api.journal.nth("watch", "pods", number=before + 1)
         probe = await _run("probe", f"http://{host}:{port}/")
+        async with asyncio.timeout(PATIENCE_S):
+            await came.wait()
         await played.deployment.roll_out()
         followed = await ended(rollout)
         # What was to be measured is over; it sums up when it is told to end, as at its own.
