@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 
 # Before a test imports anything that is compiled: what is installed is what is tested, whichever it is.
 flavour.choose()
+if os.environ.get("COLLECT_OFTEN"):
+    # So that an object that was freed in somebody's hands is met here, and not a day later (decision 0023).
+    gc.set_threshold(5, 2, 2)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from drainproxy.proxy.upstream.presence import Presence
 from drainproxy.proxy.upstream.probe import Answer, ask
 from tests.integration.application import Application
 from tests.support.descriptors import none_left
+from tests.support.flavours import of_sources
 from tests.support.house import House
 from tests.support.upstream import answering
 from tests.support.words import GET, OK
@@ -49,7 +50,7 @@ async def test_a_kernel_that_could_not_be_asked_at_first_is_asked_later() -> Non
     kernel = Kernel()
     with socket.create_server(("127.0.0.1", 0)) as wire:
         dialer = Dialer(UpstreamAddress("127.0.0.1", wire.getsockname()[1]), loop)
-        presence = Presence(dialer, kernel, loop)
+        presence = Presence(dialer, kernel.listens, loop)
         with none_left():
             presence.accepts()
             assert presence.look() is None
@@ -75,6 +76,7 @@ class Pressed(list[tuple[str, int]]):
         yield from self[1:]
 
 
+@of_sources("a list is one there, whatever its class iterates over")
 async def test_a_refusal_at_another_address_does_not_speak_for_one_that_was_not_asked() -> None:
     """`localhost` is two addresses: nobody knows whether the application listens at the first."""
     loop = asyncio.get_running_loop()

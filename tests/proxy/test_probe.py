@@ -13,7 +13,6 @@ from drainproxy.errors import ConnectTimeout, UpstreamRefused
 from drainproxy.metrics import Metrics
 from drainproxy.proxy.upstream import probe as probing
 from drainproxy.proxy.upstream.dialer import Dialer
-from drainproxy.proxy.upstream.listening import Kernel
 from drainproxy.proxy.upstream.presence import Presence
 from drainproxy.proxy.upstream.probe import Probe
 from drainproxy.tasks import TICK_S
@@ -47,24 +46,9 @@ class Lifecycle:
         self.up = False
 
 
-class Deaf(Kernel):
+def deaf(host: str, port: int) -> bool | None:
     """A kernel that tells nothing, as in a sandbox."""
-
-    def listens(self, host: str, port: int) -> bool | None:
-        """See Kernel."""
-        return None
-
-
-class Knowing(Kernel):
-    """One that tells what is so."""
-
-    def __init__(self, application: Moody) -> None:
-        super().__init__()
-        self._application = application
-
-    def listens(self, host: str, port: int) -> bool | None:
-        """See Kernel."""
-        return self._application.mood != "refuses"
+    return None
 
 
 class Moody:
@@ -74,7 +58,7 @@ class Moody:
         self.mood = "refuses"
         self.asked: list[float] = []
         loop, address = asyncio.get_running_loop(), UpstreamAddress("127.0.0.1", 1)
-        self.presence = Presence(Dialer(address, loop), Deaf(), loop)
+        self.presence = Presence(Dialer(address, loop), deaf, loop)
         self.open_count = 0
 
     async def connect(self, deadline: float) -> None:
@@ -87,6 +71,10 @@ class Moody:
             await asyncio.sleep(deadline - asyncio.get_running_loop().time())
             raise ConnectTimeout
         self.presence.accepts()
+
+    def listens(self, host: str, port: int) -> bool | None:
+        """As a kernel that tells what is so."""
+        return self.mood != "refuses"
 
     def discard(self, connection: None) -> None:
         """As Pool.discard."""
@@ -158,7 +146,7 @@ async def test_where_the_kernel_tells_nobody_is_asked() -> None:
     """One connect at the start, and one to see that it is back. A death is noticed all the same."""
     async with scene() as here:
         application = here.applications[0]
-        application.presence._kernel = Knowing(application)
+        application.presence._kernel_listens = application.listens
         application.mood = "accepts"
         await asyncio.sleep(3600)
         for _ in range(100):
@@ -184,7 +172,7 @@ async def test_while_somebody_is_served_a_death_is_seen_sooner() -> None:
     """Callers who come are refused at once then, and find another pod."""
     async with scene() as here:
         application = here.applications[0]
-        application.presence._kernel = Knowing(application)
+        application.presence._kernel_listens = application.listens
         application.mood = "accepts"
         for _ in range(100):
             application.presence.alive_at = asyncio.get_running_loop().time()

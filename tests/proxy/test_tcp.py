@@ -15,6 +15,7 @@ from drainproxy.lifecycle.propagation import Rules
 from drainproxy.proxy.downstream.states import HALF_CLOSED
 from drainproxy.proxy.downstream.unfinished import Unfinished
 from drainproxy.proxy.relay.tcp import MAX_EARLY_BYTES
+from tests.support.flavours import of_sources
 from tests.support.house import House
 from tests.support.upstream import Upstream
 from tests.support.wire import End, turns
@@ -74,6 +75,7 @@ async def test_an_application_that_says_one_thing_and_leaves_is_heard() -> None:
             assert client.end is End.FIN
 
 
+@of_sources("it replaces the connector's method")
 @pytest.mark.parametrize("client_too", [False, True], ids=["it alone", "both"])
 async def test_an_application_that_has_left_before_anybody_goes_on_is_heard(client_too: bool) -> None:
     """What it said and its half-close wait for the client's end, which gets both and may say something."""
@@ -99,6 +101,7 @@ async def test_an_application_that_has_left_before_anybody_goes_on_is_heard(clie
         await house.until(lambda: not len(house.inflight) and not house.pool.open_count)
 
 
+@of_sources("it replaces the connector's method")
 @pytest.mark.parametrize("how", ["reset", "says too much"])
 async def test_an_application_that_is_no_use_before_anybody_goes_on_is_a_reset(how: str) -> None:
     """It has hung up, or says more than is kept for a client that is not there yet."""
@@ -219,6 +222,7 @@ async def test_a_crowd_beyond_the_limit_in_one_moment_is_turned_away_as_one_call
         first.reset()
 
 
+@of_sources("it replaces the connector's method")
 async def test_what_a_client_says_while_the_application_is_awaited_is_in_the_account() -> None:
     """That is as long as the client waits, and 64 KiB of each."""
     async with Upstream() as upstream, House(tcp(upstream)) as house:

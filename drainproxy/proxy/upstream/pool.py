@@ -79,7 +79,7 @@ class Pool:
         """Set before the first connect, or not at all."""
         self.breaker = Breaker(settings.breaker_cooldown, loop)
         self.keepalive = keepalive.options(settings)
-        self.presence = Presence(dialer, KERNEL, loop)
+        self.presence = Presence(dialer, KERNEL.listens, loop)
         self.http2 = Http2Support(settings.upstream_http2, loop)
 
     @staticmethod

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from drainproxy.proxy.upstream.dialer import Dialer
-    from drainproxy.proxy.upstream.listening import Kernel
 
 FAILURE_GAP_S: Final = 0.1
 """Between two doubts, where connections fail."""
@@ -30,9 +29,12 @@ The gap doubles with each."""
 class Presence:
     """Of one application. Written by its pool and its connections."""
 
-    def __init__(self, dialer: Dialer, kernel: Kernel, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, dialer: Dialer, listens: Callable[[str, int], bool | None], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """`listens`: whether the kernel knows of a socket there (listening.py)."""
         self._dialer = dialer
-        self._kernel = kernel
+        self._kernel_listens = listens
         self._loop = loop
         self.came = False
         """It has accepted a connection once."""
@@ -106,7 +108,7 @@ class Presence:
             self.on_doubt()
 
     def _listens(self) -> bool | None:
-        found = [self._kernel.listens(*place) for place in self._dialer.places]
+        found = [self._kernel_listens(*place) for place in self._dialer.places]
         if True in found:
             return True
         return None if not found or None in found else False
