@@ -31,6 +31,8 @@ def look(*_: object) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGUSR1, look)
+    # What is installed, compiled or not, and not the sources that lie where this was started.
+    del sys.path[0]
     from drainproxy.__main__ import main
 
     sys.exit(main())
