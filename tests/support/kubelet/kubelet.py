@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.support.cluster.resources import EVENTS, PODS
 from tests.support.cluster.store import timestamp
+from tests.support.command import INSTALLED
 from tests.support.kubelet import probes, statuses
 from tests.support.kubelet.container import Container
 from tests.support.kubelet.sandbox import Address, Sandbox
@@ -359,6 +360,11 @@ _DEFAULTS = {
 """drainproxy's own, said aloud: in a sandbox they mean another address and other files."""
 
 
+# What is installed comes first, and the sources in this directory last: the tests lie there too.
+_HERE = str(Path(__file__).resolve().parents[3])
+_PATH = [*(entry for entry in sys.path if entry not in {"", _HERE}), _HERE]
+
+
 def _environment(pod: Pod, manifest: dict[str, Any]) -> dict[str, str]:
     """Return what the container's process finds in its environment."""
     pod.termination_log.touch()
@@ -366,8 +372,9 @@ def _environment(pod: Pod, manifest: dict[str, Any]) -> dict[str, str]:
     said = {entry["name"]: _said(pod, entry) for entry in manifest.get("env") or []}
     return {
         "PATH": os.defpath,
-        "PYTHONPATH": os.pathsep.join(entry or "." for entry in sys.path),
+        "PYTHONPATH": os.pathsep.join(_PATH),
         "PYTHONUNBUFFERED": "1",
+        **INSTALLED,
         **pod.sandbox.environment,
         # Abstract names are a network namespace's own, and these pods share one.
         "DRAINPROXY_CONTROL_SOCKET": f"@{pod.sandbox.directory}",
