@@ -1,7 +1,6 @@
-"""Writes the chart's Grafana dashboard from the table below: `python helm/dashboard.py`.
+"""Writes the chart's Grafana dashboard from the tables of panels.py: `python helm/dashboard.py`.
 
-A panel is a title, what it says to a person who was woken by it, a unit and its queries. tests/chart compares
-the file with the table, and puts every query to a real Prometheus.
+tests/chart compares the file with the tables; tests/monitoring puts every query to a real Prometheus.
 """
 
 from __future__ import annotations
@@ -9,267 +8,17 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+# Also where a test loads this file by its path.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from panels import COLOURS, FULL, ROWS, Panel
+from promql import CALLERS, POD, ended
 
 FILE = Path(__file__).parent / "drainproxy" / "dashboards" / "drainproxy.json"
-
-CALLERS = {
-    "ingress-nginx": 'sum(rate(nginx_ingress_controller_requests{status=~"5.."}[5m]))',
-    "Envoy": 'sum(rate(envoy_cluster_upstream_rq_xx{envoy_response_code_class="5"}[5m]))',
-    "Istio": 'sum(rate(istio_requests_total{response_code=~"5.."}[5m]))',
-    "ALB (CloudWatch exporter)": "sum(aws_applicationelb_httpcode_elb_5_xx_count_sum) / 60",
-}
-"""What callers saw, by who counts it. A dead proxy cannot count its own losses. No commas: Grafana's rule."""
-
-POD = 'namespace=~"$namespace", workload=~"$workload"'
-FULL, HALF, THIRD = 24, 12, 8
-
-
-class Panel(NamedTuple):
-    """`queries`: legend -> PromQL, in which <labels> stands for what every selector begins with."""
-
-    title: str
-    about: str
-    width: int
-    unit: str
-    queries: dict[str, str]
-    kind: str = "timeseries"
-
-
-def rate(metric: str, by: str, more: str = "") -> str:
-    """Return a per-second rate summed by one label."""
-    return f"sum by ({by}) (rate({metric}{{<labels>{more}}}[$__rate_interval]))"
-
-
-def grown(metric: str, by: str, more: str = "") -> str:
-    """Return how much a counter grew in the panel's interval, by some labels."""
-    return f"sum by ({by}) (increase({metric}{{<labels>{more}}}[$__rate_interval]))"
-
-
-def quantile(share: float, metric: str) -> str:
-    """Return a quantile of a histogram."""
-    return f"histogram_quantile({share}, {rate(f'{metric}_bucket', 'le')})"
-
-
-ROWS: dict[str, list[Panel]] = {
-    "What callers saw": [
-        Panel(
-            "5xx answers seen in front of the pods",
-            "Counted by the balancer or ingress chosen above. If this rises in a rollout, requests were lost,"
-            " whatever the pods say of themselves.",
-            HALF,
-            "reqps",
-            {"5xx": "$caller"},
-        ),
-        Panel(
-            "Requests cut, timed out or lost by draining pods",
-            "0 is the only good number.",
-            HALF,
-            "short",
-            {
-                "{{workload}} {{outcome}}": grown(
-                    "drainproxy_drain_requests_total", "workload, outcome", ', outcome=~"timed_out|cut|lost"'
-                )
-            },
-        ),
-    ],
-    "Drains": [
-        Panel(
-            "Pods by phase",
-            "Steps down in ready and up in propagating are rollouts.",
-            HALF,
-            "short",
-            {"{{phase}}": "sum by (phase) (drainproxy_phase{<labels>})"},
-        ),
-        Panel(
-            "Requests ended since their drain began",
-            "finished is work that a bare application would have dropped.",
-            HALF,
-            "short",
-            {"{{outcome}}": grown("drainproxy_drain_requests_total", "outcome")},
-        ),
-        Panel(
-            "Why propagation ended",
-            "max: the cluster had not forgotten the pod yet. alone: no successor was ready in time.",
-            THIRD,
-            "short",
-            {"{{reason}}": grown("drainproxy_propagation_end_total", "reason")},
-        ),
-        Panel(
-            "Age of late arrivals, beside how long pods waited",
-            "Late arrivals that are older than the wait are requests that came to a pod that was gone.",
-            THIRD,
-            "s",
-            {
-                "p50 of late arrivals": quantile(0.5, "drainproxy_late_connection_age_seconds"),
-                "p99 of late arrivals": quantile(0.99, "drainproxy_late_connection_age_seconds"),
-                "shortest wait": 'min(drainproxy_phase_duration_seconds{<labels>, phase="propagating"}'
-                ' and on (namespace, pod) drainproxy_phase{<labels>, phase="drained"} == 1)',
-                "slices flipped after": "max(drainproxy_endpoint_flip_seconds{<labels>})",
-            },
-        ),
-        Panel(
-            "Late arrivals",
-            "After the drain: requests that came when the pod was ready to go. Above 0, raise propagation.",
-            THIRD,
-            "short",
-            {
-                "late": grown("drainproxy_late_requests_total", "workload"),
-                "after the drain": grown("drainproxy_after_drained_total", "workload"),
-            },
-        ),
-        Panel(
-            "Grace left over",
-            "Always large: terminationGracePeriodSeconds may be shorter. 0: the deadline cut.",
-            THIRD,
-            "s",
-            {
-                "least": "min by (workload) (drainproxy_drain_unused_seconds{<labels>}"
-                ' and on (namespace, pod) drainproxy_phase{<labels>, phase="drained"} == 1)'
-            },
-        ),
-        Panel(
-            "Time left until the deadline",
-            "Of the pod that is nearest to it.",
-            THIRD,
-            "s",
-            {"{{pod}}": "drainproxy_drain_deadline_seconds{<labels>} > 0"},
-        ),
-        Panel(
-            "Tunnels and event streams ended since their drain began",
-            "told_to_leave: they got an end, and go on elsewhere. finished: they ended by themselves.",
-            THIRD,
-            "short",
-            {"{{outcome}}": grown("drainproxy_drain_tunnels_total", "outcome")},
-        ),
-    ],
-    "Traffic": [
-        Panel(
-            "In flight",
-            "What a drain would have to wait for now.",
-            THIRD,
-            "short",
-            {
-                "{{kind}}": "sum by (kind) (drainproxy_requests_in_flight{<labels>})",
-                "queued": "sum(drainproxy_requests_queued{<labels>})",
-                "held": "sum(drainproxy_requests_held{<labels>})",
-                "handed on": "sum(rate(drainproxy_handoff_total{<labels>}[$__rate_interval]))",
-            },
-        ),
-        Panel(
-            "Requests by code",
-            "Answers of the application and of drainproxy together.",
-            THIRD,
-            "reqps",
-            {"{{code}}": rate("drainproxy_requests_total", "code")},
-        ),
-        Panel(
-            "Time to the answer's head",
-            "What the application takes; the proxy adds well under a millisecond.",
-            THIRD,
-            "s",
-            {
-                "p50": quantile(0.5, "drainproxy_response_head_seconds"),
-                "p99": quantile(0.99, "drainproxy_response_head_seconds"),
-            },
-        ),
-        Panel(
-            "Errors by reason",
-            "docs/errors.md says whose doing each one is.",
-            THIRD,
-            "reqps",
-            {"{{reason}}": rate("drainproxy_errors_total", "reason")},
-        ),
-        Panel(
-            "Refused by policy",
-            "Requests that never reached the application, so that they are safe to repeat.",
-            THIRD,
-            "reqps",
-            {"{{reason}}": rate("drainproxy_refused_total", "reason")},
-        ),
-        Panel(
-            "Bytes",
-            "Bodies only.",
-            THIRD,
-            "Bps",
-            {"{{direction}}": rate("drainproxy_bytes_total", "direction")},
-        ),
-    ],
-    "Application and proxy": [
-        Panel(
-            "Applications up, breakers open",
-            "An open breaker answers 503 at once instead of waiting for connects that fail.",
-            THIRD,
-            "short",
-            {
-                "up": "sum(drainproxy_upstream_up{<labels>})",
-                "breaker open": "sum(drainproxy_breaker_open{<labels>})",
-            },
-        ),
-        Panel(
-            "Connects to the application",
-            "Anything but ok is worth a look.",
-            THIRD,
-            "ops",
-            {
-                "{{result}}": rate("drainproxy_upstream_connects_total", "result"),
-                "retries": "sum(rate(drainproxy_retries_total{<labels>}[$__rate_interval]))",
-            },
-        ),
-        Panel(
-            "Connections around the proxy",
-            "Nothing drains these: a Service or a probe points at the application itself.",
-            THIRD,
-            "short",
-            {"{{workload}}": "sum by (workload) (drainproxy_upstream_bypass_connections{<labels>})"},
-        ),
-        Panel(
-            "Asking the cluster",
-            "denied: a Role is missing, and drains go by time and quiet.",
-            THIRD,
-            "short",
-            {"{{verb}} {{result}}": grown("drainproxy_kubernetes_requests_total", "verb, result")},
-        ),
-        Panel(
-            "Versions",
-            "More than one line outside a rollout is skew.",
-            THIRD,
-            "short",
-            {"{{version}}": "count by (version) (drainproxy_build_info{<labels>})"},
-        ),
-        Panel(
-            "Sidecar restarts",
-            "Each one lost what was in flight.",
-            THIRD,
-            "short",
-            {
-                "{{pod}}": "sum by (pod) (increase(kube_pod_container_status_restarts_total"
-                '{namespace=~"$namespace", container="drainproxy"}[1h])'
-                " or increase(kube_pod_init_container_status_restarts_total"
-                '{namespace=~"$namespace", container="drainproxy"}[1h]))'
-            },
-        ),
-        Panel(
-            "Memory and CPU of the proxy",
-            "By its own counters.",
-            HALF,
-            "short",
-            {
-                "MiB, largest": 'max(process_resident_memory_bytes{<labels>, container="drainproxy"})'
-                " / 1048576",
-                "cores, all": 'sum(rate(process_cpu_seconds_total{<labels>, container="drainproxy"}'
-                "[$__rate_interval]))",
-            },
-        ),
-        Panel(
-            "Event loop lag",
-            "Late timers mean too little CPU.",
-            HALF,
-            "s",
-            {"p99": quantile(0.99, "drainproxy_event_loop_lag_seconds")},
-        ),
-    ],
-}
+SOURCE = {"type": "prometheus", "uid": "$datasource"}
+HEIGHTS = {"stat": 4, "table": 9, "timeseries": 8}
 
 
 def dashboard() -> dict[str, Any]:
@@ -278,13 +27,14 @@ def dashboard() -> dict[str, Any]:
     top = 0
     for title, row in ROWS.items():
         panels.append({"type": "row", "title": title, "gridPos": _place(0, top, FULL, 1), "panels": []})
-        top, left = top + 1, 0
+        top, left, height = top + 1, 0, 0
         for panel in row:
             if left + panel.width > FULL:
-                top, left = top + 8, 0
-            panels.append(_panel(panel, _place(left, top, panel.width, 8)))
+                top, left = top + height, 0
+            height = HEIGHTS[panel.kind]
+            panels.append(_panel(panel, _place(left, top, panel.width, height)))
             left += panel.width
-        top += 8
+        top += height
     for number, each in enumerate(panels, 1):
         each["id"] = number
     return {
@@ -295,6 +45,8 @@ def dashboard() -> dict[str, Any]:
         "refresh": "30s",
         "time": {"from": "now-3h", "to": "now"},
         "templating": {"list": _variables()},
+        "annotations": {"list": [_rollouts()]},
+        "links": [_link("Runbooks", "$runbooks"), _link("Logs", "$logs")],
         "panels": panels,
     }
 
@@ -303,43 +55,160 @@ def _place(left: int, top: int, width: int, height: int) -> dict[str, int]:
     return {"x": left, "y": top, "w": width, "h": height}
 
 
+def _link(title: str, url: str) -> dict[str, Any]:
+    return {"type": "link", "title": title, "url": url, "targetBlank": True, "icon": "doc"}
+
+
+def _rollouts() -> dict[str, Any]:
+    """Where pods left: in a rollout, a scale-down, off a node that is drained; pushed or scraped."""
+    left = ended("propagation_end", "reason").replace("<labels>", POD)
+    return {
+        "name": "rollouts",
+        "datasource": SOURCE,
+        "enable": True,
+        "iconColor": "purple",
+        "expr": f"sum by (namespace, workload) ({left}) > 0",
+        "step": "60s",
+        "titleFormat": "pods left",
+        "textFormat": "{{namespace}}/{{workload}}",
+    }
+
+
 def _panel(panel: Panel, place: dict[str, int]) -> dict[str, Any]:
+    defaults: dict[str, Any] = {"unit": panel.unit, "min": 0}
+    options: dict[str, Any] = {
+        "legend": {"displayMode": "list", "placement": "bottom"},
+        "tooltip": {"mode": "multi"},
+    }
+    overrides = [_colour(value, colour) for value, colour in COLOURS.items()]
+    more: dict[str, Any] = {}
+    if panel.kind == "stat":
+        steps = [{"color": "green", "value": None}, {"color": panel.bad, "value": 0.5}]
+        defaults |= {"decimals": 0, "noValue": "0", "thresholds": {"mode": "absolute", "steps": steps}}
+        options = {"colorMode": "value", "graphMode": "none", "reduceOptions": {"calcs": ["lastNotNull"]}}
+        overrides = []
+    if panel.kind == "table":
+        options = {"sortBy": [{"displayName": "ended", "desc": True}], "footer": {"show": False}}
+        overrides, more = _columns(list(panel.queries)), _rows(list(panel.queries))
+    once = panel.kind != "timeseries"
     return {
         "type": panel.kind,
         "title": panel.title,
         "description": panel.about,
-        "datasource": {"type": "prometheus", "uid": "$datasource"},
+        "datasource": SOURCE,
         "gridPos": place,
-        "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
-        "options": {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi"}},
+        "fieldConfig": {"defaults": defaults, "overrides": overrides},
+        "options": options,
         "targets": [
-            {"refId": chr(ord("A") + number), "expr": query.replace("<labels>", POD), "legendFormat": legend}
+            {
+                "refId": chr(ord("A") + number),
+                "expr": query.replace("<labels>", POD),
+                "legendFormat": legend,
+                **({"instant": True, "range": False} if once else {}),
+                **({"format": "table"} if panel.kind == "table" else {}),
+            }
             for number, (legend, query) in enumerate(panel.queries.items())
         ],
+        **more,
+    }
+
+
+def _colour(value: str, colour: str) -> dict[str, Any]:
+    """Give a series whose legend ends in this word its colour."""
+    fixed = {"mode": "fixed", "fixedColor": colour}
+    return {
+        "matcher": {"id": "byRegexp", "options": f"/(^|.* ){value}$/"},
+        "properties": [{"id": "color", "value": fixed}],
+    }
+
+
+def _columns(names: list[str]) -> list[dict[str, Any]]:
+    """Say how a table's columns are written: dates, seconds, what is bad, and where a pod leads to."""
+    link = {"title": "logs of ${__value.text}", "url": "${logs}${__value.text}", "targetBlank": True}
+    red = [{"color": "green", "value": None}, {"color": "red", "value": 0.5}]
+    properties: dict[str, list[dict[str, Any]]] = {
+        "pod": [{"id": "links", "value": [link]}],
+        "ended": [{"id": "unit", "value": "dateTimeAsIso"}],
+        "seconds": [{"id": "unit", "value": "s"}],
+        "lost": [
+            {"id": "thresholds", "value": {"mode": "absolute", "steps": red}},
+            {"id": "custom.cellOptions", "value": {"type": "color-text"}},
+        ],
+    }
+    assert properties.keys() <= {"pod", *names}
+    return [
+        {"matcher": {"id": "byName", "options": name}, "properties": of} for name, of in properties.items()
+    ]
+
+
+def _rows(names: list[str]) -> dict[str, Any]:
+    """Join a table's queries by their labels, and call their values what they are."""
+    values = {f"Value #{chr(ord('A') + number)}": name for number, name in enumerate(names)}
+    said = {"cause", "propagation ended by"}
+    hidden = {value: True for value, name in values.items() if name in said} | {"Time": True}
+    shown = {value: name for value, name in values.items() if name not in said}
+    organize = {
+        "excludeByName": hidden,
+        "renameByName": {**shown, "reason": "propagation ended by"},
+        "indexByName": {
+            name: place
+            for place, name in enumerate(
+                ("Value #A", "cluster", "namespace", "workload", "pod", "cause", "reason", *values)
+            )
+        },
+    }
+    return {
+        "transformations": [
+            {"id": "merge", "options": {}},
+            {"id": "organize", "options": organize},
+            {"id": "sortBy", "options": {"sort": [{"field": "ended", "desc": True}]}},
+            {"id": "limit", "options": {"limitField": 50}},
+        ]
     }
 
 
 def _variables() -> list[dict[str, Any]]:
     source = {"name": "datasource", "label": "data source", "type": "datasource", "query": "prometheus"}
+    metrics = {name: metric for name, (metric, _, _) in CALLERS.items()}
     callers = {
         "name": "caller",
         "label": "callers' side",
         "type": "custom",
-        "query": ", ".join(f"{name} : {query}" for name, query in CALLERS.items()),
+        # Grafana cuts the list at its commas.
+        "query": ", ".join(f"{name} : {metric}" for name, metric in metrics.items()),
+        "includeAll": True,
+        "allValue": ".*",
+        "multi": True,
+        "current": {"text": "All", "value": "$__all"},
     }
+    within = 'cluster=~"$cluster"'
     return [
         source,
-        _series("namespace", "label_values(drainproxy_phase, namespace)"),
-        _series("workload", 'label_values(drainproxy_phase{namespace=~"$namespace"}, workload)'),
+        _series("cluster", "label_values(drainproxy_phase, cluster)"),
+        _series("namespace", f"label_values(drainproxy_phase{{{within}}}, namespace)"),
+        _series("workload", f'label_values(drainproxy_phase{{{within}, namespace=~"$namespace"}}, workload)'),
         callers,
+        _address("runbooks", "runbooks at", "docs/runbooks.md#"),
+        _address("logs", "logs of a pod at", ""),
     ]
+
+
+def _address(name: str, label: str, address: str) -> dict[str, Any]:
+    """Return a variable that the chart fills in; of logs, what a pod's name is appended to."""
+    return {
+        "name": name,
+        "label": label,
+        "type": "textbox",
+        "query": address,
+        "current": {"text": address, "value": address},
+    }
 
 
 def _series(name: str, query: str) -> dict[str, Any]:
     return {
         "name": name,
         "type": "query",
-        "datasource": {"type": "prometheus", "uid": "$datasource"},
+        "datasource": SOURCE,
         "query": query,
         "refresh": 2,
         "includeAll": True,

@@ -108,6 +108,7 @@ def _chosen(metrics: Metrics) -> Iterator[tuple[Family, bool]]:
     yield metrics.endpoint_flip_seconds, True
     yield metrics.drain_longest_request_seconds, True
     yield metrics.drain_unused_seconds, True
+    yield metrics.phase_duration_seconds, False
     yield metrics.propagation_end, False
     yield metrics.termination_cause_info, False
     yield metrics.held, False

@@ -33,11 +33,52 @@ def test_grafana_gets_the_file_as_it_is(source):
     assert len(yaml.safe_dump(found)) < 500_000, "a ConfigMap holds a megabyte"
 
 
-def test_the_first_row_is_what_the_caller_saw(source):
-    """A dead proxy cannot count its own losses: the balancer's count stands first."""
-    rows = [each["title"] for each in source.dashboard()["panels"] if each["type"] == "row"]
-    assert rows[0] == "What callers saw"
-    assert all("," not in query for query in source.CALLERS.values()), "Grafana cuts a list at its commas"
+def test_the_links_lead_where_the_values_say(source):
+    """To the runbooks that alerts name too, and from a pod to its logs."""
+    rule = {"runbookUrl": "https://wiki.example/drainproxy#"}
+    dashboard = {"enabled": True, "logsUrl": "https://logs.example/?pod="}
+    found = one(documents({"monitoring": {"dashboard": dashboard, "prometheusRule": rule}}), "ConfigMap")
+    shown = json.loads(found["data"]["drainproxy.json"])
+    own = {each["name"]: each for each in shown["templating"]["list"]}
+    for name, address in (("runbooks", rule["runbookUrl"]), ("logs", dashboard["logsUrl"])):
+        assert own[name]["query"] == own[name]["current"]["value"] == address
+    assert [link["url"] for link in shown["links"]] == ["$runbooks", "$logs"]
+    (table,) = (panel for panel in shown["panels"] if panel["type"] == "table")
+    (column,) = (each for each in table["fieldConfig"]["overrides"] if each["matcher"]["options"] == "pod")
+    assert column["properties"][0]["value"][0]["url"] == "${logs}${__value.text}"
+    for each in shown["templating"]["list"]:
+        if each["name"] in {"runbooks", "logs"}:
+            each |= {"query": "", "current": {}}
+    plain = source.dashboard()
+    for each in plain["templating"]["list"]:
+        if each["name"] in {"runbooks", "logs"}:
+            each |= {"query": "", "current": {}}
+    assert shown == plain, "nothing else differs"
+
+
+def test_the_first_number_is_what_the_caller_saw(source):
+    """A dead proxy cannot count its own losses: the balancer's count stands first, then the pods' own."""
+    shown = [each for each in source.dashboard()["panels"] if each["type"] != "row"]
+    titles = [each["title"] for each in shown if each["type"] == "stat"]
+    assert [each["title"] for each in shown[: len(titles)]] == titles
+    assert titles == [
+        "5xx that callers saw", "Pods that drained", "Lost", "Cut or timed out", "Refused", "Told to leave",
+    ]  # fmt: skip
+    assert shown[len(titles)]["type"] == "table"
+    (callers,) = (each for each in source.dashboard()["templating"]["list"] if each["name"] == "caller")
+    names = [each.partition(" : ")[0] for each in callers["query"].split(", ")]
+    assert names == list(source.CALLERS), "Grafana cuts a list at its commas"
+    for caller in (
+        "ALB",
+        "ingress-nginx",
+        "Envoy Gateway",
+        "Istio",
+        "Linkerd",
+        "Traefik",
+        "Contour",
+        "HAProxy",
+    ):
+        assert caller in callers["query"]
 
 
 def test_panels_do_not_overlap(source):

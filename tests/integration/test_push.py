@@ -67,9 +67,11 @@ async def test_a_drains_outcome_reaches_the_collector_before_the_exit(
     assert {name for name, *_ in said} == {
         "drain_requests", "drain_tunnels", "late_requests", "after_drained", "last_late_seconds",
         "endpoint_flip_seconds", "drain_longest_request_seconds", "drain_unused_seconds", "propagation_end",
-        "termination_cause_info",
+        "termination_cause_info", "phase_duration_seconds",
     }  # fmt: skip
     assert said["drain_unused_seconds",] == pytest.approx(report["unused_s"], abs=0.001)
+    for phase, seconds in report["phases_s"].items():
+        assert said["phase_duration_seconds", phase] == pytest.approx(seconds, abs=0.01)
     for point in receiver.points:
         assert point["labels"].items() >= LABELS.items()
         assert point["at_ns"] > began_ns

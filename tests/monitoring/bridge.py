@@ -52,13 +52,17 @@ class Bridge:
         assert request.path == PATH
         asked = ExportMetricsServiceRequest.FromString(await request.read())
         samples = [sample for resource in asked.resource_metrics for sample in translated(resource)]
+        if failure := await self.write(samples):
+            return web.Response(status=400, text=failure)
+        body = ExportMetricsServiceResponse().SerializeToString()
+        return web.Response(body=body, content_type="application/x-protobuf")
+
+    async def write(self, samples: list[Sample]) -> str:
+        """Write to Prometheus; return why it did not take it, or nothing."""
         headers = {"Content-Encoding": "snappy", "X-Prometheus-Remote-Write-Version": "0.1.0"}
         body = bytes(cramjam.snappy.compress_raw(written(samples)))
         async with self._session.post(self.remote_write, data=body, headers=headers) as answer:
-            if answer.status != 204:
-                return web.Response(status=400, text=await answer.text())
-        body = ExportMetricsServiceResponse().SerializeToString()
-        return web.Response(body=body, content_type="application/x-protobuf")
+            return "" if answer.status == 204 else await answer.text()
 
 
 def translated(resource: ResourceMetrics) -> Iterator[Sample]:

@@ -90,6 +90,7 @@ class Prometheus:
                     f"--storage.tsdb.path={self._data}",
                     f"--web.listen-address=127.0.0.1:{self._port}",
                     "--web.enable-remote-write-receiver",
+                    "--web.enable-admin-api",
                     stdout=asyncio.subprocess.DEVNULL,
                     stderr=log,
                 )
@@ -108,9 +109,9 @@ class Prometheus:
             self._child.kill()
         await self._child.wait()
 
-    async def _get(self, path: str) -> bytes:
+    async def _get(self, path: str, method: str = "GET") -> bytes:
         async with await Client.connect(("127.0.0.1", self._port)) as client:
-            request = f"GET {path} HTTP/1.1\r\nHost: prometheus\r\nConnection: close\r\n\r\n"
+            request = f"{method} {path} HTTP/1.1\r\nHost: prometheus\r\nConnection: close\r\n\r\n"
             answer = await client.ask(request.encode())
         assert answer.status == 200, answer.body
         return answer.body
@@ -127,6 +128,24 @@ class Prometheus:
         asked = {"query": query, "start": self.started, "end": time.time(), "step": INTERVAL_S}
         return (await self._api("query_range", **asked))["result"]
 
+    async def between(self, query: str, start: float, end: float, step: float) -> list[dict[str, Any]]:
+        """Return a query's series, as a panel of that range draws it."""
+        return (await self._api("query_range", query=query, start=start, end=end, step=step))["result"]
+
+    async def at(self, query: str, when: float) -> list[dict[str, Any]]:
+        """Return a query's series at a time."""
+        return (await self._api("query", query=query, time=when))["result"]
+
+    async def values(self, label: str, series: str, start: float, end: float) -> list[str]:
+        """Return a label's values, as a variable lists them."""
+        asked = {"match[]": series, "start": start, "end": end}
+        return await self._api(f"label/{label}/values", **asked)
+
+    async def snapshot(self) -> Path:
+        """Return a directory with all that it holds as blocks, for another Prometheus."""
+        made = json.loads(await self._get("/api/v1/admin/tsdb/snapshot", "POST"))["data"]["name"]
+        return self._data / "snapshots" / made
+
     async def rules(self) -> dict[str, dict[str, Any]]:
         """Return every rule by its name, with health and state."""
         (group,) = (await self._api("rules"))["groups"]
@@ -135,7 +154,12 @@ class Prometheus:
     @property
     def remote_write(self) -> str:
         """Where others write series to."""
-        return f"http://127.0.0.1:{self._port}/api/v1/write"
+        return f"{self.url}/api/v1/write"
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self._port}"
 
     async def until(self, query: str, within_s: float = 60) -> list[dict[str, Any]]:
         """Wait until a query has data."""
@@ -170,16 +194,28 @@ class Exporter:
 
     async def _answer(self, _request: web.BaseRequest) -> web.Response:
         self._scrapes += 1
-        ours = 'namespace="shop",container="drainproxy"'
-        series = {
-            'kube_pod_labels{namespace="shop",pod="bare",label_drainproxy_io_inject="true"}': 1,
-            'kube_pod_labels{namespace="shop",pod="held",label_drainproxy_io_inject="true"}': 1,
-            'kube_pod_init_container_info{namespace="shop",pod="held",container="drainproxy"}': 1,
-            f'kube_pod_init_container_status_restarts_total{{{ours},pod="held"}}': self._scrapes // 5,
-            f'kube_pod_container_status_restarts_total{{{ours},pod="plain"}}': 0,
-            'nginx_ingress_controller_requests{status="502"}': self._scrapes,
-            'envoy_cluster_upstream_rq_xx{envoy_response_code_class="5"}': self._scrapes,
-            'istio_requests_total{response_code="503"}': self._scrapes,
-            "aws_applicationelb_httpcode_elb_5_xx_count_sum": 2,
-        }
-        return web.Response(text="".join(f"{name} {value}\n" for name, value in series.items()))
+        return web.Response(
+            text="".join(f"{name} {value}\n" for name, value in others(self._scrapes).items())
+        )
+
+
+def others(scrapes: int) -> dict[str, float]:
+    """What the rest of a cluster has counted after so many scrapes."""
+    ours = 'namespace="shop",container="drainproxy"'
+    return {
+        'kube_pod_labels{namespace="shop",pod="bare",label_drainproxy_io_inject="true"}': 1,
+        'kube_pod_labels{namespace="shop",pod="held",label_drainproxy_io_inject="true"}': 1,
+        'kube_pod_init_container_info{namespace="shop",pod="held",container="drainproxy"}': 1,
+        f'kube_pod_init_container_status_restarts_total{{{ours},pod="till-held"}}': scrapes // 5,
+        f'kube_pod_container_status_restarts_total{{{ours},pod="till-plain"}}': 0,
+        'nginx_ingress_controller_requests{exported_namespace="shop",status="502"}': scrapes,
+        'envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",'
+        'envoy_cluster_name="httproute/shop/till/rule/0"}': scrapes,
+        'istio_requests_total{response_code="503",reporter="source",'
+        'destination_workload="till",destination_workload_namespace="shop"}': scrapes,
+        'response_total{direction="outbound",classification="failure",'
+        'dst_deployment="till",dst_namespace="shop"}': scrapes,
+        'traefik_service_requests_total{code="502",service="shop-till-80@kubernetes"}': scrapes,
+        'haproxy_backend_http_responses_total{code="5xx",proxy="shop_till_80"}': scrapes,
+        "aws_applicationelb_httpcode_elb_5_xx_count_sum": 2,
+    }
