@@ -127,6 +127,7 @@ async def test_every_rule_has_data(tmp_path):
         assert await held_pod.exit_code(60) == 0
         caller.cancel()
         await _last_counters(prometheus, report)
+        await prometheus.until('ALERTS{alertname="DrainproxyRequestsLost"}')
         await _everything(prometheus, file)
 
 
