@@ -9,6 +9,7 @@ import itertools
 import sys
 import types
 from collections.abc import Iterator
+from typing import cast
 
 from drainproxy.metrics import PREFIX, Family, Histogram, Table
 
@@ -39,6 +40,7 @@ def _without(*names: str) -> Iterator[None]:
 with _without("http.server", "urllib.error", "urllib.request", "wsgiref.simple_server"):
     from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, core, exposition
     from prometheus_client.metrics_core import Metric
+    from prometheus_client.samples import Exemplar
 
 
 class Collector:
@@ -62,13 +64,24 @@ def _export(metric: Family | Histogram) -> Metric:
         family = core.HistogramMetricFamily(name, metric.help)
         cumulative = list(itertools.accumulate(metric.counts))
         bounds = [*(str(bound) for bound in metric.bounds), "+Inf"]
-        family.add_metric([], list(zip(bounds, cumulative, strict=True)), metric.sum)
+        shown = [_exemplar(metric, place) for place in range(len(bounds))]
+        # The library's own type has no None there, which it takes for none (exposition of OpenMetrics).
+        buckets = cast("list[tuple[str, float, Exemplar]]", list(zip(bounds, cumulative, shown, strict=True)))
+        family.add_metric([], buckets, metric.sum)
         return family
     kind = core.CounterMetricFamily if metric.kind == "counter" else core.GaugeMetricFamily
     exported = kind(name, metric.help, labels=metric.labels)
     for labels, value in metric.values.items():
         exported.add_metric(labels, value)
     return exported
+
+
+def _exemplar(histogram: Histogram, bucket: int) -> Exemplar | None:
+    """Return what stands for a bucket; only OpenMetrics has a place for it."""
+    if (kept := histogram.exemplars.get(bucket)) is None:
+        return None
+    value, names, at = kept
+    return Exemplar(names, value, at)
 
 
 def scrape(metrics: Table, accept: str) -> tuple[bytes, str]:

@@ -111,11 +111,17 @@ class Histogram:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
+        self.exemplars: dict[int, tuple[float, dict[str, str], float]] = {}
+        """Bucket -> the last value whose trace somebody may look at, its names, and the time of day."""
 
     def observe(self, value: float) -> None:
         """Count one value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
+
+    def exemplify(self, value: float, names: dict[str, str], at: float) -> None:
+        """Have a value that was counted stand for its bucket."""
+        self.exemplars[bisect_left(self.bounds, value)] = value, names, at
 
 
 class Table:

@@ -11,6 +11,7 @@ import pytest
 
 from drainproxy.proxy.accounting.tracing import MAX_QUEUED
 from tests.integration.scene import OK, entered, get, held, until
+from tests.support.client import Client
 from tests.support.command import environment
 from tests.support.receiver import Receiver
 
@@ -270,3 +271,41 @@ async def test_a_line_names_the_trace_and_the_span_that_the_application_got(
         trace_id, span_id, _ = context(went)
         line = await proxy.line("request", span_id=span_id)
         assert line["trace_id"] == trace_id == TRACE
+
+
+async def exposed(proxy: Proxy, accept: str) -> list[str]:
+    """The lines of a scrape that have an exemplar."""
+    async with await Client.connect(proxy.admin) as client:
+        ask = f"GET /metrics HTTP/1.1\r\nHost: admin\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+        answer = await client.ask(ask.encode())
+    assert answer.status == 200
+    return [line for line in answer.body.decode().splitlines() if " # {" in line]
+
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+
+
+async def test_a_slow_bucket_leads_to_a_trace(traced: Traced, upstream: Application) -> None:
+    """By trace and span as the application got them, of a request whose spans are sent; in OpenMetrics alone,
+    which has a place for it."""
+    proxy = await traced()
+    assert await exposed(proxy, OPENMETRICS) == []
+    await forwarded(proxy, upstream, f"traceparent: {UNSAMPLED}")
+    assert await exposed(proxy, OPENMETRICS) == []
+    _, span, _ = context(await forwarded(proxy, upstream, f"traceparent: {SAMPLED}"))
+    (line,) = await exposed(proxy, OPENMETRICS)
+    assert line.startswith("drainproxy_request_duration_seconds_bucket{le=")
+    series, exemplar = line.split(" # ")
+    assert f'trace_id="{TRACE}"' in exemplar
+    assert f'span_id="{span}"' in exemplar
+    assert float(series.split()[-1]) >= 1, "an exemplar of nothing"
+    bound = float(series.partition('le="')[2].partition('"')[0])
+    assert 0 < float(exemplar.split()[-2]) <= bound
+    assert await exposed(proxy, "text/plain") == []
+
+
+async def test_without_traces_there_are_no_exemplars(start: Start, upstream: Application) -> None:
+    """Whatever a caller's traceparent says."""
+    proxy = await start(upstream)
+    await forwarded(proxy, upstream, f"traceparent: {SAMPLED}")
+    assert await exposed(proxy, OPENMETRICS) == []

@@ -70,11 +70,13 @@ class Accounting:
         """Account for what has ended."""
         metrics, head, error, status = self._metrics, work.head, work.error, work.status
         draining = self._lifecycle.published.draining
+        took = 0.0
         if status:
             key = (b"" if head is None else head.method, status, draining)
             self._counts[key] = self._counts.get(key, 0) + 1
             if started := work.started:
-                self.durations.observe(self._loop.time() - started)
+                took = self._loop.time() - started
+                self.durations.observe(took)
                 if head_at := work.head_at:
                     metrics.response_head_seconds.observe(head_at - started)
         elif work.kind == "http2":
@@ -89,7 +91,7 @@ class Accounting:
         if self._access_log == "all" or (unusual and self._access_log == "errors"):
             self._write(work, unusual=unusual)
         if self._tracing is not None:
-            self._tracing.end(head, status, "" if error is None else error.reason)
+            self._tracing.end(head, status, "" if error is None else error.reason, took)
 
     def upgrade_ignored(self, peer: bytes, reason: str) -> None:
         """Account for a request that goes on without its Upgrade."""

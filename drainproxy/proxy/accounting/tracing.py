@@ -5,6 +5,7 @@ leave by a thread of their own, from a bounded queue: one that does not fit is d
 """
 
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,10 +91,10 @@ class Tracing:
             "span_id": trace.format_span_id(context.span_id),
         }
 
-    def end(self, head: RequestHead | None, status: int, reason: str = "") -> None:
-        """End it. `reason`: why the request failed by our doing or the application's."""
+    def end(self, head: RequestHead | None, status: int, reason: str = "", took_s: float = 0.0) -> None:
+        """End it. `reason`: why it failed by our doing or the application's. `took_s`: as it was counted."""
         span = getattr(head, "span", None)
-        if span is None:
+        if head is None or span is None:
             return
         if span.is_recording():
             span.set_attribute("http.response.status_code", status)
@@ -101,6 +102,9 @@ class Tracing:
                 span.set_attribute("error.type", reason or str(status))
             if status >= 500:
                 span.set_status(trace.StatusCode.ERROR)
+            if took_s:
+                # Others took as long: whoever wonders why may look at this one (OpenMetrics: Exemplars).
+                self._metrics.request_duration_seconds.exemplify(took_s, self.ids(head), time.time())
         span.end()
 
     async def close(self, within_s: float) -> int:
