@@ -24,6 +24,15 @@ VERSIONS = ("1.29", "1.33", kubernetes_validate.latest_version().removeprefix("v
 OTHERS = {
     ("monitoring.coreos.com/v1", "PodMonitor"),
     ("monitoring.coreos.com/v1", "PrometheusRule"),
+    ("monitoring.coreos.com/v1", "ServiceMonitor"),
+    *(
+        ("operator.victoriametrics.com/v1beta1", kind)
+        for kind in ("VMPodScrape", "VMServiceScrape", "VMRule")
+    ),
+    *(
+        ("monitoring.googleapis.com/v1", kind)
+        for kind in ("ClusterPodMonitoring", "PodMonitoring", "ClusterRules")
+    ),
     ("cert-manager.io/v1", "Issuer"),
     ("cert-manager.io/v1", "Certificate"),
 }

@@ -34,8 +34,22 @@ SETS: dict[str, dict[str, Any]] = {
             "labels": {"release": "kube-prometheus-stack"},
             "podMonitor": {**ON, "namespaces": ["shop"]},
             "prometheusRule": {**ON, "disabled": ["DrainproxyBypassed"]},
+            "webhook": ON,
             "dashboard": {**ON, "folder": "Ingress", "namespace": "grafana"},
         },
+    },
+    **{
+        f"watched by {kind}": {
+            **WEBHOOK,
+            "monitoring": {
+                "kind": kind,
+                "podLabels": ["team"],
+                "podMonitor": ON,
+                "prometheusRule": {**ON, "classes": {"batch": {"requestsLost": 5}}},
+                "webhook": {**ON, "by": "service"},
+            },
+        }
+        for kind in ("prometheus", "victoriametrics", "gmp")
     },
     "cert-manager": {**WEBHOOK, "certificates": {"source": "cert-manager"}},
     "cert-manager with an issuer": {
@@ -377,7 +391,8 @@ def test_custom_resources_are_the_only_ones_not_validated():
     """The list of what the validator cannot know is no longer than it has to be."""
     found = {
         (each["apiVersion"], each["kind"])
-        for values in (SETS["everything watched"], SETS["cert-manager"])
+        for name, values in SETS.items()
+        if "watched" in name or name == "cert-manager"
         for each in documents(values)
     }
     assert found >= OTHERS

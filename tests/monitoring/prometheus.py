@@ -32,7 +32,12 @@ needs_prometheus = pytest.mark.skipif(
 @functools.cache
 def rules(**thresholds: float) -> dict[str, Any]:
     """The rule file that the operator makes of the chart's PrometheusRule."""
-    values = {"prometheusRule": {"enabled": True, "thresholds": thresholds}}
+    return chosen(prometheusRule={"thresholds": thresholds})
+
+
+def chosen(**monitoring: Any) -> dict[str, Any]:
+    """The same, by any values below `monitoring`."""
+    values = {**monitoring, "prometheusRule": {"enabled": True, **monitoring.get("prometheusRule", {})}}
     return one(documents({"monitoring": values}), "PrometheusRule")["spec"]
 
 
