@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import struct
 import time
 from dataclasses import dataclass, field
@@ -203,9 +204,9 @@ def _pod(recording: Recording, number: int, began: float, *, pushes: bool) -> It
         for series, value in exposition.items():
             name = series[0][1]
             labels = {**place, "job": "drainproxy", "instance": f"10.0.0.{number}:29900", **dict(series)}
-            if name == "process_start_time_seconds" and value == value:  # noqa: PLR0124 - not the stale marker
-                value += moved  # noqa: PLW2901
-            yield labels, value, int(when * 1000)
+            # The stale marker is a NaN, and must stay the one it is.
+            later = moved if name == "process_start_time_seconds" and not math.isnan(value) else None
+            yield labels, value if later is None else value + later, int(when * 1000)
 
 
 def _webhook(day: Day) -> Iterator[Sample]:
