@@ -5,7 +5,6 @@ the start, since a series first seen at 1 gives `increase()` = 0 and keeps an al
 """
 
 import itertools
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal, get_args
 
@@ -116,8 +115,12 @@ class Histogram:
 
     def observe(self, value: float) -> None:
         """Count one value."""
-        self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
+        for place, bound in enumerate(self.bounds):  # most values are among the first few
+            if value <= bound:
+                self.counts[place] += 1
+                return
+        self.counts[-1] += 1
 
     def exemplify(self, value: float, names: dict[str, str], at: float) -> None:
         """Have a value that was counted stand for its bucket."""

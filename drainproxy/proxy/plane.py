@@ -14,7 +14,8 @@ from drainproxy.proxy.accounting.arrivals import Arrivals
 from drainproxy.proxy.limits.admission import Admission
 from drainproxy.proxy.limits.concurrency_limit import ConcurrencyLimit
 from drainproxy.proxy.limits.connection_limit import ConnectionLimit
-from drainproxy.proxy.limits.routes import Routes, default_timeouts
+from drainproxy.proxy.limits.routes import default_timeouts
+from drainproxy.proxy.limits.routing import Routes
 from drainproxy.proxy.upstream.connector import Connector
 from drainproxy.proxy.upstream.handoff import Handoff
 from drainproxy.proxy.upstream.pool import Pool

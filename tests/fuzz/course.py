@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from drainproxy.errors import RequestError
 from drainproxy.proxy.http1.request import receive
-from drainproxy.proxy.limits.routes import Routes, default_timeouts
+from drainproxy.proxy.limits.routes import default_timeouts
+from drainproxy.proxy.limits.routing import Routes
 from drainproxy.proxy.message import framing, headers
 from drainproxy.proxy.message.framing import Framing
 from drainproxy.proxy.message.http2_preface import Http2Preface

@@ -8,7 +8,8 @@ import math
 import pytest
 
 from drainproxy.lifecycle.propagation import Rules
-from drainproxy.proxy.limits.routes import PROFILES, Route, Routes, Timeouts
+from drainproxy.proxy.limits.routes import PROFILES, Route, Timeouts
+from drainproxy.proxy.limits.routing import Routes
 from tests.proxy.test_timeouts import assert_error
 from tests.support.house import House
 from tests.support.message import Ending

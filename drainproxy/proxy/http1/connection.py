@@ -27,7 +27,6 @@ from drainproxy.proxy.wire.weights import LARGE_HEAD_BYTES
 
 if TYPE_CHECKING:
     from drainproxy.proxy.downstream.registry import Registry
-    from drainproxy.proxy.http1.private import Private
     from drainproxy.proxy.message.parser import RequestHead
     from drainproxy.proxy.upstream.connection import UpstreamConnection
 
@@ -43,13 +42,12 @@ FALLEN = (errors.UpstreamRefused, errors.BreakerOpen, errors.UpstreamGone)
 class ClientConnection(PatientSocket):
     """Written by its transport, its timer and its exchange, all on the loop's thread."""
 
-    __slots__ = ("_partial", "private")
+    __slots__ = ("_partial",)
 
     def __init__(self, registry: Registry) -> None:
         super().__init__(registry)
         self._partial: Unfinished | None = None
-        self.private: Private | None = None
-        """Its own connection to the application, between two requests."""
+        self.private = None
 
     # asyncio.Protocol.
 

@@ -1,75 +1,68 @@
 """What an exchange asks of its client's connection: where the answer goes, and where the body comes from.
 
-connection.py is one; a test may be another. It has one exchange at a time, and hears once how that has ended.
+connection.py is one. It has one exchange at a time, and hears once how that has ended. A base and no
+Protocol: what that stands for is looked up by name where it is compiled, several times a request.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from drainproxy.proxy.accounting.outcome import Caller
-from drainproxy.proxy.http1.private import Holder
+from drainproxy.proxy.downstream.client import ClientSocket
 
 if TYPE_CHECKING:
     from drainproxy.errors import RequestError
-    from drainproxy.lifecycle.lazytimer import LazyTimer
+    from drainproxy.proxy.http1.private import Private
     from drainproxy.proxy.message.framing import Body
     from drainproxy.proxy.message.parser import RequestHead
     from drainproxy.proxy.upstream.connection import UpstreamConnection
-    from drainproxy.proxy.wire.write_batch import Piece
 
 
-class Downstream(Caller, Holder, Protocol):
+class Downstream(ClientSocket):
     """Written by its transport and its exchange."""
 
-    scheme: bytes
-    timer: LazyTimer
-
-    @property
-    def gone(self) -> bool:
-        """The client will not read an answer."""
+    __slots__ = ("private",)
+    private: Private | None
+    """Its own connection to the application, between two requests."""
 
     # The answer.
 
     def closes_after(self, head: RequestHead) -> bool:
         """Tell whether this request is the last one on this connection."""
+        raise NotImplementedError
 
     def answer_last(self) -> None:
         """Have the present answer say that it is the last one on this connection."""
-
-    def write(self, data: bytes) -> None:
-        """Write, unless the client is gone."""
-
-    def write_pieces(self, pieces: list[Piece]) -> None:
-        """Write them as if they were one."""
-
-    def unsent(self) -> int:
-        """Return how many bytes of what was written the socket has not taken."""
-
-    def pause_until_flushed(self, *, on: bool) -> None:
-        """Have the exchange told (`client_writable`) only once nothing is left to send, or as usual again."""
+        raise NotImplementedError
 
     # The request's body.
 
     def read_body(self, body: Body) -> None:
         """Hand it over from now on, beginning with what is already here (`request_data`)."""
+        raise NotImplementedError
 
     def pause_body(self, *, paused: bool) -> None:
         """Stop or go on reading while the application cannot take more of it."""
-
-    def give_way(self, size: int, backlog: int) -> None:
-        """After a read of `size` bytes let others have their turn, if it is time for that."""
+        raise NotImplementedError
 
     # The end.
 
     def exchange_done(self) -> None:
         """The client's socket has the whole answer."""
+        raise NotImplementedError
 
     def exchange_failed(self, error: RequestError) -> None:
         """It has ended in `error`, of which the client may not know yet."""
+        raise NotImplementedError
 
     def exchange_switched(self, upstream: UpstreamConnection, protocol: bytes, rest: bytes) -> None:
         """The application has agreed to another protocol, and `rest` is in it."""
+        raise NotImplementedError
 
     def defective(self, defect: Exception) -> None:
         """Something went wrong that should not have: a defect of ours costs one connection."""
+        raise NotImplementedError
+
+    def close_if_idle(self) -> None:
+        """End it, unless something has come that was not read."""
+        raise NotImplementedError

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from drainproxy.errors import DrainEnding, Draining, OutOfBuffers
 from drainproxy.proxy.accounting.outcome import TurnedAway
-from drainproxy.proxy.downstream.client import ClientSocket
 from drainproxy.proxy.downstream.states import HALF_CLOSED, LINGERING
 from drainproxy.proxy.http1 import states
+from drainproxy.proxy.http1.downstream import Downstream
 from drainproxy.proxy.message.parser import RequestReader
 from drainproxy.proxy.wire.buffers import MAX_PARTIAL_BYTES, SMALL_BYTES
 from drainproxy.proxy.wire.weights import OBJECT_BYTES, PARSER_BYTES
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from drainproxy.proxy.wire.buffers import Buffers
 
 
-class PatientSocket(ClientSocket):
+class PatientSocket(Downstream):
     """Written by its transport and its exchange."""
 
     __slots__ = (

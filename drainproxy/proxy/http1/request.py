@@ -12,7 +12,8 @@ from drainproxy.proxy.message import framing, headers, upgrade
 
 if TYPE_CHECKING:
     from drainproxy.errors import RequestError
-    from drainproxy.proxy.limits.routes import Routes, Timeouts
+    from drainproxy.proxy.limits.routes import Timeouts
+    from drainproxy.proxy.limits.routing import Routes
     from drainproxy.proxy.message.framing import Body
     from drainproxy.proxy.message.headers import Target
     from drainproxy.proxy.message.parser import RequestHead

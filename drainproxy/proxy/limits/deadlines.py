@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from drainproxy.proxy.limits.routes import Timeouts
 
 
+def ends_by(timeouts: Timeouts, published: Snapshot) -> float:
+    """Return the loop time by which a drain wants a request with these timeouts to end."""
+    if timeouts.drain is None or published.deadline == math.inf:
+        return published.work_deadline
+    return min(published.deadline, published.drain_started + timeouts.drain)
+
+
 class Timed(Protocol):
     """What ends when its time is up."""
 
@@ -55,7 +62,7 @@ class Deadlines:
         self.response_head = none if timeouts.response_head == none else now + timeouts.response_head
         self.body = none if timeouts.body == none else now + timeouts.body
         self.idle = none if timeouts.idle == none else now + timeouts.idle
-        self.drain = timeouts.ends_by(published)
+        self.drain = ends_by(timeouts, published)
 
     @property
     def end(self) -> float:
@@ -64,7 +71,16 @@ class Deadlines:
 
     def nearest(self) -> float:
         """Return when the next of them is due."""
-        return min(self.response_head, self.body, self.idle, self.total, self.drain)
+        nearest = self.total
+        if self.response_head < nearest:  # noqa: PLR1730 - compiled, `min` makes an object of each
+            nearest = self.response_head
+        if self.body < nearest:  # noqa: PLR1730 - as above
+            nearest = self.body
+        if self.idle < nearest:  # noqa: PLR1730 - as above
+            nearest = self.idle
+        if self.drain < nearest:  # noqa: PLR1730 - as above
+            nearest = self.drain
+        return nearest
 
     def arm(self) -> None:
         """Be woken at the nearest, if there is any."""
@@ -84,7 +100,7 @@ class Deadlines:
 
     def follow(self, published: Snapshot) -> None:
         """Take the drain's deadline as it is now; a route may have one of its own."""
-        self.drain = self._timeouts.ends_by(published)
+        self.drain = ends_by(self._timeouts, published)
         self.arm()
 
     def expire(self, work: Timed, now: float, *, client_awaited: bool) -> None:

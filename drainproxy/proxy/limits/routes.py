@@ -17,7 +17,6 @@ from drainproxy.values import positive_duration, show_duration
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from drainproxy.lifecycle.snapshot import Snapshot
     from drainproxy.proxy.settings import ProxySettings
 
 MAX_ROUTES = 100
@@ -79,12 +78,6 @@ class Timeouts:
         """Return those that hold for a request that nobody reads on its way."""
         return Timeouts(total=self.total, drain=self.drain)
 
-    def ends_by(self, published: Snapshot) -> float:
-        """Return the loop time by which a drain wants a request with these timeouts to end."""
-        if self.drain is None or published.deadline == math.inf:
-            return published.work_deadline
-        return min(published.deadline, published.drain_started + self.drain)
-
 
 PROFILES: Mapping[str, Timeouts] = {
     "api": Timeouts(connect=3, response_head=5, idle=5, total=10),
@@ -121,28 +114,3 @@ class Route:
             return False
         own = self.path
         return path.startswith(own) and (own[-1:] == b"/" or path[len(own) : len(own) + 1] in b"/")
-
-
-class Routes:
-    """The list, and what applies where nothing on it does."""
-
-    __slots__ = ("_routes", "default", "unread")
-
-    def __init__(self, routes: tuple[Route, ...], default: Timeouts) -> None:
-        self._routes = routes
-        self.default = default
-        self.unread = default.of_unread()
-
-    @property
-    def holds(self) -> bool:
-        """Some requests wait for an application that restarts."""
-        return any(each.hold for each in (self.default, *(route.timeouts for route in self._routes)))
-
-    def find(self, method: bytes, target: bytes) -> Timeouts:
-        """Return the timeouts of a request with this origin-form target."""
-        if self._routes:
-            path = target.split(b"?", 1)[0]
-            for route in self._routes:
-                if route.matches(method, path):
-                    return route.timeouts
-        return self.default

@@ -243,8 +243,7 @@ def request_head(
 
 def interim_head(response: ResponseHead) -> bytes:
     """Return the whole of a 1xx to relay."""
-    start = b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason)
-    return b"".join((start, *response_fields(response), b"\r\n"))
+    return b"".join((response.start, *response_fields(response), b"\r\n"))
 
 
 def response_head(
@@ -257,7 +256,7 @@ def response_head(
     close: bool,
 ) -> bytes:
     """Return the head to send to the client; `chunked` and `close` are decided by the exchange."""
-    lines = [b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason), *response_fields(response)]
+    lines = [response.start, *response_fields(response)]
     if b"date" not in response.noted:
         lines.append(date)
     if chunked:

@@ -85,11 +85,12 @@ class RequestHead:
 class ResponseHead:
     """What the application answered. `fields`, `noted` and `named` as in RequestHead."""
 
-    __slots__ = ("fields", "http_1_1", "named", "noted", "padded", "reason", "status")
+    __slots__ = ("fields", "http_1_1", "named", "noted", "padded", "start", "status")
 
     def __init__(self) -> None:
         self.status = 0
-        self.reason = b""
+        self.start = b""
+        """The line that it begins with, as it goes on."""
         self.http_1_1 = True
         self.fields: list[Line] = []
         self.noted: Noted = {}
@@ -170,8 +171,8 @@ class RequestReader:
                 return
         elif _UNDERSCORE in lower:
             head.underscored = True
-        # A join costs two thirds of a format, and this runs for every field of every message.
-        head.fields.append(b"".join((name, b": ", value, b"\r\n")))
+        # Compiled, a format costs half of a join, which is the faster one in the sources, by less.
+        head.fields.append(b"%b: %b\r\n" % (name, value))
 
     def on_headers_complete(self) -> None:
         """Take the end of the head from the parser (httptools callback)."""
@@ -311,11 +312,11 @@ class ResponseReader:
             raise errors.UpstreamMalformed("the head is too large or has no end")
         if head.padded:
             _trim(head)
-        line = data[: data.find(b"\r\n")]
-        head.status = USUAL.get(line, 0)
-        if not head.status:
-            head.status, head.http_1_1 = unusual(line)
-        head.reason = line[13:]
+        start = data[: data.find(b"\r\n") + 2]
+        status = USUAL.get(start)
+        if status is None:
+            status, start, head.http_1_1 = unusual(start[:-2])
+        head.status, head.start = status, start
         noted = head.noted
         if b"connection" in noted:
             head.named = _nominated(noted[b"connection"])
@@ -358,8 +359,8 @@ class ResponseReader:
             noted[lower] = noted[lower] + b", " + value if lower in noted else value
             if lower in _LEFT_OUT:
                 return
-        # A join costs two thirds of a format, and this runs for every field of every message.
-        head.fields.append(b"".join((name, b": ", value, b"\r\n")))
+        # Compiled, a format costs half of a join, which is the faster one in the sources, by less.
+        head.fields.append(b"%b: %b\r\n" % (name, value))
 
     def on_headers_complete(self) -> None:
         """Take the end of the head from the parser (httptools callback)."""

@@ -8,14 +8,17 @@ from typing import Final
 
 from drainproxy import errors
 
-USUAL: Final = {f"HTTP/1.1 {status.value} {status.phrase}".encode(): status.value for status in HTTPStatus}
+USUAL: Final = {
+    f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode(): status.value for status in HTTPStatus
+}
 """Nearly every status line -> status."""
 _REASON: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 """RFC 9112 section 4. llhttp takes control characters too."""
 
 
-def unusual(line: bytes) -> tuple[int, bool]:
-    """Return an unusual status line's status, and whether it is HTTP/1.1. Raises UpstreamMalformed."""
+def unusual(line: bytes) -> tuple[int, bytes, bool]:
+    """Return an unusual line's status, as what it goes on, and whether it is HTTP/1.1. Raises
+    UpstreamMalformed."""
     # llhttp knows more protocols than HTTP, and 1.1 is the highest version this side speaks.
     if line[:9] not in {b"HTTP/1.0 ", b"HTTP/1.1 "}:
         raise errors.UpstreamMalformed("not HTTP/1")
@@ -23,4 +26,5 @@ def unusual(line: bytes) -> tuple[int, bool]:
         raise errors.UpstreamMalformed("the status is not one of 100 to 999")
     if not _REASON.fullmatch(line, 12):
         raise errors.UpstreamMalformed("a control character in the reason")
-    return int(line[9:12]), line[:8] == b"HTTP/1.1"
+    status = int(line[9:12])
+    return status, b"HTTP/1.1 %d %b\r\n" % (status, line[13:]), line[:8] == b"HTTP/1.1"

@@ -64,4 +64,4 @@ def kind_of(protocol: bytes) -> str:
 def switching_head(response: ResponseHead) -> bytes:
     """Return the head of a 101 to send to the client."""
     upgrade = b"Connection: Upgrade\r\nUpgrade: %b\r\n\r\n" % response.noted[b"upgrade"]
-    return b"".join((b"HTTP/1.1 101 %b\r\n" % response.reason, *headers.response_fields(response), upgrade))
+    return b"".join((response.start, *headers.response_fields(response), upgrade))
