@@ -31,7 +31,7 @@ class Bar:
 
 BARS = (
     Bar(Figure.CPU_RATIO, 2.5),
-    Bar(Figure.BYTES_RATIO, 3.0),
+    Bar(Figure.BYTES_RATIO, 1.3),
     Bar(Figure.RSS_IDLE, 38),
     Bar(Figure.RSS_POD, 38),
     Bar(Figure.DIRTY_POD, 24),
@@ -45,6 +45,8 @@ BARS = (
 )
 BARS_COMPILED = (Bar(Figure.CPU_RATIO, 1.9), Bar(Figure.CPU_OF_PURE, 0.68))
 """What compiling has to be worth; a ratio to nginx is 1.5 on AMD where it is 1.9 on Intel."""
+OF_ENVOY = {Figure.CPU: 0.52, Figure.P50: 0.8, Figure.P99: 0.8}
+"""What the compiled flavour's figure may be, divided by Envoy's of the same run."""
 DEARER_THAN_OURS = ("envoy", "caddy", "aiohttp")
 """Those whose CPU per request must be above drainproxy's in the same run."""
 
@@ -57,6 +59,9 @@ def missed(ours: Column, others: list[Column]) -> list[str]:
     compiled = next((other for other in others if other.name == COMPILED), None)
     if compiled is not None and compiled.version is not None:
         sentences += [sentence for bar in BARS_COMPILED if (sentence := _above(bar, compiled))]
+        envoy = next((other for other in others if other.name == "envoy"), None)
+        if envoy is not None:
+            sentences += _beside_envoy(compiled, envoy)
     cost = ours.figure(Figure.CPU)
     for other in others:
         theirs = other.figure(Figure.CPU)
@@ -66,6 +71,17 @@ def missed(ours: Column, others: list[Column]) -> list[str]:
                 f" and {other.name} needs only {other.cell(Figure.CPU)}."
             )
     return sentences
+
+
+def _beside_envoy(compiled: Column, envoy: Column) -> list[str]:
+    return [
+        f"{compiled.name}, {figure.value.title}: {compiled.cell(figure)} is more than {limit:g} of Envoy's"
+        f" {envoy.cell(figure)}."
+        for figure, limit in OF_ENVOY.items()
+        if (value := compiled.figure(figure)) is not None
+        and (theirs := envoy.figure(figure)) is not None
+        and value > limit * theirs
+    ]
 
 
 def _above(bar: Bar, ours: Column) -> str | None:
