@@ -5,6 +5,7 @@ the start, since a series first seen at 1 gives `increase()` = 0 and keeps an al
 """
 
 import itertools
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal, get_args
 
