@@ -18,6 +18,7 @@ from drainproxy.proxy.upstream.probe import Probe
 from drainproxy.tasks import TICK_S
 from tests.support import clock
 from tests.support.clock import in_fake_time
+from tests.support.flavours import of_sources
 from tests.support.house import House
 from tests.support.upstream import Upstream, answering
 from tests.support.words import OK, ok
@@ -49,6 +50,9 @@ class Lifecycle:
 def deaf(host: str, port: int) -> bool | None:
     """A kernel that tells nothing, as in a sandbox."""
     return None
+
+
+moody = of_sources("its pool is none")
 
 
 class Moody:
@@ -106,6 +110,7 @@ async def scene(count: int = 1) -> AsyncIterator[Scene]:
         await task
 
 
+@moody
 @in_fake_time
 async def test_an_application_that_comes_up_is_noticed_soon() -> None:
     """An outage lasts a fiftieth longer through us, and half a second at most."""
@@ -126,6 +131,7 @@ async def test_an_application_that_comes_up_is_noticed_soon() -> None:
         assert here.metrics.upstream_up.value() == 1
 
 
+@moody
 @in_fake_time
 async def test_an_application_that_answers_is_not_asked_at_all() -> None:
     """Its answers say that it is there, and so does a connection that stands."""
@@ -141,6 +147,7 @@ async def test_an_application_that_answers_is_not_asked_at_all() -> None:
         assert len(here.asked) <= 2
 
 
+@moody
 @in_fake_time
 async def test_where_the_kernel_tells_nobody_is_asked() -> None:
     """One connect at the start, and one to see that it is back. A death is noticed all the same."""
@@ -167,6 +174,7 @@ async def test_where_the_kernel_tells_nobody_is_asked() -> None:
         assert len(here.asked) == asked + 1
 
 
+@moody
 @in_fake_time
 async def test_while_somebody_is_served_a_death_is_seen_sooner() -> None:
     """Callers who come are refused at once then, and find another pod."""
@@ -182,6 +190,7 @@ async def test_while_somebody_is_served_a_death_is_seen_sooner() -> None:
         assert application.presence.fallen
 
 
+@moody
 @in_fake_time
 async def test_an_application_that_nobody_asks_is_asked_seldom() -> None:
     """120 connects an hour; there were 720."""
@@ -191,6 +200,7 @@ async def test_an_application_that_nobody_asks_is_asked_seldom() -> None:
         assert 118 <= len(here.asked) <= 122
 
 
+@moody
 @in_fake_time
 async def test_ten_seconds_of_refusals_are_down() -> None:
     """Not nine; and the gauge shows it at once."""
@@ -208,6 +218,7 @@ async def test_ten_seconds_of_refusals_are_down() -> None:
         assert 10 <= down[1] - first_refusal <= 10.6
 
 
+@moody
 @in_fake_time
 async def test_a_short_refusal_is_not_down() -> None:
     """A restart of the application takes nothing away from its callers."""
@@ -223,6 +234,7 @@ async def test_a_short_refusal_is_not_down() -> None:
         assert [what for what, _ in here.lifecycle.heard] == ["up"]
 
 
+@moody
 @in_fake_time
 async def test_silence_is_never_down() -> None:
     """An application that is slow must not be taken away."""
@@ -235,6 +247,7 @@ async def test_silence_is_never_down() -> None:
         assert not here.applications[0].presence.fallen
 
 
+@moody
 @in_fake_time
 async def test_silence_between_two_refusals_is_no_refusal() -> None:
     """Ten seconds of refusals in a row are meant."""
@@ -251,6 +264,7 @@ async def test_silence_between_two_refusals_is_no_refusal() -> None:
         assert [what for what, _ in here.lifecycle.heard] == ["up"]
 
 
+@moody
 @in_fake_time
 async def test_a_failure_is_looked_into_at_once_and_again() -> None:
     """Some close their connections first, and then their door. Many failures are one doubt."""
@@ -266,6 +280,7 @@ async def test_a_failure_is_looked_into_at_once_and_again() -> None:
         assert len(here.asked) == before + 3
 
 
+@moody
 @in_fake_time
 async def test_connections_that_are_merely_closed_are_looked_into_less_and_less() -> None:
     """An application may close after each answer; 60 looks an hour are enough, of three connects each."""
@@ -279,6 +294,7 @@ async def test_connections_that_are_merely_closed_are_looked_into_less_and_less(
         assert len(here.asked) <= 3 * 70
 
 
+@moody
 @in_fake_time
 async def test_one_of_two_that_refuses_is_enough_to_be_down() -> None:
     """A pod is up when all of it is."""
