@@ -39,6 +39,8 @@ FREE_BYTES: Final = 4 * 1024 * 1024
 """So much more than it was, beyond what is held, is worth giving back."""
 GIVE_BACK_EVERY_S: Final = 3.0
 """And no sooner again: bodies that pass need it at once, and the kernel fills it with zeros."""
+MAX_WAIT_S: Final = 60.0
+"""Where there was little to give back, it is tried less and less often."""
 
 
 class Garbage:
@@ -52,8 +54,9 @@ class Garbage:
         gc.collect()
         gc.freeze()
         self._least_bytes = resident_bytes()
-        """Resident beyond what is held, after it was given back or when there was less."""
-        self._given_back_at = -GIVE_BACK_EVERY_S
+        """Resident beyond what is held, at the least."""
+        self._wait_s = GIVE_BACK_EVERY_S
+        self._next_at = 0.0
 
     async def watch(self, held_bytes: Callable[[], int]) -> None:
         """Look through everything now and then, where the interpreter would have."""
@@ -74,9 +77,14 @@ class Garbage:
     def give_back(self, held_bytes: int) -> None:
         """Give back what is free, if it is much and was not done a moment ago."""
         free, now = resident_bytes() - held_bytes, time.monotonic()
-        if free > self._least_bytes + FREE_BYTES and now >= self._given_back_at + GIVE_BACK_EVERY_S:
+        self._least_bytes = min(self._least_bytes, free)
+        if free <= self._least_bytes + FREE_BYTES:
+            self._wait_s = GIVE_BACK_EVERY_S
+        elif now >= self._next_at:
             give_back()
-            self._given_back_at = now
-            self._least_bytes = resident_bytes() - held_bytes
-        else:
-            self._least_bytes = min(self._least_bytes, free)
+            gained = free + held_bytes - resident_bytes()
+            # What is not free may be soon: those who leave do so in their turn. Or it is needed now.
+            self._wait_s = (
+                GIVE_BACK_EVERY_S if gained > FREE_BYTES // 4 else min(2 * self._wait_s, MAX_WAIT_S)
+            )
+            self._next_at = now + self._wait_s
