@@ -15,6 +15,7 @@ import gc
 import math
 import sys
 from collections.abc import Hashable, Sized
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from drainproxy.proxy.wire.allocator import give_back
@@ -333,8 +334,8 @@ class Buffers:
             self._loop.call_later(LOOK_S, self._look)
         elif self._worth_it:
             self._peak_bytes, self._worth_it = 0, False
-            # Who has left the account is about to be closed, and gone some turns later.
-            self._loop.call_later(LOOK_S, self._tidy)
+            # Who has left the account goes in its turn, and is gone some turns later.
+            self.run_queue.add(partial(self._loop.call_later, LOOK_S, self._tidy))
 
     @staticmethod
     def _tidy() -> None:
