@@ -20,9 +20,9 @@ TOLD_CLIENTS = {
     **dict.fromkeys(("HTTP/2 idle", "frame header", "PROXY header", "small head", "idle in TLS"), 1_500),
     **dict.fromkeys(("trailer", "ClientHello", "half a frame", "streams"), 600),
     **dict.fromkeys(("head", "pipelined", "held requests", "unread answer"), 400),
-    **dict.fromkeys(("body ahead", "tunnel"), 300),
 }
-"""So many that what was free inside the process before is little beside them."""
+"""So many that what was free inside the process before is little beside them. Of a tunnel and of a
+body ahead too much is told."""
 LIMIT_MIB = 64
 PATIENCE = 4
 """A busy machine takes so many times as long."""

@@ -15,7 +15,6 @@ import gc
 import math
 import sys
 from collections.abc import Hashable, Sized
-from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from drainproxy.proxy.wire.allocator import give_back
@@ -335,7 +334,10 @@ class Buffers:
         elif self._worth_it:
             self._peak_bytes, self._worth_it = 0, False
             # Who has left the account goes in its turn, and is gone some turns later.
-            self.run_queue.add(partial(self._loop.call_later, LOOK_S, self._tidy))
+            self.run_queue.add(self._tidy_soon)
+
+    def _tidy_soon(self) -> None:
+        self._loop.call_later(LOOK_S, self._tidy)
 
     @staticmethod
     def _tidy() -> None:
