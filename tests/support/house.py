@@ -164,7 +164,9 @@ class House:
                 self.pool.discard(connection)
             for left in list(self.registry.clients):
                 left.transport.abort()
-            await self._until(lambda: not self.pool._open and not self.registry.clients)
+            # Many that leave at once have their ends in turn.
+            waiting = self.buffers.run_queue._waiting
+            await self._until(lambda: not (self.pool._open or self.registry.clients or waiting))
             gc.collect()
             self.loop.set_exception_handler(None)
         if kind is None:
