@@ -154,6 +154,8 @@ class House:
                     lambda: not self.registry.clients and not len(self.tasks), "a client lives on"
                 )
                 await self.until(lambda: not self.pool.active_count, "a connection was never given back")
+                # Many that leave at once have their ends in turn.
+                await self.until(lambda: not self.buffers.run_queue._waiting, "an end never had its turn")
                 self._nothing_left()
         finally:
             await self.sweep()
@@ -164,9 +166,7 @@ class House:
                 self.pool.discard(connection)
             for left in list(self.registry.clients):
                 left.transport.abort()
-            # Many that leave at once have their ends in turn.
-            waiting = self.buffers.run_queue._waiting
-            await self._until(lambda: not (self.pool._open or self.registry.clients or waiting))
+            await self._until(lambda: not self.pool._open and not self.registry.clients)
             gc.collect()
             self.loop.set_exception_handler(None)
         if kind is None:
