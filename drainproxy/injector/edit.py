@@ -238,7 +238,8 @@ class _Edit:
             flow = json.dumps(value)
             at = node.end_mark.index - 1
             since = re.sub(r"#[^\n]*", "", text[_last(node) : at])
-            before = ", " if node.value and "," not in since else ""
+            behind = any(each[:2] == (at, at) for each in self.splices)
+            before = ", " if behind or (node.value and "," not in since) else ""
             new = before + (flow[1:-1] if isinstance(node, yaml.MappingNode) else flow)
             self.splices.append((at, at, new))
             return

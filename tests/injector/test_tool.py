@@ -99,6 +99,20 @@ def test_every_style_of_yaml(text):
     assert out(made, every=True) == made
 
 
+@pytest.mark.parametrize(
+    "volumes", ["[]", "[ ]", "[\n      ]", "[{name: a, emptyDir: {}},]", "&v []", "!!seq []"]
+)
+def test_several_things_go_into_brackets_at_once(volumes):
+    """Nothing stands in them yet, or a comma does: two volumes need a comma between them all the same."""
+    text = SHARED.replace("*labels", "{app: web}").replace(
+        "metadata:\n      labels",
+        "metadata:\n      annotations: {drainproxy.io/routes-config-map: r}\n      labels",
+    )
+    (made,) = yaml.safe_load_all(out(f"{text}      volumes: {volumes}\n", every=True))
+    names = [each["name"] for each in made["spec"]["template"]["spec"]["volumes"]]
+    assert names == [*(["a"] if "a" in volumes else []), "drainproxy-token", "drainproxy-routes"]
+
+
 def test_only_what_must_be_written_out_is():
     """An alias that the change does not reach stays one, and comments stay where they are."""
     made = out(SHARED, every=True)
