@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from drainproxy.config import quote
 from drainproxy.errors import InjectionRefused
-from drainproxy.kinds import ConfigMapName, ContainerPort, EnvName, Host, Port, Quantity, UserId
+from drainproxy.kinds import ConfigMapName, ContainerPort, EnvName, Host, Port, Quantity, Switch, UserId
 from drainproxy.settings import Setting, rows, table
 
 PREFIX = "drainproxy.io/"
@@ -77,6 +77,10 @@ class Options:
     grace: Literal["raise", "keep"] | None = None
     """Whether terminationGracePeriodSeconds may be raised to what the drain needs. Default: raise where a
     preset or a part of the sum was chosen, keep otherwise."""
+
+    scrape_annotations: Switch = False
+    """Whether the pod says by `prometheus.io/scrape`, `port` and `path` where the sidecar's metrics are, for
+    a Prometheus that finds pods by these. A pod with annotations of that prefix keeps them as they are."""
 
     routes_config_map: ConfigMapName | None = None
     """ConfigMap with a routes file under the key routes.yaml."""

@@ -154,6 +154,8 @@ def _inject(pod: Pod, defaults: InjectorDefaults, namespace: str, around: Around
     spec[key] = [*(spec.get(key) or ()), _container(image, environment, taken, options, capture)]
     if volumes := list(_volumes(environment, options)):
         spec["volumes"] = [*(spec.get("volumes") or ()), *volumes]
+    if options.scrape_annotations:
+        pod_checks.announce_metrics(pod, options.admin_port, say)
     metadata["labels"] = {**(metadata.get("labels") or {}), INJECTED_LABEL: "true"}
     return Injected(pod, capture, tuple(taken), loaded, tuple(say))
 

@@ -32,6 +32,8 @@ ISTIO_INJECT, ISTIO_REVISION, LINKERD_INJECT = (
     "istio.io/rev",
     "linkerd.io/inject",
 )
+SCRAPED = "prometheus.io/"
+"""Prefix of the annotations that Prometheus' own example of a configuration finds pods by."""
 
 
 def check(pod: dict[str, Any], namespace: str) -> None:
@@ -203,6 +205,23 @@ def fit_mesh(pod: dict[str, Any], mesh: str, around: Around, admin_port: int, sa
         pod["metadata"]["annotations"] = {**podspec.annotations(pod), **excluded}
         if present:
             say.append(f"the {mesh} proxy is there already: in the template, set {setting} to {admin_port}")
+
+
+def announce_metrics(pod: dict[str, Any], admin_port: int, say: list[str]) -> None:
+    """Say to a Prometheus that goes by annotations where the sidecar's metrics are.
+
+    One pod has room for one such target: who has taken it keeps it, whatever it says.
+    """
+    own = podspec.annotations(pod)
+    ours = {"scrape": "true", "port": str(admin_port), "path": "/metrics"}
+    wanted = {f"{SCRAPED}{name}": text for name, text in ours.items()}
+    if not any(str(name).startswith(SCRAPED) for name in own):
+        pod["metadata"]["annotations"] = {**own, **wanted}
+    elif not wanted.items() <= own.items():
+        say.append(
+            f"it keeps its own {SCRAPED} annotations: these do not lead a scrape to the sidecar's metrics"
+            f" at :{admin_port}/metrics"
+        )
 
 
 def wire_hooks(spec: dict[str, Any], admin_port: int, say: list[str]) -> None:

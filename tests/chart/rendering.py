@@ -73,6 +73,8 @@ spec:
       labels:
         app: shop
         {{- include "drainproxy.podLabels" . | nindent 8 }}
+      {{- $annotations := dict "options" .Values.drainproxy "own" .Values.own }}
+      annotations: {{- include "drainproxy.podAnnotations" $annotations | nindent 8 }}
     spec:
       terminationGracePeriodSeconds: {{ include "drainproxy.gracePeriod" .Values.drainproxy }}
       securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
@@ -95,14 +97,17 @@ spec:
 """
 
 
-def application(directory: Path, options: Document) -> Document:
-    """Render a chart of somebody's own that uses the library; return its Deployment."""
+def application(directory: Path, options: Document, own: Document | None = None) -> Document:
+    """Render a chart of somebody's own that uses the library; return its Deployment.
+
+    `own`: annotations that its pods have.
+    """
     (directory / "templates").mkdir(parents=True, exist_ok=True)
     shutil.copytree(LIBRARY, directory / "charts" / "drainproxy-library", dirs_exist_ok=True)
     dependency = {"name": "drainproxy-library", "version": "0.1.0"}
     about = {"apiVersion": "v2", "name": "shop", "version": "1.0.0", "dependencies": [dependency]}
     (directory / "Chart.yaml").write_text(yaml.safe_dump(about))
     (directory / "templates" / "deployment.yaml").write_text(APPLICATION)
-    with helm.Chart.load(directory) as own:
-        values = {"drainproxy": {"mode": "native", **options}}
-        return parse(own.render(values, name="shop")["shop/templates/deployment.yaml"])[0]
+    with helm.Chart.load(directory) as theirs:
+        values = {"drainproxy": {"mode": "native", **options}, "own": own}
+        return parse(theirs.render(values, name="shop")["shop/templates/deployment.yaml"])[0]

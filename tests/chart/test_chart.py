@@ -25,6 +25,10 @@ SETS: dict[str, dict[str, Any]] = {
     "nothing said": {},
     "webhook": WEBHOOK,
     "policy": {"injection": {"mode": "policy", "kubeVersion": "1.36"}},
+    "scraped by annotations": {
+        "injection": {"mode": "policy", "kubeVersion": "1.36"},
+        "sidecar": {"scrapeAnnotations": True},
+    },
     "old cluster": {"injection": {"kubeVersion": "1.29"}},
     "new cluster": {"injection": {"kubeVersion": "v1.37.2-eks-1234"}, "webhook": {"enabled": False}},
     "nothing injects": {"injection": {"mode": "none"}},

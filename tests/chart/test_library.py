@@ -7,11 +7,15 @@ from typing import Any
 import pytest
 
 from drainproxy import config
+from drainproxy.injector.annotations import Options, read
+from drainproxy.injector.patch import InjectorDefaults
 from drainproxy.kube.lint import spec_problems
 from drainproxy.kube.permissions import TIERS, needs
 from drainproxy.lifecycle.propagation import PRESETS
-from tests.chart.rendering import application, documents, helm
+from tests.chart.rendering import application, documents, files, helm, one
 from tests.chart.standards import assert_valid, breaches
+from tests.injector.pods import Row, pod
+from tests.injector.ways import by_webhook
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "nothing said": {},
@@ -93,6 +97,7 @@ def test_roles_allow_what_the_tier_asks(tier):
         ({"propagation": "magic"}, "it must be one of agic, alb, cluster"),
         ({"mode": "host"}, "it must be native or plain"),
         ({"rbac": "all"}, "it must be none, slices"),
+        ({"scrapeAnnotations": "false"}, 'scrapeAnnotations is "false"; it must be true or false'),
         ({"portname": "web"}, 'has no option "portname"; it has adminPort'),
     ],
     ids=str,
@@ -101,3 +106,49 @@ def test_what_cannot_work_is_refused_with_a_sentence(options, sentence, tmp_path
     """In the user's own `helm template`, where it costs nothing yet."""
     with pytest.raises(helm.HelmRenderError, match=sentence):
         application(tmp_path, options)
+
+
+@pytest.mark.parametrize("port", [29900, 19900])
+@pytest.mark.parametrize("chosen", [True, False])
+@pytest.mark.parametrize(
+    "own",
+    [
+        None,
+        {},
+        {"note": "x"},
+        {"prometheus.io/scrape": "false"},
+        {"a": "b", "prometheus.io/port": "9090"},
+        {"prometheus.io": "x", "my.prometheus.io/scrape": "true"},
+    ],
+    ids=str,
+)
+def test_annotations_for_scrapes_are_the_injector_s(own, chosen, port, tmp_path):
+    """The template's pod says of its scrape what an injected pod says, and keeps what it has."""
+    rendered = application(tmp_path, {"scrapeAnnotations": chosen, "adminPort": port}, own)
+    wishes = {"admin-port": str(port), "scrape-annotations": str(chosen).lower()}
+    made, _ = by_webhook(Row(id="", pod=pod(annotations=own)), InjectorDefaults(annotations=wishes))
+    found = rendered["spec"]["template"]["metadata"]["annotations"]
+    assert found == (made["metadata"].get("annotations") or {})
+    assert_valid([rendered])
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_the_webhook_is_told_of_annotations_for_scrapes(chosen):
+    """By the argument that the injector reads, and only where they are asked for."""
+    values = {"injection": {"mode": "webhook"}, "sidecar": {"scrapeAnnotations": chosen}}
+    webhook = one(documents(values), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    told = [each for each in webhook["args"] if "scrape" in each]
+    assert told == (["--set=scrape-annotations=true"] if chosen else [])
+    assert read({}, dict(each.removeprefix("--set=").split("=") for each in told)).options == Options(
+        scrape_annotations=chosen
+    )
+
+
+@pytest.mark.parametrize("monitor", [True, False])
+@pytest.mark.parametrize("chosen", [True, False])
+def test_who_installs_the_chart_is_told_whether_pods_are_scraped(chosen, monitor):
+    """Not at all, or twice: each has its sentence, and one way alone has none."""
+    values = {"sidecar": {"scrapeAnnotations": chosen}, "monitoring": {"podMonitor": {"enabled": monitor}}}
+    notes = files(values)["drainproxy/templates/NOTES.txt"]
+    assert ("Nothing scrapes the sidecars yet" in notes) == (not chosen and not monitor)
+    assert ("counts them twice" in notes) == (chosen and monitor)

@@ -9,11 +9,12 @@ import re
 
 import pytest
 
+from drainproxy.injector.patch import InjectorDefaults
 from tests.chart.rendering import documents, one
 from tests.chart.standards import assert_valid
 from tests.injector.pods import PLAIN_TABLE, PREFIX, Row, app, pod
 from tests.injector.shapes import SHAPES
-from tests.injector.ways import by_webhook, patched, placed
+from tests.injector.ways import HOUSE, by_webhook, patched, placed
 from tests.injector.wishes import WISHES
 
 cel = pytest.importorskip(
@@ -28,7 +29,9 @@ def untyped(expression: str) -> str:
     expression = re.sub(r"\b(?:Object(?:\.\w+)+|JSONPatch)\{", "{", expression)
     field = re.compile(r'("(?:[^"\\]|\\.)*")|(?<=[{ ])([A-Za-z]+): ')
     expression = field.sub(lambda found: found[1] or f'"{found[2]}": ', expression)
-    return expression.replace('jsonpatch.escapeKey("drainproxy.io/injected")', '"drainproxy.io~1injected"')
+    return re.sub(
+        r'jsonpatch\.escapeKey\("([^"]+)"\)', lambda found: f'"{found[1].replace("/", "~1")}"', expression
+    )
 
 
 NAMESPACE = {"metadata": {"name": "shop"}}
@@ -160,6 +163,8 @@ FOLLOWED = [
     {"grace": "raise"},
     {"ports": "http", "capture": "name", "mode": "native"},
     {"capture": "auto", "mode": "auto"},
+    {"scrape-annotations": "true"},
+    {"scrape-annotations": "false"},
 ]
 
 
@@ -174,11 +179,42 @@ def test_wishes_that_the_policy_follows(policy, asked, grace):
     assert comparable(made) == comparable(by_webhook(row)[0])
 
 
+@pytest.mark.parametrize("wish", [None, "true", "false"])
+@pytest.mark.parametrize(
+    "own",
+    [
+        None,
+        {},
+        {"note": "x"},
+        {"prometheus.io/scrape": "false"},
+        {"prometheus.io": "", "prometheus.ioo/a": ""},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("chosen", [True, False])
+def test_annotations_for_scrapes(chosen, own, wish):
+    """By the chart's value or the pod's own word, and never where the pod says anything of its scrape."""
+    policy = Policy({"sidecar": {"scrapeAnnotations": chosen, "adminPort": 19900}})
+    annotations = own if wish is None else {**(own or {}), f"{PREFIX}scrape-annotations": wish}
+    row = Row(id="", pod=pod(annotations=annotations))
+    made, failed = policy.answer(placed(row), row.namespace)
+    told = InjectorDefaults(
+        kubernetes=HOUSE.kubernetes,
+        annotations={"admin-port": "19900", "scrape-annotations": str(chosen).lower()},
+    )
+    assert failed == []
+    assert comparable(made) == comparable(by_webhook(row, told)[0])
+    found = made["metadata"].get("annotations", {}).get("prometheus.io/port")
+    asked = wish == "true" or (chosen and wish is None)
+    assert found == ("19900" if asked and "prometheus.io/scrape" not in (own or {}) else None)
+
+
 LEFT = [
     {"propagation": "elb"},
     {"app-stop": "1m"},
     {"app-stop": "soon"},
     {"access-log": "all"},
+    {"scrape-annotations": "yes"},
     {"propogation": "alb"},
     {"mode": "plain"},
     {"capture": "env", "app-port-env": "PORT"},

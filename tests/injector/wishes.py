@@ -127,6 +127,29 @@ WISHES = [
     ),
     injected("the platform chooses the user", wished(run_as_user="null")),
     injected("resources", wished(cpu_request="50m", memory_request="96Mi", memory_limit="256Mi")),
+    injected("told to scrapes", wished(scrape_annotations="true")),
+    injected("not told to scrapes", wished(scrape_annotations="false")),
+    injected(
+        "told to scrapes of another port",
+        wished(scrape_annotations="true", admin_port="19900"),
+        env={"DRAINPROXY_ADMIN": ":19900"},
+    ),
+    injected(
+        "scraped already",
+        pod(annotations={"drainproxy.io/scrape-annotations": "true", "prometheus.io/port": "9090"}),
+        said=(
+            (
+                "it keeps its own prometheus.io/ annotations: these do not lead a scrape to the sidecar's"
+                " metrics at :29900/metrics"
+            ),
+        ),
+    ),
+    refused(
+        "told to scrapes, perhaps",
+        wished(scrape_annotations="perhaps"),
+        'drainproxy.io/scrape-annotations: "perhaps" is neither true nor false; write true or false',
+        result="invalid",
+    ),
     injected(
         "a setting of the proxy",
         wished(max_in_flight="100", access_log="all"),

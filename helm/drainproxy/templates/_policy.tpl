@@ -17,6 +17,7 @@
 (k == "drainproxy.io/ports" && {{ $value }} == "http")
 || (k == "drainproxy.io/capture" && {{ $value }} in ["auto", "name"])
 || (k == "drainproxy.io/mode" && {{ $value }} in {{ ternary (list "plain") (list "auto" "native") (eq .mode "plain") | toJson }})
+|| (k == "drainproxy.io/scrape-annotations" && {{ $value }} in ["true", "false"])
 || (k == "drainproxy.io/grace" && {{ $value }} in ["raise", "keep"])
 || (k == "drainproxy.io/propagation" && {{ $value }} in {{ include "drainproxy.presets" . | fromYaml | keys | sortAlpha | toJson }})
 || (k in ["drainproxy.io/leave-spread", "drainproxy.io/app-stop", "drainproxy.io/reserve"] && {{ $value }}.matches("^[0-9]{1,4}s$"))

@@ -47,6 +47,9 @@
 {{- if ne $sidecar.mesh "auto" }}
 - --set=mesh={{ $sidecar.mesh }}
 {{- end }}
+{{- if $sidecar.scrapeAnnotations }}
+- --set=scrape-annotations=true
+{{- end }}
 {{- range $name, $value := $sidecar.env }}
 - {{ printf "--set=%s=%s" ($name | trimPrefix "DRAINPROXY_" | lower | replace "_" "-") (include "drainproxy.text" $value) | quote }}
 {{- end }}

@@ -17,6 +17,7 @@
   "reserve" 3
   "rbac" "slices"
   "runAsUser" 65532
+  "scrapeAnnotations" false
   "env" dict
   "resources" (dict "requests" (dict "cpu" "10m" "memory" "64Mi") "limits" (dict "memory" "128Mi")) -}}
 {{- range $name, $_ := $given -}}
@@ -30,6 +31,9 @@
 {{- end -}}
 {{- if not (has $usual.rbac (list "none" "slices" "slices+pod" "slices+pod+events" "slices+pod+events+pod-cost")) -}}
 {{- fail (printf "rbac is %q; it must be none, slices, slices+pod, slices+pod+events or slices+pod+events+pod-cost" (toString $usual.rbac)) -}}
+{{- end -}}
+{{- if not (kindIs "bool" $usual.scrapeAnnotations) -}}
+{{- fail (printf "scrapeAnnotations is %q; it must be true or false" (toString $usual.scrapeAnnotations)) -}}
 {{- end -}}
 {{- if eq (int $usual.port) (int $usual.adminPort) -}}
 {{- fail (printf "port and adminPort are both %d: traffic and probes need a port each" (int $usual.port)) -}}
@@ -169,4 +173,27 @@ preStop:
 {{/* Labels of the pod, for the PodMonitor and the alerts. */}}
 {{- define "drainproxy.podLabels" -}}
 drainproxy.io/injected: "true"
+{{- end -}}
+
+{{/* What leads a Prometheus that goes by annotations to the sidecar's metrics. */}}
+{{- define "drainproxy.scrapeAnnotations" -}}
+{{- $options := include "drainproxy.options" . | fromYaml -}}
+prometheus.io/scrape: "true"
+prometheus.io/port: "{{ int $options.adminPort }}"
+prometheus.io/path: /metrics
+{{- end -}}
+
+{{/*
+Annotations of the pod: its own, and with `scrapeAnnotations` those of the scrape, unless its own say anything of one.
+Takes a dict: options, as above, and own, a map.
+*/}}
+{{- define "drainproxy.podAnnotations" -}}
+{{- $options := include "drainproxy.options" .options | fromYaml -}}
+{{- $own := .own | default dict -}}
+{{- $all := deepCopy $own -}}
+{{- $taken := keys $own | join "\n" | regexMatch "(?m)^prometheus[.]io/" -}}
+{{- if and $options.scrapeAnnotations (not $taken) -}}
+{{- $all = merge $all (include "drainproxy.scrapeAnnotations" .options | fromYaml) -}}
+{{- end -}}
+{{- toYaml $all -}}
 {{- end -}}
