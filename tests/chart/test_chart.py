@@ -307,7 +307,8 @@ def test_roles_are_bound_where_they_are_asked_for():
             {**WEBHOOK, "certificates": {"source": "secret", "secretName": "own"}},
             "needs certificates.caBundle",
         ),
-        ({"monitoring": {"podMonitor": {"intervalSeconds": 60}}}, "maximum: got 60, want 15"),
+        ({"monitoring": {"podMonitor": {"intervalSeconds": 61}}}, "maximum: got 61, want 60"),
+        ({"monitoring": {"podMonitor": {"intervalSeconds": 0}}}, "minimum: got 0, want 1"),
     ],
     ids=str,
 )

@@ -94,3 +94,15 @@ def test_panels_do_not_overlap(source):
         }
         assert not cells & taken
         taken |= cells
+
+
+def test_the_manual_says_of_each_caller_who_names_its_series(source):
+    """Each has its row, with where the name was looked up: a name that nobody has read is a guess."""
+    manual = (ROOT / "docs" / "metrics.md").read_text("utf-8")
+    rows = {}
+    for line in manual.splitlines():
+        cells = line.strip("|").split(" | ")
+        if len(cells) == 4 and cells[1].startswith("`"):
+            rows[cells[1].strip("`")] = cells[2]
+    for metric, _, _ in source.CALLERS.values():
+        assert "](https://" in rows[metric], metric

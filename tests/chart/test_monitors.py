@@ -33,6 +33,19 @@ def test_rules_are_the_same_whoever_evaluates_them(kind):
     assert own["rules"] == usual["rules"]
 
 
+@pytest.mark.parametrize("seconds", [1, 15, 30, 60])
+@pytest.mark.parametrize("kind", PODS)
+def test_pods_and_webhook_are_scraped_as_often_as_is_said(kind, seconds):
+    """Up to once a minute, which `metrics_push` makes safe."""
+    found = documents(values(kind=kind, podMonitor={"enabled": True, "intervalSeconds": seconds}))
+    kinds = {PODS[kind], "PodMonitoring"}
+    scrapes = {each["metadata"]["name"]: each["spec"] for each in found if each["kind"] in kinds}
+    assert set(scrapes) == {"drainproxy", "drainproxy-webhook"}
+    for spec in scrapes.values():
+        (endpoint,) = spec.get("podMetricsEndpoints") or spec["endpoints"]
+        assert endpoint["interval"] == f"{seconds}s"
+
+
 @pytest.mark.parametrize("kind", PODS)
 def test_pods_are_scraped_with_the_labels_that_rules_and_dashboard_ask_for(kind):
     """workload, class, revision, and those that the values name."""
