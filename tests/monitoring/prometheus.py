@@ -87,7 +87,7 @@ class Prometheus:
     async def __aenter__(self) -> Prometheus:
         # It cannot be told to take a free port and say which: where another is faster, it is tried again.
         for _ in range(5):
-            self._port = await _free_port()
+            self._port = await free_port()
             with self._log.open("w") as log:
                 self._child = await asyncio.create_subprocess_exec(
                     PROMETHEUS,
@@ -174,7 +174,7 @@ class Prometheus:
         return found
 
 
-async def _free_port() -> int:
+async def free_port() -> int:
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     server.close()
