@@ -8,15 +8,10 @@ where the interpreter's own allocator would keep what a crowd of clients has lef
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from drainproxy import hook
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 EXIT_INTERRUPTED = 130
 
@@ -41,7 +36,8 @@ def _run() -> int:
         from drainproxy.lifecycle import signals  # noqa: PLC0415 - and nothing before it
 
         if verb == "run" and _can_choose_allocator():
-            _begin_again(signals.hold)
+            signals.hold()
+            _begin_again()
         signals.catch_early()
     from drainproxy import flavour  # noqa: PLC0415 - the same
 
@@ -67,17 +63,15 @@ def _can_choose_allocator() -> bool:
         return False
 
 
-def _begin_again(hold: Callable[[], None]) -> None:
-    """Start the same program with the C library's allocator, in the same process.
-
-    `hold`: has signals wait meanwhile.
-    """
-    hold()
-    # Where it cannot be, it goes on as it is.
-    with contextlib.suppress(OSError):
+def _begin_again() -> None:
+    """Start the same program with the C library's allocator, in the same process. Where it cannot, go on."""
+    try:
         os.execve(  # noqa: S606 - itself, with the words that it was started with
             sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, ALLOCATOR: "malloc"}
         )
+    except OSError:
+        # No contextlib: it is fifteen modules, and the hooks load this file.
+        return
 
 
 if __name__ == "__main__":

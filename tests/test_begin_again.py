@@ -83,7 +83,7 @@ def test_where_it_cannot_begin_again_it_goes_on_as_it_is():
 import sys
 from drainproxy import __main__ as door
 sys.executable = "/nowhere/python"
-door._begin_again(lambda: None)
+door._begin_again()
 print("went on")
 """
     done = subprocess.run(

@@ -25,7 +25,12 @@ cel = pytest.importorskip(
 )
 
 BLOCK = re.compile(r"^(?:<!-- yaml: ([\w-]+) -->\n\n)?```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-WITHOUT_SCHEMA = OTHERS | {("kyverno.io/v1", "ClusterPolicy"), ("gateway.networking.k8s.io/v1", "HTTPRoute")}
+WITHOUT_SCHEMA = OTHERS | {
+    ("kyverno.io/v1", "ClusterPolicy"),
+    ("gateway.networking.k8s.io/v1", "HTTPRoute"),
+    ("argoproj.io/v1alpha1", "Rollout"),
+    ("flagger.app/v1beta1", "Canary"),
+}
 LABEL = "drainproxy.io/inject"
 
 
@@ -77,7 +82,7 @@ def test_there_are_examples_for_each_platform_that_needs_one():
 @pytest.mark.parametrize("text", SIDECARS.values(), ids=SIDECARS)
 def test_a_workload_that_is_shown_gets_a_sidecar_that_fits(text):
     """Nothing around it leads elsewhere or is doubtful, and its grace period is the sum that it needs."""
-    [asked] = [each for each in yaml.safe_load_all(text) if each["kind"] == "Deployment"]
+    [asked] = [each for each in yaml.safe_load_all(text) if each["kind"] in {"Deployment", "Rollout"}]
     stream, made = injected(text)
     assert list(stream.said()) == []
     ours, native = sidecar(made["spec"])

@@ -151,8 +151,7 @@ class Answer:
             if response.status == 101:
                 raise UpstreamMalformed("101 without an upgrade")
             if response.status < 200:
-                line = b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason)
-                self.out += line + b"".join(headers.response_fields(response)) + b"\r\n"
+                self.out += response.start + b"".join(headers.response_fields(response)) + b"\r\n"
             else:
                 self._begin(response)
         if self._body is not None and data and not self.whole:
