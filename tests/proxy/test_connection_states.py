@@ -18,6 +18,7 @@ from drainproxy.proxy.http1.connection import ClientConnection
 from drainproxy.proxy.http1.states import Doubt, Read, Reading, Reuse, Write, Writing
 from tests.proxy.test_transcripts import CUT_ANYWHERE, TRANSCRIPTS
 from tests.support.clock import in_fake_time
+from tests.support.flavours import of_sources
 from tests.support.house import House
 from tests.support.transcript import Stage
 from tests.support.upstream import Upstream, answering
@@ -203,6 +204,7 @@ async def test_no_conversation_leads_to_what_cannot_be_together(name: str, *, by
 
 
 @pytest.mark.parametrize("asked", [GET, asks("OPTIONS", "/", "Max-Forwards: 0")], ids=["answer", "ours"])
+@of_sources("it replaces a method")
 async def test_a_defect_behind_an_answer_ends_the_connection_at_once(
     asked: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from drainproxy.proxy.http1.connection import ClientConnection
 from drainproxy.proxy.wire import endpoint
+from tests.support.flavours import of_sources
 from tests.support.house import House
 from tests.support.upstream import Upstream
 from tests.support.wire import turns
@@ -40,6 +41,7 @@ async def test_what_an_upgrade_held_is_in_the_account_no_longer_than_it_is_held(
         client.reset()
 
 
+@of_sources("it replaces a constant")
 async def test_a_connection_whose_turn_comes_after_its_upgrade_reads_nothing_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -20,6 +20,7 @@ from drainproxy.proxy.upstream import handoff
 from tests.integration.application import Application
 from tests.proxy.probing import probed, reserved
 from tests.support.client import Client
+from tests.support.flavours import of_sources
 from tests.support.house import House
 from tests.support.http2 import PREFACE
 from tests.support.upstream import Upstream, answering
@@ -429,6 +430,7 @@ async def test_those_of_the_own_zone_come_first_each_in_its_turn() -> None:
             assert [len(each.asked) for each in (one, two, far)] == [3, 3, 0]
 
 
+@of_sources("it replaces constants")
 async def test_the_cluster_is_asked_once_for_many_and_again_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

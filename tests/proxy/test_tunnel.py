@@ -10,6 +10,7 @@ import pytest
 
 from drainproxy.lifecycle.propagation import PRESETS
 from drainproxy.proxy.limits.routes import Route, Timeouts
+from tests.support.flavours import of_sources
 from tests.support.house import House
 from tests.support.upstream import Connection, Upstream
 from tests.support.wire import End, turns
@@ -438,6 +439,7 @@ async def test_idle_ends_a_tunnel_and_total_does_not() -> None:
 
 
 @pytest.mark.parametrize("last", ["application", "client"])
+@of_sources("it replaces a constant")
 async def test_who_does_not_take_what_was_said_last_is_waited_for_so_long(
     last: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from drainproxy.proxy.accounting.first_minute import FirstMinute
 from drainproxy.proxy.warmup import Warmup
 from tests.integration.application import Application
 from tests.proxy.probing import probed
+from tests.support.flavours import of_sources
 from tests.support.house import House
 from tests.support.upstream import Upstream
 from tests.support.words import GET, OK, get, ok
@@ -181,6 +182,7 @@ async def test_a_drain_ends_it() -> None:
         assert pod.house.controller.upstream_up
 
 
+@of_sources("it replaces a constant")
 async def test_requests_of_the_first_minute_are_counted_apart_and_with_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
