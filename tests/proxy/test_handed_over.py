@@ -73,3 +73,22 @@ async def test_a_connection_whose_turn_comes_after_its_upgrade_reads_nothing_mor
         await application.send(b"hello to you")
         assert await client.read_exactly(12) == b"hello to you"
         client.reset()
+
+
+@pytest.mark.parametrize("tight", [True, False], ids=["little room", "room again"])
+async def test_a_socket_that_is_handed_over_before_it_was_fitted_stays_where_it_is(*, tight: bool) -> None:
+    """Thousands are fitted in many turns, as they were when room became scarce. The old connection took its
+    socket back: what came for the tunnel was read as another request."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client = await house.client()
+        await client.send(ASK)
+        application = await upstream.connection()
+        await application.read_request()
+        (old,) = house.registry.clients
+        await application.send(AGREE)
+        assert (await client.read_head()).startswith(b"HTTP/1.1 101 ")
+        house.buffers.tight = tight
+        old.fit()
+        await client.send(b"hello")
+        assert await application.read_exactly(5) == b"hello"
+        client.reset()

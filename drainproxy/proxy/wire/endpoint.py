@@ -164,6 +164,10 @@ class Endpoint:
         if (tls := session_of(transport)) is not None:
             # What is read is read for it.
             reader, transport = cast("asyncio.Protocol", tls), tls.plain
+        now = transport.get_protocol()
+        if (now.reader if isinstance(now, SmallReads) else now) is not reader:
+            # Thousands are fitted in many turns: the socket has been handed over since.
+            return
         transport.set_protocol(SmallReads(reader) if tight else reader)
         transport.set_write_buffer_limits(high=0 if tight else None)
         if transport.is_reading():

@@ -11,12 +11,12 @@ from drainproxy.proxy.wire.buffers import SMALL_BYTES
 class SmallReads(asyncio.BufferedProtocol):
     """Stands before a protocol and has it given no more than SMALL_BYTES at a time."""
 
-    __slots__ = ("_reader",)
+    __slots__ = ("reader",)
     _buffer: ClassVar = memoryview(bytearray(SMALL_BYTES))
     """One for all: what was read is handed on before anything else is read."""
 
     def __init__(self, reader: asyncio.Protocol) -> None:
-        self._reader = reader
+        self.reader = reader
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """See asyncio.BufferedProtocol."""
@@ -24,20 +24,20 @@ class SmallReads(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """See asyncio.BufferedProtocol."""
-        self._reader.data_received(bytes(self._buffer[:nbytes]))
+        self.reader.data_received(bytes(self._buffer[:nbytes]))
 
     def eof_received(self) -> bool | None:
         """See asyncio.BufferedProtocol."""
-        return self._reader.eof_received()
+        return self.reader.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.BufferedProtocol."""
-        self._reader.connection_lost(exc)
+        self.reader.connection_lost(exc)
 
     def pause_writing(self) -> None:
         """See asyncio.BufferedProtocol."""
-        self._reader.pause_writing()
+        self.reader.pause_writing()
 
     def resume_writing(self) -> None:
         """See asyncio.BufferedProtocol."""
-        self._reader.resume_writing()
+        self.reader.resume_writing()
