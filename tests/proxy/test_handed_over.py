@@ -10,6 +10,7 @@ from drainproxy.proxy.http1.connection import ClientConnection
 from drainproxy.proxy.wire import endpoint
 from tests.support.flavours import of_sources
 from tests.support.house import House
+from tests.support.http2 import PING, PREFACE, SETTINGS, Http2, frame, settings
 from tests.support.upstream import Upstream
 from tests.support.wire import turns
 from tests.support.words import get
@@ -92,3 +93,22 @@ async def test_a_socket_that_is_handed_over_before_it_was_fitted_stays_where_it_
         await client.send(b"hello")
         assert await application.read_exactly(5) == b"hello"
         client.reset()
+
+
+@pytest.mark.parametrize("tight", [True, False], ids=["little room", "room again"])
+async def test_so_does_one_that_goes_on_in_http2(*, tight: bool) -> None:
+    """It was answered 400 for its next frame, and half-closed."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client = Http2(await house.client())
+        await house.until(lambda: bool(house.registry.clients))
+        (old,) = house.registry.clients
+        await client.send(PREFACE, settings())
+        application = Http2(await upstream.connection())
+        await application.wire.read_exactly(len(PREFACE))
+        await application.next(SETTINGS)
+        assert old not in house.registry.clients
+        house.buffers.tight = tight
+        old.fit()
+        await client.send(frame(PING, payload=b"still me"))
+        assert (await application.next(PING)).payload == b"still me"
+        client.wire.reset()
