@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import shlex
 import statistics
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from bench.application import SMALL, SMALL_BODY
 from bench.measure import cpu_s
 from bench.processes import BenchError, find_program, free_port, running, two_cores
 from bench.proxies import COMPILED, CONTENDERS, OURS, configured, envoy_binary
-from bench.table import machine
+from bench.table import page
 
 if TYPE_CHECKING:
     from bench.processes import Cores, Program
@@ -65,9 +64,8 @@ def main() -> int:
     lines, missed = _table(costs)
     print("\n".join(lines))
     if options.markdown:
-        command = shlex.join(["python", "-m", "bench.http2", *sys.argv[1:]])
-        head = ["# What a request costs over HTTP/2", "", *machine(command), ""]
-        options.markdown.write_text("\n".join([*head, *lines, ""]), encoding="utf-8")
+        text = page("What a request costs over HTTP/2", "bench.http2", lines)
+        options.markdown.write_text(text, encoding="utf-8")
     for sentence in missed:
         print(sentence, file=sys.stderr)
     return 1 if missed else 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import resource
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from bench.idle import SPARE_DESCRIPTORS, still_open, used_once
 from bench.measure import cpu_s, private_mb, rss_mb
 from bench.processes import BenchError, free_port, running, two_cores
 from bench.proxies import CONTENDERS, MEASURE, OURS, configured
-from bench.table import machine
+from bench.table import page
 from bench.websocket_echo import PAYLOAD_BYTES
 
 if TYPE_CHECKING:
@@ -203,9 +202,8 @@ def main() -> int:
     lines += [f"| {' | '.join(row)} |" for row in zip(ROWS, *columns.values(), strict=True)]
     print("\n".join(lines))
     if options.markdown:
-        command = shlex.join(["python", "-m", "bench.many", *sys.argv[1:]])
-        head = ["# What many quiet connections cost", "", *machine(command), ""]
-        options.markdown.write_text("\n".join([*head, *lines, ""]), encoding="utf-8")
+        text = page("What many quiet connections cost", "bench.many", lines)
+        options.markdown.write_text(text, encoding="utf-8")
     return 0
 
 

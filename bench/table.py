@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,6 +72,12 @@ def machine(command: str, versions: str = "") -> list[str]:
         f"- Versions: {', '.join(filter(None, programs))}",
         f"- Command: `{command}`",
     ]
+
+
+def page(title: str, module: str, lines: list[str], *said: str) -> str:
+    """Return a table of another bench as a page of its own; `said`: more of how it was made."""
+    command = shlex.join(["python", "-m", module, *sys.argv[1:]])
+    return "\n".join([f"# {title}", "", *machine(command), *said, "", *lines, ""])
 
 
 def _rows(columns: list[Column]) -> Iterable[list[str]]:

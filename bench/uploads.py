@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import statistics
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING
 from bench.measure import ran_s
 from bench.processes import BenchError, find_program, free_port, running, two_cores
 from bench.proxies import COMPILED, CONTENDERS, MEASURE, OURS, configured
-from bench.table import machine
+from bench.table import page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,10 +112,9 @@ def main() -> int:
     lines, missed = _table(results)
     print("\n".join(lines))
     if options.markdown:
-        command = shlex.join(["python", "-m", "bench.uploads", *sys.argv[1:]])
         load = f"- Load of the machine before it: {others:.1f}"
-        head = [f"# What an upload of {options.mib} MiB costs", "", *machine(command), load, ""]
-        options.markdown.write_text("\n".join([*head, *lines, ""]), encoding="utf-8")
+        text = page(f"What an upload of {options.mib} MiB costs", "bench.uploads", lines, load)
+        options.markdown.write_text(text, encoding="utf-8")
     for sentence in missed if options.bars else []:
         print(sentence, file=sys.stderr)
     return 1 if missed and options.bars else 0

@@ -6,8 +6,9 @@ import asyncio
 import functools
 import json
 import shutil
+import subprocess
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode
 
 import pytest
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 INTERVAL_S = 1
+PATIENCE_S = 110
+"""For promtool, on a machine that others use too."""
 PROMETHEUS = shutil.which("prometheus") or ""
 PROMTOOL = shutil.which("promtool") or ""
 
@@ -46,7 +49,91 @@ def alerts(file: dict[str, Any]) -> list[dict[str, Any]]:
     return [each for group in file["groups"] for each in group["rules"] if "alert" in each]
 
 
-class Prometheus:
+def promtool(
+    document: dict[str, Any],
+    directory: Path,
+    rule_file: dict[str, Any] | None = None,
+    within_s: float = PATIENCE_S,
+) -> str:
+    """Run a test of rules, whose file is rules.yaml; return what promtool says of failures, or nothing."""
+    (directory / "rules.yaml").write_text(yaml.safe_dump(rule_file or {}))
+    (directory / "test.yaml").write_text(yaml.safe_dump(document))
+    done = subprocess.run(
+        [PROMTOOL, "test", "rules", directory / "test.yaml"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=within_s,
+    )
+    said = done.stdout + done.stderr
+    assert (done.returncode == 0) == ("FAILED" not in said), said
+    return "" if done.returncode == 0 else said
+
+
+class Queried:
+    """A program that scrapes, and answers queries as Prometheus does. `async with it:` starts it."""
+
+    def __init__(self, directory: Path, configuration: dict[str, Any]) -> None:
+        self._config = directory / "scrapes.yaml"
+        self._config.write_text(yaml.safe_dump(configuration))
+        self._data = directory / "data"
+        self._log = directory / "scrapes.log"
+        self._port = 0
+
+    def _command(self) -> list[str]:
+        """Its command line, for `_port`."""
+        raise NotImplementedError
+
+    async def _answers(self) -> None:
+        """Raise OSError or AssertionError until it does."""
+        await self.now("1")
+
+    async def __aenter__(self) -> Self:
+        # It does not say which port it got for port 0: where another is faster, it is tried again.
+        for _ in range(5):
+            self._port = await free_port()
+            with self._log.open("w") as log:
+                self._child = await asyncio.create_subprocess_exec(
+                    *self._command(), stdout=asyncio.subprocess.DEVNULL, stderr=log
+                )
+            async with asyncio.timeout(60):
+                while self._child.returncode is None:
+                    try:
+                        await self._answers()
+                    except (OSError, AssertionError):
+                        await asyncio.sleep(0.1)
+                    else:
+                        return self
+        raise AssertionError(self._log.read_text())
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._child.returncode is None:
+            self._child.kill()
+        await self._child.wait()
+
+    async def _get(self, path: str, method: str = "GET") -> bytes:
+        async with await Client.connect(("127.0.0.1", self._port)) as client:
+            request = f"{method} {path} HTTP/1.1\r\nHost: prometheus\r\nConnection: close\r\n\r\n"
+            answer = await client.ask(request.encode())
+        assert answer.status == 200, answer.body
+        return answer.body
+
+    async def _api(self, path: str, **query: object) -> Any:
+        return json.loads(await self._get(f"/api/v1/{path}?{urlencode(query)}"))["data"]
+
+    async def now(self, query: str) -> list[dict[str, Any]]:
+        """Return an instant query's series."""
+        return (await self._api("query", query=query))["result"]
+
+    async def until(self, query: str, within_s: float = 60) -> list[dict[str, Any]]:
+        """Wait until a query has data."""
+        async with asyncio.timeout(within_s):
+            while not (found := await self.now(query)):
+                await asyncio.sleep(0.2)
+        return found
+
+
+class Prometheus(Queried):
     """`async with Prometheus(directory, targets, exporter, rules) as it:`; `targets` is pod -> address.
 
     `exporter` is an address too, or empty. `labels`: more of a pod's, or others. It takes remote writes.
@@ -78,55 +165,20 @@ class Prometheus:
                 *([cluster] if exporter else []),
             ],
         }
-        self._config = directory / "prometheus.yaml"
-        self._config.write_text(yaml.safe_dump(document))
-        self._data = directory / "data"
-        self._log = directory / "prometheus.log"
-        self._port = 0
+        super().__init__(directory, document)
 
-    async def __aenter__(self) -> Prometheus:
-        # It cannot be told to take a free port and say which: where another is faster, it is tried again.
-        for _ in range(5):
-            self._port = await free_port()
-            with self._log.open("w") as log:
-                self._child = await asyncio.create_subprocess_exec(
-                    PROMETHEUS,
-                    f"--config.file={self._config}",
-                    f"--storage.tsdb.path={self._data}",
-                    f"--web.listen-address=127.0.0.1:{self._port}",
-                    "--web.enable-remote-write-receiver",
-                    "--web.enable-admin-api",
-                    stdout=asyncio.subprocess.DEVNULL,
-                    stderr=log,
-                )
-            async with asyncio.timeout(60):
-                while self._child.returncode is None:
-                    try:
-                        await self._get("/-/ready")
-                    except (OSError, AssertionError):
-                        await asyncio.sleep(0.1)
-                    else:
-                        return self
-        raise AssertionError(self._log.read_text())
+    def _command(self) -> list[str]:
+        return [
+            PROMETHEUS,
+            f"--config.file={self._config}",
+            f"--storage.tsdb.path={self._data}",
+            f"--web.listen-address=127.0.0.1:{self._port}",
+            "--web.enable-remote-write-receiver",
+            "--web.enable-admin-api",
+        ]
 
-    async def __aexit__(self, *_: object) -> None:
-        if self._child.returncode is None:
-            self._child.kill()
-        await self._child.wait()
-
-    async def _get(self, path: str, method: str = "GET") -> bytes:
-        async with await Client.connect(("127.0.0.1", self._port)) as client:
-            request = f"{method} {path} HTTP/1.1\r\nHost: prometheus\r\nConnection: close\r\n\r\n"
-            answer = await client.ask(request.encode())
-        assert answer.status == 200, answer.body
-        return answer.body
-
-    async def _api(self, path: str, **query: object) -> Any:
-        return json.loads(await self._get(f"/api/v1/{path}?{urlencode(query)}"))["data"]
-
-    async def now(self, query: str) -> list[dict[str, Any]]:
-        """Return an instant query's series."""
-        return (await self._api("query", query=query))["result"]
+    async def _answers(self) -> None:
+        await self._get("/-/ready")
 
     async def over_time(self, query: str) -> list[dict[str, Any]]:
         """Return a query's series since the beginning, as a panel draws it."""
@@ -165,13 +217,6 @@ class Prometheus:
     def url(self) -> str:
         """Where it is."""
         return f"http://127.0.0.1:{self._port}"
-
-    async def until(self, query: str, within_s: float = 60) -> list[dict[str, Any]]:
-        """Wait until a query has data."""
-        async with asyncio.timeout(within_s):
-            while not (found := await self.now(query)):
-                await asyncio.sleep(0.2)
-        return found
 
 
 async def free_port() -> int:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 
-from tests.monitoring.prometheus import PROMTOOL, alerts, chosen, needs_prometheus
-from tests.monitoring.test_alerts import PATIENCE_S
+from tests.monitoring.prometheus import alerts, chosen, needs_prometheus, promtool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,17 +46,9 @@ def firing(name: str, series: dict[str, str], expected: list[dict[str, str]], di
         "input_series": [{"series": each, "values": of} for each, of in series.items()],
         "alert_rule_test": [{"eval_time": "6m", "alertname": name, "exp_alerts": exp}],
     }
-    (directory / "rules.yaml").write_text(yaml.safe_dump(file))
     document = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": [test]}
-    (directory / "test.yaml").write_text(yaml.safe_dump(document))
-    done = subprocess.run(
-        [PROMTOOL, "test", "rules", directory / "test.yaml"],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    said = promtool(document, directory, file)
+    assert not said, said
 
 
 def page(workload: str, count: int, **more: str) -> dict[str, str]:

@@ -5,23 +5,18 @@ VictoriaMetrics, since Debian builds Prometheus without Kubernetes' discovery; b
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import json
 import shutil
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING
 
 import pytest
-import yaml
 
 from drainproxy.injector.patch import InjectorDefaults
 from tests.injector.pods import Row, pod
 from tests.injector.ways import by_webhook
 from tests.integration.scene import held
-from tests.monitoring.prometheus import free_port
+from tests.monitoring.prometheus import Queried
 from tests.monitoring.test_prometheus import SHORT
-from tests.support.client import Client
 from tests.support.cluster.access import Rule
 from tests.support.cluster.account import Account
 from tests.support.cluster.resources import PODS
@@ -72,64 +67,24 @@ def running(name: str, port: int, defaults: InjectorDefaults) -> dict:
     return {**made, "status": {"phase": "Running", "podIP": "127.0.0.1", "conditions": [ready]}}
 
 
-class Scraper:
-    """`async with Scraper(directory, jobs) as it:` asks once a second, and answers as Prometheus does."""
+class Scraper(Queried):
+    """Asks once a second. `jobs`: of its configuration."""
 
     def __init__(self, directory: Path, jobs: list[dict]) -> None:
-        self._config, self._data = directory / "scrape.yaml", directory / "data"
-        self._log = directory / "scraper.log"
-        settings = {"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}
-        self._config.write_text(yaml.safe_dump(settings))
-        self._port = 0
+        super().__init__(directory, {"global": {"scrape_interval": "1s"}, "scrape_configs": jobs})
 
-    async def __aenter__(self) -> Scraper:
-        # It takes port 0 and does not say which one it got: where another is faster, it is tried again.
-        for _ in range(5):
-            self._port = await free_port()
-            with self._log.open("w") as log:
-                self._child = await asyncio.create_subprocess_exec(
-                    SCRAPER,
-                    f"-promscrape.config={self._config}",
-                    "-promscrape.config.strictParse",
-                    # How often it looks for what discovery has told it.
-                    "-promscrape.kubernetesSDCheckInterval=200ms",
-                    f"-storageDataPath={self._data}",
-                    f"-httpListenAddr=127.0.0.1:{self._port}",
-                    "-search.latencyOffset=0s",
-                    "-search.disableCache",
-                    stdout=asyncio.subprocess.DEVNULL,
-                    stderr=log,
-                )
-            async with asyncio.timeout(60):
-                while self._child.returncode is None:
-                    try:
-                        await self.now("1")
-                    except (OSError, AssertionError):
-                        await asyncio.sleep(0.1)
-                    else:
-                        return self
-        raise AssertionError(self._log.read_text())
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._child.returncode is None:
-            self._child.kill()
-        await self._child.wait()
-
-    async def now(self, query: str) -> list[dict[str, Any]]:
-        """Return an instant query's series."""
-        path = f"/api/v1/query?{urlencode({'query': query})}"
-        async with await Client.connect(("127.0.0.1", self._port)) as client:
-            request = f"GET {path} HTTP/1.1\r\nHost: scraper\r\nConnection: close\r\n\r\n"
-            answer = await client.ask(request.encode())
-        assert answer.status == 200, answer.body
-        return json.loads(answer.body)["data"]["result"]
-
-    async def until(self, query: str) -> list[dict[str, Any]]:
-        """Wait until a query has data."""
-        async with asyncio.timeout(60):
-            while not (found := await self.now(query)):
-                await asyncio.sleep(0.2)
-        return found
+    def _command(self) -> list[str]:
+        return [
+            SCRAPER,
+            f"-promscrape.config={self._config}",
+            "-promscrape.config.strictParse",
+            # How often it looks for what discovery has told it.
+            "-promscrape.kubernetesSDCheckInterval=200ms",
+            f"-storageDataPath={self._data}",
+            f"-httpListenAddr=127.0.0.1:{self._port}",
+            "-search.latencyOffset=0s",
+            "-search.disableCache",
+        ]
 
 
 @pytest.mark.timeout(180)

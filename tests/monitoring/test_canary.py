@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
@@ -17,7 +16,7 @@ from tests.chart.rendering import ROOT, one
 from tests.chart.test_manifests import KUBECTL, build
 from tests.integration.scene import command, get
 from tests.monitoring import canary, resources
-from tests.monitoring.prometheus import PROMTOOL, Prometheus, needs_prometheus
+from tests.monitoring.prometheus import Prometheus, needs_prometheus, promtool
 from tests.support.client import Client
 from tests.support.process import Proxy
 from tests.support.wire import PATIENCE_S
@@ -172,12 +171,8 @@ def test_a_share_is_of_what_was_counted_in_the_window(series, share, tmp_path):
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
         "promql_expr_test": [{"expr": expr, "eval_time": "10m", "exp_samples": samples} for expr in queries],
     }
-    file = tmp_path / "test.yaml"
-    file.write_text(yaml.safe_dump({"rule_files": [], "tests": [test]}))
-    done = subprocess.run(
-        [PROMTOOL, "test", "rules", file], check=False, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    said = promtool({"rule_files": [], "tests": [test]}, tmp_path, within_s=60)
+    assert not said, said
 
 
 # Against a real Prometheus.
