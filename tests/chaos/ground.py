@@ -54,9 +54,9 @@ class Watched(Proxy):
         """Return what it has open and alive now."""
         return Baseline(self.descriptors(), await self.lives())
 
-    def unique_bytes(self) -> int:
-        """Return the memory that is its own: private pages (proc(5): smaps_rollup), swapped ones too."""
-        return private_bytes(self.pid)
+    def dirty_bytes(self) -> int:
+        """Return the memory that it has written to and shares with nobody, see `private_dirty_bytes`."""
+        return private_dirty_bytes(self.pid)
 
     async def _end(self) -> None:
         await super()._end()
@@ -95,11 +95,14 @@ def _judged(name: str) -> bool:
     )
 
 
-def private_bytes(pid: int) -> int:
-    """Return the unique memory of a process."""
+def private_dirty_bytes(pid: int) -> int:
+    """Return what a process has written to and shares with nobody (proc(5): smaps_rollup), swapped pages too.
+
+    Clean private pages are left out: those of a file are shared as soon as another process maps it.
+    """
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     fields = dict(re.findall(r"^(\w+): +(\d+) kB$", text, re.MULTILINE))
-    return 1024 * sum(int(fields[name]) for name in ("Private_Clean", "Private_Dirty", "Swap"))
+    return 1024 * sum(int(fields[name]) for name in ("Private_Dirty", "Swap"))
 
 
 class Ground:

@@ -203,7 +203,7 @@ async def stalled(ground: Ground) -> Measured:
         await once.send(get())
         await once.read_exactly(MB)
     await asyncio.sleep(0.2)
-    before, peak = proxy.unique_bytes(), 0
+    before, peak = proxy.dirty_bytes(), 0
     client = await proxy.client()
     await client.send(get())
     async with asyncio.timeout(20.0):
@@ -221,7 +221,7 @@ async def stalled(ground: Ground) -> Measured:
         assert piece == (PIECE * (len(piece) // len(PIECE) + 2))[at : at + len(piece)]
         if got // (16 * MB) != (got + len(piece)) // (16 * MB):
             await asyncio.sleep(0.05)
-            peak = max(peak, proxy.unique_bytes())
+            peak = max(peak, proxy.dirty_bytes())
         got += len(piece)
     client.close()
     server.close()

@@ -57,7 +57,7 @@ def faults(result: Result) -> list[str]:
     if result.excess:
         found.append(f"there is more than before: {result.excess}")
     if result.trend.low > MAX_GROWTH_BYTES:
-        found.append(f"unique memory grows by {result.trend.low / 1024:.0f} KiB a minute or more")
+        found.append(f"private and dirty memory grows by {result.trend.low / 1024:.0f} KiB a minute or more")
     return found
 
 
@@ -89,12 +89,13 @@ def _stock(result: Result) -> str:
         ("descriptors", str(before.descriptors), str(after.descriptors)),
         ("drainproxy's own objects", f"{before.ours:,}", f"{after.ours:,}"),
         ("all objects", f"{before.lives['objects']:,}", f"{after.lives['objects']:,}"),
-        ("unique memory, MiB", f"{megabytes[0]:.1f}", f"{megabytes[-1]:.1f}"),
+        ("private and dirty memory, MiB", f"{megabytes[0]:.1f}", f"{megabytes[-1]:.1f}"),
     ]
     stock = table.markdown([("what there is", "before", "after"), *rows])
     return (
-        f"{stock}\n\nUnique memory changes by {trend.per_minute / 1024:+.1f} KiB a minute over the last"
-        f" {minutes:.0f} minutes; the 95 % interval is {trend.low / 1024:+.1f} to {trend.high / 1024:+.1f}.\n"
+        f"{stock}\n\nPrivate and dirty memory changes by {trend.per_minute / 1024:+.1f} KiB a minute"
+        f" over the last {minutes:.0f} minutes;"
+        f" the 95 % interval is {trend.low / 1024:+.1f} to {trend.high / 1024:+.1f}.\n"
         f"All was as before {result.quiet_after_s:.1f} s after the last caller had left."
     )
 

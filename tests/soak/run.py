@@ -44,11 +44,11 @@ class Result:
     doubled: int
     missing: int
     samples: list[tuple[float, float]] = field(default_factory=list)
-    """Seconds and bytes of unique memory."""
+    """Seconds and bytes of private and dirty memory."""
 
     @property
     def trend(self) -> Slope:
-        """Of unique memory over the judged time."""
+        """Of that memory over the judged time."""
         began = self.samples[-1][0] - JUDGED_SHARE * self.for_s
         judged = [sample for sample in self.samples if sample[0] >= began]
         return slope(judged, block_s=min(30.0, JUDGED_SHARE * self.for_s / 8))
@@ -118,11 +118,11 @@ async def _watch(
     began = told = loop.time()
     while True:
         now = loop.time()
-        samples.append((now - began, float(proxy.unique_bytes())))
+        samples.append((now - began, float(proxy.dirty_bytes())))
         proxy.lines[:] = [line for line in proxy.lines if line["event"] not in USUAL]
         if now - told >= 60.0:
             told = now
             sent = sum(tally.sent for tally in callers.kinds.values())
             lost = sum(tally.lost for tally in callers.kinds.values())
-            say(f"{sent:,} requests, {lost} lost, {samples[-1][1] / 2**20:.1f} MiB unique")
+            say(f"{sent:,} requests, {lost} lost, {samples[-1][1] / 2**20:.1f} MiB private and dirty")
         await asyncio.sleep(SAMPLE_EVERY_S)
