@@ -37,10 +37,15 @@ class Arrival(Unfinished):
         """The first byte has come."""
         if client.arrival is None and not client.leaving:
             client.timer.set(client.loop.time() + client.plane.settings.head_timeout)
-            client.arrival = arrival = cls(client)
-            if client.buffers.tight and client.buffers.is_full():
-                # Now: a thousand may begin in this turn of the loop, before anybody is made to give way.
-                arrival.shed()
+            client.arrival = cls(client)
+
+    @classmethod
+    def begin_if_room(cls, client: ClientSocket) -> None:
+        """The same, of what costs something from its first byte on."""
+        cls.begin(client)
+        if client.arrival is not None and client.buffers.refuses(0):
+            # Now: a thousand may begin in this turn of the loop, before anybody is made to give way.
+            client.arrival.shed()
 
     def cut(self, reason: str) -> None:
         """End at the drain's deadline (Work): nothing can be said yet."""
@@ -100,6 +105,7 @@ class ProxyDoor:
         if self._refused:
             return
         client = self._client
+        # Where there is no room either: behind a whole header a health check may come.
         Arrival.begin(client)
         if client.leaving:
             return
@@ -168,7 +174,7 @@ class Preamble:
         if self._tls is not None:
             client.scheme = b"https"
             queue = client.buffers.run_queue
-            began, ended = partial(Arrival.begin, client), partial(_shaken, client)
+            began, ended = partial(Arrival.begin_if_room, client), partial(_shaken, client)
             tls = Tls(
                 inner,
                 self._tls.context,

@@ -104,6 +104,31 @@ async def test_who_only_looks_whether_the_port_is_open_is_not_refused(preamble, 
         assert house.metrics.refused.value("proxy-header-refused") == 0
 
 
+@pytest.mark.parametrize("apart", [False, True], ids=["one segment", "a segment each"])
+async def test_where_there_is_no_room_a_whole_header_is_read_and_what_follows_is_answered(preamble, apart):
+    """A health check got a reset, as half a header still does, and a caller no word."""
+    async with Upstream(answering()) as upstream, House(upstream, preamble=preamble) as house:
+        before, house.buffers.room_bytes = house.buffers.room_bytes, 1
+        house.buffers.weigh()
+        for agent, status in ((b"kube-probe/1.36", 200), (b"person", 503)):
+            client = await house.client()
+            asked = GET[:-2] + b"User-Agent: " + agent + b"\r\n\r\n"
+            await client.send(CLIENT if apart else CLIENT + asked)
+            if apart:
+                await house.until(lambda: any(one.peer == b"203.0.113.7" for one in house.registry.clients))
+                await client.send(asked)
+            answer = await client.final()
+            assert answer.status == status
+            assert status == 200 or answer.one(b"connection") == b"close"
+            client.close()
+            await house.until(lambda: not house.registry.clients)
+        half = await house.client()
+        await half.send(CLIENT[:20])
+        assert await half.read_until_close() == b""
+        await house.until(lambda: house.metrics.refused.value("out-of-buffers") == 2)
+        house.buffers.room_bytes = before
+
+
 async def test_the_limit_for_each_client_is_for_whom_the_header_names(preamble):
     """All of them come from one balancer."""
     async with (
