@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from drainproxy.lifecycle.lazytimer import LazyTimer, OwnedTimer
@@ -171,8 +172,12 @@ class ClientSocket(Endpoint):
             super().fit()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Hold nothing for a client that is gone."""
+        """Hold nothing for a client that is gone: soon, as thousands may go in one turn of the loop."""
         self.state = CLOSED
+        self.timer.cancel()
+        self.buffers.run_queue.in_turn(partial(self._depart, exc))
+
+    def _depart(self, exc: Exception | None) -> None:
         self.drop_backlog()
         self.timer.cancel()
         self._stop_aging()

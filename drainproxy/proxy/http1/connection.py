@@ -88,7 +88,7 @@ class ClientConnection(PatientSocket):
         self.buffers.begun.pop(self, None)
         self._end_head()
         if self._exchange is not None:
-            self.buffers.run_queue.in_turn(self._exchange.client_gone)
+            self._exchange.client_gone()
         if self.private is not None:
             self.private.end()
         if self._requests == 0:

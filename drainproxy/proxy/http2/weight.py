@@ -84,12 +84,11 @@ class Weight(Part):
             self._connection.loop.call_soon(self.shed)
 
     def in_turn(self, streams: Streams, end: Callable[[], None]) -> None:
-        """Have all streams ended, in their turn: thousands may leave in one turn of the loop."""
-        run_queue = self._buffers.run_queue
+        """Have all streams ended: many of them in a turn of their own."""
         if len(streams.open) < MANY_STREAMS:
-            run_queue.in_turn(end)
+            end()
         else:
-            run_queue.add(end)
+            self._buffers.run_queue.add(end)
 
     def end(self) -> None:
         """The connection is not served any more."""

@@ -7,7 +7,6 @@ has a word for leaving says it through a conversation (upgraded.py).
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from drainproxy.proxy.downstream.client import UNREAD_LINGER_S
@@ -125,7 +124,7 @@ class Tunnel(Relay):
     def ended(self, *, reset: bool) -> None:
         """See ClientSocket."""
         super().ended(reset=reset)
-        self.buffers.run_queue.in_turn(partial(self.client_lost, reset=reset))
+        self.client_lost(reset=reset)
 
     def left(self) -> None:
         """See ClientSocket. A client that has only stopped to send is still there."""

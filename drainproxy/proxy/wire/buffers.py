@@ -52,6 +52,10 @@ WORTH_LOOKING_BYTES: Final = 2 * 1024 * 1024
 FITTED_A_TURN: Final = 512
 """Connections that hear in one turn of the loop that there is more room, or less: some 25 ms. Those who have
 not heard yet read on as before, and would fill what is left if they were many turns away."""
+SHED_A_TURN: Final = 16
+"""So many give way in one turn of the loop."""
+SHED_EVERY_S: Final = 0.1
+"""Who has begun is not looked through again sooner: who begins meanwhile is refused by itself (`refuses`)."""
 GIVE_BACK_BYTES: Final = 4 * 1024 * 1024
 """So much has to be free again before the C library is asked to give it back."""
 
@@ -134,6 +138,8 @@ class Buffers:
         """The oldest first."""
         self._to_fit: list[Fitting] = []
         """Who has not heard yet that there is more room, or less."""
+        self._to_shed: list[tuple[int, Begun]] = []
+        """Who gives way next is the last."""
         self._shedding = self._looking = False
         self._peak_bytes = 0
         self._worth_it = False
@@ -238,7 +244,7 @@ class Buffers:
             self._switch(tight=True)
         if over and self.begun and not self._shedding:
             self._shedding = True
-            self._loop.call_soon(self._shed)
+            self.run_queue.add(self._shed)
 
     def is_full(self) -> bool:
         """Tell whether there is no room for anything new."""
@@ -294,18 +300,29 @@ class Buffers:
 
     def _shed(self) -> None:
         """Have what is no request yet give way, the largest first, until there is room again."""
-        self._shedding = False
-        if not self.tight:
-            return
+        self.weigh()
         # Where even small ones are too much, the room has been filled by many of them.
-        least = 0 if self.is_full() else MAX_PARTIAL_BYTES
-        sized = sorted(((one.size(self), one) for one in list(self.begun)), key=lambda each: -each[0])
-        for size, one in sized:
+        least = 0 if self.full else MAX_PARTIAL_BYTES
+        self._to_shed = [(size, one) for one in self.begun if (size := one.size(self)) > least]
+        self._to_shed.sort(key=lambda each: each[0])
+        self._shed_some()
+
+    def _shed_some(self) -> None:
+        """Have the next ones give way: each is told why, and thousands may have begun."""
+        for _ in range(SHED_A_TURN):
             self.weigh()
-            if size <= least or not (self.full or self.held_bytes > self.max_bytes * 3 // 4):
-                break
+            crowded = self.tight and (self.full or self.held_bytes > self.max_bytes * 3 // 4)
+            if not (crowded and self._to_shed):
+                self._to_shed = []
+                self._loop.call_later(SHED_EVERY_S, self._shed_again)
+                return
+            _, one = self._to_shed.pop()
             if one in self.begun:
                 one.shed()
+        self.run_queue.add(self._shed_some)
+
+    def _shed_again(self) -> None:
+        self._shedding = False
 
     def _look(self) -> None:
         """Take in what waits in transports that have not said so, and give back what is free."""

@@ -8,6 +8,7 @@ reads up to 32 times in a turn while each read fills its buffer, so a large one 
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,8 @@ LARGE_READ_BYTES: Final = 128 * 1024
 """A read of so many bytes is a turn's last, whatever is in it. uvloop's largest has 256,000."""
 READERS_A_TURN: Final = 16
 """So many go on in one turn of the loop, however many wait."""
+TURN_S: Final = 0.005
+"""And no more once they have taken so long: some end hundreds of streams."""
 
 
 class RunQueue:
@@ -61,8 +64,11 @@ class RunQueue:
     def _run(self) -> None:
         waiting = self._waiting
         try:
+            until = time.monotonic() + TURN_S
             for _ in range(min(len(waiting), READERS_A_TURN)):
                 waiting.popleft()()
+                if time.monotonic() > until:
+                    break
         finally:
             # Whoever has failed is the loop's to tell of; the others go on.
             self._scheduled = bool(waiting)
