@@ -289,6 +289,24 @@ async def test_a_health_check_gets_in_where_every_place_is_taken_by_work() -> No
         assert house.refused() == {"too-many-connections": 1}
 
 
+async def test_a_health_check_that_comes_before_a_crowd_is_read_before_anybody_is_refused() -> None:
+    """A loop that is late accepts all of them at once. It was the first one who was told 503, unread."""
+    async with Upstream() as upstream, House(upstream, max_connections=8) as house:
+        await busy_clients(house, upstream, 8)
+        wires = [socket.create_connection(("127.0.0.1", house.port))]
+        wires[0].sendall(get("/", "User-Agent: kube-probe/1.36"))
+        wires += [socket.create_connection(("127.0.0.1", house.port)) for _ in range(40)]
+        application = await upstream.connection()
+        await application.read_request()
+        await application.send(OK)
+        wires[0].setblocking(False)
+        assert (await house.loop.sock_recv(wires[0], 100)).startswith(b"HTTP/1.1 200 ")
+        # While it was not read it was one of four who are waited for.
+        await house.until(lambda: sum(house.refused().values()) in {40 - 4, 40 - 3})
+        for wire in wires:
+            wire.close()
+
+
 async def test_what_would_become_a_tunnel_is_no_health_check() -> None:
     """It would stay, in a place that is nobody's; and what was agreed to was left behind for good."""
     asked = get("/", "User-Agent: kube-probe/1.36", "Connection: Upgrade", "Upgrade: chat")

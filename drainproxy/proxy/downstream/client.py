@@ -175,6 +175,7 @@ class ClientSocket(Endpoint):
         """Hold nothing for a client that is gone: soon, as thousands may go in one turn of the loop."""
         self.state = CLOSED
         self.timer.cancel()
+        self.plane.connection_limit.leave(self)
         self.buffers.run_queue.in_turn(partial(self._depart, exc))
 
     def _depart(self, exc: Exception | None) -> None:

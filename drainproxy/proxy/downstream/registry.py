@@ -81,12 +81,12 @@ class Registry:
         old.forget_time()
         self.plane.buffers.free(old)
         self.clients.add(new)
+        self.plane.connection_limit.leave(old)
         self.closed(old)
 
     def closed(self, client: Connected) -> None:
-        """A client connection has ended."""
+        """Nothing is held for a client any more, who has given up its place before."""
         self.clients.discard(client)
-        self.plane.connection_limit.leave(client)
         if not self.clients:
             self._emptied.set()
 
