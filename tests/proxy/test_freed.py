@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 from typing import TYPE_CHECKING
@@ -169,6 +170,33 @@ async def trailers(house: House, upstream: Upstream) -> None:
     client.reset()
 
 
+class Silence:
+    """An application that does not take its connections."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    async def dial(self, make: Callable[[], asyncio.Protocol], *, small: bool = False) -> asyncio.Transport:
+        """See Dials."""
+        self.asked.set()
+        return await asyncio.get_running_loop().create_future()
+
+
+async def connecting(house: House, upstream: Upstream) -> None:
+    house.pool.dialer = silence = Silence()
+    client = await house.client()
+    await client.send(GET)
+    await silence.asked.wait()
+    client.reset()
+
+
+async def connecting_too_long(house: House, upstream: Upstream) -> None:
+    house.pool.dialer = Silence()
+    client = await house.client()
+    assert (await client.ask(get("/soon"))).status == 504
+    client.close()
+
+
 async def served(upstream: Upstream) -> Connection:
     """The application has a request."""
     application = await upstream.connection()
@@ -178,7 +206,7 @@ async def served(upstream: Upstream) -> Connection:
 
 HTTP1 = (
     silent, half_a_head, idle, closed, waiting, refused, unanswered, garbled, garbled_body, too_late,
-    half_a_body, half_an_answer, trailers,
+    half_a_body, half_an_answer, trailers, connecting, connecting_too_long,
 )  # fmt: skip
 
 

@@ -321,8 +321,10 @@ class Exchange(Claim):
         if self._writing < states.ANSWERED:
             self._writing = states.AFTER_FAILURE[self._writing]
             error.sent = self._begun_in_turn >= 0
-            if self._connecting is not None:  # nobody waits for the application any more
-                self._connecting.cancel()
+            connecting, self._connecting = self._connecting, None
+            if connecting is not None:
+                # Nobody waits for the application any more. What is cancelled holds whom it was for.
+                connecting.cancel()
             self._leave_upstream(reusable=False)
             self._client.exchange_failed(error)
 
