@@ -70,6 +70,10 @@ class Counter(Family):
         """Add `by` to the series with these label values."""
         self.values[labels] = self.values.get(labels, 0.0) + by
 
+    def count(self, labels: tuple[str, ...]) -> None:
+        """Add 1 to a series that is there from the beginning: its labels are a closed set."""
+        self.values[labels] += 1.0
+
 
 class CounterByKind(Counter):
     """A counter that knows more than it exports: a kind, which would make too many series for a scrape."""

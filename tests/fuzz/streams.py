@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from drainproxy.proxy.http2 import frames
 from drainproxy.proxy.http2.faults import Code, FrameFault
 from drainproxy.proxy.http2.flood_limits import FloodLimits
-from drainproxy.proxy.http2.frame_reader import FrameReader
+from drainproxy.proxy.http2.from_client import FromClient
+from drainproxy.proxy.http2.from_upstream import FromUpstream
 from drainproxy.proxy.http2.streams import Streams
 from drainproxy.proxy.settings import ProxySettings
 from tests.fuzz import sentences
@@ -57,7 +58,6 @@ def header(raw: bytes) -> tuple[int, int, int]:
 class Passage:
     """Stands where Http2Connection stands, without sockets: two halves, a table, and what goes out."""
 
-    inspection = None
     goaway = SimpleNamespace(heard=lambda: None)
 
     def __init__(self) -> None:
@@ -65,10 +65,8 @@ class Passage:
         self.loop = SimpleNamespace(time=lambda: 0.0)
         self.guard = FloodLimits(limits, 0.0)
         self.table = Streams(self, limits)  # type: ignore[arg-type]
-        self.from_client, self.from_upstream = (
-            FrameReader(self.table.from_client(), lambda *_: None),
-            FrameReader(self.table.from_upstream(), lambda *_: None),
-        )
+        self.from_client = FromClient(self.table, self.guard, lambda *_: None)
+        self.from_upstream = FromUpstream(self.table, lambda *_: None)
         self.to_client = self.to_upstream = b""
         self.silent: dict[int, list[int]] = {}
         """Streams whose deadline has come, with what had been said of them until then."""

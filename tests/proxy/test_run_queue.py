@@ -160,7 +160,7 @@ def test_a_close_goes_where_it_belongs_in_the_middle_of_a_backlog() -> None:
 
 def test_of_http2_frames_so_many_are_read_at_a_time() -> None:
     """The last may be half a frame."""
-    half = FrameReader({}, lambda *_: None)
+    half = FrameReader(lambda *_: None)
     one = frames.frame(frames.DATA, 0, 1, b"a")
     data = frames.settings([]) + one * 3000
     given = in_pieces(half.feed, data + one[:5], lambda: half.backlog)

@@ -30,6 +30,7 @@ FAILED_FROM: Final = 500
 _TALLIED: Final = frozenset((*OUTCOMES, TOLD_TO_LEAVE))
 _USUAL: Final = frozenset(("finished", "reset", TOLD_TO_LEAVE, SWITCHED))
 """What `access_log: errors` is silent about, if there is no error either."""
+_FINISHED: Final[tuple[str, ...]] = ("finished",)
 
 
 class Accounting:
@@ -56,6 +57,7 @@ class Accounting:
         self._access_log = access_log
         self._filters = filters
         self._tracing = tracing
+        self._all_are_told = access_log == "all" or tracing is not None
         self._loop = asyncio.get_running_loop()
         self._counts: dict[tuple[bytes, int, bool], int] = {}
         """Answers by method, status and whether a drain ran."""
@@ -92,6 +94,19 @@ class Accounting:
             self._write(work, unusual=unusual)
         if self._tracing is not None:
             self._tracing.end(head, status, "" if error is None else error.reason, took)
+
+    def record_stream(self, stream: Outcome) -> None:
+        """Account for a stream of HTTP/2 that has ended. Of one that has finished there is nothing to say,
+        outside of a drain: most are no more than a number."""
+        if (
+            stream.outcome != "finished"
+            or stream.error is not None
+            or self._all_are_told
+            or self._lifecycle.published.draining
+        ):
+            self.record(stream)
+        else:
+            self._metrics.h2_streams.count(_FINISHED)
 
     def upgrade_ignored(self, peer: bytes, reason: str) -> None:
         """Account for a request that goes on without its Upgrade."""

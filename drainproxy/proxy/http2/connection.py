@@ -23,7 +23,9 @@ from drainproxy.proxy.downstream.states import AFTER_EOF, CLOSED, LINGERING
 from drainproxy.proxy.http2 import frames
 from drainproxy.proxy.http2.faults import Abuse, Code, FrameFault
 from drainproxy.proxy.http2.flood_limits import FloodLimits
-from drainproxy.proxy.http2.frame_reader import FrameReader, Rest
+from drainproxy.proxy.http2.frame_reader import Rest
+from drainproxy.proxy.http2.from_client import FromClient
+from drainproxy.proxy.http2.from_upstream import FromUpstream
 from drainproxy.proxy.http2.goaway import Goaway
 from drainproxy.proxy.http2.stream import Stream
 from drainproxy.proxy.http2.streams import Streams
@@ -34,7 +36,6 @@ from drainproxy.proxy.wire import sockets
 if TYPE_CHECKING:
     from drainproxy.metrics import Goodbye, StreamEnded
     from drainproxy.proxy.downstream.client import ClientSocket
-    from drainproxy.proxy.http2.inspection import Inspection
     from drainproxy.proxy.upstream.connection import UpstreamConnection
 
 
@@ -42,8 +43,8 @@ class Http2Connection(Relay):
     """An end of either side is the end of both: streams need both directions."""
 
     __slots__ = (
-        "_idle_since", "_late", "_magic", "_ready_by", "_rest", "_spoken", "_streams", "_weight",
-        "from_client", "from_upstream", "goaway", "guard", "inspection",
+        "_idle_since", "_late", "_magic", "_max_streams", "_read_at", "_ready_by", "_rest", "_spoken",
+        "_streams", "_weight", "from_client", "from_upstream", "goaway", "guard",
     )  # fmt: skip
 
     def __init__(self, plain: ClientSocket) -> None:
@@ -57,14 +58,13 @@ class Http2Connection(Relay):
         self._streams = streams = Streams(self, plane.settings)
         self.goaway = Goaway(self, streams)
         self.guard = FloodLimits(plane.settings, now)
-        self.inspection: Inspection | None = None
+        self._weight = Weight(self)
+        self.from_client = FromClient(streams, self.guard, self._weight.hold_half)
+        self.from_upstream = FromUpstream(streams, plane.buffers.hold)
         if plane.settings.h2_inspect:
             from drainproxy.proxy.http2.inspection import Inspection  # noqa: PLC0415 - an extra
 
-            self.inspection = Inspection(plane.settings.max_head_bytes)
-        self._weight = Weight(self)
-        self.from_client = FrameReader(streams.from_client(), self._weight.hold_half)
-        self.from_upstream = FrameReader(streams.from_upstream(), plane.buffers.hold)
+            self.from_client.inspection = Inspection(plane.settings.max_head_bytes)
         self._early.append(frames.PREFACE)
         self._spoken = False
         """A stream was opened."""
@@ -72,7 +72,9 @@ class Http2Connection(Relay):
         self._late = False
         """It had to wait for an application that restarted."""
         self._rest = Rest(plane.settings.head_timeout)
-        self._idle_since = now
+        self._idle_since = self._read_at = now
+        """Loop times: of the end of the last stream, and of the last read of the client."""
+        self._max_streams = plane.settings.h2_max_streams
 
     # The course of it.
 
@@ -122,6 +124,7 @@ class Http2Connection(Relay):
     def filter_client(self, data: bytes) -> tuple[bytes, int] | None:
         """See Relay."""
         half, rest = self.from_client, self._rest
+        self._read_at = self.loop.time()
         try:
             if self._magic:
                 self._magic, data = frames.read_magic(self._magic, data)
@@ -132,7 +135,7 @@ class Http2Connection(Relay):
             self._client_failed(fault)
             return None
         if half.pieces or half.block or rest.by < math.inf:
-            rest.look(half, self._streams.open, self.loop.time())
+            rest.look(half, self._streams.open, self._read_at)
             self.wake_by(rest.by)
         return out, half.backlog
 
@@ -229,18 +232,21 @@ class Http2Connection(Relay):
 
     def opened(self, number: int) -> Stream:
         """The client has opened a stream."""
-        plane, now = self.plane, self.loop.time()
-        over = len(self._streams.open) >= plane.settings.h2_max_streams
+        plane, now = self.plane, self._read_at
+        published = plane.lifecycle.published
+        over = len(self._streams.open) >= self._max_streams
         if over:
             # One that is refused costs as much as one that is reset (section 5.1.2).
             self.guard.count("streams", now)
         stream = Stream(self, self._streams, number, now)
+        if published.draining or plane.routes.limits_unread:
+            stream.limit(plane.routes.unread)
         plane.inflight.add(stream)
         full = self._weight.refuses(number, self._streams)
         first, self._spoken = not self._spoken, True
-        if first or plane.lifecycle.published.draining:
+        if first or published.draining:
             plane.accounting.arrivals.came(self.accepted_at, now, first=first)
-        if over or full or plane.admission.ending(now):
+        if over or full or (published.draining and plane.admission.ending(now)):
             # Its HEADERS are passed on all the same: the application's header compression needs them.
             why = TooManyStreams if over else OutOfBuffers if full else DrainEnding
             self.loop.call_soon(stream.refuse, why())
@@ -252,19 +258,24 @@ class Http2Connection(Relay):
         """A stream has ended: finished, reset, refused, timed_out, cut or lost."""
         plane = self.plane
         plane.inflight.discard(stream)
-        self.guard.answered += stream.answered
+        if stream.answered:
+            self.guard.answered += 1
         stream.outcome = outcome
-        plane.accounting.record(stream)
+        plane.accounting.record_stream(stream)
         # A connection that is lost ends its streams, and idles no more: a timer would keep it.
         if not self._streams.open and self.state is not CLOSED:
-            self._idle_since = self.loop.time()
-            self.wake_by(self._idle_since + plane.settings.keepalive_idle)
-            if plane.connection_limit.idle is not None:
-                plane.connection_limit.idle.pop(self, None)
-                plane.connection_limit.idle[self] = None
-            if self.goaway.told:
-                # After the frame that ended it has gone out.
-                self.loop.call_soon(self.goaway.end_if_done)
+            self._all_closed()
+
+    def _all_closed(self) -> None:
+        limit = self.plane.connection_limit
+        self._idle_since = self.loop.time()
+        self.wake_by(self._idle_since + self.plane.settings.keepalive_idle)
+        if limit.idle is not None:
+            limit.idle.pop(self, None)
+            limit.idle[self] = None
+        if self.goaway.told:
+            # After the frame that ended it has gone out.
+            self.loop.call_soon(self.goaway.end_if_done)
 
     @property
     def speaks_http2(self) -> bool:
@@ -321,7 +332,7 @@ class Http2Connection(Relay):
         self._streams.drop(outcome)
         self._weight.end()
         # It knows the stream that it has read last.
-        self.inspection = None
+        self.from_client.inspection = None
         for half in (self.from_client, self.from_upstream):
             half.pieces = []
             self.buffers.free(half)

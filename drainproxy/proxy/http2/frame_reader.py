@@ -1,6 +1,8 @@
 """One direction of a connection: bytes in, whole frames out.
 
-What a frame means is asked of `meanings`, which each direction has of its own (streams.py).
+What a frame means is asked about every one, in order: from_client.py and from_upstream.py say so for the two
+directions. A meaning lets its frame pass (None), returns what goes instead, or raises a FrameFault that ends
+the connection.
 """
 
 import math
@@ -11,10 +13,6 @@ from drainproxy.proxy.http2 import frames
 from drainproxy.proxy.http2.faults import Code, FrameFault
 from drainproxy.proxy.wire.run_queue import READ_BUDGET
 
-Meanings = dict[int, Callable[[int, int, memoryview], bytes | None]]
-"""Type -> (flags, stream, payload) -> None to pass the frame on, or what goes instead. Others pass."""
-
-
 MIN_HELD_BYTES: Final = 2 * 1024
 """A smaller frame is not worth an entry in the account of what is held."""
 MAX_PIECES: Final = 16
@@ -22,15 +20,17 @@ MAX_PIECES: Final = 16
 
 
 class FrameReader:
-    """Holds at most one incomplete frame, and says so to `hold` if it is large (buffers.py)."""
+    """Holds at most one incomplete frame, and says so to `hold` if it is large (buffers.py).
+
+    By itself it lets every frame pass.
+    """
 
     __slots__ = (
-        "_held", "_hold", "_meanings", "_missing", "_waiting", "backlog", "begun", "block", "block_bytes",
-        "block_frames", "max_bytes", "moved", "pieces", "settled",
+        "_held", "_hold", "_missing", "_waiting", "backlog", "begun", "block", "block_bytes", "block_frames",
+        "max_bytes", "moved", "pieces", "settled",
     )  # fmt: skip
 
-    def __init__(self, meanings: Meanings, hold: Callable[["FrameReader", int], None]) -> None:
-        self._meanings = meanings
+    def __init__(self, hold: Callable[["FrameReader", int], None]) -> None:
         self._hold = hold
         self._held = False
         self.pieces: list[bytes] = []
@@ -51,7 +51,26 @@ class FrameReader:
         """The stream whose header block is open: nothing may come in between (section 4.3)."""
         self.block_bytes = self.block_frames = 0
 
-    def feed(self, data: bytes) -> bytes:  # noqa: C901 - one loop without calls: it runs for every frame
+    # What frames mean. Nearly all are DATA and HEADERS, whose payload nobody looks at, or few do.
+
+    def data(self, flags: int, number: int, size: int) -> bytes | None:
+        """DATA of so many bytes."""
+        return None
+
+    def headers(self, flags: int, number: int, read: bytes, start: int, end: int) -> bytes | None:
+        """HEADERS, whose payload is read[start:end]."""
+        return None
+
+    def other(self, kind: int, flags: int, number: int, payload: bytes) -> bytes | None:
+        """Any other frame."""
+        return None
+
+    def allow_table(self, size: int) -> None:
+        """Who reads these header blocks has said how large a table of header compression it keeps."""
+
+    # Reading.
+
+    def feed(self, data: bytes) -> bytes:  # noqa: C901, PLR0912 - one loop, for every frame
         """Return the frames that are complete and pass. Raises FrameFault."""
         if self.pieces:
             data = self._gathered(data)
@@ -59,27 +78,32 @@ class FrameReader:
         self.backlog = 0
         out: list[bytes] = []
         missing = frames.HEADER_BYTES
-        meanings, read_header, view = self._meanings, frames.read_header, memoryview(data)
+        read_header = frames.read_header
         try:
             while budget and size - at >= frames.HEADER_BYTES:
                 budget -= 1
-                high, low, kind, flags, stream = read_header(data, at)
-                length = high << 8 | low
+                word, flags, stream = read_header(data, at)
+                length = word >> 8
                 if length > self.max_bytes:
                     raise FrameFault(Code.FRAME_SIZE_ERROR, "a frame is larger than was agreed")
-                end = at + frames.HEADER_BYTES + length
+                start = at + frames.HEADER_BYTES
+                end = start + length
                 if end > size:
                     missing = end - at
                     break
+                kind = word & 0xFF
                 stream &= frames.LAST_STREAM
                 if (self.block or not self.begun) and not self._fits(kind, flags, stream):
                     raise FrameFault(Code.PROTOCOL_ERROR, "a frame where another was due")
-                meaning = meanings.get(kind)
-                if meaning is not None:
-                    instead = meaning(flags, stream, view[at + frames.HEADER_BYTES : end])
-                    if instead is not None:
-                        out += (data[run:at], instead)
-                        run = end
+                if kind == frames.DATA:
+                    instead = self.data(flags, stream, length)
+                elif kind == frames.HEADERS:
+                    instead = self.headers(flags, stream, data, start, end)
+                else:
+                    instead = self.other(kind, flags, stream, data[start:end])
+                if instead is not None:
+                    out += (data[run:at], instead)
+                    run = end
                 at = end
         except FrameFault as fault:
             fault.before = b"".join((*out, data[run:at]))
@@ -128,7 +152,7 @@ class FrameReader:
         first = self.pieces[0]
         if len(first) < frames.HEADER_BYTES or first[3] != frames.DATA:
             return True
-        return frames.read_header(first)[-1] & frames.LAST_STREAM not in streams
+        return frames.read_header(first, 0)[-1] & frames.LAST_STREAM not in streams
 
     def say(self, frame: bytes) -> bytes:
         """Return a frame of ours if it may go now; else keep it until SETTINGS have gone first, and until the
@@ -138,10 +162,9 @@ class FrameReader:
         self._waiting += frame
         return b""
 
-    def open_block(self, stream: int, flags: int, size: int) -> None:
-        """Note a HEADERS frame: without END_HEADERS, only its continuations may follow."""
-        if not flags & frames.END_HEADERS:
-            self.block, self.block_bytes, self.block_frames = stream, size, 1
+    def open_block(self, stream: int, size: int) -> None:
+        """Note a HEADERS frame without END_HEADERS: only its continuations may follow."""
+        self.block, self.block_bytes, self.block_frames = stream, size, 1
 
     def continue_block(self, flags: int, size: int) -> None:
         """Note a CONTINUATION frame."""

@@ -6,12 +6,12 @@ RFC 9113 sections 4 and 6. A frame header is 24 bits of length, a type, flags an
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from drainproxy.proxy.http2.faults import Code, FrameFault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 MAGIC: Final = PREFACE[-6:]
@@ -45,9 +45,10 @@ MAX_CONCURRENT_STREAMS: Final = 0x3
 INITIAL_WINDOW_SIZE: Final = 0x4
 MAX_FRAME_SIZE: Final = 0x5
 
-_HEADER: Final = struct.Struct(">HBBBI")
-read_header = _HEADER.unpack_from
-"""(bytes, offset) -> length's upper 16 bits, its lower 8, type, flags, stream with the reserved bit."""
+_HEADER: Final = struct.Struct(">IBI")
+read_header: Final = cast("Callable[[bytes, int], tuple[int, int, int]]", _HEADER.unpack_from)
+"""(bytes, offset) -> length and type in one number, 8 bits of it the type; flags; stream with the reserved
+bit. Three numbers are made in half the time of five, and every frame is read."""
 _SETTING: Final = struct.Struct(">HI")
 
 
@@ -61,8 +62,7 @@ def read_magic(left: bytes, data: bytes) -> tuple[bytes, bytes]:
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     """Return a whole frame."""
-    size = len(payload)
-    return _HEADER.pack(size >> 8, size & 0xFF, kind, flags, stream) + payload
+    return _HEADER.pack(len(payload) << 8 | kind, flags, stream) + payload
 
 
 _GOAWAY: Final = struct.Struct(">II")
@@ -75,7 +75,7 @@ def goaway(last: int, code: int, debug: bytes = b"") -> bytes:
     return frame(GOAWAY, 0, 0, _GOAWAY.pack(last, code) + debug)
 
 
-def read_goaway(payload: memoryview) -> tuple[int, int]:
+def read_goaway(payload: bytes) -> tuple[int, int]:
     """Return the last stream and the code of a GOAWAY."""
     last, code = _GOAWAY.unpack_from(payload)
     return last & LAST_STREAM, code
@@ -114,7 +114,7 @@ GRPC_UNAVAILABLE = ((b"grpc-status", b"14"), (b"grpc-message", b"the server is d
 """Trailers that end a gRPC call with a status that clients may act on."""
 
 
-def read_code(payload: memoryview) -> int:
+def read_code(payload: bytes) -> int:
     """Return the code of a RST_STREAM."""
     return int.from_bytes(payload)
 
@@ -124,7 +124,7 @@ def window_update(size: int) -> bytes:
     return frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", size))
 
 
-def read_settings(payload: memoryview, *, client: bool) -> list[tuple[int, int]]:
+def read_settings(payload: bytes, *, client: bool) -> list[tuple[int, int]]:
     """Return what a SETTINGS payload says, in order. Raises FrameFault for a value that it must not have:
     what is sent on is lowered and made anew, so the other side would not see it (section 6.5.2)."""
     said = list(_SETTING.iter_unpack(payload))

@@ -31,7 +31,7 @@ class Inspection:
         """The application has said how large a table of header compression it keeps."""
         self._decoder.max_allowed_table_size = size
 
-    def headers(self, flags: int, payload: memoryview, stream: Stream | None) -> None:
+    def headers(self, flags: int, payload: bytes, stream: Stream | None) -> None:
         """Take the HEADERS of a stream, None if it is not open any more. Raises FrameFault."""
         start, end = 0, len(payload)
         if flags & PADDED:
@@ -40,10 +40,10 @@ class Inspection:
             start += 5
         if start > end:
             raise FrameFault(Code.PROTOCOL_ERROR, "more padding than payload")
-        self._block, self._stream = bytes(payload[start:end]), stream
+        self._block, self._stream = payload[start:end], stream
         self._ended(flags)
 
-    def continuation(self, flags: int, payload: memoryview, opened: Stream | None) -> None:
+    def continuation(self, flags: int, payload: bytes, opened: Stream | None) -> None:
         """Take a CONTINUATION, and the stream that it has opened, if it has. Raises FrameFault."""
         self._block += payload
         if opened is not None:

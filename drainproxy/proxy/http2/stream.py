@@ -31,7 +31,10 @@ class StreamOwner(Protocol):
     loop: asyncio.AbstractEventLoop
     plane: Plane
     peer: bytes
-    from_upstream: FrameReader
+
+    @property
+    def from_upstream(self) -> FrameReader:
+        """What the application says."""
 
     def wake_by(self, when: float) -> None:
         """Look at what is due at loop time `when`, or earlier."""
@@ -50,7 +53,7 @@ class Stream:
     """See lifecycle/inflight.py. Written by its connection."""
 
     __slots__ = (
-        "_connection", "_streams", "answered", "body_read", "deadlines", "error", "grpc", "id", "method",
+        "_connection", "_limits", "_streams", "answered", "body_read", "error", "grpc", "id", "method",
         "outcome", "path", "started", "upstream_ended",
     )  # fmt: skip
     kind = "http2"
@@ -76,31 +79,44 @@ class Stream:
         self.grpc = False
         self.error: RequestError | None = None
         self.outcome: StreamEnded = "finished"
-        self._limit(connection.plane.routes.unread)
+        self._limits: Deadlines | None = None
+        """None: nothing has been due yet, since nobody reads requests and no drain runs; most streams end
+        like this."""
 
     def asks(self, fields: dict[bytes, bytes]) -> None:
         """Take what the request says of itself."""
         method, path = fields.get(b":method", b""), fields.get(b":path", b"")
         self.grpc = fields.get(b"content-type", b"").startswith(b"application/grpc")
-        self._limit(self._connection.plane.routes.find(method, path))
+        self.limit(self._connection.plane.routes.find(method, path))
         # What is shown, and no more: a thousand long paths would be a lot. A query may hold secrets.
         self.method, self.path = method[:32], path.partition(b"?")[0][:MAX_PATH_BYTES]
 
-    def _limit(self, timeouts: Timeouts) -> None:
+    def limit(self, timeouts: Timeouts) -> None:
+        """Hold it to these times, and to the drain's."""
         connection = self._connection
         published = connection.plane.lifecycle.published
-        self.deadlines = Deadlines(timeouts, self.started, published, connection.wake_by)
-        self.deadlines.arm()
+        self._limits = limits = Deadlines(timeouts, self.started, published, connection.wake_by)
+        limits.arm()
+
+    @property
+    def deadlines(self) -> Deadlines:
+        """By when it must have got how far."""
+        if self._limits is None:
+            self.limit(self._connection.plane.routes.unread)
+        assert self._limits is not None
+        return self._limits
 
     def responding(self) -> None:
         """The head of an answer passes."""
         self.answered = True
-        self.deadlines.response_head = math.inf
+        if self._limits is not None:
+            self._limits.response_head = math.inf
 
     def moved(self) -> None:
         """Data passes, either way."""
-        if self.deadlines.idle < math.inf:
-            self.deadlines.moved(self._connection.loop.time())
+        limits = self._limits
+        if limits is not None and limits.idle < math.inf:
+            limits.moved(self._connection.loop.time())
 
     @property
     def deadline(self) -> float:

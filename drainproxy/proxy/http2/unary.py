@@ -77,8 +77,8 @@ class UnaryCalls:
         """Read frames; nothing is kept but one that is not whole."""
         self._data += data
         while len(self._data) >= frames.HEADER_BYTES:
-            high, low, kind, flags, stream = frames.read_header(self._data, 0)
-            size = (high << 8) + low
+            word, flags, stream = frames.read_header(self._data, 0)
+            size = word >> 8
             if size > MAX_FRAME_BYTES:
                 self._end(UpstreamMalformed("a frame is larger than was asked for"))
                 return
@@ -86,7 +86,7 @@ class UnaryCalls:
             if len(self._data) < end:
                 return
             payload, self._data = self._data[frames.HEADER_BYTES : end], self._data[end:]
-            self._frame(kind, flags, stream & frames.LAST_STREAM, payload)
+            self._frame(word & 0xFF, flags, stream & frames.LAST_STREAM, payload)
 
     def _frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         connection = self._connection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,12 +12,14 @@ if TYPE_CHECKING:
 class Routes:
     """The list, and what applies where nothing on it does."""
 
-    __slots__ = ("_routes", "default", "unread")
+    __slots__ = ("_routes", "default", "limits_unread", "unread")
 
     def __init__(self, routes: tuple[Route, ...], default: Timeouts) -> None:
         self._routes = routes
         self.default = default
         self.unread = default.of_unread()
+        self.limits_unread = self.unread.total < math.inf
+        """A request that nobody reads has a time of its own, and not only the drain's."""
 
     @property
     def holds(self) -> bool:

@@ -25,7 +25,7 @@ def whole(data: bytes) -> bytes:
 
 def fed(data: bytes, cuts: list[int]) -> tuple[bytes, bool]:
     """Feed `data` in pieces; return what came out, and whether it ended in a fault."""
-    half = FrameReader({}, lambda *_: None)
+    half = FrameReader(lambda *_: None)
     out = b""
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     for start, end in itertools.pairwise(edges):
