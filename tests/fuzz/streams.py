@@ -98,7 +98,7 @@ class Passage:
         self.all_opened.append(number)
         state = dict.fromkeys(("body_read", "upstream_ended", "answered"), False)
         told = dict.fromkeys(("moved", "responding"), lambda: None)
-        return SimpleNamespace(id=number, started=0.0, **state, **told)
+        return SimpleNamespace(id=number, started=0.0, limits=None, **state, **told)
 
     def closed(self, stream: SimpleNamespace, outcome: str) -> None:
         self.all_closed.append(stream.id)

@@ -9,8 +9,19 @@ import math
 from collections.abc import Callable, Container
 from typing import Final
 
-from drainproxy.proxy.http2 import frames
 from drainproxy.proxy.http2.faults import Code, FrameFault
+from drainproxy.proxy.http2.frames import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    HEADER_BYTES,
+    HEADERS,
+    LAST_STREAM,
+    MIN_MAX_FRAME_BYTES,
+    SETTINGS,
+    read_header,
+)
 from drainproxy.proxy.wire.run_queue import READ_BUDGET
 
 MIN_HELD_BYTES: Final = 2 * 1024
@@ -46,7 +57,7 @@ class FrameReader:
         """The first SETTINGS were read."""
         self.begun = False
         """The first frame has come, which must be SETTINGS (section 3.4)."""
-        self.max_bytes = frames.MIN_MAX_FRAME_BYTES
+        self.max_bytes = MIN_MAX_FRAME_BYTES
         self.block = 0
         """The stream whose header block is open: nothing may come in between (section 4.3)."""
         self.block_bytes = self.block_frames = 0
@@ -74,30 +85,31 @@ class FrameReader:
         """Return the frames that are complete and pass. Raises FrameFault."""
         if self.pieces:
             data = self._gathered(data)
-        size, at, run, budget = len(data), 0, 0, READ_BUDGET
+        size, at, run = len(data), 0, 0
         self.backlog = 0
         out: list[bytes] = []
-        missing = frames.HEADER_BYTES
-        read_header = frames.read_header
+        missing = HEADER_BYTES
+        last_at, max_bytes = size - HEADER_BYTES, self.max_bytes
         try:
-            while budget and size - at >= frames.HEADER_BYTES:
-                budget -= 1
+            for _ in range(READ_BUDGET):
+                if at > last_at:
+                    break
                 word, flags, stream = read_header(data, at)
                 length = word >> 8
-                if length > self.max_bytes:
+                if length > max_bytes:
                     raise FrameFault(Code.FRAME_SIZE_ERROR, "a frame is larger than was agreed")
-                start = at + frames.HEADER_BYTES
+                start = at + HEADER_BYTES
                 end = start + length
                 if end > size:
                     missing = end - at
                     break
                 kind = word & 0xFF
-                stream &= frames.LAST_STREAM
+                stream &= LAST_STREAM
                 if (self.block or not self.begun) and not self._fits(kind, flags, stream):
                     raise FrameFault(Code.PROTOCOL_ERROR, "a frame where another was due")
-                if kind == frames.DATA:
+                if kind == DATA:
                     instead = self.data(flags, stream, length)
-                elif kind == frames.HEADERS:
+                elif kind == HEADERS:
                     instead = self.headers(flags, stream, data, start, end)
                 else:
                     instead = self.other(kind, flags, stream, data[start:end])
@@ -150,9 +162,9 @@ class FrameReader:
         if self.block or not self.pieces:
             return self.block != 0
         first = self.pieces[0]
-        if len(first) < frames.HEADER_BYTES or first[3] != frames.DATA:
+        if len(first) < HEADER_BYTES or first[3] != DATA:
             return True
-        return frames.read_header(first, 0)[-1] & frames.LAST_STREAM not in streams
+        return read_header(first, 0)[-1] & LAST_STREAM not in streams
 
     def say(self, frame: bytes) -> bytes:
         """Return a frame of ours if it may go now; else keep it until SETTINGS have gone first, and until the
@@ -172,14 +184,14 @@ class FrameReader:
             raise FrameFault(Code.PROTOCOL_ERROR, "a continuation of nothing")
         self.block_bytes += size
         self.block_frames += 1
-        if flags & frames.END_HEADERS:
+        if flags & END_HEADERS:
             self.block = 0
 
     def _fits(self, kind: int, flags: int, stream: int) -> bool:
         if not self.begun:
-            self.begun = kind == frames.SETTINGS and not flags & frames.ACK
+            self.begun = kind == SETTINGS and not flags & ACK
             return self.begun
-        return kind == frames.CONTINUATION and stream == self.block
+        return kind == CONTINUATION and stream == self.block
 
 
 class Rest:

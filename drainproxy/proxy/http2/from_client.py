@@ -7,9 +7,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drainproxy.proxy.http2 import frames
 from drainproxy.proxy.http2.faults import Code, FrameFault
 from drainproxy.proxy.http2.frame_reader import FrameReader
+from drainproxy.proxy.http2.frames import (
+    ACK,
+    CONTINUATION,
+    ENABLE_PUSH,
+    END_HEADERS,
+    END_STREAM,
+    PING,
+    PUSH_PROMISE,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+)
 from drainproxy.proxy.http2.streams import NOTHING, OUR_PING, pushed, sized
 
 if TYPE_CHECKING:
@@ -42,9 +53,12 @@ class FromClient(FrameReader):
         stream = streams.open.get(number)
         if stream is None:
             return streams.late_data(number, size, streams.host.say_client)
-        stream.moved()
-        if flags & frames.END_STREAM:
-            self._ended(stream)
+        if stream.limits is not None:
+            stream.moved()
+        if flags & END_STREAM:
+            stream.body_read = True
+            if stream.upstream_ended:
+                streams.close(stream, "finished")
         elif not size:
             self._count("empty")
         return None
@@ -52,7 +66,7 @@ class FromClient(FrameReader):
     def headers(self, flags: int, number: int, read: bytes, start: int, end: int) -> bytes | None:
         """See FrameReader."""
         streams, inspection = self._streams, self.inspection
-        whole = flags & frames.END_HEADERS
+        whole = flags & END_HEADERS
         if not whole:
             self.open_block(number, end - start)
         self._guard.block(end - start, 1)
@@ -70,36 +84,32 @@ class FromClient(FrameReader):
 
     def _asked(self, stream: Stream, flags: int) -> None:
         """Act on the flags of a header block."""
-        if flags & frames.END_STREAM:
-            self._ended(stream)
+        if flags & END_STREAM:
+            stream.body_read = True
+            if stream.upstream_ended:
+                self._streams.close(stream, "finished")
         if stream.id > self._streams.announced:
             self._streams.not_taken(stream)
-
-    def _ended(self, stream: Stream) -> None:
-        """The client has said all that it says on it."""
-        stream.body_read = True
-        if stream.upstream_ended:
-            self._streams.close(stream, "finished")
 
     def other(self, kind: int, flags: int, number: int, payload: bytes) -> bytes | None:
         """See FrameReader."""
         instead: bytes | None = None
-        if kind == frames.WINDOW_UPDATE:
+        if kind == WINDOW_UPDATE:
             sized(payload, 4)
             if number and not self._streams.known(number):
                 raise FrameFault(Code.PROTOCOL_ERROR, "a window of a stream that was never opened")
-        elif kind == frames.PING:
+        elif kind == PING:
             instead = self._ping(flags, payload)
-        elif kind == frames.RST_STREAM:
+        elif kind == RST_STREAM:
             self._guard.reset(self._streams.open.get(number), self._streams.host.loop.time())
             instead = self._streams.reset_by(number, payload)
-        elif kind == frames.CONTINUATION:
+        elif kind == CONTINUATION:
             self._continuation(flags, number, payload)
-        elif kind == frames.SETTINGS:
+        elif kind == SETTINGS:
             self._count("settings")
             other = self._streams.host.from_upstream
-            instead = self._streams.settings(flags, number, payload, self, other, frames.ENABLE_PUSH)
-        elif kind == frames.PUSH_PROMISE:
+            instead = self._streams.settings(flags, number, payload, self, other, ENABLE_PUSH)
+        elif kind == PUSH_PROMISE:
             raise pushed()
         return instead
 
@@ -110,7 +120,7 @@ class FromClient(FrameReader):
 
     def _ping(self, flags: int, payload: bytes) -> bytes | None:
         sized(payload, 8)
-        if not flags & frames.ACK:
+        if not flags & ACK:
             self._count("ping")
         elif payload == OUR_PING:
             self._streams.host.goaway.heard()
@@ -122,7 +132,7 @@ class FromClient(FrameReader):
         self._guard.block(self.block_bytes, self.block_frames)
         opened, streams = None, self._streams
         opening = streams.opening
-        if opening is not None and flags & frames.END_HEADERS:
+        if opening is not None and flags & END_HEADERS:
             streams.opening = None
             if not streams.was_reset(number):
                 opened = streams.begin(number)

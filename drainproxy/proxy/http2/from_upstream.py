@@ -11,6 +11,18 @@ from drainproxy.proxy.http2 import frames
 from drainproxy.proxy.http2.faults import Code, FrameFault
 from drainproxy.proxy.http2.flood_limits import PROVOKED
 from drainproxy.proxy.http2.frame_reader import FrameReader
+from drainproxy.proxy.http2.frames import (
+    CONTINUATION,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    GOAWAY_BYTES,
+    LAST_STREAM,
+    MAX_CONCURRENT_STREAMS,
+    PUSH_PROMISE,
+    RST_STREAM,
+    SETTINGS,
+)
 from drainproxy.proxy.http2.streams import pushed
 
 if TYPE_CHECKING:
@@ -34,8 +46,9 @@ class FromUpstream(FrameReader):
         stream = streams.open.get(number)
         if stream is None:
             return streams.late_data(number, size, streams.host.say_upstream)
-        stream.moved()
-        if flags & frames.END_STREAM:
+        if stream.limits is not None:
+            stream.moved()
+        if flags & END_STREAM:
             stream.upstream_ended = True
             if stream.body_read:
                 streams.close(stream, "finished")
@@ -43,13 +56,13 @@ class FromUpstream(FrameReader):
 
     def headers(self, flags: int, number: int, read: bytes, start: int, end: int) -> bytes | None:
         """See FrameReader."""
-        if not flags & frames.END_HEADERS:
+        if not flags & END_HEADERS:
             self.open_block(number, end - start)
         streams = self._streams
         stream = streams.open.get(number)
         if stream is not None:
             stream.responding()
-            if flags & frames.END_STREAM:
+            if flags & END_STREAM:
                 stream.upstream_ended = True
                 if stream.body_read:
                     streams.close(stream, "finished")
@@ -61,33 +74,33 @@ class FromUpstream(FrameReader):
         """See FrameReader."""
         instead: bytes | None = None
         streams = self._streams
-        if kind == frames.RST_STREAM:
+        if kind == RST_STREAM:
             if frames.read_code(payload) in PROVOKED:
                 host = streams.host
                 host.guard.count("reset", host.loop.time())
             instead = streams.reset_by(number, payload)
-        elif kind == frames.CONTINUATION:
+        elif kind == CONTINUATION:
             self.continue_block(flags, len(payload))
-        elif kind == frames.SETTINGS:
+        elif kind == SETTINGS:
             if not self.settled:
                 streams.host.settled()
             other = streams.host.from_client
-            instead = streams.settings(flags, number, payload, self, other, frames.MAX_CONCURRENT_STREAMS)
-        elif kind == frames.GOAWAY:
+            instead = streams.settings(flags, number, payload, self, other, MAX_CONCURRENT_STREAMS)
+        elif kind == GOAWAY:
             instead = self._goaway(number, payload)
-        elif kind == frames.PUSH_PROMISE:
+        elif kind == PUSH_PROMISE:
             raise pushed()
         return instead
 
     def _goaway(self, number: int, payload: bytes) -> bytes | None:
         if number:
             raise FrameFault(Code.PROTOCOL_ERROR, "a GOAWAY of one stream")
-        if len(payload) < frames.GOAWAY_BYTES:
+        if len(payload) < GOAWAY_BYTES:
             raise FrameFault(Code.FRAME_SIZE_ERROR, "a frame of no possible size")
         said, code = frames.read_goaway(payload)
         streams = self._streams
         last = streams.announce(said)
-        streams.parted = streams.parted or code != Code.NO_ERROR or last < frames.LAST_STREAM
+        streams.parted = streams.parted or code != Code.NO_ERROR or last < LAST_STREAM
         for stream in [stream for stream in streams.open.values() if stream.id > last]:
             streams.not_taken(stream)
-        return None if said == last else frames.goaway(last, code, payload[frames.GOAWAY_BYTES :])
+        return None if said == last else frames.goaway(last, code, payload[GOAWAY_BYTES:])

@@ -53,7 +53,7 @@ class Stream:
     """See lifecycle/inflight.py. Written by its connection."""
 
     __slots__ = (
-        "_connection", "_limits", "_streams", "answered", "body_read", "error", "grpc", "id", "method",
+        "_connection", "_streams", "answered", "body_read", "error", "grpc", "id", "limits", "method",
         "outcome", "path", "started", "upstream_ended",
     )  # fmt: skip
     kind = "http2"
@@ -79,7 +79,7 @@ class Stream:
         self.grpc = False
         self.error: RequestError | None = None
         self.outcome: StreamEnded = "finished"
-        self._limits: Deadlines | None = None
+        self.limits: Deadlines | None = None
         """None: nothing has been due yet, since nobody reads requests and no drain runs; most streams end
         like this."""
 
@@ -95,28 +95,27 @@ class Stream:
         """Hold it to these times, and to the drain's."""
         connection = self._connection
         published = connection.plane.lifecycle.published
-        self._limits = limits = Deadlines(timeouts, self.started, published, connection.wake_by)
+        self.limits = limits = Deadlines(timeouts, self.started, published, connection.wake_by)
         limits.arm()
 
     @property
     def deadlines(self) -> Deadlines:
         """By when it must have got how far."""
-        if self._limits is None:
+        if self.limits is None:
             self.limit(self._connection.plane.routes.unread)
-        assert self._limits is not None
-        return self._limits
+        assert self.limits is not None
+        return self.limits
 
     def responding(self) -> None:
         """The head of an answer passes."""
         self.answered = True
-        if self._limits is not None:
-            self._limits.response_head = math.inf
+        if self.limits is not None:
+            self.limits.response_head = math.inf
 
     def moved(self) -> None:
         """Data passes, either way."""
-        limits = self._limits
-        if limits is not None and limits.idle < math.inf:
-            limits.moved(self._connection.loop.time())
+        if self.deadlines.idle < math.inf:
+            self.deadlines.moved(self._connection.loop.time())
 
     @property
     def deadline(self) -> float:
