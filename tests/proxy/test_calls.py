@@ -31,7 +31,7 @@ MAX_CALLS = 77
 is what does not depend on the machine."""
 
 STREAMS = 8
-MAX_CALLS_OF_STREAMS = 159
+MAX_CALLS_OF_STREAMS = 161
 """The same of so many streams that come in one read and are answered in one."""
 
 

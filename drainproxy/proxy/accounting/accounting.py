@@ -95,15 +95,10 @@ class Accounting:
         if self._tracing is not None:
             self._tracing.end(head, status, "" if error is None else error.reason, took)
 
-    def record_stream(self, stream: Outcome) -> None:
-        """Account for a stream of HTTP/2 that has ended. Of one that has finished there is nothing to say,
-        outside of a drain: most are no more than a number."""
-        if (
-            stream.outcome != "finished"
-            or stream.error is not None
-            or self._all_are_told
-            or self._lifecycle.published.draining
-        ):
+    def finished(self, stream: Outcome) -> None:
+        """Account for a stream of HTTP/2 that has ended as it should: `record`, for those of which there is
+        nothing to say outside of a drain. Most are no more than a number."""
+        if self._all_are_told or self._lifecycle.published.draining:
             self.record(stream)
         else:
             self._metrics.h2_streams.count(_FINISHED)

@@ -261,7 +261,10 @@ class Http2Connection(Relay):
         if stream.answered:
             self.guard.answered += 1
         stream.outcome = outcome
-        plane.accounting.record_stream(stream)
+        if outcome == "finished" and stream.error is None:
+            plane.accounting.finished(stream)
+        else:
+            plane.accounting.record(stream)
         # A connection that is lost ends its streams, and idles no more: a timer would keep it.
         if not self._streams.open and self.state is not CLOSED:
             self._all_closed()
@@ -281,6 +284,13 @@ class Http2Connection(Relay):
     def speaks_http2(self) -> bool:
         """See ClientSocket."""
         return True
+
+    @property
+    def limited(self) -> bool:
+        """See Weight."""
+        plane = self.plane
+        read = self.from_client.inspection is not None
+        return read or plane.routes.limits_unread or plane.lifecycle.published.draining
 
     @property
     def idle(self) -> bool:

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 from drainproxy.errors import OutOfBuffers
 from drainproxy.proxy.http2.faults import Code
 from drainproxy.proxy.http2.part import Part
-from drainproxy.proxy.wire.weights import HTTP2_BYTES, RESET_BYTES, STREAM_BYTES, WORK_BYTES
+from drainproxy.proxy.wire.weights import (
+    HTTP2_BYTES,
+    RESET_BYTES,
+    STREAM_BYTES,
+    STREAM_TIMES_BYTES,
+    WORK_BYTES,
+)
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,6 +42,10 @@ class Weighed(Protocol):
         """No stream is open."""
 
     @property
+    def limited(self) -> bool:
+        """Its streams have times by which they are to get how far."""
+
+    @property
     def leaving(self) -> bool:
         """Nothing is taken from the client any more."""
 
@@ -61,7 +71,9 @@ class Weight(Part):
 
     def look(self, streams: Streams) -> None:
         """Account for the books: streams, and those that were reset and are remembered."""
-        own = HTTP2_BYTES + len(streams.open) * (STREAM_BYTES - WORK_BYTES) + streams.remembered * RESET_BYTES
+        # They are counted among all work, and take less.
+        stream = STREAM_BYTES - WORK_BYTES + (STREAM_TIMES_BYTES if self._connection.limited else 0)
+        own = HTTP2_BYTES + len(streams.open) * stream + streams.remembered * RESET_BYTES
         self._buffers.own_bytes += own - self._own_bytes
         self._own_bytes = own
         self._buffers.weigh()

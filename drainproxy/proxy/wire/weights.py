@@ -31,8 +31,10 @@ HANDSHAKE_BYTES: Final = 24 * 1024
 
 HTTP2_BYTES: Final = 4 * 1024
 """The books of an HTTP/2 connection beyond those of any connection."""
-STREAM_BYTES: Final = 352
+STREAM_BYTES: Final = 144
 """An HTTP/2 stream: less than other work."""
+STREAM_TIMES_BYTES: Final = 208
+"""The times by which it is to get how far, where there are any."""
 RESET_BYTES: Final = 96
 """A stream that was reset, and is remembered."""
 
