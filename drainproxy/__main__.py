@@ -6,8 +6,6 @@ where the interpreter's own allocator would keep what a crowd of clients has lef
 (docs/decisions/0028-allocator.md).
 """
 
-from __future__ import annotations
-
 import os
 import sys
 

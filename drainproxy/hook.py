@@ -7,8 +7,6 @@ reads its one setting from os.environ itself, the only place beside cli/main.py 
 __main__.py, and by that for the spellings only argparse knows.
 """
 
-from __future__ import annotations
-
 import _socket
 import os
 import sys
