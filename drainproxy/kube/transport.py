@@ -16,6 +16,7 @@ from typing import Any
 
 import h11
 
+from drainproxy.addresses import to_look_up
 from drainproxy.kube.access import Access
 from drainproxy.kube.listing import Malformed
 
@@ -232,12 +233,12 @@ class Session:
 
 async def _dial(host: str, port: int) -> socket.socket:
     """Return a socket that is connected to one of a host's addresses. Raises OSError, TimeoutError."""
-    loop = asyncio.get_running_loop()
+    loop, name = asyncio.get_running_loop(), to_look_up(host)
     try:
         # A pod is given an address: no thread has to look it up.
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
     failure: OSError = ConnectionError("it has no address")
     for family, kind, protocol, _, address in found:
         wire = socket.socket(family, kind, protocol)
