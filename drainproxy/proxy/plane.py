@@ -96,8 +96,8 @@ class Plane:
 
     __slots__ = (
         "accounting", "admission", "buffers", "concurrency_limit", "connection_limit", "connector", "filters",
-        "handoff", "inflight", "lifecycle", "linger_s", "loop", "metrics", "pool", "routes", "settings",
-        "tasks", "upstream_host", "write_batch",
+        "handoff", "inflight", "keepalive_idle_s", "lifecycle", "linger_s", "loop", "metrics", "pool",
+        "routes", "settings", "tasks", "upstream_host", "write_batch",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, pool: Pool, name: str, port: int = 0) -> None:
@@ -109,6 +109,8 @@ class Plane:
         self.admission, self.routes = shared.admission, shared.routes
         self.connection_limit, self.concurrency_limit = shared.connection_limit, shared.concurrency_limit
         self.filters = shared.filters
+        self.keepalive_idle_s = shared.settings.keepalive_idle
+        """For how long a client's connection may idle; said here, where every request finds it at once."""
         self.linger_s = shared.linger_s
         self.pool = pool
         self.handoff = handoff = self._hand_off(shared, pool, port)

@@ -32,6 +32,13 @@ class Sheet(asyncio.Transport):
         return self.closing
 
 
+class Act:
+    """What is done behind the writes, and who is told of what it raises."""
+
+    def __init__(self, act: Callable[[], object], told: Callable[[Exception], object]) -> None:
+        self.flushed, self.defective = act, told
+
+
 class Bench:
     """An outbox, two transports, and what went wrong."""
 
@@ -44,7 +51,7 @@ class Bench:
 
     def then(self, act: Callable[[], object]) -> None:
         """Have `act` done behind the writes."""
-        self.write_batch.then(act, self.told.append)
+        self.write_batch.then(Act(act, self.told.append))
 
 
 async def test_what_a_turn_writes_goes_out_at_its_end_in_order() -> None:
@@ -149,7 +156,7 @@ async def test_an_act_that_fails_fails_alone() -> None:
 async def test_who_fails_to_hear_of_its_act_fails_alone() -> None:
     """The defect of the defect is told, too."""
     bench = Bench()
-    bench.write_batch.then(lambda: 1 // 0, lambda _: bench.told[0])
+    bench.write_batch.then(Act(lambda: 1 // 0, lambda _: bench.told[0]))
     bench.then(lambda: bench.sheet.append(("then", b"")))
     await asyncio.sleep(0)
     assert bench.sheet == [("then", b"")]

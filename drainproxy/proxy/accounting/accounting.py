@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from drainproxy.errors import Blame
 from drainproxy.metrics import METHODS, OUTCOMES, TOLD_TO_LEAVE
-from drainproxy.proxy.accounting.outcome import SWITCHED, TurnedAway
+from drainproxy.proxy.accounting.outcome import SWITCHED, ClientWork, TurnedAway
 from drainproxy.proxy.accounting.shown import of_head, trace_of
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from drainproxy.proxy.accounting.outcome import Outcome
     from drainproxy.proxy.accounting.tracing import Tracing
     from drainproxy.proxy.message.filters import RequestFilters
+    from drainproxy.proxy.message.parser import RequestHead
 
 FAILED_FROM: Final = 500
 """Statuses from here on say that a request has failed, unless that was its client's doing."""
@@ -70,26 +71,36 @@ class Accounting:
 
     def record(self, work: Outcome) -> None:
         """Account for what has ended."""
-        metrics, head, error, status = self._metrics, work.head, work.error, work.status
-        draining = self._lifecycle.published.draining
+        metrics, draining = self._metrics, self._lifecycle.published.draining
+        head: RequestHead | None
+        outcome: str
+        if isinstance(work, ClientWork):
+            # The same twice: compiled, what a class has is read where it lies, and of a Protocol by name.
+            head, error, status, outcome = work.head, work.error, work.status, work.outcome
+            started, head_at = work.started, work.head_at
+            received, sent = work.bytes_received, work.bytes_sent
+        else:
+            head, error, status, outcome = work.head, work.error, work.status, work.outcome
+            started, head_at = work.started, work.head_at
+            received, sent = work.bytes_received, work.bytes_sent
         took = 0.0
         if status:
             key = (b"" if head is None else head.method, status, draining)
             self._counts[key] = self._counts.get(key, 0) + 1
-            if started := work.started:
+            if started:
                 took = self._loop.time() - started
                 self.durations.observe(took)
-                if head_at := work.head_at:
+                if head_at:
                     metrics.response_head_seconds.observe(head_at - started)
         elif work.kind == "http2":
-            metrics.h2_streams.inc(work.outcome)
-        self._bytes_to_upstream += work.bytes_received
-        self._bytes_to_client += work.bytes_sent
+            metrics.h2_streams.inc(outcome)
+        self._bytes_to_upstream += received
+        self._bytes_to_client += sent
         if error is not None:
             self._fail(work, error)
         if draining:
             self._tally(work)
-        unusual = error is not None or work.outcome not in _USUAL
+        unusual = error is not None or outcome not in _USUAL
         if self._access_log == "all" or (unusual and self._access_log == "errors"):
             self._write(work, unusual=unusual)
         if self._tracing is not None:

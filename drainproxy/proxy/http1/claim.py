@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from drainproxy.proxy.http1.downstream import Downstream
     from drainproxy.proxy.http1.request import Request
     from drainproxy.proxy.limits.deadlines import Deadlines
-    from drainproxy.proxy.message.parser import RequestHead
     from drainproxy.proxy.plane import Plane
     from drainproxy.proxy.upstream.connection import UpstreamConnection
 
@@ -35,12 +34,10 @@ class Claim(ClientWork):
     """Written by its client connection and its upstream connection."""
 
     __slots__ = ("_again", "_begun_in_turn", "_client", "_connecting", "_plane", "_upstream", "_writing",
-                 "deadlines", "head", "head_at", "request", "sibling")  # fmt: skip
+                 "deadlines", "request", "sibling")  # fmt: skip
     _client: Downstream
     _plane: Plane
     request: Request
-    head: RequestHead
-    head_at: float
     deadlines: Deadlines
     _upstream: UpstreamConnection | None
     _connecting: asyncio.Task[None] | None

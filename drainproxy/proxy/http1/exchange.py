@@ -35,7 +35,7 @@ class Exchange(Claim):
 
     __slots__ = (
         "_body", "_interim", "_reader", "_response", "_response_body", "_upstream_reused", "body_read",
-        "chunked_out", "close", "kind", "request_read", "status", "stream", "tunnel",
+        "chunked_out", "close", "kind", "request_read", "stream", "tunnel",
     )  # fmt: skip
 
     def __init__(self, client: Downstream, plane: Plane, request: Request, now: float) -> None:
@@ -233,11 +233,13 @@ class Exchange(Claim):
         self.deadlines.response_head = math.inf
         self.chunked_out = self.head.http_1_1 and body is not None and body.framing is not Framing.LENGTH
         self.close = not self.request_read or client.closes_after(self.head)
-        upstream, told = self._upstream, not reuse.LOGIN.isdisjoint(response.noted)
+        upstream, noted = self._upstream, response.noted
+        told = b"www-authenticate" in noted or b"persistent-auth" in noted
         if upstream is not None and (told or self.close or upstream.private):
             self.close |= reuse.answered(upstream, response, self._body, request_read=self.request_read)
+        date = b"" if b"date" in noted else date_line()
         start = headers.response_head(
-            response, body, self.head, date=date_line(), chunked=self.chunked_out, close=self.close
+            response, body, self.head, date=date, chunked=self.chunked_out, close=self.close
         )
         if body is None:
             client.write(start)
@@ -296,10 +298,10 @@ class Exchange(Claim):
         if self.stream is not None and self.stream.told:
             self.outcome = "told_to_leave"
         self._leave_upstream(reusable=clean)
-        self._plane.write_batch.then(self._flushed, self._client.defective)
+        self._plane.write_batch.then(self)
 
-    def _flushed(self) -> None:
-        """The client's transport has the answer; the exchange ends once the socket has it too."""
+    def flushed(self) -> None:
+        """See Behind. The client's transport has the answer; the exchange ends once the socket has it too."""
         client = self._client
         if not client.unsent():
             self._writing = states.AFTER_DELIVERY[self._writing]
@@ -310,6 +312,10 @@ class Exchange(Claim):
             if self._plane.concurrency_limit is not None:
                 self._plane.concurrency_limit.leave(self)
             client.pause_until_flushed(on=True)
+
+    def defective(self, defect: Exception) -> None:
+        """See Behind."""
+        self._client.defective(defect)
 
     def _delivered(self) -> None:
         self._writing = states.AFTER_DELIVERY[self._writing]

@@ -26,9 +26,6 @@ _OF_CONNECTIONS: Final = re.compile(
 """Schemes that authenticate the connection: later requests on it carry no credentials, and are answered as
 the user who logged in (RFC 4559 section 6; NTLM, Kerberos and CredSSP over HTTP do the same)."""
 
-LOGIN: Final = words(b"www-authenticate persistent-auth")
-"""Fields of an answer that tell of one."""
-
 _WITHOUT_CONTENT: Final = words(b"GET HEAD DELETE OPTIONS")
 """Content has no meaning in them (RFC 9110 section 9.3.1): some applications do not read it, and would take
 it for the next request."""
@@ -49,7 +46,8 @@ def answered(
 ) -> bool:
     """Note what a response's head says; tell whether a connection ends of which its client must hear.
 
-    Asked where its client's ends anyway, where somebody has logged in over it, and where LOGIN is in it.
+    Asked where its client's ends anyway, where somebody has logged in over it, and where it has one of two
+    fields that may tell of a login.
 
     That one would go on as nobody. `request_read`: the request was complete by then.
     """

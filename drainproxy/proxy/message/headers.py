@@ -7,7 +7,6 @@ unknown fields are kept. Own fields are set after stripping, so that no client c
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from drainproxy.errors import InvalidHost, InvalidTarget, MalformedHead, MethodRefused
@@ -21,7 +20,7 @@ from drainproxy.proxy.message.field_names import (
     words,
 )
 from drainproxy.proxy.message.framing import LAST_CHUNK, Framing, advertised_length
-from drainproxy.proxy.message.parser import Line, tokens
+from drainproxy.proxy.message.parser import KEEP_ALIVE, Line, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -42,6 +41,10 @@ MAX_REMEMBERED_BYTES: Final = 256
 """Of a Host: a longer one is no name that any DNS has, and is not kept for who sent it."""
 _valid_hosts: Final[set[bytes]] = set()
 """A pod is called by few names, and by each of them many times a second."""
+
+MAX_REMEMBERED_PEERS: Final = 256
+_forwarded_for: Final[dict[bytes, bytes]] = {}
+"""The line of each address."""
 
 COMMON_MAX_FIELDS: Final = 100 - 5
 """gunicorn, granian, Tomcat and Python's http.server take 100 in a head; this many before those that are
@@ -86,7 +89,7 @@ def check_target(head: RequestHead) -> Target:
 
     Also refuses a Connection field that names what says where the request goes or how long it is.
     """
-    if not head.named.isdisjoint(_UNREMOVABLE):
+    if head.named and not head.named.isdisjoint(_UNREMOVABLE):
         raise MalformedHead("Connection names a field that cannot be removed")
     method, target = head.method, head.target
     if method in {b"CONNECT", b"TRACE"}:
@@ -139,7 +142,7 @@ def request_fields(head: RequestHead, target: Target) -> tuple[list[Line], int]:
     fields = head.fields
     dropped = 0
     named = head.named
-    if named and not named <= _PERSISTENCE:
+    if named and named is not KEEP_ALIVE and not named <= _PERSISTENCE:
         fields = [line for line in fields if name_of(line) not in named]
     if b"expect" in head.noted and not head.http_1_1:
         # RFC 9110 section 10.1.1: it means nothing in 1.0, and what goes on is 1.1, where it would.
@@ -189,20 +192,24 @@ def forwarding(head: RequestHead, peer: bytes, scheme: bytes, count: int) -> byt
         and count < COMMON_MAX_FIELDS
         and head.size < COMMON_MAX_HEAD_BYTES
     ):
-        lines += _forwarded_for(peer)
+        lines += _forwarded_for.get(peer) or _remember(peer)
     return lines
 
 
-@lru_cache(maxsize=256)
-def _forwarded_for(peer: bytes) -> bytes:
-    return b"X-Forwarded-For: %b\r\n" % peer
+def _remember(peer: bytes) -> bytes:
+    """Return the line that says where `peer` is, and keep it: who has asked once mostly asks again."""
+    if len(_forwarded_for) >= MAX_REMEMBERED_PEERS:
+        _forwarded_for.clear()
+    line = _forwarded_for[peer] = b"X-Forwarded-For: %b\r\n" % peer
+    return line
 
 
 def response_fields(head: ResponseHead) -> list[Line]:
     """Return the fields to relay to the client."""
-    if not head.named or head.named <= _PERSISTENCE:
+    named = head.named
+    if not named or named is KEEP_ALIVE or named <= _PERSISTENCE:
         return head.fields
-    named = head.named - _UNREMOVABLE
+    named -= _UNREMOVABLE
     return [line for line in head.fields if name_of(line) not in named]
 
 
@@ -255,7 +262,10 @@ def response_head(
     chunked: bool,
     close: bool,
 ) -> bytes:
-    """Return the head to send to the client; `chunked` and `close` are decided by the exchange."""
+    """Return the head to send to the client; `chunked` and `close` are decided by the exchange.
+
+    `date` is the line for an answer that has none.
+    """
     lines = [response.start, *response_fields(response)]
     if b"date" not in response.noted:
         lines.append(date)

@@ -39,7 +39,9 @@ _SPACE: Final = 0x20
 _HTTP_2: Final = b"PRI * HTTP/2.0\r\n\r\n"
 _HTTP_2_BYTES: Final = len(_HTTP_2)
 _NONE: Final[frozenset[bytes]] = frozenset()
-_USUAL: Final = {b"keep-alive": frozenset((b"keep-alive",)), b"close": frozenset((b"close",))}
+KEEP_ALIVE: Final = frozenset((b"keep-alive",))
+"""What nearly every Connection names that there is: the same set each time."""
+_USUAL: Final = {b"keep-alive": KEEP_ALIVE, b"close": frozenset((b"close",))}
 _TOKEN: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 MAX_RESPONSE_HEAD_BYTES: Final = 256 * 1024
 MAX_RESPONSE_FIELDS: Final = 1000
@@ -106,10 +108,15 @@ class _Parser(Protocol):
 class RequestReader:
     """Reads one request head after another from a client connection."""
 
-    __slots__ = ("_complete", "_head", "_left_out", "_limits", "_parser", "_partial", "_skipped", "begun")
+    __slots__ = (
+        "_complete", "_head", "_left_out", "_max_fields", "_max_head_bytes", "_max_line_bytes", "_parser",
+        "_partial", "_skipped", "begun",
+    )  # fmt: skip
 
     def __init__(self, limits: ProxySettings) -> None:
-        self._limits = limits
+        self._max_fields = limits.max_fields
+        self._max_head_bytes = limits.max_head_bytes
+        self._max_line_bytes = limits.max_request_line_bytes
         self._parser: _Parser | None = None
         self._head = RequestHead()
         self._partial = b""
@@ -184,12 +191,11 @@ class RequestReader:
         self._head, self._partial, self.begun = RequestHead(), b"", False
 
     def _bound(self, data: bytes, end: int | None = None) -> None:
-        limits = self._limits
-        line_end = limits.max_request_line_bytes + 2
+        line_end = self._max_line_bytes + 2
         if len(data) >= line_end and data.find(b"\r\n", 0, line_end) < 0:
             raise errors.TargetTooLong
-        many = end is None and data.count(b"\r\n") - 1 > limits.max_fields
-        if many or (len(data) if end is None else end) > limits.max_head_bytes:
+        many = end is None and data.count(b"\r\n") - 1 > self._max_fields
+        if many or (len(data) if end is None else end) > self._max_head_bytes:
             raise errors.FieldsTooLarge
 
     def _parse(self, data: bytes, start: int, end: int) -> None:
@@ -209,7 +215,7 @@ class RequestReader:
             raise Http2Preface(data[end:])
         if self._complete != 1:
             raise errors.MalformedHead("more or less than one head before the empty line")
-        if len(head.fields) + self._left_out > self._limits.max_fields:
+        if len(head.fields) + self._left_out > self._max_fields:
             raise errors.FieldsTooLarge
         parts = data[: data.find(b"\r\n")].split(b" ")
         if len(parts) != 3:

@@ -7,7 +7,7 @@ what a turn produced in one go takes a third off the cost of a request.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,16 @@ GATHERED_BYTES: Final = 4 * 1024
 """Pieces as large as this, on average, are not put together: the kernel gathers them (writev(2))."""
 
 
+class Behind(Protocol):
+    """Goes on behind what it has written."""
+
+    def flushed(self) -> None:
+        """What was written has been handed to its transports."""
+
+    def defective(self, defect: Exception) -> None:
+        """`flushed` has raised it."""
+
+
 class WriteBatch:
     """What will be written at the end of this turn, in order. One for all connections of a process."""
 
@@ -34,7 +44,7 @@ class WriteBatch:
         self._gathers = not isinstance(loop, asyncio.SelectorEventLoop)
         """asyncio's transports put pieces together (before 3.12), or do not say that they have too many."""
         self._waiting: list[tuple[asyncio.Transport, bytes]] = []
-        self._then: list[tuple[Callable[[], None], Callable[[Exception], None]]] = []
+        self._then: list[Behind] = []
         self.large_bytes = LARGE_BYTES
         self.written: Callable[[asyncio.Transport, int], None] = _nobody
         """Told of each write that was not put off, and of its size."""
@@ -66,26 +76,25 @@ class WriteBatch:
             transport.writelines(pieces)
             self.written(transport, size)
 
-    def then(self, act: Callable[[], None], defective: Callable[[Exception], None]) -> None:
-        """Call `act` once what was written before has been handed to its transports; `defective`, whose it
-        is, with what it raises."""
+    def then(self, work: Behind) -> None:
+        """Tell `work` once what was written before has been handed to its transports."""
         if not self._waiting and not self._then:
             self._loop.call_soon(self.flush)
-        self._then.append((act, defective))
+        self._then.append(work)
 
     def flush(self) -> None:
         """Write everything now. A transport must be flushed before it is told to close."""
         then, self._then = self._then, []
         self._send()
-        for act, defective in then:
+        for work in then:
             try:
-                act()
+                work.flushed()
             except Exception as defect:
-                self._tell(defective, defect)
+                self._tell(work, defect)
 
-    def _tell(self, defective: Callable[[Exception], None], defect: Exception) -> None:
+    def _tell(self, work: Behind, defect: Exception) -> None:
         try:
-            defective(defect)
+            work.defective(defect)
         except Exception as worse:
             self._failed("after a write", worse)
 
