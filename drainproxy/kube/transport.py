@@ -12,7 +12,7 @@ import socket
 import zlib
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import h11
 
@@ -224,11 +224,16 @@ class Session:
         if access.tls is not None:
             try:
                 # As a second step: asyncio forgets a transport that is closed before its handshake begins.
-                await writer.start_tls(access.tls, server_hostname=access.server_name)
+                await writer.start_tls(access.tls, server_hostname=_for_tls(access.server_name))
             except BaseException:
                 writer.transport.abort()
                 raise
         return _Connection(reader, writer)
+
+
+def _for_tls(name: str) -> str:
+    """Return a name so that ssl need not load what encodes any: as bytes, whatever asyncio's types say."""
+    return cast("str", to_look_up(name))
 
 
 async def _dial(host: str, port: int) -> socket.socket:

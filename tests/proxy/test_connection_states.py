@@ -215,7 +215,7 @@ async def test_a_defect_behind_an_answer_ends_the_connection_at_once(
             raise RuntimeError("a defect")
 
         monkeypatch.setattr(ClientConnection, "exchange_done", broken)
-        monkeypatch.setattr(ClientConnection, "_replied", broken)
+        monkeypatch.setattr(ClientConnection, "flushed", broken)
         client = await house.client()
         await client.send(asked)
         await client.final()
