@@ -13,6 +13,9 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     image/install dependencies /opt/drainproxy
 
 FROM dependencies AS package
+# COMPILE=0: an image of the sources alone. COMPILE=must: no image where they cannot be compiled, as for a release.
+ARG COMPILE=1
+RUN image/install compiler
 COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY drainproxy ./drainproxy
 RUN image/install package /opt/drainproxy

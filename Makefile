@@ -108,6 +108,10 @@ dist: $(VENV)/bin/python  ## build the source distribution and the wheel, by wha
 	$(VENV)/build/bin/python -m hatchling build --target sdist --directory $(DIST)
 	$(VENV)/build/bin/python -m hatchling build --target wheel --directory $(DIST)
 
+.PHONY: wheels
+wheels: $(VENV)/group-release  ## compile a wheel for each CPython, in manylinux's containers: needs docker
+	$(BIN)/python -m cibuildwheel --output-dir $(DIST)
+
 release-rehearsal: $(VENV)/package $(VENV)/group-release  ## build, push to loopback, pull back and start what a release makes
 	$(BIN)/python release/rehearse.py
 
@@ -119,7 +123,7 @@ audit: $(VENV)/group-audit  ## ask the index for known holes in what is locked
 
 lock: $(VENV)/group-lock  ## choose the versions that the image is built of, with their hashes
 	$(LOCK) --all-extras $(LEFT_OUT) --output-file requirements.lock pyproject.toml
-	echo "hatchling>=1.27" | $(LOCK) --output-file requirements-build.lock -
+	$(LOCK) --group build --output-file requirements-build.lock
 	$(LOCK) --group release --output-file requirements-release.lock
 
 clean:  ## remove what the other targets made

@@ -100,6 +100,8 @@ def compile_rooms(root: Path, work: Path) -> Path:
             super().build_extensions()
 
     library, *doors = to_c(root, work)
+    # Where it was compiled is not in what was: two builds of one commit are one wheel, and one image.
+    library.extra_compile_args += [f"-ffile-prefix-map={work}=."]
     extensions = [library]
     for folder, of_folder in groupby(sorted(doors, key=_folder), key=_folder):
         # One file for a folder's doors (PEP 489): as files of their own they are 1.4 MB more of memory.
