@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PURE = "DRAINPROXY_PURE"
 """In the environment: the sources are to run, whatever there is beside them."""
+NO = frozenset({"", "0", "false", "no", "off"})
+"""What a switch says that is off (values.py)."""
 
 FOLDER = Path(__file__).with_name("compiled")
 SUFFIX = EXTENSION_SUFFIXES[0]
@@ -69,7 +71,7 @@ def _whole(file: Path) -> None:
 
 def choose(folder: Path = FOLDER) -> None:
     """Have what is compiled imported, where it is there and can be."""
-    if not folder.is_dir() or os.environ.get(PURE, "") not in {"", "0"}:
+    if not folder.is_dir() or os.environ.get(PURE, "").lower() not in NO:
         return
     try:
         sys.meta_path.insert(0, Finder(folder))

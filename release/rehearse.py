@@ -10,12 +10,14 @@ import contextlib
 import http.client
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,6 +98,31 @@ def packages(room: Path) -> None:
     say(f"built {' and '.join(made)}")
 
 
+def wheel(room: Path) -> None:
+    """Compile a wheel of this Python as cibuildwheel is told to, and try what pip takes of all there is."""
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["cibuildwheel"]
+    locked, raw, dist, venv = ROOT / ".venv" / "build" / "bin", room / "raw", room / "dist", room / "venv"
+    name, options = told["build-frontend"].values()
+    frontend = (locked / "python", "-m", name, "wheel", *options)
+    run(*frontend, "--quiet", "--no-deps", "--wheel-dir", raw, ROOT, environment=told["environment"])
+    (built,) = raw.iterdir()
+    if built.name.endswith("-none-any.whl"):
+        raise Failed(f"{built.name} is not compiled: is a C compiler here, and Python.h?")
+    tools = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    repair = told["linux"]["repair-wheel-command"].format(dest_dir=dist, wheel=built)
+    run(*shlex.split(repair), environment={"PATH": tools})
+    (repaired,) = dist.glob("*manylinux*.whl")
+    run(sys.executable, "-m", "venv", venv)
+    within = {"PATH": f"{venv / 'bin'}:{os.environ['PATH']}"}
+    run(*shlex.split(told["before-test"].format(project=ROOT)), environment=within)
+    # The pure wheel of the same version lies beside it.
+    run("python", "-m", "pip", "install", "--no-index", "--no-deps", "--find-links", dist, "drainproxy",
+        environment=within)  # fmt: skip
+    said = run(*shlex.split(told["test-command"].format(project=ROOT)), environment=within)
+    run("python", ROOT / "release" / "smoke.py", "pure", environment={**within, "DRAINPROXY_PURE": "1"})
+    say(f"compiled {repaired.name}, {repaired.stat().st_size} bytes; pip takes it: {said.splitlines()[0]}")
+
+
 def image(room: Path, version: str, host: str) -> str:
     """Build the image, push it, and pull it back by digest; return REPOSITORY@DIGEST."""
     name, file = f"{host}/drainproxy:{version}", room / "digest"
@@ -169,6 +196,7 @@ def rehearse(room: Path) -> None:
         raise Failed("; ".join(wrong))
     say(f"tag, changelog and chart agree on {version}")
     packages(room)
+    wheel(room)
     run("make", "--silent", "sbom", f"SBOM={room / 'sbom.json'}")
     say(f"listed what the image is built of, {(room / 'sbom.json').stat().st_size} bytes")
     with registry(room) as host:

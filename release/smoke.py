@@ -1,8 +1,8 @@
 """Try an installed drainproxy: `python release/smoke.py [compiled|pure]`, with the Python it is installed in.
 
 It says which flavour it is, passes on what an application answers, over real sockets of loopback, and ends by
-SIGTERM while a request is held: that request has its whole answer, and a drain is reported. cibuildwheel runs it
-for each wheel, rehearse.py for the one that is built here. It needs nothing but what is installed, and no pytest.
+SIGTERM while a request is held: that request has its whole answer, and a drain is reported. cibuildwheel runs
+it for each wheel, rehearse.py for the one that is built here. It needs nothing but what is installed.
 """
 
 from __future__ import annotations
@@ -106,11 +106,12 @@ def until(process: subprocess.Popen[str], event: str, **fields: str) -> dict[str
 
 def answer(connection: http.client.HTTPConnection, path: str, *, chunked: bool = False) -> None:
     """POST a body, and see that it comes back."""
-    connection.request("POST", path, iter([BODY[:1000], BODY[1000:]]) if chunked else BODY, encode_chunked=chunked)
+    body = iter([BODY[:1000], BODY[1000:]]) if chunked else BODY
+    connection.request("POST", path, body, encode_chunked=chunked)
     response = connection.getresponse()
-    body = response.read()
-    if response.status != 200 or body != BODY:
-        raise Failed(f"{path}: {response.status} with {len(body)} bytes of {len(BODY)}")
+    back = response.read()
+    if response.status != 200 or back != BODY:
+        raise Failed(f"{path}: {response.status} with {len(back)} bytes of {len(BODY)}")
 
 
 def serves(port: int) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import drainproxy
-from drainproxy import flavour
+from drainproxy import flavour, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,10 +129,20 @@ def test_where_nothing_was_compiled_nothing_is_said(
     """A pure wheel, and a compiled one that is told not to be (`DRAINPROXY_PURE`)."""
     before = sys.meta_path.copy()
     flavour.choose(tmp_path / "none")
-    monkeypatch.setenv(flavour.PURE, "1")
-    flavour.choose(folder)
+    for yes in ("1", "true", "Yes", "on"):
+        monkeypatch.setenv(flavour.PURE, yes)
+        flavour.choose(folder)
     assert sys.meta_path == before
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("_finders_restored")
+@pytest.mark.parametrize("no", ["", *(word for word, on in values._SWITCH.items() if not on)])
+def test_a_switch_that_is_off_changes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch, no: str) -> None:
+    """As any other switch is written: a chart's `false` is no wish for the sources."""
+    monkeypatch.setenv(flavour.PURE, no.title())
+    flavour.choose(folder)
+    assert isinstance(sys.meta_path[0], flavour.Finder)
 
 
 def test_the_switch_is_no_unknown_setting() -> None:

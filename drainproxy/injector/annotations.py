@@ -88,6 +88,10 @@ class Options:
     image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
     """When nodes pull the image."""
 
+    pure: Switch = False
+    """Whether the sidecar runs its sources, where the image has them compiled: for whoever suspects the
+    compiler. A request costs about half as much CPU again, and nothing else changes."""
+
     run_as_user: UserId = "65532"
     """User and group of the container; null where the platform chooses, as OpenShift does."""
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from drainproxy import __version__, config
+from drainproxy import __version__, config, flavour
 from drainproxy.errors import ConfigError, InjectionRefused
 from drainproxy.injector import pod_checks, redirection
 from drainproxy.injector.annotations import (
@@ -141,6 +141,7 @@ def _inject(pod: Pod, defaults: InjectorDefaults, namespace: str, around: Around
         "DRAINPROXY_RBAC": "slices",
         # A TCP probe of the application must not be answered before the application could.
         **({"DRAINPROXY_OPEN_WHEN": "application"} if capture.door in ("address", "redirect") else {}),
+        **({flavour.PURE: "1"} if options.pure else {}),
         **wish.settings,
     }
     pod_checks.check_fit(spec, environment, options)

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from cryptography import x509
 
+from drainproxy import flavour
 from drainproxy.injector.annotations import WIRING, words
 from drainproxy.settings import table
 from tests.chart.rendering import CHART, documents, files, helm, one, pod_specs
@@ -349,7 +350,7 @@ def test_the_schema_lists_the_settings_that_a_pods_environment_may_add():
     schema = json.loads((CHART / "values.schema.json").read_text())
     listed = schema["properties"]["sidecar"]["properties"]["env"]["propertyNames"]["enum"]
     own = {"rbac", "propagation", "propagation_max", "leave_spread", "app_stop", "reserve"}
-    assert listed == [setting.env for setting in table() if setting.name not in WIRING | own]
+    assert listed == [setting.env for setting in table() if setting.name not in WIRING | own] + [flavour.PURE]
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,14 @@ WISHES = [
     ),
     injected("the platform chooses the user", wished(run_as_user="null")),
     injected("resources", wished(cpu_request="50m", memory_request="96Mi", memory_limit="256Mi")),
+    injected("the sources", wished(pure="true"), env={"DRAINPROXY_PURE": "1"}),
+    injected("what is compiled", wished(pure="false")),
+    refused(
+        "the sources, perhaps",
+        wished(pure="perhaps"),
+        'drainproxy.io/pure: "perhaps" is neither true nor false; write true or false',
+        result="invalid",
+    ),
     injected("told to scrapes", wished(scrape_annotations="true")),
     injected("not told to scrapes", wished(scrape_annotations="false")),
     injected(
