@@ -37,6 +37,9 @@ Goodbye = Literal["drain", "age", "held", "idle", "http1", "upstream", "error", 
 """Why a client's HTTP/2 connection is told GOAWAY."""
 Excess = Literal["streams", "reset", "ping", "empty", "settings", "continuation"]
 """What an HTTP/2 client can send too much of."""
+_MADE: Final = itertools.count()
+"""Numbers the metrics, so that a table has them in the order in which they are written here."""
+
 METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"))
 
 
@@ -50,6 +53,7 @@ class Family:
     def __init__(self, help_: str, /, **labels: Sequence[str]) -> None:
         """`labels` maps each label to its closed set; an open one is bounded where it is counted."""
         self.help = help_
+        self.made = next(_MADE)
         self.labels = tuple(labels)
         self.closed = {label: tuple(values) for label, values in labels.items()}
         self.values: dict[tuple[str, ...], float] = {}
@@ -112,6 +116,7 @@ class Histogram:
 
     def __init__(self, help_: str, bounds: tuple[float, ...]) -> None:
         self.help = help_
+        self.made = next(_MADE)
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
@@ -148,13 +153,21 @@ class Table:
         # The same: most pods send none.
         self.trace_spans = Counter("With trace_endpoint, spans by result: sent, failed, dropped.", result=())
         self.certificate_reloads = Counter("Changed certificate files taken in: ok or failed.", result=())
+        self._name()
 
-    def __setattr__(self, name: str, value: object) -> None:
-        """Name a metric for its place in the table: whoever looks for one finds who counts it."""
-        if isinstance(value, (Family, Histogram)):
-            value.name = f"{name}_total" if value.kind == "counter" else name
-            self._families.append(value)
-        super().__setattr__(name, value)
+    def _name(self) -> None:
+        """Name each metric for its place in the table: whoever looks for one finds who counts it.
+
+        The last thing that each table does when it is made. `__setattr__` would see to it by itself, but
+        mypyc does not call that for what a class sets first.
+        """
+        self._families.clear()
+        for name in dir(self):
+            value = getattr(self, name, None)
+            if isinstance(value, (Family, Histogram)):
+                value.name = f"{name}_total" if value.kind == "counter" else name
+                self._families.append(value)
+        self._families.sort(key=lambda each: each.made)
 
     def use(self, *metrics: Family | Histogram) -> None:
         """Have scrapes show what few processes have."""
@@ -264,6 +277,7 @@ class Metrics(Table):
         self.clock_leaps = Counter("How often the time of day was set anew.")
         self.event_loop_lag_seconds = Histogram("How late the event loop ran its timers.", LAG_BUCKETS_S)
         self._where_switched_on()
+        self._name()
 
     def _where_switched_on(self) -> None:
         """What few pods have."""
@@ -316,3 +330,4 @@ class WebhookMetrics(Table):
             result=("ok", "denied", "failed"),
         )
         self.kubernetes_events_dropped = Counter("Kubernetes Events that nobody will read.")
+        self._name()

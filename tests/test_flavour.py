@@ -236,6 +236,18 @@ def test_there_is_no_weak_reference_to_a_compiled_object() -> None:
     assert not {kind.__qualname__ for kind in native if kind.__weakrefoffset__ or kind.__dictoffset__}
 
 
+def test_nothing_compiled_sees_to_its_attributes_by_itself() -> None:
+    """mypyc does not ask for what `__init__` sets first: a table lost `build_info` and four others."""
+    hooks = {"__setattr__", "__delattr__", "__getattr__", "__getattribute__"}
+    found = {
+        f"{path}:{part.lineno}: {part.name}"
+        for path in _compiled_sources()
+        for part in ast.walk(ast.parse((ROOT / path).read_text()))
+        if isinstance(part, ast.FunctionDef) and part.name in hooks
+    }
+    assert not found
+
+
 def test_no_bound_of_a_slice_does_anything() -> None:
     """mypyc works it out twice where it does not know what is sliced: TLS sent every byte two times."""
     found = {
