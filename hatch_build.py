@@ -8,6 +8,8 @@ drainproxy/flavour.py loads what is made here: decision 0023.
 from __future__ import annotations
 
 import os
+import shutil
+import sysconfig
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, groupby
@@ -83,6 +85,7 @@ def to_c(root: Path, work: Path) -> list[Extension]:
 
 def compile_rooms(root: Path, work: Path) -> Path:
     """Return a directory in `work` with the compiled library, its doors and a list of its modules."""
+    _look_for_tools()
     from setuptools import Distribution, Extension  # noqa: PLC0415 - as above
     from setuptools.command.build_ext import build_ext  # noqa: PLC0415
 
@@ -118,6 +121,16 @@ def compile_rooms(root: Path, work: Path) -> Path:
     return made
 
 
+def _look_for_tools() -> None:
+    """Raise FileNotFoundError where C cannot be compiled: before mypyc, which takes a while."""
+    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
+    if shutil.which(compiler) is None:
+        raise FileNotFoundError(f"there is no C compiler {compiler}")
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    if not header.exists():
+        raise FileNotFoundError(f"there is no {header}")
+
+
 def _folder(door: Extension) -> str:
     return door.name.rpartition(".")[0]
 
@@ -145,7 +158,7 @@ class CompiledRooms(BuildHookInterface[Any]):
         try:
             made = compile_rooms(Path(self.root), Path(self._work.name))
         except (Exception, SystemExit) as why:  # whatever it is, the sources are there, and do the same
-            self.app.display_warning(f"drainproxy is pure here, since it could not be compiled: {why!r}")
+            self.app.display_warning(f"drainproxy is pure here, since it could not be compiled: {why}")
             return
         build_data["pure_python"], build_data["infer_tag"] = False, True
         build_data["force_include"][str(made)] = "drainproxy/compiled"

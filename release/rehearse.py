@@ -139,7 +139,7 @@ def started(pulled: str, version: str) -> None:
     """Start what was pulled: it says its version, serves, and ends by SIGTERM with a report."""
     hard = ("--network", "none", "--read-only", "--cap-drop", "all", "--memory", "128m", "--pids-limit", "32")
     said = run("podman", "run", "--rm", *hard, pulled, "version")
-    if not re.match(rf"drainproxy {re.escape(version)}[, ]", said):
+    if not re.match(rf"drainproxy {re.escape(version)}, compiled, ", said):
         raise Failed(f"the image says {said.splitlines()[0]}")
     settings = ("--env", "DRAINPROXY_PROPAGATION=none", "--env", "DRAINPROXY_RBAC=none")
     container = run("podman", "run", "--detach", *hard, *settings, pulled)

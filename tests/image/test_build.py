@@ -77,6 +77,16 @@ def test_two_builds_of_one_commit_are_one_image(name):
     assert digest(done.stdout) == json.loads(podman("image", "inspect", IMAGE))[0]["Digest"]
 
 
+def test_it_is_compiled_and_has_no_compiler():
+    """By default, for the interpreter that it has; what compiled it stays behind."""
+    said = podman("run", "--rm", "--network", "none", IMAGE, "version")
+    assert ", compiled, on Python" in said
+    find = "import shutil, sys; sys.exit(any(map(shutil.which, ('cc', 'gcc', 'ld', 'mypyc'))))"
+    podman("run", "--rm", "--network", "none", "--entrypoint", "python3", IMAGE, "-c", find)
+    sources = ("run", "--rm", "--network", "none", "--env", "DRAINPROXY_PURE=1", IMAGE, "version")
+    assert ", pure, on Python" in podman(*sources)
+
+
 def test_its_own_layers_are_small():
     """One with the dependencies, one with the code; what they weigh is what a node pulls."""
     dependencies, code = sizes(IMAGE)
@@ -89,7 +99,8 @@ def test_a_change_of_the_code_is_one_small_layer(name, checkout):
     """Base and dependencies stay, byte for byte: a node that has the old version pulls the code alone."""
     with (checkout / "drainproxy" / "hook.py").open("a") as file:
         file.write('\nCHANGED = "in this checkout alone"\n')
-    done = build(name, root=checkout)
+    # What is compiled is as small whatever it was compiled from: here that would only take its time.
+    done = build(name, root=checkout, COMPILE="0")
     assert done.returncode == 0, done.stderr
     before, after = layers(IMAGE), layers(name)
     assert after[:-1] == before[:-1]
@@ -97,8 +108,13 @@ def test_a_change_of_the_code_is_one_small_layer(name, checkout):
 
 
 def test_a_private_index_behind_a_private_authority(name, authority, tmp_path):
-    """PIP_CONF and CA reach the build as secrets: each file comes from there, and the image is the same."""
-    engine("buildah")
+    """PIP_CONF and CA reach the build as secrets: each file comes from there, and the image is the same.
+
+    It is the image of the sources: COMPILE=0.
+    """
+    pure = build(name, COMPILE="0", REVISION=revision())
+    assert pure.returncode == 0, pure.stderr
+    assert ", pure, on Python" in podman("run", "--rm", "--network", "none", name, "version")
     wheels = tmp_path / "wheels"
     # By the base's Python, whose wheels these must be.
     script = (
@@ -115,10 +131,11 @@ def test_a_private_index_behind_a_private_authority(name, authority, tmp_path):
     with serve(wheels, authority) as (url, asked):
         settings = tmp_path / "pip.conf"
         settings.write_text(f"[global]\nindex-url = {url}\n")
-        done = build(name, NO_CACHE="1", PIP_CONF=str(settings), CA=str(authority.file), REVISION=revision())
+        secrets = {"PIP_CONF": str(settings), "CA": str(authority.file)}
+        done = build(name, NO_CACHE="1", COMPILE="0", REVISION=revision(), **secrets)
         assert done.returncode == 0, done.stderr
     assert {each.name for each in wheels.iterdir()} <= {path.rpartition("/")[2] for path in asked}
-    assert digest(done.stdout) == json.loads(podman("image", "inspect", IMAGE))[0]["Digest"]
+    assert digest(done.stdout) == digest(pure.stdout)
 
 
 def test_a_base_without_python(name, tmp_path):

@@ -58,9 +58,9 @@ def test_only_what_the_build_reads_is_sent_to_it():
     assert all((ROOT / each).exists() for each in copied)
 
 
-def locked() -> dict[str, str]:
-    """Package -> version of requirements.lock."""
-    text = (ROOT / "requirements.lock").read_text()
+def locked(lock: str = "requirements.lock") -> dict[str, str]:
+    """Package -> version of a lock file."""
+    text = (ROOT / lock).read_text()
     return dict(re.findall(r"^([\w.-]+)==([^\s;]+)", text, re.MULTILINE))
 
 
@@ -77,23 +77,24 @@ def test_the_lock_holds_every_dependency_with_its_hash():
         assert all("--hash=sha256:" in entry for entry in entries)
 
 
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-build.lock"])
 @pytest.mark.parametrize("architecture", ["aarch64", "x86_64"])
-def test_every_locked_dependency_has_a_wheel(architecture, tmp_path):
-    """Of the image's Python and its C library: nothing is compiled, on either architecture."""
+def test_every_locked_dependency_has_a_wheel(architecture, lock, tmp_path):
+    """Of the image's Python and its C library: of these nothing is compiled, on either architecture."""
     minor = re.search(r"^ARG PYTHON=python:(\d+\.\d+)-slim", DOCKERFILE, re.MULTILINE)[1]
     platforms = [f"--platform=manylinux{tag}_{architecture}" for tag in ("2014", "_2_17", "_2_28", "_2_34")]
     done = run(
         *(sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--no-deps", "--only-binary=:all:"),
         *("--require-hashes", "--ignore-installed", "--disable-pip-version-check", "--retries=1"),
         *(f"--python-version={minor}", *platforms, f"--target={tmp_path}", "--report=-"),
-        *("--requirement", ROOT / "requirements.lock"),
+        *("--requirement", ROOT / lock),
         timeout=110,
     )
     if done.returncode and NO_INDEX.search(done.stderr):
         pytest.skip("no package index can be reached")
     assert done.returncode == 0, done.stderr
     files = [each["download_info"]["url"].rpartition("/")[2] for each in json.loads(done.stdout)["install"]]
-    assert len(files) >= len(locked()) - 1, "all but typing-extensions, which 3.13 does not need"
+    assert len(files) >= len(locked(lock)) - 1, "all but typing-extensions, which 3.13 does not need"
     assert all(each.endswith((f"_{architecture}.whl", "-any.whl")) for each in files)
 
 
@@ -180,9 +181,23 @@ def test_what_is_built_starts_under_a_read_only_root():
             next(prefix.rglob("drainproxy-*.dist-info")).name,
         }
         assert [each.name for each in (copied / "bin").iterdir()] == ["drainproxy"]
+        _without_a_compiler(prefix)
         _start(room, prefix, run_directory)
     finally:
         shutil.rmtree(room)
+
+
+def _without_a_compiler(prefix: Path) -> None:
+    """Where the code is to be compiled and cannot be, it is pure, with a line; a release has no image then."""
+    why = (
+        "image/install: drainproxy is pure here, since it could not be compiled: there is no C compiler none"
+    )
+    built = install("package", prefix, PYTHON=_python(), COMPILE="1", CC="none")
+    assert (built.returncode, built.stderr) == (0, f"{why}\n")
+    said = run(prefix / "bin" / "drainproxy", "version", env=_environment(prefix))
+    assert ", pure, on Python" in said.stdout
+    built = install("package", prefix, PYTHON=_python(), COMPILE="must", CC="none")
+    assert (built.returncode, built.stderr) == (1, f"{why}\n")
 
 
 def _start(room: Path, prefix: Path, run_directory: Path) -> None:

@@ -150,6 +150,7 @@ def test_a_release_builds_for_two_architectures_and_pushes(tmp_path):
         "--build-arg SOURCE_DATE_EPOCH=0",
         "--tag ghcr.io/shop/drainproxy:1.2.3",
         f"--build-arg VERSION={VERSION}",
+        "--build-arg COMPILE=must",
     ):
         assert words in build
     assert json.loads(metadata.read_text())["containerimage.digest"] == "sha256:0"
@@ -185,6 +186,8 @@ def test_a_rehearsal_ends_with_what_a_user_pulls():
     assert re.search(r"pushed 127\.0\.0\.1:\d+/charts/drainproxy@sha256:", done.stdout)
     assert f"pulled it back by digest, started and drained it: drainproxy {VERSION}" in done.stdout
     assert "pulled it back by digest and rendered" in done.stdout
+    wheel = rf"compiled drainproxy-{VERSION}-cp\S+manylinux\S+\.whl, \d+ bytes; pip takes it: drainproxy \S+ compiled,"
+    assert re.search(wheel, done.stdout)
 
 
 def test_a_rehearsal_says_what_is_missing(tmp_path):
