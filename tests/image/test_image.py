@@ -188,7 +188,7 @@ def test_what_is_built_starts_under_a_read_only_root():
 
 
 def _without_a_compiler(prefix: Path) -> None:
-    """Where the code is to be compiled and cannot be, it is pure, with a line; a release has no image then."""
+    """Where the code cannot be compiled, it is pure, with a line; of a release there is no image then."""
     why = (
         "image/install: drainproxy is pure here, since it could not be compiled: there is no C compiler none"
     )
