@@ -55,6 +55,9 @@ def _balancers() -> list[bytes]:
     return [b"PROXY TCP4 203.0.113.7 10.0.0.1 4711 443\r\n", b"PROXY UNKNOWN\r\n", version_2]
 
 
+OF_SOURCES = {"http2": "its streams are none"}
+"""Doors that reach into what compiling seals, and why."""
+
 DOORS = {
     "client": Door(oracles.client_bytes, sentences.pipelines, partial(_own, requests=True)),
     "application": Door(oracles.application_bytes, sentences.responses, partial(_own, requests=False)),

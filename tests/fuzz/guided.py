@@ -6,6 +6,8 @@ import sys
 
 import atheris
 
+del sys.path[0]  # as in __main__: what is installed
+
 with atheris.instrument_imports(include=["drainproxy.proxy", "tests.conformance", "tests.fuzz"]):
     from tests.fuzz.doors import DOORS
 

@@ -7,12 +7,11 @@ from dataclasses import replace
 import pytest
 
 from tests.fuzz import __main__ as fuzz
-from tests.fuzz.doors import DOORS
+from tests.fuzz.doors import DOORS, OF_SOURCES
 from tests.support.flavours import of_sources
 
 EACH = [
-    pytest.param(door, marks=of_sources("its streams are none")) if door == "http2" else door
-    for door in DOORS
+    pytest.param(door, marks=of_sources(OF_SOURCES[door])) if door in OF_SOURCES else door for door in DOORS
 ]
 
 
