@@ -2,9 +2,9 @@
 
 The door `live` is a whole data plane over real sockets, where clients, application and drain do anything.
 
-What is installed is played, compiled or not, and not the sources that lie where this was started. With
-atheris the bytes follow what the sources do with them; without it, and compiled, hypothesis makes them. Starts
-from the project's own conformance cases. Exit code 1 if an invariant broke: the bytes that did it are printed.
+What is installed is played, compiled or not, and not the sources that lie where this was started. Starts from
+the project's own conformance cases. With atheris the bytes follow what the sources do with them; without it,
+and compiled, hypothesis makes them. Exit code 1 if an invariant broke: the bytes that did it are printed.
 """
 
 from __future__ import annotations
