@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from drainproxy.proxy.downstream.states import LINGERING
 from drainproxy.proxy.wire import buffers
 from drainproxy.proxy.wire.buffers import SMALL_BYTES
@@ -11,10 +13,13 @@ from drainproxy.proxy.wire.weights import (
     CLIENT_BYTES,
     PARSER_BYTES,
     SOCKET_BYTES,
+    STREAM_BYTES,
+    STREAM_TIMES_BYTES,
     UPSTREAM_BYTES,
     WORK_BYTES,
     transport_bytes,
 )
+from tests.proxy.http2.test_connection import asked, pair
 from tests.support.flavours import of_sources
 from tests.support.house import House
 from tests.support.upstream import Upstream, answering
@@ -22,8 +27,6 @@ from tests.support.wire import End
 from tests.support.words import GET, OK, get
 
 if TYPE_CHECKING:
-    import pytest
-
     from drainproxy.proxy.http1.connection import ClientConnection
     from drainproxy.proxy.wire.buffers import Buffers
 
@@ -230,3 +233,23 @@ async def test_the_connection_that_makes_it_too_much_is_made_and_reads_little() 
         await client.send(GET)
         assert (await client.final()).body == b"ok"
         assert house.buffers.tight
+
+
+@pytest.mark.parametrize(
+    ("how", "has_times"), [({}, False), ({"total_timeout": 60}, True), ({"h2_inspect": True}, True)]
+)
+async def test_streams_are_told_with_the_times_that_they_have(
+    how: dict[str, object], has_times: bool
+) -> None:
+    """Most have none, and hold nothing for them."""
+    async with pair(**how) as (house, client, application):
+        before = house.buffers.own_bytes
+        # The books are looked at with every 8th, before it is among them.
+        for number in range(1, 2 * 17, 2):
+            await asked(client, application, number, end=False)
+        of_one = STREAM_BYTES - WORK_BYTES + STREAM_TIMES_BYTES * has_times
+        assert house.buffers.own_bytes - before == 16 * of_one
+        assert all((work.limits is not None) is has_times for work in house.plane.inflight)
+        for work in house.plane.inflight:
+            work.drain_by(house.loop.time() + 60)
+        assert all(work.limits is not None for work in house.plane.inflight), "a drain has one for each"

@@ -36,6 +36,7 @@ from drainproxy.proxy.wire import sockets
 if TYPE_CHECKING:
     from drainproxy.metrics import Goodbye, StreamEnded
     from drainproxy.proxy.downstream.client import ClientSocket
+    from drainproxy.proxy.limits.deadlines import Deadlines
     from drainproxy.proxy.upstream.connection import UpstreamConnection
 
 
@@ -110,8 +111,8 @@ class Http2Connection(Relay):
         """See Relay."""
         self._late = True
         since = math.inf if on else self.loop.time()
-        for stream in self._streams.open.values():
-            stream.deadlines.count_from(since)
+        for limits in self._limits():
+            limits.count_from(since)
 
     def reached(self, upstream: UpstreamConnection) -> None:
         """See Relay."""
@@ -359,6 +360,10 @@ class Http2Connection(Relay):
         if when < self.timer.when:
             self.timer.set(when)
 
+    def _limits(self) -> list[Deadlines]:
+        """Return the times of those streams that have any."""
+        return [stream.limits for stream in self._streams.open.values() if stream.limits is not None]
+
     def expired(self) -> None:
         """Do what is due, and set the timer to what is due next."""
         if self.state >= LINGERING:
@@ -366,7 +371,8 @@ class Http2Connection(Relay):
             return
         now, streams = self.loop.time(), self._streams.open
         for stream in list(streams.values()):
-            stream.deadlines.expire(stream, now, client_awaited=False)
+            if stream.limits is not None:
+                stream.limits.expire(stream, now, client_awaited=False)
         if self.goaway.due <= now:
             self.goaway.overdue()
         # The application may take as long as the client waits, as with HTTP/1.1.
@@ -384,6 +390,6 @@ class Http2Connection(Relay):
         elif idle_at <= now:
             self.end(Code.NO_ERROR, "idle")
         else:
-            next_deadline = min((stream.deadlines.nearest() for stream in streams.values()), default=math.inf)
+            next_deadline = min((limits.nearest() for limits in self._limits()), default=math.inf)
             ready_by = math.inf if ready else self._ready_by
             self.timer.set(min(self.goaway.due, ready_by, self._rest.by, idle_at, next_deadline))

@@ -80,8 +80,8 @@ class Stream:
         self.error: RequestError | None = None
         self.outcome: StreamEnded = "finished"
         self.limits: Deadlines | None = None
-        """None: nothing has been due yet, since nobody reads requests and no drain runs; most streams end
-        like this."""
+        """None: nothing is due, since nobody reads requests, no time holds for all, and no drain has begun.
+        Most streams end like this."""
 
     def asks(self, fields: dict[bytes, bytes]) -> None:
         """Take what the request says of itself."""
@@ -98,14 +98,6 @@ class Stream:
         self.limits = limits = Deadlines(timeouts, self.started, published, connection.wake_by)
         limits.arm()
 
-    @property
-    def deadlines(self) -> Deadlines:
-        """By when it must have got how far."""
-        if self.limits is None:
-            self.limit(self._connection.plane.routes.unread)
-        assert self.limits is not None
-        return self.limits
-
     def responding(self) -> None:
         """The head of an answer passes."""
         self.answered = True
@@ -114,17 +106,20 @@ class Stream:
 
     def moved(self) -> None:
         """Data passes, either way."""
-        if self.deadlines.idle < math.inf:
-            self.deadlines.moved(self._connection.loop.time())
+        if self.limits is not None and self.limits.idle < math.inf:
+            self.limits.moved(self._connection.loop.time())
 
     @property
     def deadline(self) -> float:
         """See Work."""
-        return self.deadlines.end
+        return math.inf if self.limits is None else self.limits.end
 
     def drain_by(self, deadline: float) -> None:
         """End by the drain's deadline too, or no longer (Work); a route may have one of its own."""
-        self.deadlines.follow(self._connection.plane.lifecycle.published)
+        if self.limits is None:
+            self.limit(self._connection.plane.routes.unread)
+        else:
+            self.limits.follow(self._connection.plane.lifecycle.published)
 
     def leave(self) -> None:
         """A call just finishes; its connection has been told to open no further one (Work)."""
