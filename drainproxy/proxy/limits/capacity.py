@@ -22,8 +22,8 @@ MIN_CONNECTIONS: Final = 64
 """However little memory there is: below this nothing can be served."""
 BASE_BYTES: Final = 48 * 1024 * 1024
 """What the process needs before the first client."""
-CONNECTION_BYTES: Final = CLIENT_BYTES + PARSER_BYTES + SOCKET_BYTES + 1024
-"""A client connection that idles, with what it takes in the kernel and an eighth to spare. What it holds
+CONNECTION_BYTES: Final = CLIENT_BYTES + PARSER_BYTES + SOCKET_BYTES + 768
+"""A client connection that idles, with what it takes in the kernel and a tenth to spare. What it holds
 beyond that is counted as it comes (buffers.py), and so is what others are: tunnels, TLS, HTTP/2."""
 ROOM_SHARE: Final = 0.8
 """Of the memory beyond the base: the rest is for what is read before it can be refused, and for gaps."""

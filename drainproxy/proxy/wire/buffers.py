@@ -194,8 +194,8 @@ class Buffers:
         size = transport.get_write_buffer_size()
         if self._keeps_pieces:
             return size + min(size, SMALL_BYTES if self.tight else kept)
-        # asyncio's bytearray: an eighth is for growing.
-        return size + size // 8
+        # asyncio's bytearray has made as much room as was needed, where it came in large pieces.
+        return size
 
     def hold_kernel(self, who: Hashable, size: int) -> None:
         """Note how many of the bytes that `who` holds are the kernel's."""

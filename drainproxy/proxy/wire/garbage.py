@@ -35,7 +35,7 @@ through: as often as by the interpreter's own numbers."""
 NEVER: Final = (1 << 31) - 1
 """By the interpreter itself. CPython 3.14 does it piece by piece, and does not ask."""
 
-FREE_BYTES: Final = 4 * 1024 * 1024
+FREE_BYTES: Final = 2 * 1024 * 1024
 """So much more than it was, beyond what is held, is worth giving back."""
 GIVE_BACK_EVERY_S: Final = 3.0
 """And no sooner again: bodies that pass need it at once, and the kernel fills it with zeros."""
