@@ -31,7 +31,7 @@ HEADER = b"PROXY TCP4 192.0.2.1 127.0.0.1 1 2\r\n"
 
 @dataclass
 class Asked:
-    """What they saw. `worst_s`: the longest wait; `told`: who, and which status."""
+    """What they saw. `worst_s`: the longest wait; `told`: who, which status, and why."""
 
     worst_s: float = 0.0
     told: Counter[str] = field(default_factory=Counter)
@@ -87,7 +87,9 @@ class Asker:
         wall_s = time.monotonic() - began
         seen = self.seen
         seen.worst_s = max(seen.worst_s, wall_s - (self._without_processor_s() - without))
-        seen.told[f"{who} {said[9:12].decode() or 'nothing'}"] += 1
+        # `503 Service Unavailable: queue-full`: the last line says why.
+        why = said.rpartition(b": ")[2].decode().strip() if said[9:12] not in {b"", b"200"} else ""
+        seen.told[f"{who} {said[9:12].decode() or 'nothing'} {why}".rstrip()] += 1
         if said[9:12] != b"200" and wire is not None:
             wire.close()
             return None

@@ -176,6 +176,8 @@ class ClientSocket(Endpoint):
         self.state = CLOSED
         self.timer.cancel()
         self.plane.connection_limit.leave(self)
+        # Nobody reads it any more: a thousand answers that go on are the work of seconds.
+        self.tell_writer(writable=False)
         self.buffers.run_queue.in_turn(partial(self._depart, exc))
 
     def _depart(self, exc: Exception | None) -> None:
