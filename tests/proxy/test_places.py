@@ -289,20 +289,25 @@ async def test_a_health_check_gets_in_where_every_place_is_taken_by_work() -> No
         assert house.refused() == {"too-many-connections": 1}
 
 
-async def test_a_health_check_that_comes_before_a_crowd_is_read_before_anybody_is_refused() -> None:
+@pytest.mark.parametrize(("count", "says"), [(40, b""), (12, GET)], ids=["silent", "asking"])
+async def test_a_health_check_that_comes_before_a_crowd_is_read_before_anybody_is_refused(
+    count: int, says: bytes
+) -> None:
     """A loop that is late accepts all of them at once. It was the first one who was told 503, unread."""
     async with Upstream() as upstream, House(upstream, max_connections=8) as house:
         await busy_clients(house, upstream, 8)
-        wires = [socket.create_connection(("127.0.0.1", house.port))]
-        wires[0].sendall(get("/", "User-Agent: kube-probe/1.36"))
-        wires += [socket.create_connection(("127.0.0.1", house.port)) for _ in range(40)]
+        wires = []
+        for words in (get("/", "User-Agent: kube-probe/1.36"), *[says] * count):
+            wires.append(socket.create_connection(("127.0.0.1", house.port)))
+            wires[-1].sendall(words)
         application = await upstream.connection()
         await application.read_request()
         await application.send(OK)
         wires[0].setblocking(False)
         assert (await house.loop.sock_recv(wires[0], 100)).startswith(b"HTTP/1.1 200 ")
         # While it was not read it was one of four who are waited for.
-        await house.until(lambda: sum(house.refused().values()) in {40 - 4, 40 - 3})
+        expected = {count} if says else {count - 4, count - 3}
+        await house.until(lambda: sum(house.refused().values()) in expected)
         for wire in wires:
             wire.close()
 

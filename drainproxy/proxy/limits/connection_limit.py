@@ -28,9 +28,9 @@ MAX_SPARE: Final = 128
 """Newcomers beyond the limit that are waited for until they ask something; also, connections that were told
 to go and have not gone."""
 LOOKS: Final = 4
-"""Of those who have waited longest so many are looked at, whether what they ask is here."""
-MAX_OVER: Final = 1024
-"""As many as a loop accepts at once; no more are waited for, whatever they have said."""
+"""For each newcomer too many so many are looked at, whether what they ask is here."""
+MAX_SPEAKING: Final = 4
+"""Times so many are not waited for, whatever they have said."""
 MAX_CHECKS: Final = 16
 """Health checks beyond the limit that are served at a time: a pod that is full is not dead."""
 CROWDED_SHARE, QUIET_SHARE = 0.8, 0.7
@@ -108,24 +108,26 @@ class ConnectionLimit:
             del self._taken[client]
             client.over = True
             self._over[client] = None
-            if len(self._over) > self._spare:
-                self._refuse(self._speechless(), TooManyConnections())
+            if len(self._over) > self._spare and (speechless := self._speechless()) is not None:
+                self._refuse(speechless, TooManyConnections())
         elif self.idle is not None:
             self._silent[client] = None
         elif len(self._taken) > self._max // 2:
             self._look()
 
-    def _speechless(self) -> Evictable:
-        """Return who has waited longest beyond the limit. Whose question is here is asked first: a loop that
-        is late takes in hundreds at once, before it reads from any, and one may be a health check."""
+    def _speechless(self) -> Evictable | None:
+        """Return who has waited longest beyond the limit and said nothing. Whose question is here is about to
+        be read: a loop that is late takes in hundreds at once, and one may be a health check."""
         over = self._over
-        for _ in range(LOOKS if len(over) <= MAX_OVER else 0):
+        if len(over) > MAX_SPEAKING * self._spare:
+            return next(iter(over))
+        for _ in range(LOOKS):
             oldest = next(iter(over))
             if not sockets.has_bytes(oldest.transport):
                 return oldest
             del over[oldest]
             over[oldest] = None
-        return next(iter(over))
+        return None
 
     def introduce(self, client: Evictable, peer: bytes) -> None:
         """A newcomer's address has become known."""
