@@ -46,8 +46,8 @@ TOLD_SHARE, TOLD_BYTES = 0.2, 4 * MIB
 """How far `buffered_bytes` may be from what the process grew by; so few bytes are an allocator's steps, and
 tables that have grown once."""
 GIVEN_BACK_S = 4.0
-"""What those who were refused had is free by then, and given back: garbage.py looks every 3 s, and the beat of
-the process is a second at most."""
+"""What those who were refused had is free by then, and given back: garbage.py looks every 3 s at
+least, at a beat of 0.6 s."""
 FIRST_CLIENTS = 32
 """Come before stock is taken: a process that has served has loaded what it needs, and set up its pools. What
 they leave free is used again without growing, and so is few clients'."""
@@ -95,8 +95,8 @@ async def stand(
     all_here: Callable[[], None] = lambda: None,
     spare_bytes: int = TOLD_BYTES,
 ) -> Stood:
-    """Have `count` clients come, stop and leave again. `all_here`: told between the two. `spare_bytes`: how far
-    the account may be off, however little there is."""
+    """Have `count` clients come, stop and leave again. `all_here`: told between the two. `spare_bytes`: how
+    far the account may be off, however little there is."""
     crowd = Crowd(state, proxy.addresses[0], None if authority is None else authority.trusted())
     none = (await proxy.metrics())["buffered_bytes"]
     await crowd.come(min(count, FIRST_CLIENTS))
@@ -114,8 +114,8 @@ async def stand(
 
 
 async def _grown(proxy: Proxy, told: float, resident: int, spare_bytes: int) -> tuple[float, int]:
-    """Return what buffered_bytes and the process have grown by, once those who were refused have left nothing:
-    as soon as the two agree, and in any case after GIVEN_BACK_S."""
+    """Return what buffered_bytes and the process have grown by: as soon as the two agree, and after
+    GIVEN_BACK_S, once what refused clients had has been given back."""
     began = time.monotonic()
     while True:
         held = (await proxy.metrics())["buffered_bytes"] - told

@@ -134,3 +134,25 @@ def test_what_is_still_in_use_is_looked_at_again(as_before: None, monkeypatch: p
     collector.give_back(0)
     assert full - resident_bytes() > PIECES * SMALL // 2
     free(leaving[-1])
+
+
+def test_what_could_not_be_given_back_does_not_keep_what_can(
+    as_before: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a crowd comes it is tried less and less often; what the crowd leaves is there 3 s later."""
+    now = 1000.0
+    monkeypatch.setattr("drainproxy.proxy.wire.garbage.time.monotonic", lambda: now)
+    collector = Garbage()
+    collector.give_back(0)
+    here = [malloc(SMALL) for _ in range(PIECES)]
+    for _ in range(7):
+        collector.give_back(0)
+        now += GIVE_BACK_EVERY_S
+    leaving = [malloc(SMALL) for _ in range(PIECES)]
+    full = resident_bytes()
+    for piece in leaving[:-1]:
+        free(piece)
+    collector.give_back(0)
+    assert full - resident_bytes() > PIECES * SMALL // 2
+    for piece in (*here, leaving[-1]):
+        free(piece)

@@ -55,6 +55,8 @@ class Garbage:
         gc.freeze()
         self._least_bytes = resident_bytes()
         """Resident beyond what is held, at the least."""
+        self._free_bytes = 0
+        """The same, when it was given back last."""
         self._wait_s = GIVE_BACK_EVERY_S
         self._next_at = 0.0
 
@@ -80,9 +82,18 @@ class Garbage:
         self._least_bytes = min(self._least_bytes, free)
         if free <= self._least_bytes + FREE_BYTES:
             self._wait_s = GIVE_BACK_EVERY_S
-        elif now >= self._next_at:
+            return
+        if abs(free - self._free_bytes) > FREE_BYTES // 2:
+            # It is not what could not be given back the last time.
+            self._next_at -= self._wait_s - GIVE_BACK_EVERY_S
+            self._wait_s = GIVE_BACK_EVERY_S
+        if now >= self._next_at:
+            if held_bytes < QUIET_BYTES:
+                # It empties the interpreter's free lists: one tuple of two thousand keeps a page.
+                gc.collect()
             give_back()
-            gained = free + held_bytes - resident_bytes()
+            self._free_bytes = resident_bytes() - held_bytes
+            gained = free - self._free_bytes
             # What is not free may be soon: those who leave do so in their turn. Or it is needed now.
             self._wait_s = (
                 GIVE_BACK_EVERY_S if gained > FREE_BYTES // 4 else min(2 * self._wait_s, MAX_WAIT_S)
