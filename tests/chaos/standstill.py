@@ -235,16 +235,17 @@ def main() -> int:
     if faults:
         print("\ndoes not hold:", *faults, sep="\n")
     if not (options.state or options.loop or options.limit):
-        write("states", f"{where('make states')}\n\n{summary(faults)}\n\n{markdown(rows)}")
+        write("states", f"{where('make states')}\n\n{summary(faults, len(rows) - 1)}\n\n{markdown(rows)}")
     return 1 if faults else 0
 
 
-def summary(faults: list[str]) -> str:
-    """Say what does not hold, a line each."""
-    return (
-        "What does not hold:\n\n" + "\n".join(f"- {each}" for each in faults)
-        if faults
-        else "All of it holds."
+def summary(faults: list[str], count: int) -> str:
+    """Say what does not hold of `count` plays, a line each."""
+    if not faults:
+        return f"All {count} plays hold in every point."
+    holds = count - len({fault.partition("): ")[0] for fault in faults})
+    return f"{holds} of {count} plays hold in every point; of the others:\n\n" + "\n".join(
+        f"- {each}" for each in faults
     )
 
 
