@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from drainproxy.proxy.downstream.states import CLOSED
+from drainproxy.proxy.wire.run_queue import READERS_A_TURN
 from tests.support.house import House
 from tests.support.message import Ending
 from tests.support.upstream import Connection, Upstream, answering
@@ -285,3 +287,27 @@ async def test_a_refused_client_that_half_closed_reads_its_refusal() -> None:
         client.half_close()
         response = await client.final()
         assert (response.status, response.ending) == (400, Ending.COMPLETE)
+
+
+async def test_while_its_end_waits_for_its_turn_its_answer_is_not_read_and_its_place_is_free() -> None:
+    """Where thousands leave at once: their answers were read on and thrown away, for seconds."""
+    async with Upstream() as upstream, House(upstream) as house:
+        client = await house.client()
+        await client.send(GET)
+        application = await upstream.connection()
+        await application.read_request()
+        await application.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nabc")
+        await client.read_to(b"abc")
+        (side,), (connection,) = house.registry.clients, house.pool._open
+        seen: list[tuple[bool, int]] = []
+
+        def before() -> None:
+            if side.state is CLOSED:
+                seen.append((connection.held, len(house.connection_limit._taken)))
+
+        for _ in range(2_000 * READERS_A_TURN):
+            house.buffers.run_queue.add(before)
+        client.reset()
+        await house.until(lambda: not house.registry.clients)
+        assert seen[0] == (True, 0)
+        await gone_soon(application)
