@@ -245,7 +245,8 @@ class ClientSocket(Endpoint):
     def _look(self) -> None:
         """See whether a client that is not read from is still there."""
         if sockets.hung_up(self.transport, half=not self.plane.settings.allow_half_close):
-            self.left()
+            # Those who came together are looked at together.
+            self.buffers.run_queue.in_turn(self.left)
         if self.state is not CLOSED:
             self._watch = self.loop.call_later(WATCH_PAUSED_S, self._look)
 
