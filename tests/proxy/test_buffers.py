@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from drainproxy.proxy.downstream.client import ClientSocket
+    from drainproxy.proxy.wire.buffers import Buffers
     from tests.support.client import Client
     from tests.support.upstream import Connection
 
@@ -331,3 +332,38 @@ async def test_ten_thousand_connections_hear_in_their_turn_that_too_much_is_held
         house.buffers.sides.remove(sides)
         await house.until(lambda: not house.buffers._to_fit)
         assert 2 * len(sides) <= sum(told) <= 2 * len(sides) + buffers.FITTED_A_TURN
+
+
+class Stubborn:
+    """One who has begun, and whose refusal fails the first time."""
+
+    def __init__(self, account: Buffers) -> None:
+        self._account = account
+        self.told = 0
+
+    def size(self, held: Buffers) -> int:
+        """See Begun."""
+        return held.held_by(self)
+
+    def shed(self) -> None:
+        """See Begun."""
+        self.told += 1
+        if self.told == 1:
+            raise AssertionError("a defect")
+        self._account.free(self)
+
+
+async def test_a_refusal_that_fails_keeps_nobody_from_giving_way_later() -> None:
+    """It is the loop's to tell of; what gives way is looked for again."""
+    async with Upstream() as upstream, House(upstream) as house:
+        account = house.buffers
+        stubborn = Stubborn(account)
+        account.begun[stubborn] = None
+        account.hold(stubborn, account.max_bytes + 1)
+        await house.until(lambda: stubborn.told == 1)
+        await house.until(lambda: not account._shedding)
+        account.hold("somebody", 1)
+        await house.until(lambda: stubborn.told == 2 and not account.held_by(stubborn))
+        account.begun.pop(stubborn)
+        account.free("somebody")
+        assert "a defect" in str(house.unseen.pop()["exception"])

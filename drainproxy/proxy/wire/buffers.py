@@ -309,17 +309,23 @@ class Buffers:
 
     def _shed_some(self) -> None:
         """Have the next ones give way: each is told why, and thousands may have begun."""
-        for _ in range(SHED_A_TURN):
-            self.weigh()
-            crowded = self.tight and (self.full or self.held_bytes > self.max_bytes * 3 // 4)
-            if not (crowded and self._to_shed):
+        over = True
+        try:
+            for _ in range(SHED_A_TURN):
+                self.weigh()
+                crowded = self.tight and (self.full or self.held_bytes > self.max_bytes * 3 // 4)
+                if not (crowded and self._to_shed):
+                    return
+                _, one = self._to_shed.pop()
+                if one in self.begun:
+                    one.shed()
+            over = False
+            self.run_queue.add(self._shed_some)
+        finally:
+            # Also where one could not: the next crowd has to give way all the same.
+            if over:
                 self._to_shed = []
                 self._loop.call_later(SHED_EVERY_S, self._shed_again)
-                return
-            _, one = self._to_shed.pop()
-            if one in self.begun:
-                one.shed()
-        self.run_queue.add(self._shed_some)
 
     def _shed_again(self) -> None:
         self._shedding = False
