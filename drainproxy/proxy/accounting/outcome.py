@@ -92,17 +92,24 @@ class Stranger(NamedTuple):
 class ClientWork:
     """Base of an exchange: a client's request in HTTP/1."""
 
-    __slots__ = ("bytes_received", "bytes_sent", "error", "head", "head_at", "outcome", "started", "status")
+    __slots__ = ("bytes_received", "bytes_sent", "error", "head", "head_at", "outcome", "started", "status",
+                 "tunnel")  # fmt: skip
     event = "request"
     kind: str
     head: RequestHead
     error: RequestError | None
     outcome: RequestEnded
     status: int
+    tunnel: str
     bytes_received: int
     bytes_sent: int
     started: float
     head_at: float
+
+    @property
+    def peer(self) -> bytes:
+        """See Outcome."""
+        raise NotImplementedError
 
     def failed(self, error: RequestError, *, begun: bool) -> None:
         """Take note of what it has ended in. `begun`: a part of its answer had been sent."""

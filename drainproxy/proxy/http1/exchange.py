@@ -35,7 +35,7 @@ class Exchange(Claim):
 
     __slots__ = (
         "_body", "_interim", "_reader", "_response", "_response_body", "_upstream_reused", "body_read",
-        "chunked_out", "close", "kind", "request_read", "stream", "tunnel",
+        "chunked_out", "close", "kind", "request_read", "stream",
     )  # fmt: skip
 
     def __init__(self, client: Downstream, plane: Plane, request: Request, now: float) -> None:
