@@ -44,8 +44,15 @@ class Watched(Proxy):
 
     async def lives(self) -> dict[str, int]:
         """Return how many objects of each kind live."""
+        return await self._through_the_window(signal.SIGUSR1)
+
+    async def in_use_bytes(self) -> int:
+        """Return what it has of the C library, whether it is resident or not."""
+        return (await self._through_the_window(signal.SIGUSR2))["in_use"]
+
+    async def _through_the_window(self, ask: signal.Signals) -> dict[str, int]:
         self._window.unlink(missing_ok=True)
-        self.signal(signal.SIGUSR1)
+        self.signal(ask)
         await until(self._window.exists, "nothing is seen through the window")
         counts: dict[str, int] = json.loads(self._window.read_text())
         return counts

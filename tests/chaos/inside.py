@@ -1,11 +1,13 @@
-"""drainproxy with a window: at SIGUSR1 it writes how many objects of each kind live, to the file WINDOW.
+"""drainproxy with a window: what it writes to the file WINDOW when it is asked.
 
-What the program does is not touched. The collector runs first: a cycle that nobody holds is no leak. What was
-there when it began to serve is frozen (app.py) and does not count.
+At SIGUSR1 how many objects of each kind live, at SIGUSR2 how many bytes of memory are in use. What the
+program does is not touched. Before objects are counted the collector runs: a cycle that nobody holds is no
+leak. What was there when it began to serve is frozen (app.py) and does not count.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
@@ -23,14 +25,39 @@ def look(*_: object) -> None:
     everything = gc.get_objects()
     kinds = Counter(f"{kind.__module__}.{kind.__qualname__}" for kind in map(type, everything))
     known = {name: count for name, count in kinds.items() if name.startswith(ROOMS)}
+    _show({**known, "objects": len(everything)})
+
+
+class _Heap(ctypes.Structure):
+    """struct mallinfo2 (mallinfo(3), glibc 2.33)."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    ]
+
+
+def weigh(*_: object) -> None:
+    """Write how many bytes the C library has given out and not taken back, in its heap and beside it."""
+    ask = ctypes.CDLL(None).mallinfo2
+    ask.restype = _Heap
+    heap = ask()
+    _show({"in_use": heap.uordblks + heap.hblkhd})
+
+
+def _show(counts: dict[str, int]) -> None:
     file = Path(os.environ["WINDOW"])
     fresh = file.with_suffix(".new")
-    fresh.write_text(json.dumps({**known, "objects": len(everything)}))
+    fresh.write_text(json.dumps(counts))
     fresh.replace(file)
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGUSR1, look)
+    signal.signal(signal.SIGUSR2, weigh)
     # What is installed, compiled or not, and not the sources that lie where this was started.
     del sys.path[0]
     from drainproxy.__main__ import main

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tests.chaos import table
 from tests.chaos.ground import Ground
-from tests.soak.run import JUDGED_SHARE, Result, soaked
+from tests.soak.run import FREE_BYTES, JUDGED_SHARE, Result, soaked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +57,9 @@ def faults(result: Result) -> list[str]:
     if result.excess:
         found.append(f"there is more than before: {result.excess}")
     if result.trend.low > MAX_GROWTH_BYTES:
-        found.append(f"private and dirty memory grows by {result.trend.low / 1024:.0f} KiB a minute or more")
+        found.append(f"memory in use grows by {result.trend.low / 1024:.0f} KiB a minute or more")
+    if result.dirty[1] > result.dirty[0] + FREE_BYTES:
+        found.append(f"of private and dirty memory there is more than {FREE_BYTES >> 20} MiB more")
     return found
 
 
@@ -89,11 +91,12 @@ def _stock(result: Result) -> str:
         ("descriptors", str(before.descriptors), str(after.descriptors)),
         ("drainproxy's own objects", f"{before.ours:,}", f"{after.ours:,}"),
         ("all objects", f"{before.lives['objects']:,}", f"{after.lives['objects']:,}"),
-        ("private and dirty memory, MiB", f"{megabytes[0]:.1f}", f"{megabytes[-1]:.1f}"),
+        ("memory in use, MiB", f"{megabytes[0]:.2f}", f"{megabytes[-1]:.2f}"),
+        ("private and dirty memory, MiB", *(f"{size / 2**20:.1f}" for size in result.dirty)),
     ]
     stock = table.markdown([("what there is", "before", "after"), *rows])
     return (
-        f"{stock}\n\nPrivate and dirty memory changes by {trend.per_minute / 1024:+.1f} KiB a minute"
+        f"{stock}\n\nMemory in use changes by {trend.per_minute / 1024:+.1f} KiB a minute"
         f" over the last {minutes:.0f} minutes;"
         f" the 95 % interval is {trend.low / 1024:+.1f} to {trend.high / 1024:+.1f}.\n"
         f"All was as before {result.quiet_after_s:.1f} s after the last caller had left."
