@@ -314,6 +314,20 @@ async def test_a_piece_that_has_gone_counts_no_more_while_the_next_one_waits(
         account.sides.pop()
 
 
+async def test_what_is_left_when_a_stream_goes_on_counts_until_it_has_gone() -> None:
+    """A transport says that it takes more while some of it waits, and no word when that has gone."""
+    async with Upstream() as upstream, House(upstream) as house:
+        account, side = house.buffers, Side([0])
+        account.sides.append([side])
+        side.transport.waiting = 90_000
+        account.hold_stream(side.transport)
+        side.transport.waiting = 10_000
+        account.free_stream(side.transport)
+        side.transport.waiting = 0
+        await house.until(lambda: account.held_bytes == 0)
+        account.sides.pop()
+
+
 async def test_ten_thousand_connections_hear_in_their_turn_that_too_much_is_held() -> None:
     """To tell all of them at once takes a fifth of a second, and nobody else is served meanwhile."""
     async with Upstream() as upstream, House(upstream) as house:

@@ -187,6 +187,7 @@ class Buffers:
         elif kernel := self._kernel.pop(transport, 0):
             self.kernel_bytes -= kernel
             self.hold(transport, self.held_by(transport) - kernel)
+            self._look_soon()
 
     def _unsent(self, transport: asyncio.Transport, kept: int) -> int:
         """Return how much a transport holds: what has not gone, and `kept` bytes that have, of pieces that it
@@ -235,9 +236,8 @@ class Buffers:
         for those, size, kernel_size in self.costs:
             total += len(those) * (size + kernel_size)
         self.full = total > self.room_bytes
-        if total > WORTH_LOOKING_BYTES and not self._looking:
-            self._looking = True
-            self._loop.call_later(LOOK_S, self._look)
+        if total > WORTH_LOOKING_BYTES:
+            self._look_soon()
         over = self.held_bytes > self.max_bytes or total > self.room_bytes * SOFT_SHARE
         if over and not self.tight:
             self._loop.call_later(RELAX_S, self._relax)
@@ -330,8 +330,14 @@ class Buffers:
     def _shed_again(self) -> None:
         self._shedding = False
 
+    def _look_soon(self) -> None:
+        if not self._looking:
+            self._looking = True
+            self._loop.call_later(LOOK_S, self._look)
+
     def _look(self) -> None:
         """Take in what waits in transports that have not said so, and give back what is free."""
+        moving = False
         for side in self._every_side():
             transport = side.transport
             if kernel := self._kernel.get(transport):
@@ -341,6 +347,7 @@ class Buffers:
                     self.hold(transport, last + kernel)
                 continue
             if size := self._unsent(transport, self._kept_bytes):
+                moving = True
                 if size > self.held_by(transport):
                     self.hold(transport, size)
             elif transport in self._held:
@@ -351,7 +358,8 @@ class Buffers:
             self._peak_bytes = now
             self._worth_it = True
             give_back()
-        self._looking = now > WORTH_LOOKING_BYTES
+        # A transport says that it takes more before all of it has gone, and no word when it has.
+        self._looking = moving or now > WORTH_LOOKING_BYTES
         if self._looking:
             self._loop.call_later(LOOK_S, self._look)
         elif self._worth_it:
