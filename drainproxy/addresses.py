@@ -8,12 +8,6 @@ POD = "pod"
 """In place of a host: the pod's own addresses."""
 
 
-def to_look_up(host: str) -> bytes | str:
-    """Return a host as a resolver is asked for it. Given text, CPython loads what encodes names in any script
-    (RFC 3490): three modules and a third of a megabyte."""
-    return host.encode() if host.isascii() else host
-
-
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
     """A TCP address to listen on. `host` None: every address of the machine, IPv4 and IPv6."""

@@ -12,11 +12,10 @@ import socket
 import zlib
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 import h11
 
-from drainproxy.addresses import to_look_up
 from drainproxy.kube.access import Access
 from drainproxy.kube.listing import Malformed
 
@@ -224,26 +223,21 @@ class Session:
         if access.tls is not None:
             try:
                 # As a second step: asyncio forgets a transport that is closed before its handshake begins.
-                await writer.start_tls(access.tls, server_hostname=_for_tls(access.server_name))
+                await writer.start_tls(access.tls, server_hostname=access.server_name)
             except BaseException:
                 writer.transport.abort()
                 raise
         return _Connection(reader, writer)
 
 
-def _for_tls(name: str) -> str:
-    """Return a name so that ssl need not load what encodes any: as bytes, whatever asyncio's types say."""
-    return cast("str", to_look_up(name))
-
-
 async def _dial(host: str, port: int) -> socket.socket:
     """Return a socket that is connected to one of a host's addresses. Raises OSError, TimeoutError."""
-    loop, name = asyncio.get_running_loop(), to_look_up(host)
+    loop = asyncio.get_running_loop()
     try:
         # A pod is given an address: no thread has to look it up.
-        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
-        found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     failure: OSError = ConnectionError("it has no address")
     for family, kind, protocol, _, address in found:
         wire = socket.socket(family, kind, protocol)

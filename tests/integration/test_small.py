@@ -31,7 +31,6 @@ NEVER = {
     "argparse": "for flags; a pod has its settings in its environment",
     "attr": "aiohttp's",
     "email": "for dates and MIME, half a megabyte",
-    "encodings.idna": "for names of hosts that are not ASCII",
     "hashlib": "loads OpenSSL's digests",
     "html": "a table of every entity",
     "http.client": "the library's of http.server",

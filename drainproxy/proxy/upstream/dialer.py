@@ -14,7 +14,6 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Final
 
-from drainproxy.addresses import to_look_up
 from drainproxy.proxy.wire import sockets
 from drainproxy.proxy.wire.buffers import SMALL_BYTES
 
@@ -104,7 +103,7 @@ class Dialer:
 
     async def _resolved(self) -> list[tuple[str, int]]:
         """Return the addresses behind a name: another machine's, which may be others the next time."""
-        host, port = to_look_up(self._address.host), self._address.port
+        host, port = self._address.host, self._address.port
         try:
             found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except socket.gaierror:

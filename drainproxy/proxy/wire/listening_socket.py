@@ -13,7 +13,6 @@ import socket
 import struct
 from typing import TYPE_CHECKING, ClassVar
 
-from drainproxy.addresses import to_look_up
 from drainproxy.errors import ListenError
 from drainproxy.proxy.wire import keepalive, sockets
 
@@ -91,7 +90,7 @@ def bind(address: ListenAddress, options: keepalive.Options = ()) -> ListeningSo
         family, host = socket.AF_INET, "0.0.0.0"  # noqa: S104 - every address was asked for
     else:
         try:
-            info = socket.getaddrinfo(to_look_up(address.host), address.port, type=socket.SOCK_STREAM)[0]
+            info = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
         except OSError as error:
             raise ListenError(f"cannot listen on {address}: {error.strerror}") from None
         family, host = info[0], str(info[4][0])
