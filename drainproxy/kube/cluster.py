@@ -160,7 +160,11 @@ class Cluster:
 
     async def _look(self) -> None:
         """See what is permitted, what the slices say, and whether the pod's timers fit together."""
-        await self._asking(self._look_through)
+        try:
+            await self._asking(self._look_through)
+        finally:
+            if self._cost is not None:
+                self._cost.reviewed = True
 
     async def _look_through(self, api: Api) -> None:
         await self._pace.turn()

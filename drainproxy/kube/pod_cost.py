@@ -66,6 +66,8 @@ class PodCost:
     log: Log
     state: str = field(default="waits", init=False)
     """For /status: waits, written, denied, or why it is not written."""
+    reviewed: bool = field(default=False, init=False)
+    """It was asked whether we may, if it could be: nothing is tried before."""
     written: int | None = field(default=None, init=False)
     """What the pod has; None: not known."""
     _over: bool = field(default=False, init=False)
@@ -96,7 +98,7 @@ class PodCost:
             await sleep_until(next_tick(LOOK_S))
             self._seen.append(COSTS[bisect_right(STEPS, self.inflight.older_than(loop.time() - LONG_S))])
             known = self.written is not None and not self._differs(self.written)
-            if known or loop.time() < self._not_before:
+            if known or not self.reviewed or loop.time() < self._not_before:
                 continue
             # Whatever comes of it: a failure is not repeated sooner than a success.
             pause_s = INTERVAL_S * random.uniform(1.0, 1.0 + SPREAD)  # noqa: S311 - jitter

@@ -38,6 +38,8 @@ from tests.support.cluster.server import ApiServer, merged
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from drainproxy.kube.client import Api
+
 YES, NO = say({"status": {"allowed": True}}), say({"status": {"allowed": False}})
 LONGEST_S = INTERVAL_S * (1 + SPREAD) + LOOK_S + TICK_S
 """Until a change of class is written at the latest, where the API answers."""
@@ -329,6 +331,25 @@ async def test_without_the_permission_there_is_one_line_and_no_attempt(authority
         assert it.status["state"] == "denied"
         assert it.here.server.of("patch") == []
         assert len(it.here.server.of("pod")) == 1
+
+
+@over_sockets
+async def test_nothing_is_tried_before_it_was_asked_whether_it_may(authority, credentials, monkeypatch):
+    """However late the answer is: it may be no."""
+    look, asked = Cluster._look_through, asyncio.Event()
+
+    async def late(cluster: Cluster, api: Api) -> None:
+        await asked.wait()
+        await look(cluster, api)
+
+    monkeypatch.setattr(Cluster, "_look_through", late)
+    async with process(authority, credentials, monkeypatch) as it:
+        it.works(10)
+        await asyncio.sleep(10 * LONGEST_S)
+        assert it.here.server.of("pod") == it.here.server.of("patch") == []
+        asked.set()
+        await asyncio.sleep(2 * LONGEST_S)
+        assert it.costs == ["10"]
 
 
 @over_sockets
