@@ -51,10 +51,12 @@ class Watched(Proxy):
         return (await self._through_the_window(signal.SIGUSR2))["in_use"]
 
     async def _through_the_window(self, ask: signal.Signals) -> dict[str, int]:
-        self._window.unlink(missing_ok=True)
+        # Who asked before, and was cancelled, may be answered only now: each question has its own answer.
+        file = self._window.with_suffix(f".{ask.name}")
+        file.unlink(missing_ok=True)
         self.signal(ask)
-        await until(self._window.exists, "nothing is seen through the window")
-        counts: dict[str, int] = json.loads(self._window.read_text())
+        await until(file.exists, "nothing is seen through the window")
+        counts: dict[str, int] = json.loads(file.read_text())
         return counts
 
     async def baseline(self) -> Baseline:

@@ -1,4 +1,4 @@
-"""drainproxy with a window: what it writes to the file WINDOW when it is asked.
+"""drainproxy with a window: what it writes to a file when it is asked, WINDOW.SIGUSR1 or WINDOW.SIGUSR2.
 
 At SIGUSR1 how many objects of each kind live, at SIGUSR2 how many bytes of memory are in use. What the
 program does is not touched. Before objects are counted the collector runs: a cycle that nobody holds is no
@@ -20,12 +20,12 @@ ROOMS = ("drainproxy", "asyncio", "_asyncio", "uvloop", "ssl", "_ssl", "socket",
 
 
 def look(*_: object) -> None:
-    """Write the counts, in one step for whoever reads."""
+    """Write the counts."""
     gc.collect()
     everything = gc.get_objects()
     kinds = Counter(f"{kind.__module__}.{kind.__qualname__}" for kind in map(type, everything))
     known = {name: count for name, count in kinds.items() if name.startswith(ROOMS)}
-    _show({**known, "objects": len(everything)})
+    _show(signal.SIGUSR1, {**known, "objects": len(everything)})
 
 
 class _Heap(ctypes.Structure):
@@ -45,12 +45,13 @@ def weigh(*_: object) -> None:
     ask = ctypes.CDLL(None).mallinfo2
     ask.restype = _Heap
     heap = ask()
-    _show({"in_use": heap.uordblks + heap.hblkhd})
+    _show(signal.SIGUSR2, {"in_use": heap.uordblks + heap.hblkhd})
 
 
-def _show(counts: dict[str, int]) -> None:
-    file = Path(os.environ["WINDOW"])
-    fresh = file.with_suffix(".new")
+def _show(asked: signal.Signals, counts: dict[str, int]) -> None:
+    """In one step, for whoever reads; each in a file of its own, as either may interrupt the other."""
+    file = Path(f"{os.environ['WINDOW']}.{asked.name}")
+    fresh = file.with_name(f"{file.name}.new")
     fresh.write_text(json.dumps(counts))
     fresh.replace(file)
 
