@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -140,3 +141,11 @@ def _sum_mb(root: int, file: str, *fields: str) -> float:
             continue
         kib += sum(int(line.split()[1]) for line in lines if line.startswith(fields))
     return kib * 1024 / 1e6
+
+
+def cpu_model() -> str:
+    """The processor's name."""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return " ".join(line.partition(":")[2].split())
+    return platform.machine()

@@ -21,12 +21,15 @@ class Figure(Enum):
 
     CPU = Row("CPU per request", "µs", 1)
     CPU_RATIO = Row("CPU per request / nginx", "", 2)
+    CPU_OF_ENVOY = Row("CPU per request / envoy", "", 2)
     CPU_OF_PURE = Row("CPU per request / pure", "", 2)
     BYTES = Row("CPU per MiB, 1 MiB bodies", "µs")
     BYTES_RATIO = Row("CPU per MiB / nginx", "", 2)
     RATE = Row("requests a second", "")
     P50 = Row("added latency, p50", "µs")
     P99 = Row("added latency, p99", "µs")
+    P50_OF_ENVOY = Row("added latency, p50 / envoy", "", 2)
+    P99_OF_ENVOY = Row("added latency, p99 / envoy", "", 2)
     RSS_IDLE = Row("memory, ready and idle", "MB", 1)
     PRIVATE_IDLE = Row("memory of it that nobody shares", "MB", 1)
     RSS_POD = Row("memory, idle in a pod", "MB", 1)
@@ -78,18 +81,18 @@ class Column:
         return f"{value:,.{figure.value.digits}f} {figure.value.unit}".strip()
 
 
-def add_ratios(columns: list[Column], measure: Column) -> None:
+OF_NGINX = {Figure.CPU: Figure.CPU_RATIO, Figure.BYTES: Figure.BYTES_RATIO}
+OF_ENVOY = {Figure.CPU: Figure.CPU_OF_ENVOY, Figure.P50: Figure.P50_OF_ENVOY, Figure.P99: Figure.P99_OF_ENVOY}
+OF_PURE = {Figure.CPU: Figure.CPU_OF_PURE}
+"""What is divided by the same figure of another, and what the ratio is called."""
+
+
+def add_ratios(columns: list[Column], measure: Column, named: dict[Figure, Figure]) -> None:
     """Divide round by round by the same round of `measure`, so that a noisy round cancels itself out."""
-    for figure, ratio in ((Figure.CPU, Figure.CPU_RATIO), (Figure.BYTES, Figure.BYTES_RATIO)):
-        for column in columns:
-            if column.failure is None and measure.failure is None:
+    for column in columns:
+        if column.failure is None and measure.failure is None:
+            for figure, ratio in named.items():
                 column.samples[ratio] = _shares(column, measure, figure)
-
-
-def add_ratio_to_pure(compiled: Column, pure: Column) -> None:
-    """Say what compiling leaves of a request's cost, in the same way."""
-    if compiled.failure is None and pure.failure is None:
-        compiled.samples[Figure.CPU_OF_PURE] = _shares(compiled, pure, Figure.CPU)
 
 
 def _shares(column: Column, of: Column, figure: Figure) -> list[float]:

@@ -18,7 +18,7 @@ from bench.footprint import footprint
 from bench.idle import idle_connections
 from bench.processes import BenchError, two_cores
 from bench.proxies import COMPILED, CONTENDERS, MEASURE, OURS
-from bench.results import Column, Figure, add_ratio_to_pure, add_ratios
+from bench.results import OF_ENVOY, OF_NGINX, OF_PURE, Column, Figure, add_ratios
 from bench.rounds import Setting, direct_latency, one_round
 
 if TYPE_CHECKING:
@@ -48,9 +48,11 @@ def measure_all(columns: list[Column], *, rounds: int, seconds: int, tell: Calla
             if column.failure is None:
                 _once(contender, column, setting, tell)
     named = {column.name: column for column in columns}
-    add_ratios(columns, named[MEASURE])
+    add_ratios(columns, named[MEASURE], OF_NGINX)
+    if "envoy" in named and named["envoy"].version is not None:
+        add_ratios(columns, named["envoy"], OF_ENVOY)
     if OURS in named and COMPILED in named:
-        add_ratio_to_pure(named[COMPILED], named[OURS])
+        add_ratios([named[COMPILED]], named[OURS], OF_PURE)
 
 
 def _round(pairs: list[tuple[Contender, Column]], setting: Setting, number: int) -> None:

@@ -7,12 +7,12 @@ import platform
 import shlex
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from bench.bars import BARS, BARS_COMPILED
+from bench.measure import cpu_model
 from bench.proxies import COMPILED, OURS
 from bench.results import Column, Figure
 
@@ -68,7 +68,7 @@ def machine(command: str, versions: str = "") -> list[str]:
     programs = [versions, f"Python {platform.python_version()}"]
     return [
         f"- Date: {datetime.now(UTC):%Y-%m-%d}",
-        f"- Machine: {_cpu_model()}, {os.cpu_count()} cores, Linux {platform.release()}",
+        f"- Machine: {cpu_model()}, {os.cpu_count()} cores, Linux {platform.release()}",
         f"- Versions: {', '.join(filter(None, programs))}",
         f"- Command: `{command}`",
     ]
@@ -81,7 +81,9 @@ def page(title: str, module: str, lines: list[str], *said: str) -> str:
 
 
 def _rows(columns: list[Column]) -> Iterable[list[str]]:
-    bars = {bar.figure: bar.text for bar in (*BARS_COMPILED, *BARS)}
+    bars = {bar.figure: bar.text for bar in BARS}
+    for bar in BARS_COMPILED:
+        bars[bar.figure] = ", ".join(filter(None, (bars.get(bar.figure), f"compiled {bar.text}")))
     for figure in Figure:
         cells = [_cell(column, figure) for column in columns]
         if any(cells):
@@ -102,10 +104,3 @@ def _line(cells: Iterable[str]) -> str:
 
 def _versions(columns: list[Column]) -> str:
     return ", ".join(f"{column.name} {column.version}" for column in columns if column.version)
-
-
-def _cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return " ".join(line.partition(":")[2].split())
-    return platform.machine()
