@@ -37,6 +37,11 @@ class LazyTimer:
                 self._handle.cancel()
             self._arm()
 
+    def wake_by(self, when: float) -> None:
+        """Expire at loop time `when`, or earlier."""
+        if when < self.when:
+            self.set(when)
+
     def cancel(self) -> None:
         """Never expire, and hold nothing."""
         self.when = self._armed_for = math.inf

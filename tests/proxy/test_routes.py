@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import fields
 
 import pytest
 
 from drainproxy.lifecycle.propagation import Rules
 from drainproxy.proxy.limits.routes import PROFILES, Route, Timeouts
-from drainproxy.proxy.limits.routing import Routes
+from drainproxy.proxy.limits.routing import Routes, RouteTimeouts
 from tests.proxy.test_timeouts import assert_error
 from tests.support.house import House
 from tests.support.message import Ending
@@ -52,16 +53,31 @@ def routes(path: str = "/api", *methods: str, **timeouts: float) -> tuple[Route,
 def test_a_path_matches_by_element_and_byte(path: str, target: bytes, matches: bool) -> None:
     """Nothing is decoded or normalised."""
     found = Routes((Route(path.encode(), frozenset(), SLOW),), DEFAULT).find(b"GET", target)
-    assert found is (SLOW if matches else DEFAULT)
+    assert said(found) == (SLOW if matches else DEFAULT)
 
 
 def test_the_first_that_matches_counts() -> None:
     """Order is the reader's tool."""
     first, second = Timeouts(total=1), Timeouts(total=2)
     both = Routes((Route(b"/a", frozenset((b"POST",)), first), Route(b"/a", frozenset(), second)), DEFAULT)
-    assert both.find(b"POST", b"/a/b") is first
-    assert both.find(b"GET", b"/a/b") is second
-    assert both.find(b"GET", b"/b") is DEFAULT
+    assert said(both.find(b"POST", b"/a/b")) == first
+    assert said(both.find(b"GET", b"/a/b")) == second
+    assert said(both.find(b"GET", b"/b")) == DEFAULT
+
+
+def test_a_request_is_held_to_every_word_of_its_route() -> None:
+    """None is lost between the file and the request."""
+    every = Timeouts(
+        connect=1, response_head=2, body=3, idle=4, total=5, drain=6, hold=7,
+        streams="finish", websockets="finish",
+    )  # fmt: skip
+    assert all(getattr(every, each.name) != getattr(Timeouts(), each.name) for each in fields(Timeouts))
+    assert said(Routes((Route(b"/", frozenset(), every),), DEFAULT).find(b"GET", b"/")) == every
+
+
+def said(found: RouteTimeouts) -> Timeouts:
+    """The words that make them."""
+    return Timeouts(**{each.name: getattr(found, each.name) for each in fields(Timeouts)})
 
 
 def test_without_a_profile_a_sidecar_limits_nothing() -> None:

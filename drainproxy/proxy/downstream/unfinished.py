@@ -11,6 +11,7 @@ from drainproxy.errors import DrainDeadline, OutOfBuffers, RequestError
 from drainproxy.lifecycle.lazytimer import LazyTimer
 from drainproxy.proxy.limits.deadlines import Deadlines
 from drainproxy.proxy.limits.routes import Timeouts
+from drainproxy.proxy.limits.routing import RouteTimeouts
 from drainproxy.proxy.plane import Plane
 from drainproxy.proxy.wire.buffers import Buffers
 from drainproxy.proxy.wire.endpoint import session_of
@@ -39,8 +40,8 @@ class Unfinished:
         self._stage = stage
         self.kind = kind
         self.started = client.loop.time()
-        own = Timeouts(total=client.timer.when - self.started)
-        self._deadlines = Deadlines(own, self.started, client.plane.lifecycle.published, client.timer.set)
+        own = RouteTimeouts(Timeouts(total=client.timer.when - self.started))
+        self._deadlines = Deadlines(own, self.started, client.plane.lifecycle.published, client.timer)
         self._deadlines.arm()
         client.plane.inflight.add(self)
         client.plane.buffers.begun[self] = None

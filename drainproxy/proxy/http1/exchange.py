@@ -41,7 +41,7 @@ class Exchange(Claim):
     def __init__(self, client: Downstream, plane: Plane, request: Request, now: float) -> None:
         self._client, self._plane = client, plane
         self._connecting = None
-        self.deadlines = Deadlines(request.timeouts, now, plane.lifecycle.published, client.timer.set)
+        self.deadlines = Deadlines(request.timeouts, now, plane.lifecycle.published, client.timer)
         self.started, self.kind = now, "http"
         self.head, self.request = request.head, request
         self._body = body = request.body

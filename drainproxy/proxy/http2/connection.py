@@ -117,7 +117,7 @@ class Http2Connection(Relay):
     def reached(self, upstream: UpstreamConnection) -> None:
         """See Relay."""
         self._ready_by = self.loop.time() + self.plane.settings.head_timeout
-        self.wake_by(self._ready_by)
+        self.timer.wake_by(self._ready_by)
         upstream.give_way(0, self.from_upstream.backlog)
         # It may be more than the application takes, which pauses again.
         self._to_upstream(self._take_early())
@@ -137,7 +137,7 @@ class Http2Connection(Relay):
             return None
         if half.pieces or half.block or rest.by < math.inf:
             rest.look(half, self._streams.open, self._read_at)
-            self.wake_by(rest.by)
+            self.timer.wake_by(rest.by)
         return out, half.backlog
 
     def _client_failed(self, fault: FrameFault) -> None:
@@ -273,7 +273,7 @@ class Http2Connection(Relay):
     def _all_closed(self) -> None:
         limit = self.plane.connection_limit
         self._idle_since = self.loop.time()
-        self.wake_by(self._idle_since + self.plane.settings.keepalive_idle)
+        self.timer.wake_by(self._idle_since + self.plane.settings.keepalive_idle)
         if limit.idle is not None:
             limit.idle.pop(self, None)
             limit.idle[self] = None
@@ -354,11 +354,6 @@ class Http2Connection(Relay):
         self._early = []
 
     # Time.
-
-    def wake_by(self, when: float) -> None:
-        """Look at what is due at loop time `when`, or earlier."""
-        if when < self.timer.when:
-            self.timer.set(when)
 
     def _limits(self) -> list[Deadlines]:
         """Return the times of those streams that have any."""

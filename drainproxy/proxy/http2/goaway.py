@@ -14,6 +14,7 @@ from drainproxy.proxy.http2.part import Part
 from drainproxy.proxy.http2.streams import OUR_PING, StreamHost
 
 if TYPE_CHECKING:
+    from drainproxy.lifecycle.lazytimer import LazyTimer
     from drainproxy.metrics import Goodbye
     from drainproxy.proxy.http2.streams import Streams
     from drainproxy.proxy.plane import Plane
@@ -31,6 +32,7 @@ class Parting(StreamHost, Protocol):
     """The connection that says it (connection.py)."""
 
     plane: Plane
+    timer: LazyTimer
     arrived_at: float
 
     @property
@@ -43,9 +45,6 @@ class Parting(StreamHost, Protocol):
 
     def write(self, data: bytes) -> None:
         """Write, unless the client is gone."""
-
-    def wake_by(self, when: float) -> None:
-        """Look at what is due at loop time `when`, or earlier."""
 
     def end(self, code: Code, why: Goodbye | None) -> None:
         """Say goodbye and close."""
@@ -104,7 +103,7 @@ class Goaway(Part):
 
     def _wait_until(self, when: float) -> None:
         self.due = when
-        self._connection.wake_by(when)
+        self._connection.timer.wake_by(when)
 
     def asked(self) -> None:
         """The client has opened its first stream."""

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     import asyncio
 
     from drainproxy.errors import RequestError
+    from drainproxy.lifecycle.lazytimer import LazyTimer
     from drainproxy.metrics import StreamEnded
     from drainproxy.proxy.http2.frame_reader import FrameReader
-    from drainproxy.proxy.limits.routes import Timeouts
+    from drainproxy.proxy.limits.routing import RouteTimeouts
     from drainproxy.proxy.plane import Plane
 
 MAX_PATH_BYTES: Final = 200
@@ -31,13 +32,11 @@ class StreamOwner(Protocol):
     loop: asyncio.AbstractEventLoop
     plane: Plane
     peer: bytes
+    timer: LazyTimer
 
     @property
     def from_upstream(self) -> FrameReader:
         """What the application says."""
-
-    def wake_by(self, when: float) -> None:
-        """Look at what is due at loop time `when`, or earlier."""
 
 
 class OpenStreams(Protocol):
@@ -91,11 +90,11 @@ class Stream:
         # What is shown, and no more: a thousand long paths would be a lot. A query may hold secrets.
         self.method, self.path = method[:32], path.partition(b"?")[0][:MAX_PATH_BYTES]
 
-    def limit(self, timeouts: Timeouts) -> None:
+    def limit(self, timeouts: RouteTimeouts) -> None:
         """Hold it to these times, and to the drain's."""
         connection = self._connection
         published = connection.plane.lifecycle.published
-        self.limits = limits = Deadlines(timeouts, self.started, published, connection.wake_by)
+        self.limits = limits = Deadlines(timeouts, self.started, published, connection.timer, shared=True)
         limits.arm()
 
     def responding(self) -> None:

@@ -1,7 +1,7 @@
 """By when must one piece of work have got how far? A value that each piece has, made of the times it wants.
 
 A request wants all of its route's, a conversation `idle` and the drain's alone; what nobody has named does
-not hold. Knows no clock: `wake` is called for the nearest, and whoever is woken asks what has run out.
+not hold. Knows no clock: its timer wakes by the nearest, and whoever is woken asks what has run out.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from drainproxy.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from drainproxy.lifecycle.lazytimer import LazyTimer
     from drainproxy.lifecycle.snapshot import Snapshot
-    from drainproxy.proxy.limits.routes import Timeouts
+    from drainproxy.proxy.limits.routing import RouteTimeouts
 
 
-def ends_by(timeouts: Timeouts, published: Snapshot) -> float:
+def ends_by(timeouts: RouteTimeouts, published: Snapshot) -> float:
     """Return the loop time by which a drain wants a request with these timeouts to end."""
     if timeouts.drain is None or published.deadline == math.inf:
         return published.work_deadline
@@ -48,14 +47,20 @@ class Timed(Protocol):
 class Deadlines:
     """Loop times in seconds, `math.inf` for none."""
 
-    __slots__ = ("_timeouts", "_wake", "body", "drain", "idle", "response_head", "total")
+    __slots__ = ("_shared", "_timeouts", "_timer", "body", "drain", "idle", "response_head", "total")
 
     def __init__(
-        self, timeouts: Timeouts, now: float, published: Snapshot, wake: Callable[[float], None]
+        self,
+        timeouts: RouteTimeouts,
+        now: float,
+        published: Snapshot,
+        timer: LazyTimer,
+        *,
+        shared: bool = False,
     ) -> None:
-        """Count from loop time `now`."""
+        """Count from loop time `now`. `shared`: the timer wakes for others, too."""
         self._timeouts = timeouts
-        self._wake = wake
+        self._timer, self._shared = timer, shared
         # A sum is a float of its own, and a thousand streams have four each: one does for every limit unset.
         none = math.inf
         self.total = none if timeouts.total == none else now + timeouts.total
@@ -85,7 +90,10 @@ class Deadlines:
     def arm(self) -> None:
         """Be woken at the nearest, if there is any."""
         if (nearest := self.nearest()) < math.inf:
-            self._wake(nearest)
+            if self._shared:
+                self._timer.wake_by(nearest)
+            else:
+                self._timer.set(nearest)
 
     def count_from(self, now: float) -> None:
         """Give the application its time from `now` on; `math.inf`: it has not been asked yet."""

@@ -70,14 +70,6 @@ class Timeouts:
     websockets: Leaving = "leave"
     """What a drain asks of WebSockets, instead of the setting `websockets`."""
 
-    def of_conversation(self) -> Timeouts:
-        """Return those that hold for a conversation: nobody knows how long one should take."""
-        return Timeouts(idle=self.idle, drain=self.drain)
-
-    def of_unread(self) -> Timeouts:
-        """Return those that hold for a request that nobody reads on its way."""
-        return Timeouts(total=self.total, drain=self.drain)
-
 
 PROFILES: Mapping[str, Timeouts] = {
     "api": Timeouts(connect=3, response_head=5, idle=5, total=10),

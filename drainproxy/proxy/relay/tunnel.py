@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from drainproxy.metrics import TunnelEnded
     from drainproxy.proxy.downstream.client import ClientSocket
     from drainproxy.proxy.downstream.registry import Registry
-    from drainproxy.proxy.limits.routes import Timeouts
+    from drainproxy.proxy.limits.routing import RouteTimeouts
     from drainproxy.proxy.upstream.connection import UpstreamConnection
     from drainproxy.proxy.wire.endpoint import Endpoint
 
@@ -43,7 +43,7 @@ class Tunnel(Relay):
     body_read = True
 
     def __init__(
-        self, registry: Registry, timeouts: Timeouts, asked: Mapping[str, str], protocol: bytes
+        self, registry: Registry, timeouts: RouteTimeouts, asked: Mapping[str, str], protocol: bytes
     ) -> None:
         """`asked`: what described the request that led here."""
         super().__init__(registry)
@@ -88,7 +88,7 @@ class Tunnel(Relay):
         self._open = True
         self.started = now = self.loop.time()
         self._deadlines = Deadlines(
-            self._timeouts.of_conversation(), now, plane.lifecycle.published, self.timer.set
+            self._timeouts.of_conversation(), now, plane.lifecycle.published, self.timer
         )
         plane.inflight.add(self)
         self.drain_by(self.deadline)

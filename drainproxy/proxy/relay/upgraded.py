@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from drainproxy.errors import RequestError
     from drainproxy.metrics import TunnelEnded
     from drainproxy.proxy.downstream.registry import Registry
-    from drainproxy.proxy.limits.routes import Timeouts
+    from drainproxy.proxy.limits.routing import RouteTimeouts
 
 
-def tunnel_for(registry: Registry, timeouts: Timeouts, asked: Mapping[str, str], protocol: bytes) -> Tunnel:
+def tunnel_for(
+    registry: Registry, timeouts: RouteTimeouts, asked: Mapping[str, str], protocol: bytes
+) -> Tunnel:
     """Make what goes on in `protocol`; the rest is as for Tunnel."""
     kind = WebSocketTunnel if protocol == b"websocket" else Tunnel
     return kind(registry, timeouts, asked, protocol)
@@ -35,7 +37,7 @@ class WebSocketTunnel(Tunnel):
     __slots__ = ("_mark", "_said", "_stays", "_talk", "_unsent")
 
     def __init__(
-        self, registry: Registry, timeouts: Timeouts, asked: Mapping[str, str], protocol: bytes
+        self, registry: Registry, timeouts: RouteTimeouts, asked: Mapping[str, str], protocol: bytes
     ) -> None:
         super().__init__(registry, timeouts, asked, protocol)
         self._talk = Conversation(self.plane.settings.websocket_close_code)

@@ -35,12 +35,16 @@ class Behind(Protocol):
 class WriteBatch:
     """What will be written at the end of this turn, in order. One for all connections of a process."""
 
-    __slots__ = ("_failed", "_gathers", "_loop", "_then", "_waiting", "large_bytes", "turn", "written")
+    __slots__ = (
+        "_failed", "_flush", "_gathers", "_loop", "_then", "_waiting", "large_bytes", "turn", "written",
+    )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, failed: Callable[[str, BaseException], None]) -> None:
         """`failed` is told what went wrong with one entry; the others are not held up by it."""
         self._loop = loop
         self._failed = failed
+        self._flush = self.flush
+        """Bound once, and not in every turn."""
         self._gathers = not isinstance(loop, asyncio.SelectorEventLoop)
         """asyncio's transports put pieces together (before 3.12), or do not say that they have too many."""
         self._waiting: list[tuple[asyncio.Transport, bytes]] = []
@@ -60,7 +64,7 @@ class WriteBatch:
                 self.written(transport, len(data))
             return
         if not self._waiting and not self._then:
-            self._loop.call_soon(self.flush)
+            self._loop.call_soon(self._flush)
         self._waiting.append((transport, data))
 
     def write_pieces(self, transport: asyncio.Transport, pieces: list[Piece]) -> None:
@@ -79,7 +83,7 @@ class WriteBatch:
     def then(self, work: Behind) -> None:
         """Tell `work` once what was written before has been handed to its transports."""
         if not self._waiting and not self._then:
-            self._loop.call_soon(self.flush)
+            self._loop.call_soon(self._flush)
         self._then.append(work)
 
     def flush(self) -> None:
