@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from drainproxy.errors import UpstreamMalformed
+from drainproxy.proxy.message.field_names import (
+    MAX_REMEMBERED_BYTES,
+    MAX_REMEMBERED_NAMES,
+    OF_REQUESTS,
+    OF_RESPONSES,
+)
 from drainproxy.proxy.message.parser import (
     MAX_RESPONSE_FIELDS,
     MAX_RESPONSE_HEAD_BYTES,
@@ -14,6 +22,11 @@ from drainproxy.proxy.message.parser import (
 from drainproxy.proxy.settings import ProxySettings
 from tests.proxy import feeding
 from tests.proxy.feeding import WAYS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from drainproxy.proxy.message.parser import RequestHead, ResponseHead
 
 each_way = pytest.mark.parametrize("way", WAYS)
 
@@ -133,6 +146,22 @@ def test_a_name_with_an_underscore_is_remarked(way: str) -> None:
 
 
 # Responses.
+
+
+@pytest.mark.parametrize("read", [feeding.request, feeding.response])
+def test_names_that_nobody_sends_twice_are_not_kept_for_ever(
+    read: Callable[[bytes], RequestHead | ResponseHead],
+) -> None:
+    """What is known of a name is looked up as it was written; whoever invents names fills no memory, and what
+    is told of the others stays right."""
+    start = b"GET / HTTP/1.1\r\nHost: a\r\n" if read is feeding.request else b"HTTP/1.1 200 OK\r\n"
+    for number in range(2 * MAX_REMEMBERED_NAMES):
+        head = read(start + b"X-%d: 1\r\nX-%b: 2\r\ncOnTeNt-LeNgTh: 3\r\n\r\n" % (number, b"y" * 65))
+        assert head.fields[-2:] == [b"X-%d: 1\r\n" % number, b"X-%b: 2\r\n" % (b"y" * 65)]
+        assert head.noted[b"content-length"] == b"3"
+    known = (OF_REQUESTS if read is feeding.request else OF_RESPONSES).known
+    assert len(known) <= MAX_REMEMBERED_NAMES
+    assert max(map(len, known)) <= MAX_REMEMBERED_BYTES
 
 
 @each_way

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 from drainproxy.errors import MalformedHead
 from drainproxy.proxy.message import framing, headers, upgrade
+from drainproxy.proxy.message.parser import plain_decimal
 
 if TYPE_CHECKING:
     from drainproxy.errors import RequestError
-    from drainproxy.proxy.limits.routes import Timeouts
-    from drainproxy.proxy.limits.routing import Routes
+    from drainproxy.proxy.limits.routing import Routes, RouteTimeouts
     from drainproxy.proxy.message.framing import Body
     from drainproxy.proxy.message.headers import Target
     from drainproxy.proxy.message.parser import RequestHead
@@ -32,7 +32,7 @@ class Request:
         "body", "elsewhere", "for_us", "handed", "head", "target", "timeouts", "upgrade", "upgrade_ignored",
     )  # fmt: skip
 
-    def __init__(self, head: RequestHead, target: Target, body: Body | None, timeouts: Timeouts) -> None:
+    def __init__(self, head: RequestHead, target: Target, body: Body | None, timeouts: RouteTimeouts) -> None:
         self.head = head
         self.target = target
         self.body = body
@@ -81,9 +81,9 @@ def receive(head: RequestHead, routes: Routes, settings: ProxySettings) -> Reque
 
 def _count_down(head: RequestHead) -> bool:
     """Take one off Max-Forwards; tell whether none was left (RFC 9110 section 7.6.2)."""
-    value = head.noted[b"max-forwards"]
-    if not value.isdigit() or len(value) > framing.MAX_LENGTH_DIGITS:
+    hops = plain_decimal(head.noted.get(b"max-forwards"))
+    if hops is None:
         raise MalformedHead("Max-Forwards is not one decimal")
-    left = b"Max-Forwards: %d\r\n" % min(max(int(value) - 1, 0), MAX_FORWARDS)
+    left = b"Max-Forwards: %d\r\n" % min(max(hops - 1, 0), MAX_FORWARDS)
     head.fields = [left if headers.name_of(line) == b"max-forwards" else line for line in head.fields]
-    return int(value) == 0
+    return hops == 0

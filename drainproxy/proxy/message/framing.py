@@ -12,18 +12,16 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from drainproxy import errors
-from drainproxy.proxy.message.parser import tokens
+from drainproxy.proxy.message.parser import plain_decimal, tokens
 from drainproxy.proxy.wire.run_queue import LINE_BYTES, READ_BUDGET
 from drainproxy.proxy.wire.weights import OBJECT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from drainproxy.proxy.message.parser import Line, Noted, RequestHead, ResponseHead
+    from drainproxy.proxy.message.parser import Line, RequestHead, ResponseHead
     from drainproxy.proxy.wire.write_batch import Piece
 
-MAX_LENGTH_DIGITS: Final = 18
-"""A Content-Length with more is no number that any body has."""
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED: Final = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
 _CHUNK_LINE: Final = re.compile(
@@ -311,11 +309,6 @@ def chunked(body: Body, data: bytes) -> tuple[list[Piece], int, bytes | None]:
     return pieces, size, rest
 
 
-def _content_length(value: bytes) -> int | None:
-    """Return the one plain decimal, or None where it is repeated or anything else."""
-    return int(value) if value.isdigit() and len(value) <= MAX_LENGTH_DIGITS else None
-
-
 def request_body(head: RequestHead) -> Body | None:
     """Return how the request's body is read, or None for no body. Raises a ClientError (RFC 9112 6.3)."""
     noted = head.noted
@@ -333,7 +326,7 @@ def request_body(head: RequestHead) -> Body | None:
         if tokens(codings) != [b"chunked"]:
             raise errors.UnsupportedCoding
         return ChunkedBody()
-    length = _content_length(lengths or b"")
+    length = plain_decimal(lengths)
     if length is None:
         raise errors.AmbiguousFraming("Content-Length is not one decimal")
     return LengthBody(length) if length else None
@@ -359,13 +352,7 @@ def response_body(head: ResponseHead, method: bytes) -> Body | None:
         return AnswersChunkedBody()
     if lengths is None:
         return UntilCloseBody()
-    length = _content_length(lengths)
+    length = head.content_length
     if length is None:
         raise errors.UpstreamMalformed("Content-Length is not one decimal")
     return LengthBody(length) if length else None
-
-
-def advertised_length(noted: Noted) -> int | None:
-    """Return the Content-Length that describes a body which is not sent (HEAD, 304; RFC 9110 section 8.6)."""
-    lengths = noted.get(b"content-length")
-    return _content_length(lengths) if lengths is not None else None

@@ -19,7 +19,7 @@ from drainproxy.proxy.message.field_names import (
     X_FORWARDED_PREFIX,
     words,
 )
-from drainproxy.proxy.message.framing import LAST_CHUNK, Framing, advertised_length
+from drainproxy.proxy.message.framing import LAST_CHUNK, Framing
 from drainproxy.proxy.message.parser import KEEP_ALIVE, Line, tokens
 
 if TYPE_CHECKING:
@@ -186,14 +186,13 @@ def forwarding(head: RequestHead, peer: bytes, scheme: bytes, count: int) -> byt
     lines = b""
     if scheme == b"https" and CLIENT_SCHEME.isdisjoint(noted):
         lines = b"X-Forwarded-Proto: https\r\n"
-    if (
-        peer
-        and CLIENT_ADDRESS.isdisjoint(noted)
-        and count < COMMON_MAX_FIELDS
-        and head.size < COMMON_MAX_HEAD_BYTES
-    ):
-        lines += _forwarded_for.get(peer) or _remember(peer)
-    return lines
+    if not peer or count >= COMMON_MAX_FIELDS or head.size >= COMMON_MAX_HEAD_BYTES:
+        return lines
+    for name in noted:
+        # Compiled, this is a fifth of `isdisjoint`.
+        if name in CLIENT_ADDRESS:
+            return lines
+    return lines + (_forwarded_for.get(peer) or _remember(peer))
 
 
 def _remember(peer: bytes) -> bytes:
@@ -274,7 +273,8 @@ def response_head(
     elif body is not None and body.framing is Framing.LENGTH:
         lines.append(b"Content-Length: %d\r\n" % body.length)
     elif body is None:
-        length = advertised_length(response.noted)
+        # Of a body that is not sent (HEAD, 304; RFC 9110 section 8.6).
+        length = response.content_length
         if length is not None and response.status != 204:
             lines.append(b"Content-Length: %d\r\n" % length)
         elif request.method == b"HEAD" and b"transfer-encoding" in response.noted and request.http_1_1:

@@ -12,6 +12,9 @@ USUAL: Final = {
     f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode(): status.value for status in HTTPStatus
 }
 """Nearly every status line -> status."""
+OK_LINE: Final = b"HTTP/1.1 200 OK\r\n"
+OK_LINE_BYTES: Final = len(OK_LINE)
+"""The most usual one."""
 _REASON: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 """RFC 9112 section 4. llhttp takes control characters too."""
 
