@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import re
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,8 +68,16 @@ def where(command: str) -> str:
     load = os.getloadavg()[2]
     return (
         f"{when}, {os.cpu_count()} cores of {_processor()}, {memory_gb:.0f} GB, Linux {platform.release()},"
-        f" Python {platform.python_version()}, `{command}`, load over the last 15 minutes {load:.1f}."
+        f" Python {platform.python_version()}, {_flavour()}, `{command}`,"
+        f" load over the last 15 minutes {load:.1f}."
     )
+
+
+def _flavour() -> str:
+    """Return `pure` or `compiled`, as the program says that is under test."""
+    program = Path(sys.executable).with_name("drainproxy")
+    told = subprocess.run([program, "version"], check=True, capture_output=True, text=True, timeout=30.0)
+    return told.stdout.split(", ")[1]
 
 
 def _processor() -> str:

@@ -18,11 +18,10 @@ LOSS = Outcome(
 )
 
 
-def ended(gone_s: float = 6.0, drained_s: float = 5.0, killed: tuple[str, ...] = ()) -> Ended:
-    report = {
-        "propagation_ended": "slices_quiet",
-        "phases_s": {"propagating": drained_s - 0.5, "draining": 0.5},
-    }
+def ended(
+    gone_s: float = 6.0, drained_s: float = 5.0, killed: tuple[str, ...] = (), by: str = "slices_quiet"
+) -> Ended:
+    report = {"propagation_ended": by, "phases_s": {"propagating": drained_s - 0.5, "draining": 0.5}}
     return Ended(gone_s=gone_s, killed=list(killed), report=report)
 
 
@@ -52,6 +51,7 @@ FAULTS = {
     "drainproxy: only 999 requests": {"called": Called(999)},
     "drainproxy: a pod took 15.2 s, not less than 15.2 s": {"ended": [ended(15.2)]},
     "drainproxy: 1 pods without a report": {"ended": [Ended(6.0, [], {})]},
+    "drainproxy: 1 pods that never had the cluster's word": {"ended": [ended(by="quiet"), ended()]},
     "drainproxy: no pod was ended": {"ended": []},
 }
 

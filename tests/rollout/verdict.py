@@ -12,7 +12,7 @@ from tests.rollout.rows import BARE, IDLE, PROBERS, SLEEP_15, STREAMS, WITH_API
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tests.rollout.play import RowResult
+    from tests.rollout.play import Ended, RowResult
 
 MARGIN_S, QUIET_S, LEAVE_S, SPARSE_MIN_S = 2.0, 2.0, 8.0, 8.0
 QUICK_LAG_S = 2.0
@@ -42,6 +42,7 @@ def _losses(at_lag: dict[str, RowResult], min_requests: int) -> Iterator[str]:
             "orders confirmed and never processed": result.orders.missing,
             "killed containers": sum(len(each.killed) for each in result.ended),
             "pods without a report": sum(not each.report for each in result.ended),
+            "pods that never had the cluster's word": sum(_by_quiet(result, each) for each in result.ended),
             "lost event ids": streams.ids_lost,
             "torn events": streams.torn,
             "bad WebSocket codes": sum(n for code, n in streams.codes.items() if code not in GOOD_CODES),
@@ -54,6 +55,11 @@ def _losses(at_lag: dict[str, RowResult], min_requests: int) -> Iterator[str]:
     bare = at_lag.get(BARE.name)
     if bare and not bare.lost:
         yield f"{BARE.name}: 0 lost requests, so nothing was proved"
+
+
+def _by_quiet(result: RowResult, ended: Ended) -> bool:
+    """Tell whether a pod that may ask the API server has left without having heard of it."""
+    return result.row.rbac != "none" and ended.report.get("propagation_ended") == "quiet"
 
 
 def _seconds(at_lag: dict[str, RowResult], lag_s: float) -> Iterator[str]:
