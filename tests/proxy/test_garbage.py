@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from drainproxy.proxy.wire.allocator import resident_bytes
+from drainproxy.proxy.wire.allocator import give_back, resident_bytes
 from drainproxy.proxy.wire.garbage import GIVE_BACK_EVERY_S, QUIET_BYTES, Garbage
 
 if TYPE_CHECKING:
@@ -48,8 +48,10 @@ class Knot:
 
 @pytest.fixture
 def as_before() -> Iterator[None]:
-    """Have the interpreter as it was, afterwards."""
+    """Have the interpreter as it was, afterwards, and nothing free at first that other tests have left: what
+    fits into it lets nothing grow."""
     before = gc.get_threshold()
+    give_back()
     yield
     gc.unfreeze()
     gc.set_threshold(*before)
