@@ -19,20 +19,22 @@ from drainproxy.proxy.upstream.probe import QUIET_S
 from tests.kube.cluster import pod
 
 if TYPE_CHECKING:
+    from bench.proxies import Contender
     from tests.kube.cluster import Pod
 
 IDLE_S = 60.0
 SETTLE_S = 2.0
 
 
-def footprint(column: Column) -> None:
+def footprint(contender: Contender, column: Column) -> None:
     """Add the figures of an idle sidecar in a pod."""
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-        asyncio.run(_in_a_pod(column, Path(directory)))
+        asyncio.run(_in_a_pod(contender, column, Path(directory)))
 
 
-async def _in_a_pod(column: Column, directory: Path) -> None:
-    async with pod(directory, rbac="slices+pod+events", bare=True) as it:
+async def _in_a_pod(contender: Contender, column: Column, directory: Path) -> None:
+    flavour = dict(contender.env)
+    async with pod(directory, rbac="slices+pod+events", bare=True, variables=flavour) as it:
         await it.looked()
         for path in ("/readyz", "/metrics"):
             await it.proxy.get(path)

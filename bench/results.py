@@ -81,6 +81,7 @@ class Column:
         return f"{value:,.{figure.value.digits}f} {figure.value.unit}".strip()
 
 
+IN_A_POD = (Figure.RSS_POD, Figure.PRIVATE_POD, Figure.DIRTY_POD, Figure.WAKES, Figure.IDLE_CPU)
 OF_NGINX = {Figure.CPU: Figure.CPU_RATIO, Figure.BYTES: Figure.BYTES_RATIO}
 OF_ENVOY = {Figure.CPU: Figure.CPU_OF_ENVOY, Figure.P50: Figure.P50_OF_ENVOY, Figure.P99: Figure.P99_OF_ENVOY}
 OF_PURE = {Figure.CPU: Figure.CPU_OF_PURE}

@@ -72,10 +72,11 @@ def _once(contender: Contender, column: Column, setting: Setting, tell: Callable
         tell(f"{contender.name}: idle connections")
         with _sentence_for(column, Figure.RSS_CONNECTIONS):
             idle_connections(contender, column, setting)
-    if contender.name == OURS:
-        tell("a sidecar that nobody asks")
+    if contender.name in {OURS, COMPILED}:
+        tell(f"{contender.name}: a sidecar that nobody asks")
         with _sentence_for(column, Figure.RSS_POD):
-            footprint(column)
+            footprint(contender, column)
+    if contender.name == OURS:
         tell("the preStop helper")
         with _sentence_for(column, Figure.PRESTOP_CPU):
             prestop_helper(contender, column, setting)
