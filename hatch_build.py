@@ -40,6 +40,7 @@ PURE = {
     "proxy/limits/routes.py": "the manual is made of what its fields are annotated with, which mypyc forgets",
     "proxy/message/http2_preface.py": "an exception",
     "proxy/wire/listening_socket.py": "its class is one of Python's own socket",
+    "proxy/wire/selector.py": "its class is one of Python's own selector",
     "proxy/wire/small_reads.py": "its class is one of asyncio, which asks what it is",
 }
 """What inherits from Python's classes is of the sources, exceptions too: decision 0023 has the reason."""

@@ -11,6 +11,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import selectors
 import sys
 import traceback
 from pathlib import Path
@@ -121,6 +122,10 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
                 raise ConfigError(["loop: uvloop is not installed; write auto or asyncio"]) from None
         else:
             return Loop
+    if hasattr(selectors, "EpollSelector"):
+        from drainproxy.proxy.wire.selector import new_event_loop  # noqa: PLC0415 - epoll is Linux's
+
+        return new_event_loop
     return asyncio.new_event_loop
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from drainproxy.eventloop import Loop
+from drainproxy.proxy.wire.selector import new_event_loop
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Mapping
 
     import pytest
@@ -18,5 +19,5 @@ def pytest_asyncio_loop_factories(
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Name the loops. A test that chooses the loop of a process needs no second one of its own."""
     if "loop" in getattr(item, "fixturenames", ()):
-        return {"asyncio": asyncio.new_event_loop}
-    return {"asyncio": asyncio.new_event_loop, "uvloop": Loop}
+        return {"asyncio": new_event_loop}
+    return {"asyncio": new_event_loop, "uvloop": Loop}
