@@ -62,6 +62,11 @@ class Column:
     open_connections: int = 0
     """How many of the idle connections it really held while their memory was read."""
 
+    @property
+    def measured(self) -> bool:
+        """It is installed, and nothing went wrong with the whole of it."""
+        return self.version is not None and self.failure is None
+
     def add(self, figure: Figure, value: float) -> None:
         """One more sample."""
         self.samples.setdefault(figure, []).append(value)
@@ -91,7 +96,7 @@ OF_PURE = {Figure.CPU: Figure.CPU_OF_PURE}
 def add_ratios(columns: list[Column], measure: Column, named: dict[Figure, Figure]) -> None:
     """Divide round by round by the same round of `measure`, so that a noisy round cancels itself out."""
     for column in columns:
-        if column.failure is None and measure.failure is None:
+        if column.measured and measure.measured:
             for figure, ratio in named.items():
                 column.samples[ratio] = _shares(column, measure, figure)
 

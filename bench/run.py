@@ -49,7 +49,7 @@ def measure_all(columns: list[Column], *, rounds: int, seconds: int, tell: Calla
                 _once(contender, column, setting, tell)
     named = {column.name: column for column in columns}
     add_ratios(columns, named[MEASURE], OF_NGINX)
-    if "envoy" in named and named["envoy"].version is not None:
+    if "envoy" in named:
         add_ratios(columns, named["envoy"], OF_ENVOY)
     if OURS in named and COMPILED in named:
         add_ratios([named[COMPILED]], named[OURS], OF_PURE)
