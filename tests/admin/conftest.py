@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
 from drainproxy.eventloop import Loop
+from drainproxy.proxy.wire.selector import new_event_loop
 from tests.admin.premises import Premises
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
@@ -19,7 +20,7 @@ def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Name the loops."""
-    return {"asyncio": asyncio.new_event_loop, "uvloop": Loop}
+    return {"asyncio": new_event_loop, "uvloop": Loop}
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
 from drainproxy.eventloop import Loop
+from drainproxy.proxy.wire.selector import new_event_loop
 from tests.kube import workload
 from tests.kube.server import TOKEN
 from tests.support.authority import Authority
@@ -17,6 +17,7 @@ from tests.support.cluster.resources import AUTOSCALERS, DEPLOYMENTS, NAMESPACES
 from tests.support.cluster.server import ApiServer
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Mapping
 
 
@@ -24,7 +25,7 @@ def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Name the loops; the standard one, where a test names none."""
-    loops = {"asyncio": asyncio.new_event_loop, "uvloop": Loop}
+    loops = {"asyncio": new_event_loop, "uvloop": Loop}
     marked = item.get_closest_marker("asyncio")
     return loops if marked and "loop_factories" in marked.kwargs else {"asyncio": loops["asyncio"]}
 

@@ -6,18 +6,18 @@ import asyncio
 import contextlib
 import selectors
 import socket
-import struct
 from typing import TYPE_CHECKING
 
 import pytest
 
+from drainproxy.cli.main import _loop_factory
 from drainproxy.proxy.wire.selector import ENDS_A_TURN, Selector, new_event_loop
+from tests.support.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CROWD = 3 * ENDS_A_TURN
-RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 @pytest.fixture
@@ -33,12 +33,6 @@ def pairs() -> Iterator[list[tuple[socket.socket, socket.socket]]]:
         yield made
 
 
-def reset(wire: socket.socket) -> None:
-    """Hang up without a word."""
-    wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-    wire.close()
-
-
 def test_ends_are_told_of_few_at_a_time_and_who_speaks_at_once(
     pairs: list[tuple[socket.socket, socket.socket]],
 ) -> None:
@@ -48,7 +42,7 @@ def test_ends_are_told_of_few_at_a_time_and_who_speaks_at_once(
         for ours, _ in pairs:
             selector.register(ours, selectors.EVENT_READ)
         for _, theirs in crowd:
-            reset(theirs)
+            Wire(theirs).reset()
         mouth.send(b"x")
         told: list[int] = []
         for _ in range(CROWD // ENDS_A_TURN):
@@ -67,7 +61,7 @@ def test_few_ends_are_told_of_together(pairs: list[tuple[socket.socket, socket.s
         for ours, _ in pairs:
             selector.register(ours, selectors.EVENT_READ)
         for _, theirs in pairs[:ENDS_A_TURN]:
-            reset(theirs)
+            Wire(theirs).reset()
         for _, theirs in pairs[ENDS_A_TURN:]:
             theirs.send(b"x")
         assert len(selector.select(0)) == len(pairs)
@@ -93,7 +87,7 @@ def test_a_loop_loses_a_crowd_in_several_turns(pairs: list[tuple[socket.socket, 
         for ours, _ in pairs:
             await loop.create_connection(lambda: _Gone(lost, turn), sock=ours)
         for _, theirs in pairs:
-            reset(theirs)
+            Wire(theirs).reset()
         while len(lost) < len(pairs) and turn[0] < 10 * len(pairs):
             await asyncio.sleep(0)
             turn[0] += 1
@@ -102,3 +96,8 @@ def test_a_loop_loses_a_crowd_in_several_turns(pairs: list[tuple[socket.socket, 
         runner.run(lose())
     assert len(lost) == len(pairs)
     assert max(lost.count(each) for each in set(lost)) <= ENDS_A_TURN
+
+
+def test_it_is_the_loop_that_ships() -> None:
+    """Where asyncio's is asked for."""
+    assert _loop_factory("asyncio") is new_event_loop
