@@ -35,10 +35,6 @@ PATIENCE = 4
 @pytest.mark.parametrize("name", TOLD_CLIENTS)
 async def test_what_is_held_is_told_and_let_go_of(tmp_path: Path, loop_kind: str, name: str) -> None:
     """Without a limit in the way: `buffered_bytes` grows as the process does, and both come back."""
-    if (name, loop_kind) == ("body ahead", "uvloop"):
-        pytest.skip(
-            "told of up to 6 MiB too much in half of its runs: what has gone to the application's socket"
-        )
     state = BY_NAME[name]
     async with (
         doors(tmp_path, state.door) as (how, authority, _),

@@ -194,6 +194,9 @@ class Buffers:
         keeps. Not more of that than waits, or many short waits would look like much."""
         size = transport.get_write_buffer_size()
         if self._keeps_pieces:
+            if transport not in self._pieces:
+                # What was put off is less than that with what has gone of it.
+                kept = min(kept, max(LARGE_BYTES - size, 0))
             return size + min(size, SMALL_BYTES if self.tight else kept)
         # asyncio's bytearray has made as much room as was needed, where it came in large pieces.
         return size
