@@ -34,7 +34,14 @@ def _group(ways: dict[str, dict[str, str]]) -> Iterator[Path | None]:
     for place, files in ways.items():
         group = MOUNT / place / f"drainproxy-test-{os.getpid()}"
         try:
+            if group.exists():
+                # Of a run that was killed; who had that number is gone.
+                group.rmdir()
             group.mkdir()
+            if not (group / "cgroup.procs").exists():
+                # Nothing is mounted here: files in it would bound nobody.
+                group.rmdir()
+                continue
         except OSError:
             continue
         try:
