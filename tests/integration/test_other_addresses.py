@@ -41,7 +41,8 @@ async def test_localhost_finds_an_application_on_either_address(start):
     second._wire.setblocking(False)
     async with second:
         await proxy.line("application", state="accepts connections")
-        assert (await (await admitted(proxy)).ask(get())).body == b"ok"
+        answer = await (await admitted(proxy)).ask(get())
+        assert answer.body == b"ok", (answer, proxy.lines)
         assert second.accepted
 
 

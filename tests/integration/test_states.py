@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 CLIENTS = 250
 TOLD_CLIENTS = {
-    **dict.fromkeys(("silent", "idle", "idle WebSocket", "chunk line", "small held requests"), 3_000),
     **dict.fromkeys(
-        ("HTTP/2 idle", "frame header", "header block", "PROXY header", "small head", "idle in TLS"), 1_500
+        ("silent", "idle", "idle WebSocket", "chunk line", "small held requests", "header block"), 3_000
     ),
+    **dict.fromkeys(("HTTP/2 idle", "frame header", "PROXY header", "small head", "idle in TLS"), 1_500),
     **dict.fromkeys(("trailer", "ClientHello", "half a frame", "streams"), 600),
     **dict.fromkeys(("head", "pipelined", "held requests", "unread answer", "tunnel", "body ahead"), 400),
 }
