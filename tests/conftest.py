@@ -22,8 +22,8 @@ if os.environ.get("COLLECT_OFTEN"):
     # So that an object that was freed in somebody's hands is met here, and not a day later (decision 0023).
     gc.set_threshold(5, 2, 2)
 MOST_BYTES = 4 << 30
-"""Of one process's own data. Whatever takes more has no end: it fails by itself, instead of taking the machine's
-memory from every other test."""
+"""Of one process's own data. Whatever takes more has no end: it fails by itself, instead of taking the
+machine's memory from every other test."""
 
 
 def pytest_configure(config: pytest.Config) -> None:

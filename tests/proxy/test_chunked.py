@@ -15,6 +15,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from drainproxy.proxy.message.framing import (
+    JOINED_BYTES,
     LAST_CHUNK,
     MAX_CHUNK_LINE_BYTES,
     MAX_TRAILER_BYTES,
@@ -184,15 +185,26 @@ LARGE = bytes(range(256)) * 1024
 
 
 def test_a_large_chunk_is_passed_on_where_it_lies() -> None:
-    """Nothing of it is copied: a head and an end of ours around the pieces of what was read."""
+    """Nothing of it is copied: a line and an end of ours around each piece of what was read."""
     body = ChunkedBody()
     data = chunk(LARGE) + b"%x;a=b\r\n" % len(LARGE) + LARGE[:-1]
     pieces, size, rest = chunked(body, data)
     assert (size, rest) == (2 * len(LARGE) - 1, None)
-    assert b"".join(pieces) == chunk(LARGE + LARGE[:-1])
+    assert b"".join(pieces) == chunk(LARGE) + chunk(LARGE[:-1])
     assert [piece.obj is data for piece in pieces if isinstance(piece, memoryview)] == [True, True]
     pieces, size, rest = chunked(body, LARGE[-1:] + b"\r\n0\r\n\r\nGET")
     assert (b"".join(pieces), size, rest) == (chunk(LARGE[-1:]), 1, b"GET")
+
+
+def test_chunks_are_put_together_up_to_what_a_reader_holds_easily() -> None:
+    """Readers make an object of each chunk: what a client sends in pieces of 64 KiB does not become 256."""
+    piece = b"x" * JOINED_BYTES
+    pieces, size, _ = chunked(ChunkedBody(), chunk(piece) * 3 + b"10000\r\n" + piece[:-1])
+    assert b"".join(pieces) == chunk(piece) * 3 + chunk(piece[:-1])
+    assert size == 4 * JOINED_BYTES - 1
+    half = b"y" * (JOINED_BYTES // 2)
+    pieces, _, _ = chunked(ChunkedBody(), chunk(half) * 4 + chunk(b"z") + chunk(piece + b"x") + chunk(b"z"))
+    assert b"".join(pieces) == chunk(half * 2) * 2 + chunk(b"z") + chunk(piece + b"x") + chunk(b"z")
 
 
 def test_small_chunks_do_not_keep_what_they_were_read_in() -> None:
@@ -296,6 +308,24 @@ def test_what_is_sent_on_is_read_as_what_came(
         payload, out = payload[size:], out + made
     assert (payload, rest) == (b"", behind)
     assert by_h11(out + LAST_CHUNK) == (stream[1], True)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.sampled_from([1, 1_000, 30_000, 65_535, 65_536, 65_537, 200_000]), max_size=8), st.data())
+def test_large_chunks_are_read_as_what_came(sizes: list[int], draw: st.DataObject) -> None:
+    """However large they are and wherever they are cut: h11 reads the same body, in chunks of what came."""
+    payload = b"".join(b"%c" % (65 + at) * size for at, size in enumerate(sizes))
+    raw = b"".join(chunk(b"%c" % (65 + at) * size) for at, size in enumerate(sizes)) + LAST_CHUNK
+    cuts = draw.draw(st.lists(st.integers(0, len(raw)), max_size=3))
+    body, out, end = ChunkedBody(), b"", None
+    for start, stop in itertools.pairwise([0, *sorted(cuts), len(raw)]):
+        if end is None:
+            pieces, _, end = chunked(body, raw[start:stop])
+            out += b"".join(pieces)
+    assert end == b""
+    assert by_h11(out + LAST_CHUNK) == (payload, True)
+    made = [int(line, 16) for line in re.findall(rb"(?:^|\r\n)([0-9a-f]+)\r\n", out)]
+    assert max(made, default=0) <= max(JOINED_BYTES, *sizes, 0)
 
 
 @settings(max_examples=300)

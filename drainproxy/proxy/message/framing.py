@@ -42,6 +42,10 @@ MAX_TRAILERS: Final = 100
 """Each takes more than its bytes: bounded by their bytes alone, 16 KiB of them were 370 KiB here."""
 VIEWED_BYTES: Final = 1024
 """So much of a chunk is passed on where it lies; less is cheaper to copy than to point at."""
+JOINED_BYTES: Final = 64 * 1024
+"""Chunks that came together are passed on as one up to here. Readers make an object of each, and one that is
+larger than they keep room for is made of new pages each time: an aiohttp application took 1.7 times the
+processor time for chunks of 64 KiB that came as one of 256."""
 LAST_CHUNK: Final = b"0\r\n\r\n"
 """Without trailers."""
 
@@ -288,9 +292,9 @@ def chunk(payload: bytes) -> bytes:
 
 
 def chunked(body: Body, data: bytes) -> tuple[list[Piece], int, bytes | None]:
-    """Feed `data` to `body`; return its payload as one chunk, which is not put together, the payload's size,
+    """Feed `data` to `body`; return its payload in chunks, which are not put together, the payload's size,
     and what follows the message."""
-    pieces: list[Piece] = [b""]
+    pieces: list[Piece] = []
     read = len(data) + body.held_bytes
     if isinstance(body, ChunkedBody):
         rest = body.take(data, pieces)
@@ -301,12 +305,33 @@ def chunked(body: Body, data: bytes) -> tuple[list[Piece], int, bytes | None]:
         pieces.append(payload)
     if not size:
         return [], 0, rest
-    pieces[0] = b"%x\r\n" % size
-    pieces.append(b"\r\n")
+    if size > JOINED_BYTES and len(pieces) > 1:
+        pieces = _framed(pieces)
+    else:
+        pieces = [b"%x\r\n" % size, *pieces, b"\r\n"]
     if read > 2 * size:
         # Small chunks: what they were read in would be kept for them while they wait.
         pieces = [b"".join(pieces)]
     return pieces, size, rest
+
+
+def _framed(pieces: list[Piece]) -> list[Piece]:
+    """Return `pieces` in chunks of JOINED_BYTES at most, but for those that are larger themselves."""
+    out: list[Piece] = []
+    end = b""
+    joined: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        if joined and size + len(piece) > JOINED_BYTES:
+            out.append(b"%b%x\r\n" % (end, size))
+            out += joined
+            end, joined, size = b"\r\n", [], 0
+        joined.append(piece)
+        size += len(piece)
+    out.append(b"%b%x\r\n" % (end, size))
+    out += joined
+    out.append(b"\r\n")
+    return out
 
 
 def request_body(head: RequestHead) -> Body | None:
