@@ -16,6 +16,7 @@ from drainproxy.proxy.wire import buffers
 from drainproxy.proxy.wire.buffers import KERNEL_BYTES, SMALL_BYTES
 from drainproxy.proxy.wire.endpoint import SmallReads
 from drainproxy.proxy.wire.sockets import RECEIVE_BYTES, TCP_NOTSENT_LOWAT, UNSENT_BYTES
+from drainproxy.proxy.wire.write_batch import WriteBatch
 from tests.support.authority import Authority
 from tests.support.house import House
 from tests.support.upstream import Upstream, answering
@@ -261,6 +262,17 @@ class Stuck(asyncio.Transport):
         return self.waiting
 
 
+class Slow(Stuck):
+    """Takes what is written to it, and has sent all but `waiting` bytes of it."""
+
+    def is_closing(self) -> bool:
+        """See asyncio.BaseTransport."""
+        return False
+
+    def write(self, data: bytes) -> None:
+        """See asyncio.WriteTransport."""
+
+
 class Side:
     """Either side of a stream, which counts when it was told."""
 
@@ -291,6 +303,25 @@ async def test_pieces_that_a_transport_keeps_count_in_full_until_all_of_them_has
         transport.waiting = 0
         account.free_stream(transport)
         assert account.held_bytes == 0
+
+
+async def test_a_small_piece_behind_a_large_one_that_waits_counts_beside_all_of_it() -> None:
+    """It was put off to the end of the turn; the large one is kept for the few bytes that are left of it."""
+    loop, transport = asyncio.get_running_loop(), Slow()
+    batch = WriteBatch(loop, lambda _, defect: pytest.fail(str(defect)))
+    account = buffers.Buffers(1 << 30, batch, loop)
+    if not account.keeps_pieces:
+        pytest.skip("this loop's transports copy what they keep")
+    transport.waiting = 10
+    batch.write(transport, bytes(90_000))
+    transport.waiting += 50_000
+    batch.write(transport, bytes(50_000))
+    assert account.held_by(transport) == 90_000
+    batch.flush()
+    assert account.held_by(transport) == 90_000 + 50_000
+    transport.waiting = 50_000
+    account.hold_stream(transport)
+    assert account.held_by(transport) == 50_000 + KERNEL_BYTES
 
 
 async def test_a_piece_that_has_gone_counts_no_more_while_the_next_one_waits(

@@ -107,15 +107,12 @@ class Buffers:
         self._write_batch = write_batch
         self._loop = loop
         asyncios = isinstance(loop, asyncio.SelectorEventLoop)
-        self._keeps_pieces = not asyncios or sys.version_info >= (3, 12)
+        self.keeps_pieces = not asyncios or sys.version_info >= (3, 12)
         """Transports keep a piece that was written until all of it has gone, and say how much has not."""
-        self._kept_bytes = LARGE_BYTES // 2 if asyncios else LARGE_BYTES
-        """What has gone of the pieces that are kept while little waits: half of one on average. uvloop keeps
-        what it has tried to send together until all of that has gone."""
-        if self._keeps_pieces:
-            write_batch.written = self.hold_piece
         self._pieces: dict[Hashable, int] = {}
         """The last one of each transport."""
+        if self.keeps_pieces:
+            write_batch.written, write_batch.followed = self.hold_piece, self._pieces
         self._held: dict[Hashable, int] = {}
         self._kernel: dict[Hashable, int] = {}
         self.held_bytes = 0
@@ -169,8 +166,9 @@ class Buffers:
 
     def hold_stream(self, transport: asyncio.Transport) -> None:
         """Note that a transport's other end does not take what it gets."""
+        unsent = self._unsent(transport)
         self.hold_kernel(transport, 3 * SMALL_BYTES if self.tight else KERNEL_BYTES)
-        self.hold(transport, self._unsent(transport, LARGE_BYTES // 2) + self._kernel[transport])
+        self.hold(transport, unsent + self._kernel[transport])
 
     def hold_piece(self, transport: asyncio.Transport, size: int) -> None:
         """Note that a transport was given a piece of `size` bytes: all of it is kept while a part waits, and
@@ -182,21 +180,25 @@ class Buffers:
 
     def free_stream(self, transport: asyncio.Transport) -> None:
         """Note that a transport's other end takes more; `_look` sees when what is kept has gone."""
-        if not self._keeps_pieces or not transport.get_write_buffer_size():
+        if not self.keeps_pieces or not transport.get_write_buffer_size():
             self.free(transport)
         elif kernel := self._kernel.pop(transport, 0):
             self.kernel_bytes -= kernel
             self.hold(transport, self.held_by(transport) - kernel)
             self._look_soon()
 
-    def _unsent(self, transport: asyncio.Transport, kept: int) -> int:
-        """Return how much a transport holds: what has not gone, and `kept` bytes that have, of pieces that it
-        keeps. Not more of that than waits, or many short waits would look like much."""
+    def _unsent(self, transport: asyncio.Transport) -> int:
+        """Return how much a transport holds: what has not gone, and what has of the pieces that it keeps."""
         size = transport.get_write_buffer_size()
-        if self._keeps_pieces:
-            if transport not in self._pieces:
-                # What was put off is less than that with what has gone of it.
-                kept = min(kept, max(LARGE_BYTES - size, 0))
+        if size and transport in self._pieces:
+            last = self._pieces[transport]
+            known = self.held_by(transport) - self._kernel.get(transport, 0)
+            # Once less waits than the last one has, the one before has gone.
+            return last if size <= last else max(size, known)
+        if self.keeps_pieces:
+            # Pieces that were put off are less than LARGE_BYTES each, and half of one has gone on average.
+            # Not more of that than waits, or many short waits would look like much.
+            kept = min(LARGE_BYTES // 2, max(LARGE_BYTES - size, 0))
             return size + min(size, SMALL_BYTES if self.tight else kept)
         # asyncio's bytearray has made as much room as was needed, where it came in large pieces.
         return size
@@ -343,18 +345,12 @@ class Buffers:
         moving = False
         for side in self._every_side():
             transport = side.transport
-            if kernel := self._kernel.get(transport):
-                last = self._pieces.get(transport, 0)
-                if 0 < transport.get_write_buffer_size() <= last < self.held_by(transport) - kernel:
-                    # The piece before that one has gone.
-                    self.hold(transport, last + kernel)
-                continue
-            if size := self._unsent(transport, self._kept_bytes):
-                moving = True
-                if size > self.held_by(transport):
-                    self.hold(transport, size)
-            elif transport in self._held:
+            size, kernel = self._unsent(transport), self._kernel.get(transport, 0)
+            if size + kernel > self.held_by(transport) or (size and transport in self._pieces):
+                self.hold(transport, size + kernel)
+            elif not size and not kernel and transport in self._held:
                 self.free(transport)
+            moving = moving or (size > 0 and not kernel)
         now = self.resident_bytes
         self._peak_bytes = max(self._peak_bytes, now)
         if self._peak_bytes - now > GIVE_BACK_BYTES:

@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
 LARGE_BYTES: Final = 64 * 1024
 """From here on a write is not put off: libuv reads a stream up to 32 times in a turn, and only a transport
@@ -36,7 +36,8 @@ class WriteBatch:
     """What will be written at the end of this turn, in order. One for all connections of a process."""
 
     __slots__ = (
-        "_failed", "_flush", "_gathers", "_loop", "_then", "_waiting", "large_bytes", "turn", "written",
+        "_failed", "_flush", "_gathers", "_loop", "_then", "_waiting", "followed", "large_bytes", "turn",
+        "written",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, failed: Callable[[str, BaseException], None]) -> None:
@@ -51,7 +52,9 @@ class WriteBatch:
         self._then: list[Behind] = []
         self.large_bytes = LARGE_BYTES
         self.written: Callable[[asyncio.Transport, int], None] = _nobody
-        """Told of each write that was not put off, and of its size."""
+        """Told of each write that was not put off, and of its size; of others to those who are followed."""
+        self.followed: Container[object] = ()
+        """Transports in which a piece waits that it was told of."""
         self.turn = 0
         """Grows with every flush: what was written in an earlier turn has been handed over."""
 
@@ -109,6 +112,8 @@ class WriteBatch:
             try:
                 if not transport.is_closing():
                     transport.write(data)
+                    if transport in self.followed:
+                        self.written(transport, len(data))
             except Exception as defect:
                 self._failed("write", defect)
 
