@@ -44,6 +44,19 @@ async def test_an_application_on_loopback(host, listens, source, sees):
         assert await seen(address, wire, source) == sees
 
 
+async def test_each_of_many_dials_asks_at_both_addresses():
+    """What one has found out is no reason for another, in the middle of its own, to leave an address out."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as wire:
+        dialer = Dialer(UpstreamAddress("localhost", wire.getsockname()[1]), loop)
+        midway = iter(dialer.places)
+        assert next(midway)[0] == "127.0.0.1"
+        transport = await dialer.dial(asyncio.Protocol)
+        assert next(midway)[0] == "::1"
+        assert [host for host, _ in dialer.places] == ["::1", "127.0.0.1"]
+        transport.close()
+
+
 async def test_an_application_at_another_address():
     """Who is not on loopback could not answer: it sees the pod's own address, as ever."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_route:

@@ -91,9 +91,9 @@ class Dialer:
                     if wire is None:
                         answers = False
                         continue
-                    if place is not places[0]:
-                        places.remove(place)
-                        places.insert(0, place)
+                    if self.places and place is not places[0]:
+                        # Not in place: other dials are on their way through that list.
+                        self.places = [place, *(each for each in places if each is not place)]
                     return wire
                 if answers:
                     raise failure or OSError("no address")
