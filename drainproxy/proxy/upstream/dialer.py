@@ -91,9 +91,9 @@ class Dialer:
                     if wire is None:
                         answers = False
                         continue
-                    if self.places and place is not places[0]:
+                    if self.places and place != places[0]:
                         # Not in place: other dials are on their way through that list.
-                        self.places = [place, *(each for each in places if each is not place)]
+                        self.places = [place, *(each for each in places if each != place)]
                     return wire
                 if answers:
                     raise failure or OSError("no address")
