@@ -25,8 +25,7 @@ async def test_nobody_is_lost_behind_it_who_is_not_lost_without(server):
     result = await tried(server, SHORT, upstream_idle="10m")
     for side in (result.behind, result.bare):
         assert (side.steady.failed, side.bursts.failed) == (0, 0)
-        # How many there are goes by what the server could do just before, beside whatever else there is.
-        assert side.steady.count > 0
+        assert side.steady.count > 20
         # One may be slow on a busy machine; held by a kept connection, every one would be lost.
         assert side.probes.failed <= 1
     if server.loop:

@@ -41,6 +41,8 @@ class Size:
     capacity_s: float = 2.0
 
 
+LEAST_REQUESTS = 40
+"""In a round: where a server was slow just before, beside whatever else there was, it takes longer."""
 SHORT = Size(rounds=1, round_s=2.0, bursts=1, capacity_s=0.4)
 
 
@@ -122,9 +124,10 @@ async def tried(server: Server, size: Size, **settings: str) -> Result:
         async with Proxy(upstreams=[f"http://127.0.0.1:{address[1]}"], **settings) as proxy:
             await proxy.ready()
             ways = ((result.bare, address), (result.behind, proxy.addresses[0]))
+            seconds = max(size.round_s, LEAST_REQUESTS / result.rate)
             for number in range(size.rounds):
                 for side, where in ways:
-                    await _round(side, where, address, load.offered(where, result.rate, size.round_s, number))
+                    await _round(side, where, address, load.offered(where, result.rate, seconds, number))
             for side, where in ways:
                 await _round(side, where, address, None, size.bursts)
             connects = (await proxy.metrics())['upstream_connects_total{result="ok"}']
